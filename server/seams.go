@@ -1,0 +1,31 @@
+package server
+
+import (
+	"context"
+
+	"tradestore/trade"
+)
+
+// RequestLog tracks every request from PENDING to its end and answers what became of it. Its methods may be called
+// concurrently. The caller never repeats Open: a late copy of a PENDING entry could undo a terminal state.
+type RequestLog interface {
+	// Open stores a PENDING entry for each request; all ids are fresh. A nil result means every entry is durable.
+	// Otherwise it has one error per request, in the order given: nil for an entry that is durable, an error that
+	// wraps trade.ErrNotOpened for one that certainly does not exist, any other for one that may exist or still appear.
+	Open(ctx context.Context, batch []*trade.Request) []error
+	// Get reads a request, strongly consistent with every Open and every committed outcome before the call.
+	// Errors: trade.ErrNotFound; any other means that the log can't answer now.
+	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
+}
+
+// TradeReader reads stored trades. Its methods may be called concurrently; the caller repeats nothing. Any error means
+// that the store can't answer now.
+type TradeReader interface {
+	// MaxVersions returns the highest committed version of each trade id that is stored; ids without one are absent.
+	// It reads the writer, never a replica: a stale maximum may miss a refusal, an invented one would refuse good trades.
+	MaxVersions(ctx context.Context, tradeIDs []string) (map[string]int32, error)
+	// Versions returns all stored versions of one trade, ascending; none for an unknown trade.
+	Versions(ctx context.Context, tradeID string) ([]trade.Trade, error)
+	// List returns up to limit trades after the key given, ascending by key. The zero key starts at the beginning.
+	List(ctx context.Context, after trade.Key, limit int) ([]trade.Trade, error)
+}

@@ -1,0 +1,58 @@
+package trade
+
+import "time"
+
+// Status is where a request stands. A terminal status never changes.
+type Status string
+
+// The states of a request. PENDING is the only one that is not terminal.
+const (
+	Pending Status = "PENDING"
+	Success Status = "SUCCESS"
+	Failed  Status = "FAILED"
+)
+
+// Terminal says whether s is final.
+func (s Status) Terminal() bool { return s == Success || s == Failed }
+
+// Request is one accepted submission: a trade and what the server fixed about it when it took it. All of it travels in
+// the log record, so that every copy of a request carries the same facts.
+type Request struct {
+	ID            RequestID
+	Trade         Trade
+	AcceptedAt    time.Time // UTC, whole microseconds: what PostgreSQL can hold
+	BusinessDate  Date      // "today" for this request, wherever and whenever it is judged
+	Partition     int32     // of the topic, from the trade id
+	CorrelationID string    // of the HTTP call; at most 128 visible ASCII bytes
+	TraceParent   string    // W3C Trace Context; empty when there is none
+	ReplayOf      RequestID // the request that this one repeats; zero for an ordinary one
+}
+
+// AcceptedOn returns the UTC day of acceptance. With the id it is the key of the request in every store.
+func (r *Request) AcceptedOn() Date { return DateOf(r.AcceptedAt) }
+
+// RequestState is what a client is shown of a request.
+type RequestState struct {
+	ID         RequestID
+	Status     Status
+	TradeID    string // empty for a record that could not be read
+	Version    int32  // 0 for a record that could not be read
+	Reason     Code   // empty unless Status is FAILED
+	Detail     string // for people; empty unless Status is FAILED
+	AcceptedAt time.Time
+	DecidedAt  time.Time // zero while PENDING
+}
+
+// Outcome is a decided request as the journal remembers it.
+type Outcome struct {
+	RequestState
+	Generation int32 // of the topic: 1, 2, ... each time the topic was replaced
+	Partition  int32
+	Offset     int64
+	// CorrelationID and TraceParent of the accepting call, for log lines and traces of the settler.
+	CorrelationID string
+	TraceParent   string
+}
+
+// AcceptedOn returns the UTC day of acceptance.
+func (s *RequestState) AcceptedOn() Date { return DateOf(s.AcceptedAt) }

@@ -1,0 +1,35 @@
+// Package trade is the domain: what a trade is, which trades are acceptable, and what a log of them means.
+// Everything here is a pure function of its arguments. There is no clock, no I/O and no knowledge of HTTP, Kafka or SQL.
+package trade
+
+// Key identifies one stored row: a trade in one of its versions.
+type Key struct {
+	TradeID string
+	Version int32
+}
+
+// Less orders keys by trade id in byte order, then by version. Writers that take row locks sort by it, so that two of
+// them never wait for each other in a circle.
+func (k Key) Less(o Key) bool {
+	if k.TradeID != o.TradeID {
+		return k.TradeID < o.TradeID
+	}
+	return k.Version < o.Version
+}
+
+// Trade is what a client submits. Identifiers are 1 to 64 bytes of [A-Za-z0-9._-], starting with a letter or digit;
+// Version is 1 to 2147483647; dates are UTC calendar days.
+type Trade struct {
+	TradeID        string
+	Version        int32
+	CounterpartyID string
+	BookID         string
+	MaturityDate   Date
+	CreatedDate    Date
+}
+
+// Key returns the identity under which t is stored.
+func (t *Trade) Key() Key { return Key{t.TradeID, t.Version} }
+
+// Expired says whether t has matured before the day today. It is computed when a trade is read and never stored.
+func (t *Trade) Expired(today Date) bool { return t.MaturityDate < today }

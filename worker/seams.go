@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"tradestore/trade"
+)
+
+// TradeStore applies batches of the log. Its methods may be called concurrently; the caller repeats them by the class
+// of the error (trade.ClassOf).
+type TradeStore interface {
+	// Positions returns the position of every partition of the topic's current generation, ascending by partition.
+	Positions(ctx context.Context) ([]trade.Position, error)
+	// Apply decides and stores one batch in one transaction: positions, trades, journal and dead letters are durable
+	// together when it returns nil, and none of them is when it returns an error of any class but CommitUnknown.
+	Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error)
+}
+
+// Journal is the outbox of decided requests, walked from a cursor per partition. The settlers of several workers may
+// walk it at once: a cursor only moves forward.
+type Journal interface {
+	// Unsettled returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
+	// order; all of the partition's earlier outcomes are settled or in the result.
+	Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error)
+	// Settled moves the cursors past the outcomes given, which came from one call of Unsettled.
+	Settled(ctx context.Context, outcomes []trade.Outcome) error
+}
+
+// RequestLog is where clients read outcomes.
+type RequestLog interface {
+	// Settle makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
+	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
+	Settle(ctx context.Context, outcomes []trade.Outcome) error
+}
+
+// Keeper keeps the tables of the journal in shape. One worker at a time does the work; for the others it is a no-op.
+type Keeper interface {
+	// MakeDays creates the partitions of the days from now on that the journal and the request log will need.
+	MakeDays(ctx context.Context, now time.Time) error
+	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows went.
+	// A request that is still PENDING is never deleted.
+	Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error)
+}
