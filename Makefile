@@ -1,0 +1,71 @@
+# Trade Store. Needs Go and make; nothing else has to be installed. `make` lists the targets.
+GO       ?= go
+DATA_DIR ?= ./tradestore-data
+FUZZTIME ?= 30s
+ARGS     ?=
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT         := bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
+	$(GO) run -ldflags "$(LDFLAGS)" . dev --data-dir $(DATA_DIR) $(ARGS)
+
+.PHONY: build
+build: ## build ./tradestore, stamped with version and commit
+	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o tradestore .
+
+.PHONY: test
+test: ## run all tests: unit, integration and end-to-end (GOTESTFLAGS="-run Name" narrows them)
+	$(GO) test -timeout 20m $(GOTESTFLAGS) ./...
+
+.PHONY: test-race
+test-race: ## the same under the race detector (needs a C compiler)
+	$(MAKE) test GOTESTFLAGS="-race $(GOTESTFLAGS)"
+
+.PHONY: cover
+cover: ## statement coverage of unit and end-to-end tests together, in coverage/
+	.ci/coverage
+
+.PHONY: bench
+bench: ## run the benchmarks (BENCH=Apply narrows them)
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' $(GOTESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
+		$(GO) test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## run the linters
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: verify
+verify: ## everything that CI checks
+	.ci/run
+
+.PHONY: migrate
+migrate: ## create or update the schema, the topic and its position rows (ARGS="--database-url ... --kafka-brokers ...")
+	$(GO) run . migrate $(ARGS)
+
+.PHONY: tools
+tools: $(GOLANGCI_LINT) ## install the linter into bin/
+
+$(GOLANGCI_LINT): # GOFLAGS of this module are not meant for another one
+	GOFLAGS= GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv bin/golangci-lint $@
+
+.PHONY: clean
+clean: ## delete the data of `make run`, the binary and reports
+	$(GO) run . dev --data-dir $(DATA_DIR) --remove
+	rm -rf tradestore coverage
