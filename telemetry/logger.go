@@ -1,0 +1,76 @@
+// Package telemetry sets up what every role reports with: the log, the metric registry and the build's own identity.
+// The metrics themselves live beside the code that counts.
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+)
+
+// Levels and Formats are what NewLogger takes, as shown in the help of --log-level and --log-format.
+const (
+	Levels  = "debug, info, warn, error"
+	Formats = "auto, json, pretty"
+)
+
+// timeFormat is RFC 3339 with milliseconds: fixed width, so that lines sort as text.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// zerolog keeps the format of times in package variables. They are set here once, before any logger exists, so that a
+// line says the same instant whatever the machine's time zone is.
+func init() {
+	zerolog.TimeFieldFormat = timeFormat
+	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
+}
+
+// NewLogger returns a logger that writes one line per event to w. level is the lowest level that is written. format is
+// json (one object per line), pretty (for people) or auto: pretty when w is a terminal, json otherwise.
+// The error names every argument that is not one of the above.
+func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
+	if err := CheckLog(level, format); err != nil {
+		return zerolog.Nop(), err
+	}
+	if format == "pretty" || format == "auto" && isTerminal(w) {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeFormat, TimeLocation: time.UTC, NoColor: !isTerminal(w) || os.Getenv("NO_COLOR") != ""}
+	}
+	parsed, err := zerolog.ParseLevel(level)
+	if err != nil {
+		return zerolog.Nop(), fmt.Errorf("cannot read log level: %w", err)
+	}
+	return zerolog.New(w).Level(parsed).With().Timestamp().Logger(), nil
+}
+
+// CheckLog returns an error that lists what is wrong with the settings of a log, one line each.
+func CheckLog(level, format string) error {
+	var mistakes []string
+	if !listed(Levels, level) {
+		mistakes = append(mistakes, fmt.Sprintf("--log-level: %q is not one of %s", level, Levels))
+	}
+	if !listed(Formats, format) {
+		mistakes = append(mistakes, fmt.Sprintf("--log-format: %q is not one of %s", format, Formats))
+	}
+	if mistakes == nil {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(mistakes, "\n"))
+}
+
+func listed(list, word string) bool {
+	for item := range strings.SplitSeq(list, ", ") {
+		if item == word {
+			return true
+		}
+	}
+	return false
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}

@@ -1,0 +1,37 @@
+package telemetry
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// NewRegistry returns a registry that knows the Go runtime, the process and the build. Each role has one of its own, so
+// that two roles in one process can register the same names.
+func NewRegistry() *prometheus.Registry {
+	build := ReadBuild()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "tradestore_build_info",
+		Help:        "Always 1; the labels tell which build is running.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "commit": build.Commit, "go": build.Go},
+	})
+	info.Set(1)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info)
+	return reg
+}
+
+// maxScrapes bounds how many scrapes are answered at once; one more gets 503. A scrape walks every series.
+const maxScrapes = 4
+
+// Handler answers scrapes of reg. A collector that fails is left out and counted, it does not hide the others.
+func Handler(reg *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		Registry:            reg,
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes,
+		EnableOpenMetrics:   true,
+	})
+}
