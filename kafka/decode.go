@@ -1,0 +1,189 @@
+package kafka
+
+import (
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/trade"
+)
+
+// Decode reads a record of the log. It never fails: what is wrong with a record is said in Fault, in words that quote
+// nothing of it. A faulty record keeps its ID, so that it is answered, when its request id and time of acceptance are
+// both readable and belong together; otherwise the ID is zero. Value is the record's own memory, not a copy.
+//
+// It is the decoder and the date rule of acceptance, with the business date of that moment: no clock is asked, so a
+// record is judged the same whenever it is read.
+func Decode(rec *kgo.Record) trade.Record {
+	r := trade.Record{Offset: rec.Offset, Value: rec.Value}
+	r.Partition = rec.Partition
+	h, doubled := readHeaders(rec.Headers)
+	r.CorrelationID = correlationID(h[correlation])
+	r.TraceParent = traceParent(h[traceparent])
+	r.ID, r.AcceptedAt = identity(h)
+	r.Trade, r.BusinessDate, r.Fault = content(rec, h)
+	switch {
+	case doubled: // and which of them is meant, no one can say: not even whom to answer
+		r.ID, r.AcceptedAt = trade.RequestID{}, time.Time{}
+		r.Fault = "a header is present more than once"
+	case r.ID.IsZero():
+		r.Fault = "the headers request_id and accepted_at are not a request id and its time of acceptance"
+	case r.Fault == "" && h[replayOf] != nil:
+		var err error
+		if r.ReplayOf, err = trade.ParseRequestID(h[replayOf]); err != nil {
+			r.Fault = "the header replay_of is not a request id"
+		}
+	}
+	return r
+}
+
+// identity returns the request that the headers name. A UUIDv7 carries its day; one with another day than accepted_at
+// would be a second key for the same id, and could be decided twice.
+func identity(h headers) (trade.RequestID, time.Time) {
+	id, err := trade.ParseRequestID(h[requestID])
+	at, ok := parseTime(h[acceptedAt])
+	day, dated := id.Day()
+	if err != nil || !ok || dated && day != trade.DateOf(at) {
+		return trade.RequestID{}, time.Time{}
+	}
+	return id, at
+}
+
+// content returns the trade of a record and what is wrong with it; the trade is zero when it can't be read.
+func content(rec *kgo.Record, h headers) (t trade.Trade, businessDate trade.Date, fault string) {
+	if string(h[schema]) != Schema {
+		return t, 0, "the header schema is not " + Schema
+	}
+	t, invalid := trade.Decode(rec.Value)
+	if invalid != nil {
+		return t, 0, faultOf(invalid)
+	}
+	businessDate, ok := trade.ParseDate(h[businessDay])
+	if !ok {
+		return t, 0, "the header business_date is not a day like 2031-12-31"
+	}
+	if invalid := t.Validate(businessDate); invalid != nil {
+		return t, businessDate, faultOf(invalid)
+	}
+	if string(rec.Key) != t.TradeID {
+		return t, businessDate, "the key is not the trade_id of the value"
+	}
+	return t, businessDate, ""
+}
+
+// faultOf is Invalid.Error without the names of unknown fields: those are input.
+func faultOf(invalid *trade.Invalid) string {
+	var text strings.Builder
+	text.WriteString(string(invalid.Code))
+	for _, v := range invalid.Violations {
+		text.WriteString("; ")
+		if v.Field != "" && v.Code != trade.FieldUnknown {
+			text.WriteString(v.Field + ": ")
+		}
+		text.WriteString(v.Detail)
+		if text.Len() > maxFault {
+			return text.String()[:maxFault] // rule texts are ASCII
+		}
+	}
+	return text.String()
+}
+
+// headers holds the values of the known headers, by the index of their name below. nil means absent.
+type headers [headerCount][]byte
+
+const (
+	requestID = iota
+	acceptedAt
+	businessDay
+	schema
+	correlation
+	traceparent
+	replayOf
+	headerCount
+)
+
+// readHeaders sorts out the known headers. Others are skipped: proxies and tracers may add their own.
+func readHeaders(in []kgo.RecordHeader) (h headers, doubled bool) {
+	for i := range in {
+		at := 0
+		switch in[i].Key {
+		case HeaderRequestID:
+			at = requestID
+		case HeaderAcceptedAt:
+			at = acceptedAt
+		case HeaderBusinessDate:
+			at = businessDay
+		case HeaderSchema:
+			at = schema
+		case HeaderCorrelationID:
+			at = correlation
+		case HeaderTraceParent:
+			at = traceparent
+		case HeaderReplayOf:
+			at = replayOf
+		default:
+			continue
+		}
+		doubled = doubled || h[at] != nil
+		h[at] = in[i].Value
+		if h[at] == nil {
+			h[at] = []byte{} // present, with a null value
+		}
+	}
+	return h, doubled
+}
+
+// parseTime reads exactly the timeLayout; time.Parse would also take a comma and other lengths of fraction.
+func parseTime(b []byte) (time.Time, bool) {
+	if len(b) != len(timeLayout) || b[10] != 'T' || b[13] != ':' || b[16] != ':' || b[19] != '.' || b[26] != 'Z' {
+		return time.Time{}, false
+	}
+	day, ok := trade.ParseDate(b[:10])
+	hour, min, sec, micro := number(b[11:13]), number(b[14:16]), number(b[17:19]), number(b[20:26])
+	if !ok || hour < 0 || hour > 23 || min < 0 || min > 59 || sec < 0 || sec > 59 || micro < 0 {
+		return time.Time{}, false
+	}
+	seconds := hour*3600 + min*60 + sec
+	return day.Time().Add(time.Duration(seconds)*time.Second + time.Duration(micro)*time.Microsecond), true
+}
+
+// number reads ASCII digits; -1 for anything else.
+func number(b []byte) int {
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// correlationID returns b when it is 1 to 128 visible ASCII bytes, else nothing: it only decorates log lines.
+func correlationID(b []byte) string {
+	if len(b) > maxCorrelation {
+		return ""
+	}
+	for _, c := range b {
+		if c < '!' || c > '~' {
+			return ""
+		}
+	}
+	return string(b)
+}
+
+// traceParent returns b when it has the shape of a version 00 traceparent, else nothing.
+func traceParent(b []byte) string {
+	const shape = "00-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx"
+	if len(b) != len(shape) {
+		return ""
+	}
+	for i, c := range b {
+		hex := c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+		if shape[i] == 'x' && !hex || shape[i] != 'x' && shape[i] != c {
+			return ""
+		}
+	}
+	return string(b)
+}

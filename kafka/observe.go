@@ -1,0 +1,58 @@
+package kafka
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+)
+
+// newClientMetrics returns the metrics of one client, tradestore_kafka_..., told apart by the label client. They are
+// not in a registry yet: kprom would panic on a name that is taken, Register returns an error.
+func newClientMetrics(clientID string) *kprom.Metrics {
+	return kprom.NewMetrics("tradestore",
+		kprom.Subsystem("kafka"),
+		kprom.Registry(nil),
+		kprom.WithStaticLabel(prometheus.Labels{"client": clientID}),
+		kprom.BrokerLabels(),
+		kprom.FetchAndProduceDetail(kprom.Batches, kprom.Records, kprom.CompressedBytes, kprom.UncompressedBytes, kprom.ConsistentNaming),
+		kprom.Histograms(kprom.RequestDurationE2E, kprom.RequestThrottled),
+	)
+}
+
+// unregister takes the metrics of a client away with the client, so that another of the same name may follow it.
+type unregister struct {
+	metrics *kprom.Metrics
+	reg     prometheus.Registerer
+}
+
+// OnClientClosed is called by the client at its end.
+func (u unregister) OnClientClosed(*kgo.Client) { u.reg.Unregister(u.metrics) }
+
+// logger hands the client's own lines to zerolog. They name brokers, topics and partitions, never keys or values.
+type logger struct{ log zerolog.Logger }
+
+var levels = map[kgo.LogLevel]zerolog.Level{
+	kgo.LogLevelError: zerolog.WarnLevel, // the client goes on by itself; what it can't mend comes back as an error
+	kgo.LogLevelWarn:  zerolog.WarnLevel,
+	kgo.LogLevelInfo:  zerolog.DebugLevel,
+}
+
+// Level returns the most detailed level that is shown.
+func (l logger) Level() kgo.LogLevel {
+	if l.log.GetLevel() <= zerolog.DebugLevel {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelWarn
+}
+
+// Log writes one line; keyvals alternate between names and values.
+func (l logger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	event := l.log.WithLevel(levels[level])
+	for i := 0; i+1 < len(keyvals); i += 2 {
+		event = event.Str(fmt.Sprint(keyvals[i]), fmt.Sprint(keyvals[i+1]))
+	}
+	event.Msg("kafka: " + msg)
+}

@@ -1,0 +1,70 @@
+package kafka
+
+import (
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/trade"
+)
+
+// Schema is the version of the record's shape that this build writes, and the only one it reads.
+const Schema = "1"
+
+// Names of the record headers. All values are text.
+const (
+	HeaderRequestID     = "request_id"     // lower-case canonical UUID
+	HeaderAcceptedAt    = "accepted_at"    // RFC 3339 UTC with microseconds, as in timeLayout
+	HeaderBusinessDate  = "business_date"  // YYYY-MM-DD: the day by which maturity is judged (rule C8)
+	HeaderSchema        = "schema"         // Schema
+	HeaderCorrelationID = "correlation_id" // of the HTTP call; absent when empty
+	HeaderTraceParent   = "traceparent"    // W3C Trace Context; absent when empty
+	HeaderReplayOf      = "replay_of"      // request id of the request that this one repeats; absent for an ordinary one
+)
+
+const (
+	timeLayout     = "2006-01-02T15:04:05.000000Z"
+	maxCorrelation = 128 // bytes
+	maxFault       = 512 // bytes: the text is stored with the outcome and shown to the client
+	valueRoom      = 256 // bytes that the value of a usual record needs; a longer one grows the buffer
+)
+
+// Encode returns the record of a request, for the partition that the request names. The record shares no memory with
+// the request, so it may outlive the buffers that the request was decoded from (rule C7).
+func Encode(topic string, r *trade.Request) *kgo.Record {
+	// One buffer holds key, value and header values. Parts are cut as full slices: they never grow into each other.
+	buf := make([]byte, 0, len(r.Trade.TradeID)+len(r.CorrelationID)+len(r.TraceParent)+valueRoom+128)
+	from := 0
+	cut := func() []byte {
+		part := buf[from:len(buf):len(buf)]
+		from = len(buf)
+		return part
+	}
+	rec := &kgo.Record{Topic: topic, Partition: r.Partition, Headers: make([]kgo.RecordHeader, 0, 7)}
+	header := func(name string) {
+		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: name, Value: cut()})
+	}
+	buf = append(buf, r.Trade.TradeID...)
+	rec.Key = cut()
+	buf = trade.AppendJSON(buf, &r.Trade)
+	rec.Value = cut()
+	buf = r.ID.Append(buf)
+	header(HeaderRequestID)
+	buf = r.AcceptedAt.UTC().AppendFormat(buf, timeLayout)
+	header(HeaderAcceptedAt)
+	buf = r.BusinessDate.Append(buf)
+	header(HeaderBusinessDate)
+	buf = append(buf, Schema...)
+	header(HeaderSchema)
+	if r.CorrelationID != "" {
+		buf = append(buf, r.CorrelationID...)
+		header(HeaderCorrelationID)
+	}
+	if r.TraceParent != "" {
+		buf = append(buf, r.TraceParent...)
+		header(HeaderTraceParent)
+	}
+	if !r.ReplayOf.IsZero() {
+		buf = r.ReplayOf.Append(buf)
+		header(HeaderReplayOf)
+	}
+	return rec
+}

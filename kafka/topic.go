@@ -1,0 +1,79 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/trade"
+)
+
+// TopicSpec says how a topic is to be made. A zero value leaves the setting to the broker.
+type TopicSpec struct {
+	Partitions     int           // at least 1; can't be changed later without a new topic (T10)
+	Replication    int           // copies of each partition; 3 outside a single machine (T3)
+	MinISR         int           // copies that must have a record before it is acknowledged; 2 with 3 copies
+	Retention      time.Duration // how long records stay (K5)
+	MaxRecordBytes int           // largest batch the broker takes
+}
+
+// ErrTopology marks a topic that is not the one the service was set up for: a loud stop, never a retry (rule T9).
+var ErrTopology = errors.New("wrong topology")
+
+// CreateTopic makes cfg.Topic, or finds it made already with the same number of partitions, and returns its identity.
+// Repeating it is safe. Errors: one that wraps ErrTopology for a topic with another number of partitions.
+func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID, error) {
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID), kgo.DialTimeout(dialTimeout)}, cfg.Options...)...)
+	if err != nil {
+		return trade.TopicID{}, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
+	}
+	defer client.Close()
+	made, err := kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(or(spec.Replication, -1)), spec.configs(), cfg.Topic)
+	switch {
+	case errors.Is(err, kerr.TopicAlreadyExists):
+	case err != nil && made.ErrMessage != "":
+		return trade.TopicID{}, fmt.Errorf("cannot create topic %s with %d partitions: %w: %s", cfg.Topic, spec.Partitions, err, made.ErrMessage)
+	case err != nil:
+		return trade.TopicID{}, fmt.Errorf("cannot create topic %s with %d partitions: %w", cfg.Topic, spec.Partitions, err)
+	}
+	return CheckTopic(ctx, client, cfg.Topic, spec.Partitions)
+}
+
+func (s TopicSpec) configs() map[string]*string {
+	c := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")} // compaction by trade id would delete requests (T4)
+	set := func(name string, value int64) {
+		if value != 0 {
+			c[name] = kadm.StringPtr(strconv.FormatInt(value, 10))
+		}
+	}
+	set("min.insync.replicas", int64(s.MinISR))
+	set("retention.ms", s.Retention.Milliseconds())
+	set("max.message.bytes", int64(s.MaxRecordBytes))
+	return c
+}
+
+// CheckTopic returns the identity of a topic that has the number of partitions expected (rules T1, T2).
+// Errors: one that wraps ErrTopology for a topic that is missing or has another number of partitions; any other means
+// that the brokers can't tell now.
+func CheckTopic(ctx context.Context, client *kgo.Client, topic string, partitions int) (trade.TopicID, error) {
+	topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
+	if err != nil {
+		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, err)
+	}
+	detail := topics[topic]
+	switch {
+	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: no such topic", ErrTopology, topic, partitions)
+	case detail.Err != nil:
+		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, detail.Err)
+	case len(detail.Partitions) != partitions:
+		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", ErrTopology, topic, partitions, len(detail.Partitions))
+	}
+	return trade.TopicID(detail.ID), nil
+}
