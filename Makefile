@@ -9,7 +9,7 @@ GOLANGCI_LINT         := bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+LDFLAGS := -X tradestore/telemetry.version=$(VERSION) -X tradestore/telemetry.commit=$(COMMIT)
 
 .DEFAULT_GOAL := help
 
