@@ -3,9 +3,11 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,26 +50,14 @@ func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
 
 // CheckLog returns an error that lists what is wrong with the settings of a log, one line each.
 func CheckLog(level, format string) error {
-	var mistakes []string
-	if !listed(Levels, level) {
-		mistakes = append(mistakes, fmt.Sprintf("--log-level: %q is not one of %s", level, Levels))
-	}
-	if !listed(Formats, format) {
-		mistakes = append(mistakes, fmt.Sprintf("--log-format: %q is not one of %s", format, Formats))
-	}
-	if mistakes == nil {
-		return nil
-	}
-	return fmt.Errorf("%s", strings.Join(mistakes, "\n"))
+	return errors.Join(oneOf("--log-level", level, Levels), oneOf("--log-format", format, Formats))
 }
 
-func listed(list, word string) bool {
-	for item := range strings.SplitSeq(list, ", ") {
-		if item == word {
-			return true
-		}
+func oneOf(flag, value, list string) error {
+	if slices.Contains(strings.Split(list, ", "), value) {
+		return nil
 	}
-	return false
+	return fmt.Errorf("%s: %q is not one of %s", flag, value, list)
 }
 
 func isTerminal(w io.Writer) bool {
