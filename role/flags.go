@@ -1,0 +1,80 @@
+package role
+
+import (
+	"time"
+)
+
+// KafkaFlags say where the log is.
+type KafkaFlags struct {
+	Brokers    []string `name:"kafka-brokers" group:"stores" default:"127.0.0.1:9092" help:"Kafka brokers to start from, host:port, separated by commas."`
+	Topic      string   `name:"topic" group:"stores" default:"trades-inbound" help:"Topic that holds the log of accepted trades."`
+	Partitions int      `name:"partitions" group:"stores" default:"12" help:"Partitions of the topic. Fixed when 'tradestore migrate' makes it, the same for every role."`
+}
+
+// DatabaseFlags say where PostgreSQL is. It must be the writer: decisions taken on a replica would be wrong.
+type DatabaseFlags struct {
+	URL string `name:"database-url" group:"stores" placeholder:"postgres://USER:PASSWORD@HOST:5432/NAME" help:"PostgreSQL to store trades in; required. It holds a password: set the environment variable, because everyone on the machine can read flags with 'ps'."`
+}
+
+// RequestLogFlags say where clients' requests are tracked.
+type RequestLogFlags struct {
+	Kind  string `name:"request-log" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb."`
+	Table string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request log on DynamoDB."`
+}
+
+// LogFlags say what is logged, and how. Lines go to standard error.
+type LogFlags struct {
+	Level  string `name:"log-level" group:"reporting" default:"info" help:"Lowest level that is logged: debug, info, warn or error."`
+	Format string `name:"log-format" group:"reporting" default:"auto" help:"json, pretty (for people), or auto: pretty on a terminal, else json."`
+}
+
+// ProfileFlags say what kind of place this is.
+type ProfileFlags struct {
+	Profile string `name:"profile" group:"stores" default:"production" help:"production (3 replicas of each partition, 2 of them in sync) or single (one machine, 1 replica)."`
+}
+
+// ServerConfig holds the settings of the server role.
+type ServerConfig struct {
+	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
+	Kafka      KafkaFlags      `embed:""`
+	Database   DatabaseFlags   `embed:""`
+	RequestLog RequestLogFlags `embed:""`
+	Profile    ProfileFlags    `embed:""`
+	Log        LogFlags        `embed:""`
+	Tuning     ServerTuning    `embed:""`
+}
+
+// ServerTuning holds the settings of the server that seldom have to move. A shared process may offer them as well.
+type ServerTuning struct {
+	RequestConns int           `name:"request-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for accepting trades and for status reads."`
+	ReadConns    int           `name:"read-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for trade reads and version look-ups."`
+	DrainDelay   time.Duration `name:"drain-delay" group:"tuning" default:"0s" help:"How long to go on serving as not ready before the drain, so that a load balancer notices."`
+	DrainTimeout time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a stop may take, delay included; what is not done then is cut off."`
+}
+
+// WorkerConfig holds the settings of the worker role.
+type WorkerConfig struct {
+	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8001" help:"Address of /livez, /readyz and /metrics, host:port."`
+	Kafka      KafkaFlags      `embed:""`
+	Database   DatabaseFlags   `embed:""`
+	RequestLog RequestLogFlags `embed:""`
+	Profile    ProfileFlags    `embed:""`
+	Log        LogFlags        `embed:""`
+	Tuning     WorkerTuning    `embed:""`
+}
+
+// WorkerTuning holds the settings of the worker that seldom have to move. A shared process may offer them as well.
+type WorkerTuning struct {
+	Group string `name:"kafka-group" group:"stores" default:"tradestore-workers" help:"Consumer group of the workers; those in one group share the partitions."`
+	Lanes int    `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
+}
+
+// MigrateConfig holds the settings of the migrate command.
+type MigrateConfig struct {
+	Kafka          KafkaFlags    `embed:""`
+	Database       DatabaseFlags `embed:""`
+	Profile        ProfileFlags  `embed:""`
+	Log            LogFlags      `embed:""`
+	TopicRetention time.Duration `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here."`
+	Wait           time.Duration `name:"wait" group:"tuning" default:"60s" help:"How long to wait for PostgreSQL and for Kafka to answer, each."`
+}
