@@ -22,7 +22,12 @@ const (
 var classNames = [...]string{"unavailable", "repeatable", "bad_data", "commit_unknown", "fenced", "broken"}
 
 // String returns the name of c, for logs and metric labels.
-func (c Class) String() string { return classNames[c] }
+func (c Class) String() string {
+	if int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return "unknown"
+}
 
 // ClassOf returns the class of err. An error that nobody classified counts as Unavailable, so that an unknown fault is
 // retried and never turns a good trade into a failed one.

@@ -34,13 +34,15 @@ type Violation struct {
 	Detail string // for people: what is accepted
 }
 
-// Invalid says why a trade can't be accepted. It is a client's mistake, never a fault of the service.
+// Invalid says why a trade can't be accepted. It is a client's mistake, never a fault of the service. Functions return
+// *Invalid and not error on purpose: a nil *Invalid stored in an error would no longer compare equal to nil. Compare it
+// with nil first; only then may it become an error.
 type Invalid struct {
 	Code       Code
-	Violations []Violation // in document order
+	Violations []Violation // at least one; present fields in document order, then missing ones
 }
 
-// Error joins the violations into one line. It never quotes the input: that may be hostile.
+// Error joins the violations into one line of printable ASCII. It never quotes a value: that may be hostile.
 func (e *Invalid) Error() string {
 	parts := make([]string, len(e.Violations))
 	for i, v := range e.Violations {

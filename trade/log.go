@@ -17,7 +17,7 @@ type Position struct {
 
 // Record is one record of the log, read and decoded.
 type Record struct {
-	Request        // zero ID: the headers named no request, there is no one to answer
+	Request        // zero ID: the headers named no request, there is no one to answer, and Fault says so
 	Offset  int64  // in Partition
 	Value   []byte // as it lies in the log, kept for a dead letter
 	Fault   string // why the record can't be stored (INVALID_RECORD), in words; empty for a good one

@@ -1,8 +1,10 @@
 package trade
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Decision is what became of one record.
@@ -22,21 +24,22 @@ type Plan struct {
 }
 
 // Resolve decides records in the order given, which is log order per trade id. stored holds the highest stored version of
-// each trade id that has one; decided holds the requests that already have an outcome. Neither is changed.
+// each trade id that has one; decided holds the requests that already have an outcome. Neither is changed. A record
+// without a request id must have a Fault: it has no one to answer.
 //
 // The version rule: lower than the highest stored or earlier in the batch is stale, equal replaces, higher inserts.
-// The result depends on nothing but the arguments, and splitting a log into other batches gives the same result.
+// The result depends on nothing but the arguments, and splitting a log into other batches gives the same result
+// (invariant A3).
 func Resolve(records []Record, stored map[string]int32, decided map[RequestID]struct{}) Plan {
 	p := Plan{Rows: make([]*Record, 0, len(records)), Decisions: make([]Decision, 0, len(records))}
-	highest := make(map[string]int32, len(records))
-	rowOf := make(map[Key]int, len(records))
+	tops := make(map[string]top, len(records))
 	seen := make(map[RequestID]struct{}, len(records))
 	for i := range records {
 		r := &records[i]
 		if !r.ID.IsZero() {
 			_, before := decided[r.ID]
 			_, here := seen[r.ID]
-			if before || here { // the first decision stands
+			if before || here { // the first decision stands (invariant A2)
 				p.Duplicates++
 				continue
 			}
@@ -49,33 +52,39 @@ func Resolve(records []Record, stored map[string]int32, decided map[RequestID]st
 			}
 			continue
 		}
-		high, ok := highest[r.Trade.TradeID]
+		high, ok := tops[r.Trade.TradeID]
 		if !ok {
-			high = stored[r.Trade.TradeID]
+			high = top{stored[r.Trade.TradeID], -1}
 		}
-		if r.Trade.Version < high {
-			p.Decisions = append(p.Decisions, Decision{r, Failed, StaleVersion, StaleDetail(r.Trade.Version, high)})
+		if r.Trade.Version < high.version {
+			p.Decisions = append(p.Decisions, Decision{r, Failed, StaleVersion, StaleDetail(r.Trade.Version, high.version)})
 			continue
 		}
-		highest[r.Trade.TradeID] = r.Trade.Version
 		p.Decisions = append(p.Decisions, Decision{Record: r, Status: Success})
-		if at, ok := rowOf[r.Trade.Key()]; ok {
-			p.Rows[at] = r // a replace within the batch: the last record is the one stored
+		if r.Trade.Version == high.version && high.row >= 0 {
+			p.Rows[high.row] = r // replaces a row of this batch: only the last one is stored (invariant A4)
 			continue
 		}
-		rowOf[r.Trade.Key()] = len(p.Rows)
+		tops[r.Trade.TradeID] = top{r.Trade.Version, len(p.Rows)}
 		p.Rows = append(p.Rows, r)
 	}
-	slices.SortFunc(p.Rows, func(a, b *Record) int {
-		if a.Trade.Key().Less(b.Trade.Key()) {
-			return -1
-		}
-		return 1
+	slices.SortFunc(p.Rows, func(a, b *Record) int { // keys are unique: the order is total
+		return cmp.Or(strings.Compare(a.Trade.TradeID, b.Trade.TradeID), cmp.Compare(a.Trade.Version, b.Trade.Version))
 	})
 	return p
 }
 
+// top is the highest version of a trade so far. Only a row of that version can still be replaced: a lower one is stale.
+type top struct {
+	version int32
+	row     int // in Plan.Rows before it is sorted; -1 while the version is the stored one
+}
+
 // StaleDetail is the text for a version that is lower than the stored one.
 func StaleDetail(version, stored int32) string {
-	return fmt.Sprintf("version %d is lower than version %d, which is stored", version, stored)
+	b := append(make([]byte, 0, 80), "version "...)
+	b = strconv.AppendInt(b, int64(version), 10)
+	b = append(b, " is lower than version "...)
+	b = strconv.AppendInt(b, int64(stored), 10)
+	return string(append(b, ", which is stored"...))
 }
