@@ -1,0 +1,320 @@
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	elsewhere    = "/var/lib/tradestore" // for root's databases in folders that are closed to other users
+	locationNote = "postgres.location"   // in Config.Dir: where the files really are
+)
+
+// home is the folder of one server:
+//
+//	data      the cluster; appears when it is complete
+//	password  of the superuser
+//	log       what the server says
+type home struct {
+	dir string
+	as  account
+}
+
+func (h home) data() string     { return filepath.Join(h.dir, "data") }
+func (h home) password() string { return filepath.Join(h.dir, "password") }
+func (h home) log() string      { return filepath.Join(h.dir, "postgres.log") }
+
+// prepare gets everything ready for the first launch.
+func (p *Postgres) prepare(ctx context.Context) error {
+	dir, err := filepath.Abs(p.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // an orphan is known by this path
+		return err
+	}
+	if p.unlock, err = Lock(filepath.Join(dir, "lock")); err != nil {
+		return err
+	}
+	if p.home, err = openHome(dir); err != nil {
+		return err
+	}
+	if p.home.dir != dir {
+		p.cfg.Log.Info().Str("dir", p.home.dir).Msg("the database files go elsewhere: PostgreSQL refuses to run as root, and other users can't use the data folder")
+	}
+	major, err := p.home.major()
+	if err != nil {
+		return err
+	}
+	if p.bin, err = findBinaries(ctx, p.cfg, p.home.as, major); err != nil {
+		return err
+	}
+	if err := p.home.stopOrphan(ctx); err != nil {
+		return err
+	}
+	if major == 0 {
+		p.cfg.Log.Info().Str("dir", p.home.dir).Str("version", p.bin.version).Msg("making a new database")
+		if err := p.home.initialise(ctx, p.bin, p.cfg.Fast); err != nil {
+			return err
+		}
+	}
+	password, err := os.ReadFile(p.home.password())
+	if err != nil {
+		return fmt.Errorf("cannot read the password: %w", err)
+	}
+	p.password = strings.TrimSpace(string(password))
+	p.args = p.settings()
+	return nil
+}
+
+// settings are those of a machine that does other things as well. Durability is PostgreSQL's default: full.
+func (p *Postgres) settings() []string {
+	args := []string{"-D", p.home.data()}
+	set := func(name, value string) { args = append(args, "-c", name+"="+value) }
+	set("listen_addresses", "127.0.0.1")
+	set("unix_socket_directories", "")
+	set("max_connections", "200")
+	set("shared_buffers", p.cfg.SharedBuffers)
+	set("max_wal_size", "2GB")
+	set("checkpoint_timeout", "15min")
+	set("jit", "off")
+	set("timezone", "UTC")
+	set("log_timezone", "UTC")
+	if p.cfg.Fast {
+		set("fsync", "off")
+		set("full_page_writes", "off")
+	}
+	lz4 := append(args[:len(args):len(args)], "-c", "wal_compression=lz4")
+	if p.home.command(p.bin.tool("postgres"), append(lz4, "-C", "wal_compression")...).Run() == nil {
+		return lz4 // cheaper than what it saves; the binaries that are downloaded lack it
+	}
+	return args
+}
+
+// openHome finds the folder that the server's user can work in.
+func openHome(dir string) (home, error) {
+	var h home
+	uid := 0
+	for _, place := range []string{dir, relocated(dir)} {
+		as, err := serverAccount(filepath.Join(place, "data"))
+		if err != nil {
+			return home{}, err
+		}
+		h, uid = home{place, as}, as.uid
+		if place != dir {
+			if err := makeDir(place); err != nil {
+				return home{}, err
+			}
+			if err := os.WriteFile(filepath.Join(dir, locationNote), []byte(place+"\n"), 0o600); err != nil {
+				return home{}, fmt.Errorf("cannot note the place of the database: %w", err)
+			}
+		}
+		if !as.switched || h.reachable() {
+			return h, nil
+		}
+	}
+	return home{}, fmt.Errorf("neither the folder nor %s is open to user %d, who runs PostgreSQL for root", elsewhere, uid)
+}
+
+// relocated is where the database of a folder goes that the server's user can't reach.
+func relocated(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(elsewhere, hex.EncodeToString(sum[:8]))
+}
+
+// makeDir makes a folder that other users can pass through but not list. What is secret in it has its own mode.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return fmt.Errorf("cannot make folder: %w", err)
+	}
+	return nil
+}
+
+// reachable asks the kernel: can the server's user enter the folder?
+func (h home) reachable() bool {
+	cmd := h.command("/bin/sh", "-c", "exit 0")
+	cmd.Dir = h.dir
+	return cmd.Run() == nil
+}
+
+// command runs a program of the server as its user, out of reach of Ctrl-C, with nothing of the caller's environment
+// that would change what it does.
+func (h home) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
+	for _, v := range []string{"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR"} {
+		if s, ok := os.LookupEnv(v); ok {
+			cmd.Env = append(cmd.Env, v+"="+s)
+		}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: h.as.credential()}
+	return cmd
+}
+
+// major is the version of the data, 0 when there is none yet.
+func (h home) major() (int, error) {
+	text, err := os.ReadFile(filepath.Join(h.data(), "PG_VERSION"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(h.data()); err == nil {
+			return 0, fmt.Errorf("%s exists and is not a PostgreSQL data folder: move it away", h.data())
+		}
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the version of the data: %w", err)
+	}
+	major, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the version of the data: %w", err)
+	}
+	return major, nil
+}
+
+// initialise makes the cluster beside its final place and renames it when it is complete: a crash leaves data.new,
+// which the next start throws away.
+func (h home) initialise(ctx context.Context, bin binaries, fast bool) error {
+	fresh := h.data() + ".new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return fmt.Errorf("cannot remove a half-made database: %w", err)
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return fmt.Errorf("cannot make a database: %w", err)
+	}
+	if err := h.as.own(fresh); err != nil {
+		return err
+	}
+	var secret [16]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	if err := os.WriteFile(h.password(), []byte(hex.EncodeToString(secret[:])+"\n"), 0o600); err != nil {
+		return fmt.Errorf("cannot write the password: %w", err)
+	}
+	if err := h.as.own(h.password()); err != nil {
+		return err
+	}
+	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"}
+	if fast {
+		args = append(args, "--no-sync")
+	}
+	if err := runTool(ctx, h.command(bin.tool("initdb"), args...)); err != nil {
+		return err
+	}
+	create := h.command(bin.tool("postgres"), "--single", "-D", fresh, "postgres")
+	create.Stdin = strings.NewReader("CREATE DATABASE " + database + "\n")
+	if err := runTool(ctx, create); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, h.data()); err != nil {
+		return fmt.Errorf("cannot put the database in its place: %w", err)
+	}
+	return nil
+}
+
+// runTool runs cmd to its end, or kills it when ctx is done.
+func runTool(ctx context.Context, cmd *exec.Cmd) error {
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	dieWithParent(cmd.SysProcAttr)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot run %s: %w", cmd.Path, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })()
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("%s failed: %w: %s", cmd.Path, err, strings.TrimSpace(out.String()))
+	}
+	return nil
+}
+
+// pidFile reads what the server writes down about itself; zero values when it isn't there.
+func (h home) pidFile() (pid int, status string) {
+	f, err := os.Open(filepath.Join(h.data(), "postmaster.pid"))
+	if err != nil {
+		return 0, ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		switch n {
+		case 1:
+			pid, _ = strconv.Atoi(strings.TrimSpace(lines.Text())) // 0 for a file that is being written
+		case 8:
+			status = strings.TrimSpace(lines.Text())
+		}
+	}
+	return pid, status
+}
+
+// status is "ready" when the server with the pid given accepts connections.
+func (h home) status(pid int) string {
+	if owner, status := h.pidFile(); owner == pid {
+		return status
+	}
+	return ""
+}
+
+// stopOrphan stops a server that a killed process left behind on this folder. The pid alone proves nothing: after a
+// reboot it may be anybody's. A note of a dead one is removed, since PostgreSQL would not start if its pid lives on.
+func (h home) stopOrphan(ctx context.Context) error {
+	pid, _ := h.pidFile()
+	if pid <= 0 {
+		return nil
+	}
+	if !h.runs(pid) {
+		if err := os.Remove(filepath.Join(h.data(), "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove a dead server's note: %w", err)
+		}
+		return nil
+	}
+	for _, step := range shutdownSteps {
+		if err := syscall.Kill(pid, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("cannot stop the server that a killed process left behind, pid %d: %w", pid, err)
+		}
+		gone, err := h.awaitEnd(ctx, pid, step.limit)
+		if gone || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the server that a killed process left behind, pid %d, does not stop", pid)
+}
+
+// awaitEnd waits until the process no longer serves this folder.
+func (h home) awaitEnd(ctx context.Context, pid int, limit time.Duration) (gone bool, err error) {
+	deadline := time.After(limit)
+	poll := time.NewTicker(statusPoll)
+	defer poll.Stop()
+	for h.runs(pid) {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return true, nil
+}
+
+// runs says whether the process is a server of this folder.
+func (h home) runs(pid int) bool {
+	line := commandLine(pid)
+	return strings.Contains(line, "postgres") && strings.Contains(line, " "+h.data()+" ")
+}

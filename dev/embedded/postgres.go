@@ -1,0 +1,322 @@
+// Package embedded runs PostgreSQL and a Kafka broker for one machine: for development, for tests and for a first look.
+// PostgreSQL is the real server in a process of its own; the broker is an imitation that lives in this process.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// The one role, a superuser, and the one database of an embedded server.
+const (
+	role     = "tradestore"
+	database = "tradestore"
+)
+
+const (
+	attempts     = 6                      // failed starts in a row that Start accepts before it gives up
+	firstBackoff = 100 * time.Millisecond // between starts; doubles up to maxBackoff
+	maxBackoff   = 5 * time.Second
+	statusPoll   = 20 * time.Millisecond
+)
+
+// Config says where an embedded PostgreSQL keeps its files and how it runs.
+type Config struct {
+	Dir           string         // for data, password and log; made when missing. One server at a time
+	CacheDir      string         // for the server's binaries, shared by all data folders; empty: DefaultCacheDir
+	Port          int            // on 127.0.0.1; 0: a free one
+	SharedBuffers string         // in PostgreSQL's notation; empty: 256MB
+	Fast          bool           // no fsync: a power cut destroys the data. For tests of anything but durability
+	Log           zerolog.Logger // what is being done: first start takes a while
+}
+
+// Postgres is a running server. It is restarted when it dies, until Stop.
+type Postgres struct {
+	cfg      Config
+	home     home
+	bin      binaries
+	password string
+	args     []string
+	unlock   func()
+	stop     chan struct{} // closed by Stop
+	stopOnce sync.Once
+	done     chan struct{} // closed when the process is gone and won't come back
+
+	mu    sync.Mutex // guards the fields below
+	state error
+	port  int
+	pid   int
+}
+
+var errStarting = errors.New("PostgreSQL is starting")
+
+// Start prepares the data folder where that is needed (the first time it downloads about 15 MB and takes some seconds),
+// starts the server and returns when it accepts connections. A server that an earlier, killed process left behind on
+// the same folder is stopped first.
+func Start(ctx context.Context, cfg Config) (*Postgres, error) {
+	if cfg.CacheDir == "" {
+		cfg.CacheDir = DefaultCacheDir()
+	}
+	if cfg.SharedBuffers == "" {
+		cfg.SharedBuffers = "256MB"
+	}
+	p := &Postgres{cfg: cfg, state: errStarting, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := p.prepare(ctx); err != nil {
+		if p.unlock != nil {
+			p.unlock()
+		}
+		return nil, fmt.Errorf("cannot start PostgreSQL in %s: %w", cfg.Dir, err)
+	}
+	started := make(chan error, 1)
+	go p.supervise(started)
+	select {
+	case err := <-started:
+		if err != nil {
+			return nil, fmt.Errorf("cannot start PostgreSQL in %s: %w", cfg.Dir, err)
+		}
+		return p, nil
+	case <-ctx.Done():
+		p.Stop()
+		return nil, fmt.Errorf("cannot start PostgreSQL in %s: %w", cfg.Dir, context.Cause(ctx))
+	}
+}
+
+// URL connects as a superuser. It holds the password.
+func (p *Postgres) URL() string {
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(role, p.password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port())), Path: database, RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// Port is where the server listens on 127.0.0.1. It stays the same over restarts.
+func (p *Postgres) Port() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.port
+}
+
+// PID is the process of the server, 0 while there is none.
+func (p *Postgres) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pid
+}
+
+// Dir is the folder of the database files. It differs from Config.Dir when the user that runs the server can't go there.
+func (p *Postgres) Dir() string { return p.home.dir }
+
+// Version is the server's, such as 16.15.
+func (p *Postgres) Version() string { return p.bin.version }
+
+// State is nil while the server accepts connections. Otherwise it says why not.
+func (p *Postgres) State() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+// Done is closed after Stop, when the server is gone.
+func (p *Postgres) Done() <-chan struct{} { return p.done }
+
+// Stop ends all sessions, writes a checkpoint and returns when the server is gone. Calling it again is harmless.
+func (p *Postgres) Stop() {
+	p.stopOnce.Do(func() { close(p.stop) })
+	<-p.done
+}
+
+// supervise starts the server again and again until Stop, and sends the result of the first start to started.
+// The kernel stops the server when the thread that started it ends, hence the lock on the thread.
+func (p *Postgres) supervise(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(p.done)
+	defer p.unlock()
+	backoff, failures, ever := firstBackoff, 0, false
+	for {
+		ready, err := p.run(func() {
+			if !ever {
+				ever = true
+				started <- nil
+			}
+		})
+		if ready {
+			backoff, failures = firstBackoff, 0
+		}
+		if failures++; !ever && failures == attempts {
+			started <- err
+			return
+		}
+		p.setState(fmt.Errorf("PostgreSQL restarts: %w", err))
+		select {
+		case <-p.stop:
+			return
+		case <-time.After(backoff):
+		}
+		p.cfg.Log.Warn().Err(err).Msg("PostgreSQL ended, starting it again")
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// run is one life of the server, from start to exit. It says whether the server was ready in between.
+func (p *Postgres) run(onReady func()) (ready bool, err error) {
+	if p.Port() == 0 || p.cfg.Port == 0 && errors.Is(p.State(), errStarting) {
+		if err := p.pickPort(); err != nil {
+			return false, err
+		}
+	}
+	cmd, logStart, err := p.launch()
+	if err != nil {
+		return false, err
+	}
+	exit := make(chan error, 1)
+	go func() { exit <- cmd.Wait() }()
+	poll := time.NewTicker(statusPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-exit:
+			p.setPID(0)
+			if err == nil {
+				err = errors.New("exit status 0")
+			}
+			return ready, fmt.Errorf("%w%s", err, p.lastWords(logStart))
+		case <-poll.C:
+			if p.home.status(cmd.Process.Pid) == "ready" {
+				poll.Stop()
+				ready = true
+				p.setState(nil)
+				onReady()
+			}
+		case <-p.stop:
+			p.setState(errors.New("PostgreSQL is stopping"))
+			shutdown(cmd.Process, exit)
+			p.setPID(0)
+			return ready, errors.New("stopped")
+		}
+	}
+}
+
+// launch starts the process and returns where in the log its own lines begin.
+func (p *Postgres) launch() (*exec.Cmd, int64, error) {
+	log, err := openLog(p.home.log())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer log.Close() // the child has its own copy
+	info, err := log.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot use log file: %w", err)
+	}
+	cmd := p.home.command(p.bin.tool("postgres"), append(p.args, "-p", strconv.Itoa(p.Port()))...)
+	cmd.Stdout, cmd.Stderr = log, log
+	dieWithParent(cmd.SysProcAttr)
+	if err := cmd.Start(); err != nil {
+		return nil, 0, fmt.Errorf("cannot run %s: %w", cmd.Path, err)
+	}
+	p.setPID(cmd.Process.Pid)
+	return cmd, info.Size(), nil
+}
+
+// shutdownSteps end a server: a fast shutdown ends with a checkpoint, an immediate one leaves the rest to crash recovery.
+var shutdownSteps = []struct {
+	signal syscall.Signal
+	limit  time.Duration
+}{{syscall.SIGINT, 30 * time.Second}, {syscall.SIGQUIT, 10 * time.Second}}
+
+// shutdown stops the process: politely, then with less patience.
+func shutdown(process *os.Process, exit <-chan error) {
+	for _, step := range shutdownSteps {
+		_ = process.Signal(step.signal) // fails only for a process that is gone, which exit tells
+		select {
+		case <-exit:
+			return
+		case <-time.After(step.limit):
+		}
+	}
+	_ = process.Kill()
+	<-exit
+}
+
+func (p *Postgres) pickPort() error {
+	port := p.cfg.Port
+	if port == 0 {
+		var err error
+		if port, err = FreePort(); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.port = port
+	return nil
+}
+
+func (p *Postgres) setState(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = err
+}
+
+func (p *Postgres) setPID(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid = pid
+}
+
+// FreePort returns a TCP port of 127.0.0.1 that nobody listens on. Another process may take it before the caller does.
+func FreePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("cannot find a free port: %w", err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port, nil
+}
+
+const maxLog = 10 << 20
+
+// openLog opens the server's log for appending. One that has grown large makes room: the one before stays as .old.
+func openLog(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
+		if err := os.Rename(path, path+".old"); err != nil {
+			return nil, fmt.Errorf("cannot rotate log: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open log: %w", err)
+	}
+	return f, nil
+}
+
+// lastWords returns what the server wrote as fatal since the offset given: the reason of a failed start.
+func (p *Postgres) lastWords(since int64) string {
+	text, err := os.ReadFile(p.home.log())
+	if err != nil || since > int64(len(text)) {
+		return ""
+	}
+	for line := range strings.Lines(string(text[since:])) {
+		for _, level := range []string{"FATAL:  ", "PANIC:  "} {
+			if _, why, ok := strings.Cut(line, level); ok {
+				return ": " + strings.TrimSpace(why) + " (see " + filepath.Clean(p.home.log()) + ")"
+			}
+		}
+	}
+	return ""
+}

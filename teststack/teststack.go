@@ -1,0 +1,153 @@
+// Package teststack gives tests the real services: a PostgreSQL server shared by a test binary, and Kafka brokers.
+package teststack
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"tradestore/dev/embedded"
+)
+
+// serverVar names a PostgreSQL server to use instead of an embedded one: its URL, of a role that may create databases.
+const serverVar = "TRADESTORE_TEST_DATABASE_URL"
+
+// startLimit covers the one download on a slow line.
+const startLimit = 6 * time.Minute
+
+var shared struct {
+	once sync.Once
+	url  string
+	err  error
+	stop func()
+	seq  int
+	mu   sync.Mutex // guards seq
+	main bool
+}
+
+// Main runs the tests of a package and stops what they shared. TestMain calls it and nothing else.
+func Main(m *testing.M) {
+	embedded.MaybeHelper()
+	shared.main = true
+	code := m.Run()
+	if shared.stop != nil {
+		shared.stop()
+	}
+	os.Exit(code)
+}
+
+// Database makes an empty database and drops it at the end of the test, with the sessions that are still open.
+// Where no server can run the test is skipped, and with CI=true fails.
+func Database(t testing.TB) string {
+	t.Helper()
+	if !shared.main {
+		t.Fatal("a package that uses databases needs func TestMain(m *testing.M) { teststack.Main(m) }")
+	}
+	shared.once.Do(startShared)
+	require(t, shared.err)
+	shared.mu.Lock()
+	shared.seq++
+	name := fmt.Sprintf("test_%d_%d", os.Getpid(), shared.seq)
+	shared.mu.Unlock()
+	exec(t, shared.url, "CREATE DATABASE "+name)
+	t.Cleanup(func() { exec(t, shared.url, "DROP DATABASE "+name+" WITH (FORCE)") })
+	u, err := url.Parse(shared.url)
+	if err != nil {
+		t.Fatalf("%s is not a URL", serverVar) // the error would quote the password
+	}
+	u.Path = name
+	return u.String()
+}
+
+func startShared() {
+	if shared.url = os.Getenv(serverVar); shared.url != "" {
+		return
+	}
+	server, remove, err := start(embedded.Config{SharedBuffers: "64MB"})
+	if err != nil {
+		shared.err = err
+		return
+	}
+	shared.url, shared.stop = server.URL(), func() { server.Stop(); remove() }
+}
+
+// OwnPostgres starts a server for this test alone, so that the test may stop or kill it, and stops it at the end.
+// Where none can run the test is skipped, and with CI=true fails.
+func OwnPostgres(t testing.TB) *embedded.Postgres {
+	t.Helper()
+	server, remove, err := start(embedded.Config{SharedBuffers: "16MB"})
+	require(t, err)
+	t.Cleanup(func() { server.Stop(); remove() })
+	return server
+}
+
+// start runs a server in a new temporary folder.
+func start(cfg embedded.Config) (server *embedded.Postgres, remove func(), err error) {
+	if cfg.Dir, err = Dir(); err != nil {
+		return nil, nil, err
+	}
+	remove = func() { _ = os.RemoveAll(cfg.Dir) } // what stays is in the temporary folder
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	cfg.Log = zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
+	if server, err = embedded.Start(ctx, cfg); err != nil {
+		remove()
+		return nil, nil, err
+	}
+	return server, remove, nil
+}
+
+// Dir makes a temporary folder that PostgreSQL can use when the tests run as root, which t.TempDir's is not. The caller
+// removes it.
+func Dir() (string, error) {
+	dir, err := os.MkdirTemp("", "tradestore-test-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711) //nolint:gosec // to pass through, not to list
+}
+
+// Kafka starts a broker in memory for this test and returns its addresses.
+func Kafka(t testing.TB) []string {
+	t.Helper()
+	broker, err := embedded.StartKafka(embedded.KafkaConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return broker.Addrs()
+}
+
+// require ends the test when a service can't be had.
+func require(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if strings.EqualFold(os.Getenv("CI"), "true") {
+		t.Fatal(err)
+	}
+	t.Skipf("needs PostgreSQL, or %s: %v", serverVar, err)
+}
+
+func exec(t testing.TB, server, statement string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server)
+	if err != nil {
+		t.Fatalf("cannot reach the test database server: %v", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		t.Fatalf("%s: %v", strings.Join(strings.Fields(statement)[:2], " "), err)
+	}
+}
