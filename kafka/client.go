@@ -26,7 +26,7 @@ type Config struct {
 	Compression        string        // none, lz4, snappy, zstd or gzip; default none
 	MaxBufferedRecords int           // default 50,000; when full, TryProduce fails at once
 	MaxBufferedBytes   int           // default 64 MiB
-	DeliveryTimeout    time.Duration // after which a record that was never sent, or was answered, fails; default 10 s
+	DeliveryTimeout    time.Duration // after which a record fails unless it is under way; at least 1 s, default 10 s
 
 	// The consumer.
 	Group             string        // of the workers; required for a consumer

@@ -106,7 +106,7 @@ const (
 // readHeaders sorts out the known headers. Others are skipped: proxies and tracers may add their own.
 func readHeaders(in []kgo.RecordHeader) (h headers, doubled bool) {
 	for i := range in {
-		at := 0
+		var at int
 		switch in[i].Key {
 		case HeaderRequestID:
 			at = requestID

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tradestore/trade"
 )
@@ -62,18 +63,27 @@ func (s TopicSpec) configs() map[string]*string {
 // Errors: one that wraps ErrTopology for a topic that is missing or has another number of partitions; any other means
 // that the brokers can't tell now.
 func CheckTopic(ctx context.Context, client *kgo.Client, topic string, partitions int) (trade.TopicID, error) {
-	topics, err := kadm.NewClient(client).ListTopics(ctx, topic)
+	// Asked with a request of its own: kadm answers from the client's cache, which outlives a topic.
+	req := kmsg.NewPtrMetadataRequest()
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = &topic
+	req.Topics = append(req.Topics, asked)
+	resp, err := req.RequestWith(ctx, client)
+	if err == nil && len(resp.Topics) != 1 {
+		err = fmt.Errorf("the answer has %d topics", len(resp.Topics))
+	}
 	if err != nil {
 		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, err)
 	}
-	detail := topics[topic]
+	detail := &resp.Topics[0]
+	err = kerr.ErrorForCode(detail.ErrorCode)
 	switch {
-	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: no such topic", ErrTopology, topic, partitions)
-	case detail.Err != nil:
-		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, detail.Err)
+	case err != nil:
+		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, err)
 	case len(detail.Partitions) != partitions:
 		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", ErrTopology, topic, partitions, len(detail.Partitions))
 	}
-	return trade.TopicID(detail.ID), nil
+	return detail.TopicID, nil
 }
