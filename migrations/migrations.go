@@ -1,0 +1,30 @@
+// Package migrations holds the database schema as numbered SQL files, embedded so that the binary carries its schema.
+//
+// The files are those of tern (https://github.com/jackc/tern) and work with its command too:
+//
+//	tern migrate --migrations migrations --conn-string "$TRADESTORE_DATABASE_URL"
+//	tern migrate --migrations migrations --conn-string "$TRADESTORE_DATABASE_URL" --destination -1
+//
+// A released file is never edited; a change of the schema is a new file with the next number.
+package migrations
+
+import (
+	"embed"
+	"io/fs"
+)
+
+// FS holds the migrations, NNN_name.sql, numbered from 001 without holes.
+//
+//go:embed *.sql
+var FS embed.FS
+
+// VersionTable is where tern keeps the version, under the name that its command takes by default.
+const VersionTable = "public.schema_version"
+
+// Version is the schema version that this build needs: the number of its migrations.
+var Version = count()
+
+func count() int32 {
+	names, _ := fs.Glob(FS, "*.sql") // fails for a malformed pattern only
+	return int32(len(names))
+}

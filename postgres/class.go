@@ -1,0 +1,48 @@
+package postgres
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tradestore/trade"
+)
+
+// SQLSTATE codes that are handled by themselves, not by their class (the first two digits).
+const (
+	cardinalityViolation = "21000"
+	uniqueViolation      = "23505"
+	checkViolation       = "23514"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	undefinedTable       = "42P01"
+	lockNotAvailable     = "55P03"
+)
+
+// classify decides what an error of the database means for the caller (section "Error classes" of docs/design.md). It
+// looks at codes alone: texts change between releases. What it does not know is Unavailable and is repeated, so a fault
+// that nobody thought of never turns a good trade into a failed one. CommitUnknown is not decided here but where COMMIT
+// is sent.
+func classify(err error) trade.Class {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+		return trade.Unavailable // no answer: time limit, lost connection, full pool
+	}
+	switch pg.Code {
+	case uniqueViolation, serializationFailure, deadlockDetected:
+		return trade.Repeatable // another writer was there first: the next try sees what it did
+	case cardinalityViolation:
+		return trade.Broken // two equal keys in one upsert: the plan was not collapsed
+	case checkViolation:
+		if pg.ConstraintName == "" {
+			return trade.Broken // no partition takes the row: the default partition is gone
+		}
+	}
+	switch pg.Code[:2] {
+	case "22", "23": // data exception, integrity constraint violation
+		return trade.BadData
+	case "42": // undefined table or column, missing privilege: not the schema this build was made for
+		return trade.Broken
+	}
+	return trade.Unavailable // 08, 25, 53, 54, 55, 57, 58, and any unknown code
+}

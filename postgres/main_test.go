@@ -1,0 +1,61 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/teststack"
+	"tradestore/trade"
+)
+
+func TestMain(m *testing.M) { teststack.Main(m) }
+
+const (
+	testTopic      = "trades-inbound"
+	testPartitions = 4
+)
+
+var testTopicID = trade.TopicID{1, 2, 3}
+
+// database is a migrated database with the positions of one topic, and a pool of each kind on it.
+type database struct {
+	url    string
+	reads  *pgxpool.Pool // as the server and the keeper have it
+	writer *pgxpool.Pool // as the apply line has it
+}
+
+func newDatabase(t testing.TB) *database {
+	t.Helper()
+	url := teststack.Database(t)
+	require.NoError(t, Migrate(t.Context(), url))
+	d := &database{url: url, reads: openPool(t, url, "reads", Open), writer: openPool(t, url, "writer", OpenWriter)}
+	require.NoError(t, AddTopic(t.Context(), d.reads, testTopic, testTopicID, testPartitions))
+	return d
+}
+
+func openPool(t testing.TB, url, name string, open func(context.Context, Config, prometheus.Registerer) (*pgxpool.Pool, error)) *pgxpool.Pool {
+	t.Helper()
+	pool, err := open(t.Context(), Config{URL: url, ApplicationName: name}, prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// exec runs statements that are no part of what is tested.
+func (d *database) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	_, err := d.reads.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+// count returns the only value of a query.
+func (d *database) count(t testing.TB, sql string, args ...any) int {
+	t.Helper()
+	var n int
+	require.NoError(t, d.reads.QueryRow(t.Context(), sql, args...).Scan(&n))
+	return n
+}

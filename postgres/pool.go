@@ -1,0 +1,85 @@
+// Package postgres keeps trades, the journal of decided requests and the request log in PostgreSQL.
+//
+// The apply transaction (Store.Apply) is the heart: it decides a batch of log records and makes the position, the trades,
+// the journal and the dead letters durable together. Everything else reads what it wrote or keeps its tables in shape.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config says how to reach a database. The zero value of a limit takes the default named beside it.
+type Config struct {
+	URL             string // postgres://user:password@host:port/database, or key=value pairs
+	MaxConns        int    // most connections of the pool, at least 1; default 4
+	ApplicationName string // shown by pg_stat_activity, and the label "pool" of the metrics; unique in a process
+
+	// ConnectTimeout bounds the making of one connection; default 5 s.
+	ConnectTimeout time.Duration
+	// StatementTimeout bounds each statement on the server, and how long a transaction may wait for its client, so that
+	// a frozen process does not keep row locks; default 20 s. It must be below the rebalance time limit of the workers.
+	StatementTimeout time.Duration
+}
+
+// Open makes a pool for reads and the request log. It does not connect: a database that is down shows in the first call.
+// Errors name a setting that can't be used. The caller closes the pool.
+func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+	return open(ctx, cfg, reg, nil)
+}
+
+// OpenWriter makes a pool for Store. Beside what Open does its sessions refuse plans other than index probes joined by
+// nested loops: every statement of the apply transaction names its rows by key, and a plan made while the tables were
+// small and then cached would scan them when they no longer are.
+func OpenWriter(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+	return open(ctx, cfg, reg, map[string]string{"enable_hashjoin": "off", "enable_mergejoin": "off"})
+}
+
+func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session map[string]string) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the database URL (--database-url): %w", err)
+	}
+	if cfg.MaxConns < 0 || cfg.ApplicationName == "" {
+		return nil, errors.New("a pool needs an application name and at least 1 connection")
+	}
+	pc.MaxConns = int32(min(orDefault(cfg.MaxConns, 4), 10_000))
+	pc.PingTimeout = 5 * time.Second
+	pc.ConnConfig.ConnectTimeout = orDefault(cfg.ConnectTimeout, 5*time.Second)
+	limit := strconv.FormatInt(orDefault(cfg.StatementTimeout, defaultTxTimeout).Milliseconds(), 10)
+	for name, value := range map[string]string{
+		"application_name":                    cfg.ApplicationName,
+		"timezone":                            "UTC",
+		"synchronous_commit":                  "on", // a 202 and an outcome rest on it, whatever the server's default is
+		"statement_timeout":                   limit,
+		"idle_in_transaction_session_timeout": limit,
+		"enable_seqscan":                      "off", // every statement names its rows by key, see OpenWriter
+	} {
+		pc.ConnConfig.RuntimeParams[name] = value
+	}
+	for name, value := range session {
+		pc.ConnConfig.RuntimeParams[name] = value
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make the connection pool %s: %w", cfg.ApplicationName, err)
+	}
+	if err := reg.Register(newPoolCollector(cfg.ApplicationName, pool)); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("cannot register the metrics of pool %s: %w", cfg.ApplicationName, err)
+	}
+	return pool, nil
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// Reader reads stored trades. Its methods may be called concurrently. Each one reads by key, however large the table is.
+type Reader struct {
+	pool *pgxpool.Pool
+}
+
+// NewReader makes a Reader on a pool of Open. The pool must lead to the writer, not to a replica.
+func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool} }
+
+// maxVersions finds the highest version of each id by one backward probe of the primary key, however many versions
+// there are. It answers with the place of the id in the array: cheaper than sending the id back.
+const maxVersions = `
+	SELECT (id.place - 1)::integer, newest.version
+	FROM unnest($1::text[]) WITH ORDINALITY AS id(trade_id, place)
+	CROSS JOIN LATERAL (
+		SELECT version FROM trades WHERE trades.trade_id = id.trade_id ORDER BY version DESC LIMIT 1) AS newest`
+
+// scanMaxVersions reads the answer of maxVersions for the ids asked.
+func scanMaxVersions(rows pgx.Rows, ids []string, into map[string]int32) error {
+	var place, version int32
+	_, err := pgx.ForEachRow(rows, []any{&place, &version}, func() error {
+		into[ids[place]] = version
+		return nil
+	})
+	return err
+}
+
+// MaxVersions returns the highest committed version of each trade id that is stored; ids without one are absent.
+func (r *Reader) MaxVersions(ctx context.Context, tradeIDs []string) (map[string]int32, error) {
+	found := make(map[string]int32, len(tradeIDs))
+	rows, err := r.pool.Query(ctx, maxVersions, tradeIDs)
+	if err == nil {
+		err = scanMaxVersions(rows, tradeIDs, found)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the versions of %d trades: %w", len(tradeIDs), err)
+	}
+	return found, nil
+}
+
+// A date travels as the number of days since 1970-01-01, which is what trade.Date is.
+const tradeColumns = `trade_id, version, counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
+
+// Versions returns all stored versions of one trade, ascending; none for an unknown trade.
+func (r *Reader) Versions(ctx context.Context, tradeID string) ([]trade.Trade, error) {
+	trades, err := r.read(ctx, `SELECT `+tradeColumns+` FROM trades WHERE trade_id = $1 ORDER BY version`, tradeID)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the versions of a trade: %w", err)
+	}
+	return trades, nil
+}
+
+// List returns up to limit trades after the key given, ascending by key. The zero key starts at the beginning.
+func (r *Reader) List(ctx context.Context, after trade.Key, limit int) ([]trade.Trade, error) {
+	trades, err := r.read(ctx, `SELECT `+tradeColumns+` FROM trades
+		WHERE (trade_id, version) > ($1, $2) ORDER BY trade_id, version LIMIT $3`, after.TradeID, after.Version, limit)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list %d trades: %w", limit, err)
+	}
+	return trades, nil
+}
+
+func (r *Reader) read(ctx context.Context, sql string, args ...any) ([]trade.Trade, error) {
+	rows, err := r.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trade.Trade, err error) {
+		err = row.Scan(&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate)
+		return t, err
+	})
+}

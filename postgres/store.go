@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// defaultTxTimeout is the time limit of an apply transaction. It lies below the 60 s that a worker has to give up a
+// partition, so a transaction of a worker that lost one ends before the next owner has long waited for its locks.
+const defaultTxTimeout = 20 * time.Second
+
+// StoreConfig says what a Store applies.
+type StoreConfig struct {
+	Topic     string           // whose positions are read; as given to AddTopic
+	TxTimeout time.Duration    // of one apply transaction, from its first statement to COMMIT; default 20 s
+	Now       func() time.Time // stamps decisions; default time.Now. Decisions never depend on it
+}
+
+// Store applies batches of the log and walks the journal. Its methods may be called concurrently; batches that share a
+// partition then wait for each other and all but one are fenced. Every error carries a class (trade.ClassOf).
+type Store struct {
+	pool      *pgxpool.Pool
+	cfg       StoreConfig
+	stageFrom int // rows from which an upsert goes through the staging table
+}
+
+// NewStore makes a Store on a pool of OpenWriter.
+func NewStore(pool *pgxpool.Pool, cfg StoreConfig) *Store {
+	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Store{pool: pool, cfg: cfg, stageFrom: stageFrom}
+}
+
+// Positions returns the position of every partition of the topic's highest generation, ascending by partition. A topic
+// that AddTopic never saw is an error of class Broken.
+func (s *Store) Positions(ctx context.Context) ([]trade.Position, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT topic_id, generation, partition, next_offset, leader_epoch FROM ingest_offsets
+		WHERE topic = $1 AND generation = (SELECT max(generation) FROM ingest_offsets WHERE topic = $1)
+		ORDER BY partition`, s.cfg.Topic)
+	if err != nil {
+		return nil, trade.Classed(classify(err), "cannot read the positions of topic %q: %w", s.cfg.Topic, err)
+	}
+	positions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p trade.Position, err error) {
+		err = row.Scan((*[16]byte)(&p.TopicID), &p.Generation, &p.Partition, &p.NextOffset, &p.LeaderEpoch)
+		return p, err
+	})
+	if err != nil {
+		return nil, trade.Classed(classify(err), "cannot read the positions of topic %q: %w", s.cfg.Topic, err)
+	}
+	if len(positions) == 0 {
+		return nil, trade.Classed(trade.Broken, "topic %q has no positions in the database: run tradestore migrate", s.cfg.Topic)
+	}
+	return positions, nil
+}
