@@ -1,0 +1,152 @@
+package trade
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strconv"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+)
+
+// reference is a second decoder, written from the rules on top of encoding/json and regular expressions. It returns the
+// trade or the code of the refusal.
+func reference(doc []byte) (Trade, Code) {
+	if !utf8.Valid(doc) || !json.Valid(doc) {
+		return Trade{}, MalformedJSON
+	}
+	values, duplicate, flat := flatObject(doc)
+	if !flat {
+		return Trade{}, MalformedJSON
+	}
+	if duplicate || len(values) != 6 {
+		return Trade{}, InvalidTrade
+	}
+	id := func(name string) (string, bool) {
+		s, ok := values[name].(string)
+		return s, ok && idForm.MatchString(s)
+	}
+	day := func(name string) (Date, bool) {
+		s, _ := values[name].(string)
+		t, ok := referenceDate(s)
+		return Date(t.Unix() / secondsPerDay), ok
+	}
+	var t Trade
+	var ok [6]bool
+	t.TradeID, ok[0] = id("trade_id")
+	t.CounterpartyID, ok[1] = id("counterparty_id")
+	t.BookID, ok[2] = id("book_id")
+	t.MaturityDate, ok[3] = day("maturity_date")
+	t.CreatedDate, ok[4] = day("created_date")
+	number, _ := values["version"].(json.Number)
+	version, err := strconv.ParseInt(number.String(), 10, 32)
+	t.Version, ok[5] = int32(version), err == nil && versionForm.MatchString(number.String())
+	if ok != [6]bool{true, true, true, true, true, true} {
+		return Trade{}, InvalidTrade
+	}
+	return t, ""
+}
+
+var (
+	idForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	versionForm = regexp.MustCompile(`^[1-9][0-9]*$`)
+)
+
+// flatObject reads valid JSON. flat is false for anything but an object without nesting.
+func flatObject(doc []byte) (values map[string]any, duplicate, flat bool) {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.UseNumber()
+	if open, _ := d.Token(); open != json.Delim('{') {
+		return nil, false, false
+	}
+	values = map[string]any{}
+	for d.More() {
+		name, _ := d.Token()
+		value, err := d.Token()
+		if _, nested := value.(json.Delim); nested || err != nil {
+			return nil, false, false
+		}
+		if _, ok := values[name.(string)]; ok {
+			duplicate = true
+		}
+		values[name.(string)] = value
+	}
+	return values, duplicate, true
+}
+
+// document is how encoding/json reads a trade.
+type document struct {
+	TradeID        string `json:"trade_id"`
+	Version        int32  `json:"version"`
+	CounterpartyID string `json:"counterparty_id"`
+	BookID         string `json:"book_id"`
+	MaturityDate   string `json:"maturity_date"`
+	CreatedDate    string `json:"created_date"`
+}
+
+// checkDecode holds Decode against the reference, and what it accepts against encoding/json and against itself.
+func checkDecode(t *testing.T, doc []byte) {
+	t.Helper()
+	buf := bytes.Clone(doc)
+	got, invalid := Decode(buf)
+	require.Equal(t, doc, buf, "the document was changed")
+	want, code := reference(doc)
+	require.Equal(t, want, got, "%q", doc)
+	if invalid != nil {
+		require.Equal(t, code, invalid.Code, "%q", doc)
+		checkInvalid(t, invalid)
+		return
+	}
+	require.Empty(t, code, "accepted: %q", doc)
+
+	var std document
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.DisallowUnknownFields()
+	require.NoError(t, d.Decode(&std), "%q", doc)
+	_, err := d.Token()
+	require.ErrorIs(t, err, io.EOF, "%q", doc)
+	require.Equal(t, std, document{got.TradeID, got.Version, got.CounterpartyID, got.BookID, got.MaturityDate.String(), got.CreatedDate.String()})
+
+	again, invalid := Decode(AppendJSON(nil, &got))
+	require.Nil(t, invalid)
+	require.Equal(t, got, again)
+}
+
+var (
+	faultText = regexp.MustCompile(`^at byte \d+ \(the first is 0\): [ -~]+$`)
+	nameForm  = regexp.MustCompile(`^[A-Za-z0-9_]{0,64}$`)
+)
+
+// checkInvalid checks that a refusal says something and leaks nothing.
+func checkInvalid(t *testing.T, invalid *Invalid) {
+	t.Helper()
+	require.NotEmpty(t, invalid.Violations)
+	require.LessOrEqual(t, len(invalid.Violations), 16)
+	for _, v := range invalid.Violations {
+		require.NotEmpty(t, v.Code)
+		require.Regexp(t, nameForm, v.Field)
+		if invalid.Code == MalformedJSON {
+			require.Regexp(t, faultText, v.Detail)
+			continue
+		}
+		require.Contains(t, []string{idRule, versionRule, dateRule, unknownRule, "present more than once"}, v.Detail)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(goodDoc))
+	f.Add([]byte(`{"created_date":"2026-11-20","maturity_date":"9999-12-31","book_id":"b","counterparty_id":"c","version":2147483647,"trade_id":"\u0054"}`))
+	for _, c := range corpus(f) {
+		if len(c.doc) > 1000 {
+			continue // long seeds slow the search down and find nothing of their own
+		}
+		f.Add(c.doc)
+		for _, field := range fields {
+			f.Add([]byte(withValue(field.name, string(c.doc))))
+		}
+	}
+	f.Fuzz(checkDecode)
+}
