@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+var sampleStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// sample is a small run that kept every promise: five trades in three versions over two partitions, one of them posted
+// out of order, one same version twice, one poison record, one refusal, one orphan, one post without an answer.
+func sample() (*Ledger, *Evidence) {
+	l := NewLedger()
+	ev := &Evidence{
+		LogEnd: map[int32]int64{}, Next: map[int32]int64{}, Steps: map[int32][]Step{},
+		Opened: map[trade.RequestID]bool{}, States: map[trade.RequestID]State{},
+	}
+	at := sampleStart
+	post := func(id string, version int32, status int, logged bool) *Post {
+		at = at.Add(10 * time.Millisecond)
+		tr := l.newTrade(id, version)
+		p := &Post{Trade: tr, Sent: at, Answered: at.Add(5 * time.Millisecond), Status: status, CorrelationID: "corr-" + tr.CounterpartyID}
+		rid := trade.NewRequestID(at)
+		if status == http.StatusAccepted {
+			p.RequestID = rid
+		}
+		l.Add(p)
+		if logged {
+			value, _ := json.Marshal(DocumentOf(tr))
+			ev.append(trade.Record{Request: trade.Request{ID: rid, Trade: tr, AcceptedAt: at, CorrelationID: p.CorrelationID}, Value: value}, id)
+			ev.Opened[rid] = true
+		}
+		return p
+	}
+	for _, version := range []int32{1, 3, 2, 3} {
+		for id := range 5 {
+			post(fmt.Sprintf("T%d", id), version, http.StatusAccepted, true)
+		}
+	}
+	post("T0", 1, http.StatusBadRequest, false).Code = trade.StaleVersion
+	post("T1", 4, 0, true)
+	orphan := post("T2", 9, http.StatusServiceUnavailable, false)
+	orphan.RequestID = trade.NewRequestID(at)
+	ev.Opened[orphan.RequestID] = true
+	ev.States[orphan.RequestID] = State{orphan.RequestID, trade.Pending, "T2", 9, ""}
+	poison := trade.Record{Request: trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at}, Value: []byte("{"), Fault: "unreadable"}
+	l.Plant(ev.append(poison, "T0"))
+	ev.settle(l)
+	return l, ev
+}
+
+// append puts a record at the end of the partition that the trade id stands for.
+func (ev *Evidence) append(rec trade.Record, id string) Slot {
+	rec.Partition = int32(id[1]) % 2
+	rec.Offset = ev.LogEnd[rec.Partition]
+	ev.LogEnd[rec.Partition]++
+	ev.Log = append(ev.Log, rec)
+	return Slot{rec.Partition, rec.Offset}
+}
+
+// settle fills the stores as a faultless worker leaves them.
+func (ev *Evidence) settle(l *Ledger) {
+	slices.SortStableFunc(ev.Log, func(a, b trade.Record) int { return int(a.Partition - b.Partition) })
+	want := replay(ev.Log)
+	ev.Rows, ev.Letters = want.rows, want.letters
+	for id, d := range want.decisions {
+		ev.Journal = append(ev.Journal, d)
+		ev.States[id] = State{id, d.Status, d.Trade.TradeID, d.Trade.Version, d.Reason}
+		l.Observe(ev.States[id])
+		if d.Status == trade.Success {
+			ev.Applied = append(ev.Applied, Applied{d.Trade.TradeID, d.Slot.Offset, d.Slot.Offset, 1, d.Slot.Offset})
+		}
+	}
+	for partition, end := range ev.LogEnd {
+		ev.Next[partition] = end
+		ev.Steps[partition] = []Step{{0, 5}, {5, end}}
+	}
+	slices.SortFunc(ev.Journal, func(a, b Decision) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
+}
+
+func TestCheckFindsNothingWrong(t *testing.T) {
+	l, ev := sample()
+	report := Check(l, ev)
+	require.Empty(t, report.Broken(), report)
+	require.Equal(t, "23 posts, 22 records, 22 decisions, 11 rows, 1 dead letters", report.String())
+}
+
+// A checker that sees nothing is worse than none: each fault planted in a good run must turn it red.
+func TestCheckFindsPlantedFaults(t *testing.T) {
+	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
+		t.Helper()
+		l, ev := sample()
+		plant(l, ev)
+		assert.Equal(t, rules, Check(l, ev).Broken(), fault)
+	}
+	stored := trade.Key{TradeID: "T3", Version: 3}
+	stale := func(ev *Evidence) int {
+		return slices.IndexFunc(ev.Journal, func(d Decision) bool { return d.Reason == trade.StaleVersion })
+	}
+	f("row dropped", []string{"I3"}, func(_ *Ledger, ev *Evidence) { delete(ev.Rows, stored) })
+	f("row nobody sent", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 7}] = Row{} })
+	f("stale row stored", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 2}] = Row{} })
+	f("row with other content", []string{"I3"}, func(_ *Ledger, ev *Evidence) {
+		row := ev.Rows[stored]
+		row.Trade.BookID = "B-2"
+		ev.Rows[stored] = row
+	})
+	f("row of an earlier record", []string{"I3"}, func(_ *Ledger, ev *Evidence) {
+		row := ev.Rows[stored]
+		row.Slot.Offset--
+		ev.Rows[stored] = row
+	})
+	f("journal row missing", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal = ev.Journal[1:] })
+	f("journal row doubled", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal = append(ev.Journal, ev.Journal[0]) })
+	f("outcome flipped", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[stale(ev)].Status = trade.Success })
+	f("reason changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[stale(ev)].Reason = trade.InvalidRecord })
+	f("journalled content changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[0].Trade.CreatedDate++ })
+	f("accepted_at changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[0].AcceptedAt = sampleStart })
+	f("outcome without a record", []string{"I4"}, func(_ *Ledger, ev *Evidence) {
+		ev.Journal = append(ev.Journal, Decision{RequestID: trade.NewRequestID(sampleStart)})
+	})
+	f("shown status flipped", []string{"I4", "I6"}, func(_ *Ledger, ev *Evidence) {
+		id := ev.Journal[stale(ev)].RequestID
+		ev.States[id] = State{RequestID: id, Status: trade.Success, TradeID: "T0", Version: 2}
+	})
+	f("shown PENDING for ever", []string{"I4", "I5", "I6"}, func(_ *Ledger, ev *Evidence) {
+		id := ev.Journal[0].RequestID
+		ev.States[id] = State{id, trade.Pending, "T0", 1, ""}
+	})
+	f("accepted and unknown to GET", []string{"I1"}, func(_ *Ledger, ev *Evidence) { delete(ev.States, ev.Journal[0].RequestID) })
+	f("terminal state changed between two reads", []string{"I6"}, func(l *Ledger, ev *Evidence) {
+		id := ev.Journal[0].RequestID
+		l.Observe(State{id, trade.Failed, "T0", 1, trade.StaleVersion})
+	})
+	f("accepted and lost from the log", []string{"I1", "I3", "I4"}, func(_ *Ledger, ev *Evidence) {
+		at := slices.IndexFunc(ev.Log, func(r trade.Record) bool { return r.Trade.TradeID == "T3" && r.Trade.Version == 1 })
+		ev.Log = slices.Delete(ev.Log, at, at+1)
+	})
+	f("accepted and ended NOT_DELIVERED", []string{"I1", "I4", "I6"}, func(_ *Ledger, ev *Evidence) {
+		id := ev.Journal[0].RequestID
+		ev.States[id] = State{id, trade.Failed, "T0", 1, trade.NotDelivered}
+	})
+	f("202 without an id", []string{"P5"}, func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = trade.RequestID{} })
+	f("one id for two posts", []string{"I2", "I4"}, func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = l.posts[1].RequestID })
+	f("orphan shown as stored", []string{"I5", "I6"}, func(l *Ledger, ev *Evidence) {
+		orphan := l.posts[22].RequestID
+		l.Observe(State{orphan, trade.Failed, "T2", 9, trade.NotDelivered})
+		ev.States[orphan] = State{orphan, trade.Success, "T2", 9, ""}
+	})
+	f("record of a refused post", []string{"I2"}, func(l *Ledger, _ *Evidence) {
+		l.posts[21].Status, l.posts[21].Code = http.StatusBadRequest, trade.StaleVersion
+	})
+	f("record of a shed post", []string{"I2"}, func(l *Ledger, _ *Evidence) { l.posts[21].Status = http.StatusServiceUnavailable })
+	f("record with other bytes", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = []byte(`{"counterparty_id":"CP-0000001"}`) })
+	f("record nobody sent", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = []byte(`{}`) })
+	f("record that is no JSON", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = nil })
+	f("record of another call", []string{"I2", "I4"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].CorrelationID = "corr-other" })
+	f("record without a PENDING entry", []string{"P1"}, func(_ *Ledger, ev *Evidence) { delete(ev.Opened, ev.Log[0].ID) })
+	f("dead letter missing", []string{"E7"}, func(_ *Ledger, ev *Evidence) { clear(ev.Letters) })
+	f("dead letter of other bytes", []string{"E7"}, func(_ *Ledger, ev *Evidence) {
+		for slot := range maps.Clone(ev.Letters) {
+			ev.Letters[slot] = Letter{}
+		}
+	})
+	f("dead letter of a good record", []string{"E7"}, func(_ *Ledger, ev *Evidence) { ev.Letters[Slot{1, 0}] = Letter{} })
+	f("log not applied to its end", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.LogEnd[0]++ })
+	f("position beyond the log", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.LogEnd[0]-- })
+	f("position without a row", []string{"I11"}, func(_ *Ledger, ev *Evidence) { delete(ev.Next, 1) })
+	f("position went back", []string{"I11"}, func(_ *Ledger, ev *Evidence) {
+		ev.Steps[0] = []Step{{0, 7}, {7, 5}, {5, ev.Next[0]}}
+	})
+	f("position jumped", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.Steps[0] = []Step{{0, 5}, {6, ev.Next[0]}} })
+	f("earlier record applied later", []string{"I7"}, func(_ *Ledger, ev *Evidence) {
+		ev.Applied = append(ev.Applied, Applied{"T3", 99, 99, 1, 0})
+	})
+	f("records of one client swapped", []string{"order"}, func(l *Ledger, _ *Evidence) {
+		first, second := l.posts[3], l.posts[8] // T3 in version 1 and 3
+		first.Sent, first.Answered, second.Sent, second.Answered = second.Sent, second.Answered, first.Sent, first.Answered
+	})
+}
+
+func TestVerdict(t *testing.T) {
+	id := trade.NewRequestID(sampleStart)
+	f := func(status int, id trade.RequestID, want Verdict) {
+		t.Helper()
+		require.Equal(t, want, (&Post{Status: status, RequestID: id}).Verdict(), "%d", status)
+	}
+	f(202, id, Accepted)
+	f(400, trade.RequestID{}, Refused)
+	f(413, trade.RequestID{}, Refused)
+	f(429, trade.RequestID{}, Refused)
+	f(503, trade.RequestID{}, Refused)
+	f(503, id, Maybe)
+	f(409, id, Maybe)
+	f(500, trade.RequestID{}, Maybe)
+	f(0, trade.RequestID{}, Maybe)
+}

@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/trade"
+)
+
+// Document is a trade as JSON, written down a second time so that a slip in the product's own codec shows.
+type Document struct {
+	TradeID        string `json:"trade_id"`
+	Version        int32  `json:"version"`
+	CounterpartyID string `json:"counterparty_id"`
+	BookID         string `json:"book_id"`
+	MaturityDate   string `json:"maturity_date"`
+	CreatedDate    string `json:"created_date"`
+}
+
+// DocumentOf returns t as a document.
+func DocumentOf(t trade.Trade) Document {
+	return Document{t.TradeID, t.Version, t.CounterpartyID, t.BookID, t.MaturityDate.String(), t.CreatedDate.String()}
+}
+
+// State is the answer of GET /api/v1/requests/{request_id}, as far as it may never change once it is terminal.
+type State struct {
+	RequestID trade.RequestID
+	Status    trade.Status
+	TradeID   string
+	Version   int32
+	Reason    trade.Code
+}
+
+// Problem is what every refusal carries.
+type Problem struct {
+	Status        int        `json:"status"`
+	Code          trade.Code `json:"code"`
+	Detail        string     `json:"detail"`
+	CorrelationID string     `json:"correlation_id"`
+	RequestID     string     `json:"request_id"`
+	Errors        []struct {
+		Field string     `json:"field"`
+		Code  trade.Code `json:"code"`
+	} `json:"errors"`
+}
+
+// ErrNoAnswer is returned when the call got no HTTP answer: refused, cut or too late.
+var ErrNoAnswer = errors.New("no answer")
+
+// Client posts trades and reads their status. It may be used concurrently.
+type Client struct {
+	Base   string // http://host:port
+	Ledger *Ledger
+	HTTP   *http.Client
+}
+
+// NewClient returns a client that keeps up to conns connections open.
+func NewClient(base string, l *Ledger, conns int) *Client {
+	return &Client{Base: base, Ledger: l, HTTP: &http.Client{
+		Timeout:   15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
+		Transport: &http.Transport{MaxIdleConns: conns, MaxIdleConnsPerHost: conns, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}}
+}
+
+// Do sends one request and returns the answer with its whole body. Errors: ErrNoAnswer.
+func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	res, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: body cut: %w", ErrNoAnswer, err)
+	}
+	return res, answer, nil
+}
+
+// Submit posts t once, never repeats it, and remembers the answer in the ledger.
+func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
+	body, _ := json.Marshal(DocumentOf(t))
+	p := &Post{Trade: t, CorrelationID: "corr-" + t.CounterpartyID, Sent: time.Now()}
+	header := http.Header{"Content-Type": {"application/json"}, "X-Correlation-Id": {p.CorrelationID}}
+	res, answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades", header, body)
+	p.Answered = time.Now()
+	if err == nil {
+		var said struct {
+			RequestID string     `json:"request_id"`
+			Code      trade.Code `json:"code"`
+		}
+		_ = json.Unmarshal(answer, &said) // an answer that is no JSON names neither an id nor a code
+		p.Status, p.Code = res.StatusCode, said.Code
+		p.RequestID, _ = trade.ParseRequestID(said.RequestID)
+	}
+	c.Ledger.Add(p)
+	return p
+}
+
+// Status reads a request and remembers a terminal state in the ledger. ok is false for 404.
+// Errors: ErrNoAnswer, or any answer but 200 and 404.
+func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
+	res, answer, err := c.Do(ctx, http.MethodGet, "/api/v1/requests/"+id.String(), nil, nil)
+	if err != nil {
+		return State{}, false, err
+	}
+	switch res.StatusCode {
+	case http.StatusNotFound:
+		return State{}, false, nil
+	case http.StatusOK:
+	default:
+		return State{}, false, fmt.Errorf("cannot read request %s: %s %.200s", id, res.Status, answer)
+	}
+	var said struct {
+		RequestID string       `json:"request_id"`
+		Status    trade.Status `json:"status"`
+		TradeID   string       `json:"trade_id"`
+		Version   int32        `json:"version"`
+		Reason    trade.Code   `json:"reason"`
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return State{}, false, fmt.Errorf("cannot read the status answer of %s: %w", id, err)
+	}
+	if said.RequestID != id.String() {
+		return State{}, false, fmt.Errorf("asked for request %s, was shown %s", id, said.RequestID)
+	}
+	s = State{id, said.Status, said.TradeID, said.Version, said.Reason}
+	c.Ledger.Observe(s)
+	return s, true, nil
+}
+
+// States reads every request that an answer of the ledger named; one that GET does not know is absent.
+func (c *Client) States(ctx context.Context) (map[trade.RequestID]State, error) {
+	posts := c.Ledger.Posts()
+	found := make([]*State, len(posts))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i, p := range posts {
+		if p.RequestID.IsZero() {
+			continue
+		}
+		g.Go(func() error {
+			s, ok, err := c.Status(ctx, p.RequestID)
+			if ok {
+				found[i] = &s
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	states := make(map[trade.RequestID]State, len(posts))
+	for _, s := range found {
+		if s != nil {
+			states[s.RequestID] = *s
+		}
+	}
+	return states, nil
+}

@@ -1,0 +1,261 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/dev/embedded"
+	"tradestore/teststack"
+)
+
+const (
+	readyLimit = 3 * time.Minute // the first start of a run may download PostgreSQL
+	drainLimit = time.Minute
+	pollEvery  = 20 * time.Millisecond
+)
+
+// stack is a Trade Store in processes of its own: one that is everything, or one per role. Tests see where it answers
+// and can start, stop and kill its processes; they don't see which of the two it is.
+type stack struct {
+	Endpoints
+	ledger *Ledger
+	client *Client
+	path   string   // of the program
+	env    []string // of the next start
+	roles  []*role  // in the order of the drain: the server first
+	learn  func(t testing.TB, s *stack)
+}
+
+// role is one process of a stack, in one of its lives.
+type role struct {
+	name  string
+	args  []string
+	ready func() string // URL that answers 200 when it is ready
+	proc  *process
+}
+
+// newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
+func newDev(t testing.TB, databaseURL string) *stack {
+	s := &stack{path: binary(t), ledger: NewLedger()}
+	dir := dataDir(t)
+	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
+	s.client = NewClient(s.API, s.ledger, 64)
+	args := []string{
+		"dev", "--listen", strings.TrimPrefix(s.API, "http://"), "--worker-listen", strings.TrimPrefix(s.Worker, "http://"),
+		"--data-dir", dir, "--log-format", "json",
+	}
+	if databaseURL != "" {
+		s.env = append(s.env, "TRADESTORE_DATABASE_URL="+databaseURL)
+	}
+	s.roles = []*role{{name: "dev", args: args, ready: func() string { return s.API + "/readyz" }}}
+	s.learn = func(t testing.TB, s *stack) { s.readNote(t, filepath.Join(dir, "dev.json")) }
+	return s
+}
+
+// readNote takes the addresses of the stores from the file that `tradestore dev` writes for tools.
+func (s *stack) readNote(t testing.TB, path string) {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "%s holds a password", path)
+	var note struct {
+		Kafka    string `json:"kafka"`
+		Database string `json:"database"`
+	}
+	require.NoError(t, json.Unmarshal(text, &note))
+	s.Kafka, s.Database = strings.Split(note.Kafka, ","), note.Database
+}
+
+// newRoles returns a stack of one server and some workers, migrated, on stores that belong to the test.
+func newRoles(t testing.TB, workers int) *stack {
+	s := &stack{path: binary(t), ledger: NewLedger()}
+	s.Kafka, s.Database, s.Topic = teststack.Kafka(t), teststack.Database(t), "trades-inbound"
+	s.API = "http://" + freeAddress(t)
+	s.client = NewClient(s.API, s.ledger, 64)
+	s.env = []string{
+		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","),
+		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json",
+	}
+	migrate := launch(t, "migrate", s.path, s.env, "migrate")
+	require.Zero(t, migrate.exit(t), migrate.tail(t))
+	s.roles = []*role{{
+		name: "server", args: []string{"server", "--listen", strings.TrimPrefix(s.API, "http://")},
+		ready: func() string { return s.API + "/readyz" },
+	}}
+	for i := range workers {
+		at := freeAddress(t)
+		s.Worker = "http://" + at
+		s.roles = append(s.roles, &role{
+			name: fmt.Sprintf("worker%d", i+1), args: []string{"worker", "--listen", at},
+			ready: func() string { return "http://" + at + "/readyz" },
+		})
+	}
+	s.learn = func(testing.TB, *stack) {}
+	return s
+}
+
+// dataDir returns a folder that the database's own user can reach when the tests run as root. A database that outlives
+// its parent is stopped at the end of the test.
+func dataDir(t testing.TB) string {
+	dir, err := teststack.Dir()
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := embedded.Remove(dir); err != nil {
+			t.Errorf("cannot remove the data folder: %v", err)
+		}
+		_ = os.RemoveAll(dir) // what stays is in the temporary folder
+	})
+	return dir
+}
+
+func freeAddress(t testing.TB) string {
+	port, err := embedded.FreePort()
+	require.NoError(t, err)
+	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// start starts what does not run, with more environment for this life alone, and waits until it is ready.
+func (s *stack) start(t testing.TB, env ...string) {
+	t.Helper()
+	for _, r := range s.launch(t, env...) {
+		if !r.awaitReady(t) {
+			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.exit(t), r.proc.tail(t))
+		}
+	}
+	s.learn(t, s)
+}
+
+// launch starts what does not run and does not wait for it.
+func (s *stack) launch(t testing.TB, env ...string) (started []*role) {
+	t.Helper()
+	for _, r := range s.roles {
+		if r.proc == nil || !r.proc.alive() {
+			r.proc = launch(t, r.name, s.path, append(env, s.env...), r.args...)
+			started = append(started, r)
+		}
+	}
+	return started
+}
+
+// awaitReady returns false when the process ends before it is ready.
+func (r *role) awaitReady(t testing.TB) bool {
+	t.Helper()
+	limit := time.After(readyLimit)
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		select {
+		case <-r.proc.gone:
+			return false
+		case <-limit:
+			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.tail(t))
+		case <-poll.C:
+			if answers(t, r.ready()) {
+				return true
+			}
+		}
+	}
+}
+
+// answers says whether a GET of url is answered 200.
+func answers(t testing.TB, url string) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(t, err)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// stop drains every process, the server first, and expects exit code 0 of each.
+func (s *stack) stop(t testing.TB) {
+	t.Helper()
+	for _, r := range s.roles {
+		r.proc.terminate(t)
+	}
+}
+
+// kill ends the processes named, or all, as kill -9 does.
+func (s *stack) kill(names ...string) {
+	for _, r := range s.roles {
+		if len(names) == 0 || strings.Contains(strings.Join(names, " "), r.name) {
+			r.proc.kill()
+		}
+	}
+}
+
+// drained waits until everything in the log has been applied.
+func (s *stack) drained(t testing.TB) {
+	t.Helper()
+	var last error
+	ok := poll(t, drainLimit, func() bool {
+		last = Drained(t.Context(), s.Endpoints)
+		return last == nil
+	})
+	require.True(t, ok, "%v", last)
+}
+
+// check waits for the drain and compares everything with everything.
+func (s *stack) check(t testing.TB) *Evidence {
+	t.Helper()
+	s.drained(t)
+	ev, err := Gather(t.Context(), s.Endpoints, s.client)
+	require.NoError(t, err)
+	report := Check(s.ledger, ev)
+	require.Empty(t, report.Broken(), report)
+	t.Logf("checked %s; answers %v", report.Summary, s.ledger.Count())
+	return ev
+}
+
+// sql runs a statement on the stack's database.
+func (s *stack) sql(t testing.TB, statement string, args ...any) {
+	t.Helper()
+	conn := s.connect(t)
+	_, err := conn.Exec(t.Context(), statement, args...)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+}
+
+// connect opens a session on the stack's database that ends with the test.
+func (s *stack) connect(t testing.TB) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.Database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// poll repeats f until it is true, or returns false after limit.
+func poll(t testing.TB, limit time.Duration, f func() bool) bool {
+	t.Helper()
+	end := time.After(limit)
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if f() {
+			return true
+		}
+		select {
+		case <-end:
+			return false
+		case <-t.Context().Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}
