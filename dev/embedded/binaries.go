@@ -76,8 +76,8 @@ func downloaded(ctx context.Context, cfg Config, as account) (binaries, error) {
 	if _, err := os.Stat(root); err == nil {
 		return inspect(ctx, filepath.Join(root, "bin"))
 	}
-	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
-		return binaries{}, fmt.Errorf("cannot make cache folder: %w", err)
+	if err := makeDir(cfg.CacheDir); err != nil {
+		return binaries{}, err
 	}
 	unlock, err := waitLock(ctx, filepath.Join(cfg.CacheDir, "lock"))
 	if err != nil {

@@ -39,7 +39,8 @@ var helperReady bool
 // fetch downloads the binaries to staging/postgres and proves that they run here: with a server on a folder that is
 // thrown away.
 func fetch(staging string) error {
-	port, err := FreePort()
+	syscall.Umask(0o022) // other users run what is unpacked here
+	port, err := freePort()
 	if err != nil {
 		return err
 	}

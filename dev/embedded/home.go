@@ -38,9 +38,9 @@ func (h home) data() string     { return filepath.Join(h.dir, "data") }
 func (h home) password() string { return filepath.Join(h.dir, "password") }
 func (h home) log() string      { return filepath.Join(h.dir, "postgres.log") }
 
-// prepare gets everything ready for the first launch.
-func (p *Postgres) prepare(ctx context.Context) error {
-	dir, err := filepath.Abs(p.cfg.Dir)
+// open takes the folder for this process and finds the files.
+func (p *Postgres) open(dir string) error {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
@@ -50,14 +50,35 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil { // an orphan is known by this path
 		return err
 	}
-	if p.unlock, err = Lock(filepath.Join(dir, "lock")); err != nil {
+	if err := p.lock(dir); err != nil {
 		return err
 	}
-	if p.home, err = openHome(dir); err != nil {
+	if p.home, err = openHome(dir); err != nil || p.home.dir == dir {
 		return err
 	}
-	if p.home.dir != dir {
-		p.cfg.Log.Info().Str("dir", p.home.dir).Msg("the database files go elsewhere: PostgreSQL refuses to run as root, and other users can't use the data folder")
+	p.cfg.Log.Info().Str("dir", p.home.dir).
+		Msg("PostgreSQL refuses to run as root and other users can't enter the data folder: the database files go elsewhere")
+	return p.lock(p.home.dir)
+}
+
+func (p *Postgres) lock(dir string) error {
+	unlock, err := Lock(filepath.Join(dir, "lock"))
+	if err == nil {
+		p.locks = append(p.locks, unlock)
+	}
+	return err
+}
+
+func (p *Postgres) release() {
+	for _, unlock := range p.locks {
+		unlock()
+	}
+}
+
+// prepare gets everything ready for the first launch.
+func (p *Postgres) prepare(ctx context.Context) error {
+	if err := p.open(p.cfg.Dir); err != nil {
+		return err
 	}
 	major, err := p.home.major()
 	if err != nil {
@@ -81,7 +102,8 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	}
 	p.password = strings.TrimSpace(string(password))
 	p.args = p.settings()
-	return nil
+	p.port, err = choosePort(p.cfg.Port, filepath.Join(p.home.dir, "port"))
+	return err
 }
 
 // settings are those of a machine that does other things as well. Durability is PostgreSQL's default: full.
@@ -108,32 +130,54 @@ func (p *Postgres) settings() []string {
 	return args
 }
 
-// openHome finds the folder that the server's user can work in.
+// openHome finds the folder of the database files: where the note says, else dir itself, else, when root's stand-in
+// can't go there, a place that it can reach. From then on the note decides.
 func openHome(dir string) (home, error) {
-	var h home
-	uid := 0
-	for _, place := range []string{dir, relocated(dir)} {
-		as, err := serverAccount(filepath.Join(place, "data"))
-		if err != nil {
-			return home{}, err
-		}
-		h, uid = home{place, as}, as.uid
-		if place != dir {
-			if err := makeDir(place); err != nil {
-				return home{}, err
-			}
-			if err := os.WriteFile(filepath.Join(dir, locationNote), []byte(place+"\n"), 0o600); err != nil {
-				return home{}, fmt.Errorf("cannot note the place of the database: %w", err)
-			}
-		}
-		if !as.switched || h.reachable() {
-			return h, nil
-		}
+	place, noted, err := readNote(dir)
+	if err != nil {
+		return home{}, err
 	}
-	return home{}, fmt.Errorf("neither the folder nor %s is open to user %d, who runs PostgreSQL for root", elsewhere, uid)
+	as, err := serverAccount(filepath.Join(place, "data"))
+	if err != nil {
+		return home{}, err
+	}
+	h := home{place, as}
+	if !as.switched || h.reachable() {
+		return h, nil
+	}
+	if _, err := os.Stat(h.data()); noted || err == nil {
+		return home{}, fmt.Errorf("user %d, who runs PostgreSQL for root, can't enter %s", as.uid, place)
+	}
+	h.dir = relocated(dir)
+	if err := errors.Join(makeDir(elsewhere), makeDir(h.dir)); err != nil {
+		return home{}, err
+	}
+	if !h.reachable() {
+		return home{}, fmt.Errorf("user %d, who runs PostgreSQL for root, can enter neither the folder nor %s", as.uid, h.dir)
+	}
+	if err := os.WriteFile(filepath.Join(dir, locationNote), []byte(h.dir+"\n"), 0o600); err != nil {
+		return home{}, fmt.Errorf("cannot note the place of the database: %w", err)
+	}
+	return h, nil
 }
 
-// relocated is where the database of a folder goes that the server's user can't reach.
+// readNote returns where the files of dir are, and whether a note says so. A note can't name any place but our own.
+func readNote(dir string) (place string, noted bool, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, locationNote))
+	if errors.Is(err, fs.ErrNotExist) {
+		return dir, false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("cannot read the place of the database: %w", err)
+	}
+	place = strings.TrimSpace(string(text))
+	if filepath.Dir(place) != elsewhere {
+		return "", false, fmt.Errorf("%s names a place outside %s", filepath.Join(dir, locationNote), elsewhere)
+	}
+	return place, true, nil
+}
+
+// relocated is where the database of a folder goes that root's stand-in can't enter.
 func relocated(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
 	return filepath.Join(elsewhere, hex.EncodeToString(sum[:8]))
@@ -143,6 +187,33 @@ func relocated(dir string) string {
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("cannot make folder: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err == nil {
+		err = os.Chmod(dir, info.Mode()|0o011) // whatever root's umask is
+	}
+	return err
+}
+
+// Remove deletes the folder of a server that doesn't run, with the database files wherever they are. A server that a
+// killed process left behind is stopped first. Errors: ErrLocked while another process uses the folder.
+func Remove(ctx context.Context, dir string) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var p Postgres
+	defer func() { p.release() }()
+	if err := p.open(dir); err != nil {
+		return fmt.Errorf("cannot remove the database in %s: %w", dir, err)
+	}
+	if err := p.home.stopOrphan(ctx); err != nil {
+		return fmt.Errorf("cannot remove the database in %s: %w", dir, err)
+	}
+	if err := errors.Join(os.RemoveAll(p.home.dir), os.RemoveAll(dir)); err != nil {
+		return fmt.Errorf("cannot remove the database in %s: %w", dir, err)
 	}
 	return nil
 }

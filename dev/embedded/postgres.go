@@ -38,7 +38,7 @@ const (
 type Config struct {
 	Dir           string         // for data, password and log; made when missing. One server at a time
 	CacheDir      string         // for the server's binaries, shared by all data folders; empty: DefaultCacheDir
-	Port          int            // on 127.0.0.1; 0: a free one
+	Port          int            // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	SharedBuffers string         // in PostgreSQL's notation; empty: 256MB
 	Fast          bool           // no fsync: a power cut destroys the data. For tests of anything but durability
 	Log           zerolog.Logger // what is being done: first start takes a while
@@ -51,14 +51,14 @@ type Postgres struct {
 	bin      binaries
 	password string
 	args     []string
-	unlock   func()
+	locks    []func()
+	port     int
 	stop     chan struct{} // closed by Stop
 	stopOnce sync.Once
 	done     chan struct{} // closed when the process is gone and won't come back
 
 	mu    sync.Mutex // guards the fields below
 	state error
-	port  int
 	pid   int
 }
 
@@ -66,7 +66,7 @@ var errStarting = errors.New("PostgreSQL is starting")
 
 // Start prepares the data folder where that is needed (the first time it downloads about 15 MB and takes some seconds),
 // starts the server and returns when it accepts connections. A server that an earlier, killed process left behind on
-// the same folder is stopped first.
+// the same folder is stopped first. Errors: ErrLocked when another process uses the folder, ErrPortTaken.
 func Start(ctx context.Context, cfg Config) (*Postgres, error) {
 	if cfg.CacheDir == "" {
 		cfg.CacheDir = DefaultCacheDir()
@@ -76,9 +76,7 @@ func Start(ctx context.Context, cfg Config) (*Postgres, error) {
 	}
 	p := &Postgres{cfg: cfg, state: errStarting, stop: make(chan struct{}), done: make(chan struct{})}
 	if err := p.prepare(ctx); err != nil {
-		if p.unlock != nil {
-			p.unlock()
-		}
+		p.release()
 		return nil, fmt.Errorf("cannot start PostgreSQL in %s: %w", cfg.Dir, err)
 	}
 	started := make(chan error, 1)
@@ -105,11 +103,7 @@ func (p *Postgres) URL() string {
 }
 
 // Port is where the server listens on 127.0.0.1. It stays the same over restarts.
-func (p *Postgres) Port() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.port
-}
+func (p *Postgres) Port() int { return p.port }
 
 // PID is the process of the server, 0 while there is none.
 func (p *Postgres) PID() int {
@@ -146,7 +140,7 @@ func (p *Postgres) supervise(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(p.done)
-	defer p.unlock()
+	defer p.release()
 	backoff, failures, ever := firstBackoff, 0, false
 	for {
 		ready, err := p.run(func() {
@@ -175,11 +169,6 @@ func (p *Postgres) supervise(started chan<- error) {
 
 // run is one life of the server, from start to exit. It says whether the server was ready in between.
 func (p *Postgres) run(onReady func()) (ready bool, err error) {
-	if p.Port() == 0 || p.cfg.Port == 0 && errors.Is(p.State(), errStarting) {
-		if err := p.pickPort(); err != nil {
-			return false, err
-		}
-	}
 	cmd, logStart, err := p.launch()
 	if err != nil {
 		return false, err
@@ -253,20 +242,6 @@ func shutdown(process *os.Process, exit <-chan error) {
 	<-exit
 }
 
-func (p *Postgres) pickPort() error {
-	port := p.cfg.Port
-	if port == 0 {
-		var err error
-		if port, err = FreePort(); err != nil {
-			return err
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.port = port
-	return nil
-}
-
 func (p *Postgres) setState(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -277,16 +252,6 @@ func (p *Postgres) setPID(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pid = pid
-}
-
-// FreePort returns a TCP port of 127.0.0.1 that nobody listens on. Another process may take it before the caller does.
-func FreePort() (int, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("cannot find a free port: %w", err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
 const maxLog = 10 << 20
