@@ -19,6 +19,15 @@ const (
 	lockNotAvailable     = "55P03"
 )
 
+// classOf returns the class that err carries, else what classify makes of it.
+func classOf(err error) trade.Class {
+	var classed *trade.ClassError
+	if errors.As(err, &classed) {
+		return classed.Class
+	}
+	return classify(err)
+}
+
 // classify decides what an error of the database means for the caller (section "Error classes" of docs/design.md). It
 // looks at codes alone: texts change between releases. What it does not know is Unavailable and is repeated, so a fault
 // that nobody thought of never turns a good trade into a failed one. CommitUnknown is not decided here but where COMMIT

@@ -72,11 +72,10 @@ func AddTopic(ctx context.Context, pool *pgxpool.Pool, topic string, id trade.To
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		return addTopic(ctx, tx, topic, id, partitions)
 	})
-	var classed *trade.ClassError
-	if err != nil && !errors.As(err, &classed) {
-		return trade.Classed(classify(err), "cannot add the positions of topic %q: %w", topic, err)
+	if err != nil {
+		return trade.Classed(classOf(err), "cannot add the positions of topic %q: %w", topic, err)
 	}
-	return err
+	return nil
 }
 
 func addTopic(ctx context.Context, tx pgx.Tx, topic string, id trade.TopicID, partitions int) error {

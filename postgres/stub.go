@@ -10,14 +10,7 @@ import (
 	"tradestore/trade"
 )
 
-const stageFrom = 500
-
 var errNotBuilt = errors.New("not built yet")
-
-// Apply decides and stores one batch in one transaction.
-func (s *Store) Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error) {
-	return trade.Applied{}, errNotBuilt
-}
 
 // Unsettled returns up to limit outcomes behind the cursors of the partitions given.
 func (s *Store) Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error) {

@@ -1,0 +1,208 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tradestore/failpoint"
+	"tradestore/trade"
+)
+
+// stageFrom is the number of rows from which an upsert goes through the staging table. See BenchmarkUpsert.
+const stageFrom = 500
+
+// upsertGuard is the tail of both upserts. The source position must grow (invariant A5): Resolve and the lock on the
+// position make sure of it, and a row that this guard drops shows as a row missing in the count.
+const upsertGuard = `
+	ON CONFLICT (trade_id, version) DO UPDATE SET
+		src_offset = excluded.src_offset, stored_at = excluded.stored_at,
+		src_generation = excluded.src_generation, src_partition = excluded.src_partition,
+		maturity_date = excluded.maturity_date, created_date = excluded.created_date,
+		request_id = excluded.request_id,
+		counterparty_id = excluded.counterparty_id, book_id = excluded.book_id
+	WHERE (trades.src_generation, trades.src_offset) < (excluded.src_generation, excluded.src_offset)`
+
+const stagedColumns = `src_offset, version, src_partition, maturity_date, created_date, request_id, trade_id, counterparty_id, book_id`
+
+const upsertUnnest = `
+	INSERT INTO trades (src_generation, stored_at, ` + stagedColumns + `)
+	SELECT $1, $2, src_offset, version, src_partition, DATE '1970-01-01' + maturity, DATE '1970-01-01' + created,
+		request_id, trade_id, counterparty_id, book_id
+	FROM unnest($3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::uuid[], $9::text[], $10::text[], $11::text[])
+		AS r(src_offset, version, src_partition, maturity, created, request_id, trade_id, counterparty_id, book_id)` + upsertGuard
+
+// The staging table belongs to the session and is empty outside a transaction.
+const makeStaging = `
+	CREATE TEMPORARY TABLE IF NOT EXISTS staged_trades (
+		src_offset bigint, version integer, src_partition integer, maturity_date date, created_date date, request_id uuid,
+		trade_id text COLLATE "C", counterparty_id text COLLATE "C", book_id text COLLATE "C"
+	) ON COMMIT DELETE ROWS`
+
+const copyStaged = `COPY pg_temp.staged_trades (` + stagedColumns + `) FROM STDIN BINARY`
+
+const mergeStaged = `
+	INSERT INTO trades (src_generation, stored_at, ` + stagedColumns + `)
+	SELECT $1, $2, ` + stagedColumns + ` FROM pg_temp.staged_trades ORDER BY trade_id, version` + upsertGuard
+
+const copySubmissions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
+	maturity_date, created_date, request_id, replay_of, outcome, trade_id, counterparty_id, book_id,
+	reason, detail, correlation_id, traceparent) FROM STDIN BINARY`
+
+const insertDeadLetters = `
+	INSERT INTO dead_letter (topic_id, dead_at, reason, partition, "offset", request_id, detail, value)
+	SELECT $1, $2, $3, * FROM unnest($4::integer[], $5::bigint[], $6::uuid[], $7::text[], $8::bytea[])`
+
+// write stores what a plan says, inside the transaction of the connection.
+type write struct {
+	conn      *pgx.Conn
+	batch     *trade.Batch
+	plan      *trade.Plan
+	now       time.Time // one instant for all that the transaction decides
+	stageFrom int
+}
+
+func (w *write) all(ctx context.Context) error {
+	var err error
+	switch n := len(w.plan.Rows); {
+	case n == 0:
+	case n < w.stageFrom:
+		err = w.upsertUnnest(ctx)
+	default:
+		err = w.upsertStaged(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.journal(ctx); err != nil {
+		return err
+	}
+	failpoint.Here("afterCopy")
+	return w.deadLetters(ctx)
+}
+
+// upsertUnnest sends the rows as one array per column: one round trip, and dear per row.
+func (w *write) upsertUnnest(ctx context.Context) error {
+	n := len(w.plan.Rows)
+	offsets := make([]int64, n)
+	numbers := make([]int32, 4*n)
+	version, partition, maturity, created := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
+	ids := make([][16]byte, n)
+	texts := make([]string, 3*n)
+	tradeID, counterparty, book := texts[:n], texts[n:2*n], texts[2*n:]
+	for i, r := range w.plan.Rows {
+		offsets[i], version[i], partition[i] = r.Offset, r.Trade.Version, r.Partition
+		maturity[i], created[i] = int32(r.Trade.MaturityDate), int32(r.Trade.CreatedDate)
+		ids[i], tradeID[i], counterparty[i], book[i] = r.ID, r.Trade.TradeID, r.Trade.CounterpartyID, r.Trade.BookID
+	}
+	tag, err := w.conn.Exec(ctx, upsertUnnest, w.batch.Generation, w.now,
+		offsets, version, partition, maturity, created, ids, tradeID, counterparty, book)
+	return checkRows(tag, err, n)
+}
+
+// upsertStaged copies the rows into the staging table and merges that with one statement: two round trips, and cheap
+// per row.
+func (w *write) upsertStaged(ctx context.Context) error {
+	c := newCopyBuffer()
+	defer c.release()
+	for _, r := range w.plan.Rows {
+		c.row(9)
+		c.int8(r.Offset)
+		c.int4(r.Trade.Version)
+		c.int4(r.Partition)
+		c.date(r.Trade.MaturityDate)
+		c.date(r.Trade.CreatedDate)
+		c.id(r.ID)
+		c.text(r.Trade.TradeID)
+		c.text(r.Trade.CounterpartyID)
+		c.text(r.Trade.BookID)
+	}
+	if err := c.send(ctx, w.conn, copyStaged, len(w.plan.Rows)); err != nil {
+		return err
+	}
+	tag, err := w.conn.Exec(ctx, mergeStaged, w.batch.Generation, w.now)
+	return checkRows(tag, err, len(w.plan.Rows))
+}
+
+// journal remembers every decision. A request that someone decided since begin looked makes the whole transaction fail
+// with unique_violation, class Repeatable: the first decision wins (invariant A6).
+func (w *write) journal(ctx context.Context) error {
+	if len(w.plan.Decisions) == 0 {
+		return nil
+	}
+	c := newCopyBuffer()
+	defer c.release()
+	for i := range w.plan.Decisions {
+		w.journalRow(c, &w.plan.Decisions[i])
+	}
+	return c.send(ctx, w.conn, copySubmissions, len(w.plan.Decisions))
+}
+
+func (w *write) journalRow(c *copyBuffer, d *trade.Decision) {
+	r, t := d.Record, &d.Record.Trade
+	c.row(19)
+	c.int8(r.Offset)
+	c.time(r.AcceptedAt)
+	c.time(w.now)
+	c.date(r.AcceptedOn())
+	c.int4(w.batch.Generation)
+	c.int4(r.Partition)
+	if r.Fault != "" { // the fields may be what the columns refuse; the dead letter has them as bytes
+		c.null()
+		c.null()
+		c.null()
+		c.id(r.ID)
+		c.idOrNull(r.ReplayOf)
+		c.text(string(d.Status))
+		c.null()
+		c.null()
+		c.null()
+	} else {
+		c.int4(t.Version)
+		c.date(t.MaturityDate)
+		c.date(t.CreatedDate)
+		c.id(r.ID)
+		c.idOrNull(r.ReplayOf)
+		c.text(string(d.Status))
+		c.text(t.TradeID)
+		c.text(t.CounterpartyID)
+		c.text(t.BookID)
+	}
+	c.textOrNull(string(d.Reason))
+	c.textOrNull(clean(d.Detail))
+	c.textOrNull(r.CorrelationID)
+	c.textOrNull(r.TraceParent)
+}
+
+// deadLetters keeps the records that can't be stored, as bytes. They are rare, so they take the plain way.
+func (w *write) deadLetters(ctx context.Context) error {
+	n := len(w.plan.DeadLetters)
+	if n == 0 {
+		return nil
+	}
+	partitions, offsets := make([]int32, n), make([]int64, n)
+	ids := make([]*[16]byte, n) // nil: the headers named no request
+	details, values := make([]string, n), make([][]byte, n)
+	for i, r := range w.plan.DeadLetters {
+		partitions[i], offsets[i], details[i], values[i] = r.Partition, r.Offset, clean(r.Fault), r.Value
+		if !r.ID.IsZero() {
+			ids[i] = (*[16]byte)(&r.ID)
+		}
+	}
+	tag, err := w.conn.Exec(ctx, insertDeadLetters, [16]byte(w.batch.TopicID), w.now, string(trade.InvalidRecord),
+		partitions, offsets, ids, details, values)
+	return checkRows(tag, err, n)
+}
+
+// maxDetail bounds a text for people, in bytes.
+const maxDetail = 500
+
+// clean makes a text for people storable, whatever it was made of: a dead letter must not fail for its own words.
+func clean(s string) string {
+	if len(s) > maxDetail {
+		s = s[:maxDetail]
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "?")
+}
