@@ -1,0 +1,127 @@
+package server
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"tradestore/failpoint"
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// accept answers POST /api/v1/trades. A 202 promises that the request is tracked and that all in-sync replicas have its
+// record (invariants P1, P2). What is refused before the queue costs no store call (C1).
+func (s *Server) accept(c *call) {
+	sub, bad := s.submission(c)
+	if bad != nil {
+		c.refuse(*bad)
+		return
+	}
+	if shed := s.batcher.admit(sub); shed != nil {
+		c.refuse(*shed)
+		return
+	}
+	deadline := time.NewTimer(s.cfg.AcceptDeadline - time.Since(c.start))
+	defer deadline.Stop()
+	select {
+	case a := <-sub.answer:
+		s.conclude(c, sub, a)
+	case <-deadline.C:
+		a := answer{code: DeadlineExceeded}
+		if sub.giveUp() {
+			a.code = DeliveryUnknown
+		}
+		s.conclude(c, sub, a)
+	}
+}
+
+// submission checks the request, cheap checks first, and fixes what the service decides about it: id, business date and
+// partition.
+func (s *Server) submission(c *call) (*submission, *problem) {
+	switch {
+	case c.head.idempotencyKey:
+		return nil, &problem{code: IdempotencyUnsupported, detail: "send the request without Idempotency-Key: a repeat is a new request"}
+	case !c.head.isPlainJSON():
+		return nil, &problem{code: UnsupportedMediaType, detail: "send Content-Type: application/json, UTF-8, without Content-Encoding"}
+	case len(c.ctx.URI().QueryString()) > 0:
+		return nil, &problem{code: InvalidQuery, detail: "no query parameters are accepted here"}
+	}
+	body := c.ctx.PostBody()
+	t, invalid := trade.Decode(body)
+	if invalid != nil {
+		p := ofInvalid(invalid)
+		return nil, &p
+	}
+	c.tradeID = t.TradeID
+	acceptedAt := s.now().UTC().Truncate(time.Microsecond)
+	today := trade.DateOf(acceptedAt)
+	if invalid := t.Validate(today); invalid != nil {
+		p := ofInvalid(invalid)
+		return nil, &p
+	}
+	traceParent := c.head.traceParent
+	if traceParent == "" {
+		traceParent = newTraceParent()
+	}
+	return &submission{
+		req: trade.Request{
+			ID:            trade.NewRequestID(acceptedAt),
+			Trade:         t,
+			AcceptedAt:    acceptedAt,
+			BusinessDate:  today,
+			Partition:     kafka.Partition(t.TradeID, s.cfg.Partitions),
+			CorrelationID: c.correlationID,
+			TraceParent:   traceParent,
+		},
+		cost:    len(body) + submissionOverhead,
+		arrived: c.start,
+		answer:  make(chan answer, 1),
+	}, nil
+}
+
+// conclude tells the client what became of its request.
+func (s *Server) conclude(c *call, sub *submission, a answer) {
+	if a.code == "" {
+		c.requestID = sub.req.ID
+		failpoint.Here("afterAckBefore202")
+		// A process that was frozen since must not say yes: by now the request may have been closed as not delivered (C6).
+		if time.Since(c.start) < s.cfg.AcceptDeadline {
+			s.accepted(c, sub)
+			return
+		}
+		a.code = DeliveryUnknown
+	}
+	p := problem{code: a.code, detail: a.detail}
+	switch a.code {
+	case trade.StaleVersion:
+		p.violations = []trade.Violation{{Field: "version", Code: trade.StaleVersion, Detail: a.detail}}
+	case DeliveryUnknown:
+		c.requestID = sub.req.ID
+		p.requestID = sub.req.ID
+		p.detail = "ask for the request_id: 404 means that the call had no effect"
+	case DeadlineExceeded:
+		p.detail = "the call had no effect; the setting accept-deadline limits the wait"
+	case RequestLogUnavailable:
+		p.detail = "the call had no effect; repeat it later"
+	default: // a panic in the flush
+		p.detail = "a fault in the service; the effect of the call is unknown"
+	}
+	c.refuse(p)
+}
+
+// accepted answers 202.
+func (s *Server) accepted(c *call, sub *submission) {
+	var room [256]byte
+	location := sub.req.ID.Append(append(room[:0], requestsPath...))
+	c.ctx.Response.Header.SetBytesV(fasthttp.HeaderLocation, location)
+	c.retryAfter(retrySoon)
+	body := append(room[:0], `{"request_id":"`...)
+	body = sub.req.ID.Append(body)
+	body = append(body, `","status":"`+string(trade.Pending)+`","trade_id":"`...)
+	body = append(body, sub.req.Trade.TradeID...) // passed the decoder: nothing in it needs escaping
+	body = append(body, `","version":`...)
+	body = strconv.AppendInt(body, int64(sub.req.Trade.Version), 10)
+	c.json(fasthttp.StatusAccepted, append(body, '}'))
+}

@@ -1,0 +1,339 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/failpoint"
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// submissionOverhead is what a request costs in memory beside its body: buffers, the record, bookkeeping.
+const submissionOverhead = 2 << 10
+
+// The stages of a submission. A stage is left by compare-and-swap, so that the handler that gives up and the flush that
+// goes on agree on what has happened.
+const (
+	queued    int32 = iota // nothing was sent: the call has no effect
+	opening                // PENDING was, or is being, sent
+	producing              // the record was handed to the producer
+	abandoned              // the client was answered: nothing may be sent any more
+)
+
+// submission is one accepted POST on its way to the log. It shares no memory with the HTTP connection.
+type submission struct {
+	req     trade.Request
+	cost    int // bytes held until the answer: the connection keeps the body as long as its handler waits
+	arrived time.Time
+	stage   atomic.Int32
+	settled atomic.Bool
+	answer  chan answer // capacity 1, written once: nobody waits for a handler that gave up
+}
+
+// answer is what became of a submission. The zero value means that all in-sync replicas have the record.
+type answer struct {
+	code   trade.Code
+	detail string
+}
+
+// giveUp ends the wait of the handler and says whether PENDING may have been sent. After it the batcher sends nothing
+// more for s, except where it was on its way already.
+func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != queued }
+
+// batcher takes submissions from handlers to the log: version look-up, PENDING, produce. There is no timer. A flush
+// takes what has gathered while those before it were under way, so batches grow with the load and an idle service
+// answers at once. A flush ends when its records are handed to the producer; the acknowledgements arrive by themselves.
+//
+// A client that waits for one answer before it sends the next request finds both in the log in this order: a record is
+// produced before its submission is answered, or never.
+type batcher struct {
+	cfg      *Config
+	requests RequestLog
+	trades   TradeReader
+	client   *kgo.Client
+	log      zerolog.Logger
+	m        *metrics
+
+	flushes sync.WaitGroup
+
+	mu       sync.Mutex // protects what follows
+	gathered sync.Cond  // signalled when waiting grows, or closed is set
+	waiting  []*submission
+	load     load // what the limits are about; its waiting is len(waiting)
+	closed   bool // no submission is taken any more
+	rate     rate
+}
+
+// load is what the batcher holds.
+type load struct {
+	waiting int // submissions that no flush has taken
+	items   int // submissions that have no answer
+	bytes   int // that those hold
+}
+
+func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
+	b := &batcher{cfg: cfg, requests: deps.Requests, trades: deps.Trades, client: deps.Kafka, m: m}
+	b.log = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second}) // an outage fails every batch
+	b.gathered.L = &b.mu
+	b.rate.since = time.Now()
+	return b
+}
+
+// run starts the flushes. They end after close.
+func (b *batcher) run() {
+	for range b.cfg.Flushes {
+		b.flushes.Go(func() {
+			for batch := b.take(); batch != nil; batch = b.take() {
+				b.flush(batch)
+			}
+		})
+	}
+}
+
+// close takes no more submissions and waits until what was taken is handed to the producer.
+func (b *batcher) close(ctx context.Context) error {
+	b.mu.Lock()
+	b.closed = true
+	b.gathered.Broadcast()
+	b.mu.Unlock()
+	done := make(chan struct{})
+	go func() { b.flushes.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// admit puts s in the queue, or says why not. It calls no store, so that shedding stays cheap however slow they are.
+func (b *batcher) admit(s *submission) *problem {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		b.m.shed.WithLabelValues(shedClosed).Inc()
+		return &problem{code: ShuttingDown, detail: "repeat the request: another server may take it"}
+	case b.load.items >= b.cfg.QueueItems:
+		b.m.shed.WithLabelValues(shedItems).Inc()
+		return &problem{code: QueueFull, detail: "the setting queue-items limits requests under way", retryAfter: b.retryAfter()}
+	case b.load.bytes+s.cost > b.cfg.QueueBytes:
+		b.m.shed.WithLabelValues(shedBytes).Inc()
+		return &problem{code: QueueFull, detail: "the setting queue-bytes limits requests under way", retryAfter: b.retryAfter()}
+	}
+	b.load.items++
+	b.load.bytes += s.cost
+	b.waiting = append(b.waiting, s)
+	b.gathered.Signal()
+	return nil
+}
+
+// retryAfter is how many seconds it takes to answer what is held now, at the rate measured last.
+func (b *batcher) retryAfter() int {
+	const most = 30
+	perSecond := b.rate.at(time.Now())
+	if perSecond <= 0 {
+		return most
+	}
+	return int(min(max(math.Ceil(float64(b.load.items)/perSecond), 1), most))
+}
+
+// take waits for submissions and returns what has gathered, at most MaxBatch; nil after close, when none is left.
+func (b *batcher) take() []*submission {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.waiting) == 0 && !b.closed {
+		b.gathered.Wait()
+	}
+	n := min(len(b.waiting), b.cfg.MaxBatch)
+	if n == 0 {
+		return nil
+	}
+	batch := b.waiting[:n:n]
+	b.waiting = b.waiting[n:]
+	return batch
+}
+
+// flush takes a batch as far as the producer. A crash before Open returns leaves PENDING entries, or nothing; one after
+// it leaves PENDING entries without a record, or with a record that the worker decides. No client was told yes.
+func (b *batcher) flush(batch []*submission) {
+	defer b.rescue(batch)
+	now := time.Now()
+	b.m.batchSize.Observe(float64(len(batch)))
+	for _, s := range batch {
+		b.m.queueWait.Observe(now.Sub(s.arrived).Seconds())
+	}
+	maxima := b.lookUp(batch)
+	opened := make([]*submission, 0, len(batch))
+	for _, s := range batch {
+		high := maxima[s.req.Trade.TradeID]
+		switch {
+		case s.req.Trade.Version < high:
+			b.settle(s, answer{trade.StaleVersion, trade.StaleDetail(s.req.Trade.Version, high)})
+		case s.stage.CompareAndSwap(queued, opening):
+			opened = append(opened, s)
+		default: // its deadline passed while it waited
+			b.settle(s, answer{code: DeadlineExceeded})
+		}
+	}
+	if len(opened) == 0 {
+		return
+	}
+	errs := b.open(opened)
+	failpoint.Here("afterPending")
+	for i, s := range opened {
+		switch err := errOf(errs, i); {
+		case err == nil:
+			b.produce(s)
+		case errors.Is(err, trade.ErrNotOpened):
+			b.settle(s, answer{code: RequestLogUnavailable})
+		default:
+			// The entry may exist or still appear. Sending it again could undo a terminal state later (rule C3).
+			b.m.unknown.WithLabelValues(stageOpen).Inc()
+			b.settle(s, answer{code: DeliveryUnknown})
+		}
+	}
+}
+
+// errOf returns the error of submission i. A result of the wrong length says nothing about those that it lacks.
+func errOf(errs []error, i int) error {
+	switch {
+	case errs == nil:
+		return nil
+	case i < len(errs):
+		return errs[i]
+	}
+	return errors.New("the request log gave no result")
+}
+
+// lookUp returns the highest stored version of the batch's trades; it is empty when the store can't tell in time. Only
+// an early answer is lost by that: the worker judges every version again (rule C9).
+func (b *batcher) lookUp(batch []*submission) map[string]int32 {
+	ids := make([]string, len(batch))
+	for i, s := range batch {
+		ids[i] = s.req.Trade.TradeID
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.LookupTimeout)
+	defer cancel()
+	start := time.Now()
+	maxima, err := b.trades.MaxVersions(ctx, ids)
+	b.m.lookUpStage.Observe(time.Since(start).Seconds())
+	if err != nil {
+		b.m.failedOpen.Inc()
+		b.log.Warn().Err(err).Int("trades", len(ids)).Msg("cannot look up versions: accepting unchecked")
+		return nil
+	}
+	return maxima
+}
+
+// open sends PENDING for the submissions, once.
+func (b *batcher) open(batch []*submission) []error {
+	requests := make([]*trade.Request, len(batch))
+	for i, s := range batch {
+		requests[i] = &s.req
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
+	defer cancel()
+	start := time.Now()
+	errs := b.requests.Open(ctx, requests)
+	b.m.openStage.Observe(time.Since(start).Seconds())
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		b.log.Warn().Err(errs[i]).Int("requests", len(batch)).Msg("cannot open requests: this is the first error")
+	}
+	return errs
+}
+
+// produce hands the record to the producer, which never waits. Its context is nobody's: a record that was sent can't be
+// pulled back, so cancelling it would only hide what became of it (rule C4).
+func (b *batcher) produce(s *submission) {
+	if !s.stage.CompareAndSwap(opening, producing) {
+		// The client was told "unknown" and may have sent something newer by now, which this one must not overwrite.
+		b.m.unknown.WithLabelValues(stageDeadline).Inc()
+		b.settle(s, answer{code: DeliveryUnknown})
+		return
+	}
+	failpoint.Here("beforeProduce")
+	start := time.Now()
+	b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &s.req), func(_ *kgo.Record, err error) {
+		b.m.produceStage.Observe(time.Since(start).Seconds())
+		if err != nil {
+			b.m.unknown.WithLabelValues(stageProduce).Inc()
+			b.log.Warn().Err(err).Stringer("request_id", s.req.ID).Str("correlation_id", s.req.CorrelationID).
+				Msg("cannot deliver a record: its request stays PENDING")
+			b.settle(s, answer{code: DeliveryUnknown})
+			return
+		}
+		b.settle(s, answer{})
+	})
+}
+
+// settle answers s and frees what it held. Only the first call counts.
+func (b *batcher) settle(s *submission, a answer) {
+	if s.settled.Swap(true) {
+		return
+	}
+	s.answer <- a
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.load.items--
+	b.load.bytes -= s.cost
+	b.rate.add(time.Now())
+}
+
+// rescue answers what a panic has left behind. What was sent by then is unknown, which is what a 500 says.
+func (b *batcher) rescue(batch []*submission) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	b.m.panics.Inc()
+	b.log.Error().Interface("panic", cause).Stack().Msg("panic in a flush")
+	for _, s := range batch {
+		if s.stage.Load() != producing { // the producer answers for what it was given
+			b.settle(s, answer{code: Internal})
+		}
+	}
+}
+
+// held returns what the batcher holds now.
+func (b *batcher) held() load {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.load
+	l.waiting = len(b.waiting)
+	return l
+}
+
+// rate measures answers per second over spans of a second or more.
+type rate struct {
+	since     time.Time // start of the span that is being counted
+	count     int
+	perSecond float64 // of the span before
+}
+
+func (r *rate) add(now time.Time) {
+	r.at(now)
+	r.count++
+}
+
+// at returns the rate at the instant now.
+func (r *rate) at(now time.Time) float64 {
+	if span := now.Sub(r.since); span >= time.Second {
+		r.perSecond = float64(r.count) / span.Seconds()
+		r.since, r.count = now, 0
+	} else if r.perSecond == 0 && span > 0 {
+		return float64(r.count) // of the first second; nothing better is known yet
+	}
+	return r.perSecond
+}

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	lingerBytes  = 256 << 10              // read off a connection that is closed in the middle of a request
+	lingerTime   = time.Second            // at most, for doing so
+	refuseTime   = 100 * time.Millisecond // for telling a connection that there is no room
+	acceptPause  = 5 * time.Millisecond   // after the first failed accept; doubled up to acceptPauses
+	acceptPauses = time.Second
+)
+
+// conns is a listener that bounds how many connections are open, in all and from one address, IPv6 included. It refuses
+// the rest with a problem document, and outlives a process that is out of file descriptors.
+type conns struct {
+	net.Listener
+	max, maxPerAddr int
+	m               *metrics
+
+	mu    sync.Mutex // protects what follows
+	total int
+	open  map[netip.Addr]int // by address; IPv6 by its /64, which is what one client owns
+}
+
+func newConns(ln net.Listener, cfg *Config, m *metrics) *conns {
+	return &conns{Listener: ln, max: cfg.MaxConns, maxPerAddr: cfg.MaxConnsPerAddr, m: m, open: map[netip.Addr]int{}}
+}
+
+// Accept returns the next connection that there is room for.
+func (l *conns) Accept() (net.Conn, error) {
+	pause := acceptPause
+	for {
+		c, err := l.Listener.Accept()
+		switch {
+		case err != nil && isExhausted(err):
+			// Connections that end give descriptors back; giving up here would end the service for good.
+			l.m.acceptErrors.Inc()
+			time.Sleep(pause)
+			pause = min(2*pause, acceptPauses)
+			continue
+		case err != nil:
+			return nil, err
+		}
+		addr := addrOf(c)
+		if refused := l.enter(addr); refused != nil {
+			l.m.connsRefused.WithLabelValues(string(refused.code)).Inc()
+			refuse(c, refused)
+			continue
+		}
+		return &conn{Conn: c, owner: l, addr: addr}, nil
+	}
+}
+
+func isExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+// enter counts a connection in, or says why there is no room for it.
+func (l *conns) enter(addr netip.Addr) *problem {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.total >= l.max:
+		return &problem{code: TooManyConnections, detail: "the setting max-conns limits open connections"}
+	case addr.IsValid() && l.open[addr] >= l.maxPerAddr:
+		return &problem{code: TooManyRequests, detail: "the setting max-conns-per-addr limits open connections from one address"}
+	}
+	l.total++
+	l.open[addr]++
+	return nil
+}
+
+func (l *conns) leave(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if l.open[addr]--; l.open[addr] == 0 {
+		delete(l.open, addr)
+	}
+}
+
+// count returns how many connections are open.
+func (l *conns) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+func addrOf(c net.Conn) netip.Addr {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if addr.Is6() {
+		network, _ := addr.Prefix(64) // 64 bits always fit
+		return network.Addr()
+	}
+	return addr
+}
+
+// refuse answers without reading a byte. It runs between two accepts, so it must not wait for the client: the answer
+// fits the empty send buffer of a fresh connection.
+func refuse(c net.Conn, p *problem) {
+	body := p.append(nil, newCorrelationID())
+	_ = c.SetWriteDeadline(time.Now().Add(refuseTime))
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d Refused\r\nConnection: close\r\nRetry-After: %d\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		p.status(), p.retry(), problemMedia, len(body), body)
+	_ = c.Close()
+}
+
+// conn is an open connection that is counted until it closes.
+type conn struct {
+	net.Conn
+	owner  *conns
+	addr   netip.Addr
+	closed atomic.Bool
+	linger atomic.Bool // unread bytes are on their way: a plain close would reset the connection and lose the answer
+}
+
+// Close counts the connection out. Where a request was refused before it was read, the rest of it is read off first,
+// within limits, so that the client gets to see the answer.
+func (c *conn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	defer c.owner.leave(c.addr)
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.linger.Load() && tcp.CloseWrite() == nil {
+		_ = tcp.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, tcp, lingerBytes)
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,157 @@
+package server
+
+import (
+	"bytes"
+	"encoding/hex"
+	"mime"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// head is what the service reads from the headers of a request. It is filled from the raw bytes, because the parser
+// drops or merges what matters here: Content-Length beside chunked coding, doubled fields, folded lines.
+type head struct {
+	fault           string // why the framing can't be trusted; empty if it can
+	contentType     string
+	contentTypes    int // how many Content-Type fields there are
+	contentEncoding bool
+	idempotencyKey  bool
+	chunked         bool // Transfer-Encoding is present
+	correlationID   string
+	traceParent     string
+}
+
+// readHead scans the header block once. Values are copied: they outlive the buffer.
+func readHead(raw []byte) head {
+	var h head
+	length := false
+	for len(raw) > 0 {
+		line, rest, _ := bytes.Cut(raw, []byte{'\n'})
+		raw = rest
+		if len(line) == 0 || line[len(line)-1] != '\r' {
+			h.fault = "header lines end in CRLF"
+			continue
+		}
+		line = line[:len(line)-1]
+		if len(line) == 0 {
+			break
+		}
+		if line[0] == ' ' || line[0] == '\t' {
+			h.fault = "folded header lines are not accepted"
+			continue
+		}
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		value = bytes.Trim(value, " \t")
+		switch {
+		case is(name, "content-length"):
+			length = true
+		case is(name, "transfer-encoding"):
+			h.chunked = true
+		case is(name, "content-type"):
+			h.contentTypes++
+			h.contentType = string(value)
+		case is(name, "content-encoding"):
+			h.contentEncoding = true
+		case is(name, "idempotency-key"):
+			h.idempotencyKey = true
+		case is(name, "x-correlation-id"):
+			h.correlationID = correlation(value, h.correlationID)
+		case is(name, "traceparent"):
+			h.traceParent = traceParent(value)
+		}
+	}
+	if length && h.chunked {
+		h.fault = "Content-Length and Transfer-Encoding exclude each other"
+	}
+	return h
+}
+
+// is says whether a header name is the lower-case one given.
+func is(name []byte, want string) bool {
+	return len(name) == len(want) && strings.EqualFold(string(name), want)
+}
+
+const maxCorrelation = 128 // bytes
+
+// correlation returns value if it can be passed on: 1 to 128 visible ASCII bytes. The first good one counts.
+func correlation(value []byte, before string) string {
+	if before != "" || len(value) < 1 || len(value) > maxCorrelation {
+		return before
+	}
+	for _, c := range value {
+		if c <= ' ' || c > '~' {
+			return before
+		}
+	}
+	return string(value)
+}
+
+// traceParent returns value if it is a W3C trace context that can be passed on, else nothing.
+// The form is version-traceid-parentid-flags; versions after 00 may have more behind it.
+func traceParent(value []byte) string {
+	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
+	if len(value) < length || len(value) > maxCorrelation {
+		return ""
+	}
+	version, traceID, parentID, flags := value[:2], value[3:35], value[36:52], value[53:55]
+	if value[2] != '-' || value[35] != '-' || value[52] != '-' || !isHex(version) || !isHex(flags) || string(version) == "ff" {
+		return ""
+	}
+	if !isHex(traceID) || !isHex(parentID) || allZero(traceID) || allZero(parentID) {
+		return ""
+	}
+	if len(value) > length && (string(version) == "00" || value[length] != '-' || !isVisible(value)) {
+		return ""
+	}
+	return string(value)
+}
+
+func isHex(b []byte) bool {
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func isVisible(b []byte) bool {
+	return bytes.IndexFunc(b, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+}
+
+func allZero(b []byte) bool { return len(bytes.Trim(b, "0")) == 0 }
+
+// newCorrelationID makes an id for a call that brought none.
+func newCorrelationID() string { return uuid.NewString() }
+
+// newTraceParent starts a trace for a call that brought none. Nothing was recorded of it, so its sampled flag is off.
+func newTraceParent() string {
+	trace, span := uuid.New(), uuid.New() // version and variant bits keep both from being zero
+	b := make([]byte, 0, 55)
+	b = append(b, "00-"...)
+	b = hex.AppendEncode(b, trace[:])
+	b = append(b, '-')
+	b = hex.AppendEncode(b, span[:8])
+	return string(append(b, "-00"...))
+}
+
+// isPlainJSON says whether the body is announced as JSON in UTF-8, once and without any coding.
+func (h *head) isPlainJSON() bool {
+	if h.contentTypes != 1 || h.contentEncoding {
+		return false
+	}
+	if h.contentType == "application/json" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(h.contentType)
+	if err != nil || media != "application/json" {
+		return false
+	}
+	for name, value := range params {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,194 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"tradestore/trade"
+)
+
+// Codes of problem documents, beside those of package trade.
+const (
+	MalformedHTTP          trade.Code = "MALFORMED_HTTP"          // the message can't be read, or could be read in two ways
+	InvalidPath            trade.Code = "INVALID_PATH"            // the path is not in its normal form
+	InvalidRequestID       trade.Code = "INVALID_REQUEST_ID"      // the request id in the path is not one
+	InvalidTradeID         trade.Code = "INVALID_TRADE_ID"        // the trade id in the path is not one
+	InvalidQuery           trade.Code = "INVALID_QUERY"           // a query parameter is unknown, doubled or out of range
+	InvalidCursor          trade.Code = "INVALID_CURSOR"          // the cursor was not made by this service
+	UnexpectedBody         trade.Code = "UNEXPECTED_BODY"         // a read carries a body
+	IdempotencyUnsupported trade.Code = "IDEMPOTENCY_UNSUPPORTED" // Idempotency-Key is not honoured, so it is refused
+	NotFound               trade.Code = "NOT_FOUND"               // nothing is there
+	MethodNotAllowed       trade.Code = "METHOD_NOT_ALLOWED"      // the Allow header lists the methods that are
+	RequestTimeout         trade.Code = "REQUEST_TIMEOUT"         // the client took too long to send the request
+	BodyTooLarge           trade.Code = "BODY_TOO_LARGE"          // setting max-body-bytes
+	UnsupportedMediaType   trade.Code = "UNSUPPORTED_MEDIA_TYPE"  // not plain application/json in UTF-8
+	TooManyRequests        trade.Code = "TOO_MANY_REQUESTS"       // setting max-conns-per-addr
+	HeadersTooLarge        trade.Code = "HEADERS_TOO_LARGE"       // setting max-header-bytes
+	Internal               trade.Code = "INTERNAL"                // a fault in the service; the effect of the call is unknown
+	TooManyConnections     trade.Code = "TOO_MANY_CONNECTIONS"    // setting max-conns
+	QueueFull              trade.Code = "QUEUE_FULL"              // settings queue-items and queue-bytes; no effect
+	DeadlineExceeded       trade.Code = "DEADLINE_EXCEEDED"       // setting accept-deadline passed in the queue; no effect
+	ShuttingDown           trade.Code = "SHUTTING_DOWN"           // the process ends; no effect
+	RequestLogUnavailable  trade.Code = "REQUEST_LOG_UNAVAILABLE" // requests can't be tracked now; no effect
+	DeliveryUnknown        trade.Code = "DELIVERY_UNKNOWN"        // PENDING was sent, the rest is unknown: poll request_id
+	StoreUnavailable       trade.Code = "STORE_UNAVAILABLE"       // a store can't answer a read now
+)
+
+// problemTypes is the one table from code to HTTP answer. A code that is missing here is a fault of ours.
+var problemTypes = map[trade.Code]struct {
+	status int
+	title  string
+}{
+	trade.StaleVersion:     {fasthttp.StatusBadRequest, "A higher version of the trade is stored"},
+	trade.MaturityInPast:   {fasthttp.StatusBadRequest, "The trade has matured"},
+	trade.InvalidTrade:     {fasthttp.StatusBadRequest, "The trade breaks a rule"},
+	trade.MalformedJSON:    {fasthttp.StatusBadRequest, "The body is not one flat JSON object"},
+	MalformedHTTP:          {fasthttp.StatusBadRequest, "The HTTP message is malformed"},
+	InvalidPath:            {fasthttp.StatusBadRequest, "The path is not in its normal form"},
+	InvalidRequestID:       {fasthttp.StatusBadRequest, "Not a request id"},
+	InvalidTradeID:         {fasthttp.StatusBadRequest, "Not a trade id"},
+	InvalidQuery:           {fasthttp.StatusBadRequest, "The query is not accepted"},
+	InvalidCursor:          {fasthttp.StatusBadRequest, "The cursor is not accepted"},
+	UnexpectedBody:         {fasthttp.StatusBadRequest, "A body is not accepted here"},
+	IdempotencyUnsupported: {fasthttp.StatusBadRequest, "Idempotency-Key is not supported"},
+	NotFound:               {fasthttp.StatusNotFound, "Not found"},
+	MethodNotAllowed:       {fasthttp.StatusMethodNotAllowed, "Method not allowed"},
+	RequestTimeout:         {fasthttp.StatusRequestTimeout, "The request took too long to arrive"},
+	BodyTooLarge:           {fasthttp.StatusRequestEntityTooLarge, "The body is too large"},
+	UnsupportedMediaType:   {fasthttp.StatusUnsupportedMediaType, "The media type is not supported"},
+	TooManyRequests:        {fasthttp.StatusTooManyRequests, "Too many connections from one address"},
+	HeadersTooLarge:        {fasthttp.StatusRequestHeaderFieldsTooLarge, "The headers are too large"},
+	Internal:               {fasthttp.StatusInternalServerError, "Internal error"},
+	TooManyConnections:     {fasthttp.StatusServiceUnavailable, "Too many connections"},
+	QueueFull:              {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
+	DeadlineExceeded:       {fasthttp.StatusServiceUnavailable, "The request waited too long"},
+	ShuttingDown:           {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
+	RequestLogUnavailable:  {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
+	DeliveryUnknown:        {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
+	StoreUnavailable:       {fasthttp.StatusServiceUnavailable, "The store can't answer now"},
+}
+
+const (
+	problemMedia  = "application/problem+json"
+	problemPrefix = "urn:tradestore:problem:" // of the type: names the kind of problem, is no address
+	retrySoon     = 1                         // seconds: the usual Retry-After
+)
+
+// problem is an answer that is not a success, as an RFC 9457 document.
+type problem struct {
+	code       trade.Code
+	detail     string            // for people; never quotes input, unless it is known to be harmless
+	violations []trade.Violation // becomes errors[]
+	requestID  trade.RequestID   // only when PENDING was sent: it means "unknown, poll it"
+	retryAfter int               // seconds; 0 leaves the header to the status
+}
+
+// status returns the HTTP status of p.
+func (p *problem) status() int {
+	if kind, ok := problemTypes[p.code]; ok {
+		return kind.status
+	}
+	return fasthttp.StatusInternalServerError
+}
+
+// retry returns the value of Retry-After in seconds, 0 for none. Every 503 and 429 has one.
+func (p *problem) retry() int {
+	switch status := p.status(); {
+	case p.retryAfter > 0:
+		return p.retryAfter
+	case status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests:
+		return retrySoon
+	}
+	return 0
+}
+
+// append writes the document to dst.
+func (p *problem) append(dst []byte, correlationID string) []byte {
+	dst = append(dst, `{"type":"`+problemPrefix...)
+	dst = append(dst, p.code...)
+	dst = append(dst, `","title":`...)
+	dst = appendString(dst, problemTypes[p.code].title)
+	dst = append(dst, `,"status":`...)
+	dst = strconv.AppendInt(dst, int64(p.status()), 10)
+	dst = append(dst, `,"detail":`...)
+	dst = appendString(dst, p.detail)
+	dst = append(dst, `,"code":"`...)
+	dst = append(dst, p.code...)
+	if !p.requestID.IsZero() {
+		dst = append(dst, `","instance":"`+requestsPath...)
+		dst = p.requestID.Append(dst)
+		dst = append(dst, `","request_id":"`...)
+		dst = p.requestID.Append(dst)
+	}
+	dst = append(dst, `","correlation_id":`...)
+	dst = appendString(dst, correlationID)
+	for i, v := range p.violations {
+		if i == 0 {
+			dst = append(dst, `,"errors":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"field":`...)
+		dst = appendString(dst, v.Field)
+		dst = append(dst, `,"code":"`...)
+		dst = append(dst, v.Code...)
+		dst = append(dst, `","detail":`...)
+		dst = appendString(dst, v.Detail)
+		dst = append(dst, '}')
+	}
+	if len(p.violations) > 0 {
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
+}
+
+// appendString writes s as a JSON string. Most texts are plain ASCII; anything else takes the slow and careful way.
+func appendString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) // a string can always be marshalled
+			return append(dst, quoted...)
+		}
+	}
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}
+
+// ofInvalid is the problem of a trade that can't be accepted.
+func ofInvalid(bad *trade.Invalid) problem {
+	detail := "errors lists what is wrong"
+	if len(bad.Violations) == 1 {
+		detail = bad.Violations[0].Detail
+		if field := bad.Violations[0].Field; field != "" {
+			detail = field + ": " + detail
+		}
+	}
+	return problem{code: bad.Code, detail: detail, violations: bad.Violations}
+}
+
+// ofStore is the problem of a read that failed.
+func ofStore(err error, missing string) problem {
+	if errors.Is(err, trade.ErrNotFound) {
+		return problem{code: NotFound, detail: missing}
+	}
+	return problem{code: StoreUnavailable, detail: "repeat the request later"}
+}
+
+// ofWire is the problem of a message that the HTTP parser gave up on.
+func ofWire(err error) problem {
+	var small *fasthttp.ErrSmallBuffer
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		return problem{code: BodyTooLarge, detail: "the setting max-body-bytes limits the body"}
+	case errors.As(err, &small):
+		return problem{code: HeadersTooLarge, detail: "the setting max-header-bytes limits the headers"}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return problem{code: RequestTimeout, detail: "the setting read-timeout limits the time to send a request"}
+	}
+	return problem{code: MalformedHTTP, detail: "the message does not follow HTTP/1.1"}
+}

@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"tradestore/trade"
+)
+
+// getRequest answers GET /api/v1/requests/{request_id}. Members that don't apply are left out: reason and detail unless
+// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read.
+func (s *Server) getRequest(c *call, q query) {
+	if q != (query{}) {
+		c.refuse(problem{code: InvalidQuery, detail: "no query parameters are accepted here"})
+		return
+	}
+	id, err := trade.ParseRequestID(c.param("request_id"))
+	if err != nil {
+		c.refuse(problem{code: InvalidRequestID, detail: err.Error()})
+		return
+	}
+	c.requestID = id
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	state, err := s.requests.Get(ctx, id)
+	if err != nil {
+		c.refuseRead(err, "there is no such request")
+		return
+	}
+	if !state.Status.Terminal() {
+		c.retryAfter(retrySoon)
+	}
+	var room [512]byte
+	c.json(fasthttp.StatusOK, appendState(room[:0], &state))
+}
+
+// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending.
+func (s *Server) getTrade(c *call, q query) {
+	if q != (query{}) {
+		c.refuse(problem{code: InvalidQuery, detail: "no query parameters are accepted here"})
+		return
+	}
+	id := c.param("trade_id")
+	if !isTradeID(id) {
+		c.refuse(problem{code: InvalidTradeID, detail: "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"})
+		return
+	}
+	c.tradeID = id
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	trades, err := s.trades.Versions(ctx, id)
+	if err == nil && len(trades) == 0 {
+		err = trade.ErrNotFound
+	}
+	if err != nil {
+		c.refuseRead(err, "no version of the trade is stored")
+		return
+	}
+	body := append(make([]byte, 0, 256*(len(trades)+1)), `{"trade_id":"`...)
+	body = append(body, id...)
+	body = append(body, `",`...)
+	body = appendItems(body, trades, trade.DateOf(s.now()))
+	c.json(fasthttp.StatusOK, append(body, '}'))
+}
+
+// listTrades answers GET /api/v1/trades: one item per trade and version, in the order of the key. next_cursor is left
+// out on the last page.
+func (s *Server) listTrades(c *call, q query) {
+	limit, after, bad := q.page()
+	if bad != nil {
+		c.refuse(*bad)
+		return
+	}
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	trades, err := s.trades.List(ctx, after, limit+1) // one more tells whether there is another page
+	if err != nil {
+		c.refuseRead(err, "")
+		return
+	}
+	more := len(trades) > limit
+	if more {
+		trades = trades[:limit]
+	}
+	body := append(make([]byte, 0, 256*(len(trades)+1)), '{')
+	body = appendItems(body, trades, trade.DateOf(s.now()))
+	if more {
+		body = append(body, `,"next_cursor":"`...)
+		body = appendCursor(body, trades[limit-1].Key())
+		body = append(body, '"')
+	}
+	c.json(fasthttp.StatusOK, append(body, '}'))
+}
+
+// param returns a parameter of the path.
+func (c *call) param(name string) string {
+	value, _ := c.ctx.UserValue(name).(string)
+	return value
+}
+
+// storeContext bounds one read. It does not end with the connection, which fasthttp can't watch while a handler runs.
+func (s *Server) storeContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), s.cfg.StoreTimeout)
+}
+
+// refuseRead answers a read that failed. What the store said goes to the log, not to the client.
+func (c *call) refuseRead(err error, missing string) {
+	p := ofStore(err, missing)
+	if p.code == StoreUnavailable {
+		c.srv.failures.Warn().Err(err).Str("correlation_id", c.correlationID).Str("route", c.route).Msg("cannot read")
+	}
+	c.refuse(p)
+}
+
+func appendState(dst []byte, state *trade.RequestState) []byte {
+	dst = append(dst, `{"request_id":"`...)
+	dst = state.ID.Append(dst)
+	dst = append(dst, `","status":"`...)
+	dst = append(dst, state.Status...)
+	dst = append(dst, '"')
+	if state.TradeID != "" {
+		dst = append(dst, `,"trade_id":`...)
+		dst = appendString(dst, state.TradeID)
+		dst = append(dst, `,"version":`...)
+		dst = strconv.AppendInt(dst, int64(state.Version), 10)
+	}
+	if state.Reason != "" {
+		dst = append(dst, `,"reason":`...)
+		dst = appendString(dst, string(state.Reason))
+		dst = append(dst, `,"detail":`...)
+		dst = appendString(dst, state.Detail)
+	}
+	dst = append(dst, `,"accepted_at":"`...)
+	dst = state.AcceptedAt.UTC().AppendFormat(dst, time.RFC3339Nano)
+	if !state.DecidedAt.IsZero() {
+		dst = append(dst, `","decided_at":"`...)
+		dst = state.DecidedAt.UTC().AppendFormat(dst, time.RFC3339Nano)
+	}
+	return append(dst, `"}`...)
+}
+
+// appendItems writes the member "items". Each trade carries expired, which is computed now and never stored.
+func appendItems(dst []byte, trades []trade.Trade, today trade.Date) []byte {
+	dst = append(dst, `"items":[`...)
+	for i := range trades {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = trade.AppendJSON(dst, &trades[i])
+		dst = dst[:len(dst)-1] // the closing brace
+		dst = append(dst, `,"expired":`...)
+		dst = strconv.AppendBool(dst, trades[i].Expired(today))
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}

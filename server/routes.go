@@ -1,0 +1,131 @@
+package server
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/fasthttp/router"
+	"github.com/valyala/fasthttp"
+)
+
+// Paths of the API.
+const (
+	tradesPath   = "/api/v1/trades"
+	tradePath    = "/api/v1/trades/{trade_id}"
+	requestsPath = "/api/v1/requests/" // and the id
+	requestPath  = requestsPath + "{request_id}"
+	healthPath   = "/api/v1/health"
+)
+
+// callKey is where the router's handlers find their call among the user values.
+const callKey = "call"
+
+type handlers map[string]func(*call)
+
+// routes returns the table of everything that can be asked for.
+func (s *Server) routes() *router.Router {
+	r := router.New()
+	// A path that is nearly right is wrong: a redirect would teach clients two spellings, and bypass rules on paths.
+	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
+	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false // its Allow would offer OPTIONS
+	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades)})
+	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
+	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
+	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
+	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})
+	s.route(r, "/readyz", handlers{fasthttp.MethodGet: s.read(s.getReady)})
+	s.route(r, "/metrics", handlers{fasthttp.MethodGet: s.read(s.getMetrics)})
+	return r
+}
+
+// route registers the methods of a path. GET answers HEAD as well, and every other method meets a 405.
+func (s *Server) route(r *router.Router, path string, methods handlers) {
+	if get, ok := methods[fasthttp.MethodGet]; ok {
+		methods[fasthttp.MethodHead] = get
+	}
+	allowed := make([]string, 0, len(methods))
+	for method, handle := range methods {
+		allowed = append(allowed, method)
+		r.Handle(method, path, onRoute(path, handle))
+	}
+	slices.Sort(allowed)
+	allow := strings.Join(allowed, ", ")
+	r.ANY(path, onRoute(path, func(c *call) {
+		c.ctx.Response.Header.Set(fasthttp.HeaderAllow, allow)
+		c.refuse(problem{code: MethodNotAllowed, detail: "allowed: " + allow})
+	}))
+}
+
+func onRoute(path string, handle func(*call)) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		c, _ := ctx.UserValue(callKey).(*call) // handle put it there
+		c.route = path
+		handle(c)
+	}
+}
+
+// handle answers one request. It is the only way in, so what it checks holds for every route.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	c := s.newCall(ctx)
+	defer c.finish()
+	uri := ctx.URI()
+	switch {
+	case c.head.fault != "":
+		// Two readers of this message could see two different requests: nothing after it can be trusted.
+		c.refuse(problem{code: MalformedHTTP, detail: c.head.fault})
+		hangUp(ctx)
+		return
+	case !bytes.Equal(uri.Path(), uri.PathOriginal()):
+		c.refuse(problem{code: InvalidPath, detail: "no escapes, doubled slashes or dots as steps"})
+		return
+	}
+	ctx.SetUserValue(callKey, c)
+	found, _ := s.router.Lookup(string(ctx.Method()), string(uri.PathOriginal()), ctx)
+	if found == nil {
+		c.refuse(problem{code: NotFound, detail: "there is no such path"})
+		return
+	}
+	found(ctx)
+}
+
+// onWireError answers a message that the parser gave up on.
+func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
+	ctx.Response.Reset()
+	c := s.newCall(ctx)
+	defer c.finish()
+	c.refuse(ofWire(err))
+	hangUp(ctx)
+}
+
+// hangUp closes the connection after the answer, although more bytes may be on their way.
+func hangUp(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
+	if open, ok := ctx.Conn().(*conn); ok {
+		open.linger.Store(true)
+	}
+}
+
+// read wraps the handler of a GET: a body would be a second request to some readers.
+func (s *Server) read(handle func(*call)) func(*call) {
+	return func(c *call) {
+		if len(c.ctx.Request.Body()) > 0 || c.head.chunked {
+			c.refuse(problem{code: UnexpectedBody, detail: "send the request without a body"})
+			return
+		}
+		c.ctx.Response.Header.Set(headerCacheControl, "no-store")
+		handle(c)
+	}
+}
+
+// api wraps a read of the API, whose query is as strict as its bodies.
+func (s *Server) api(handle func(*call, query)) func(*call) {
+	return s.read(func(c *call) {
+		q, bad := parseQuery(c.ctx.URI().QueryString())
+		if bad != nil {
+			c.refuse(*bad)
+			return
+		}
+		handle(c, q)
+	})
+}

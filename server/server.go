@@ -1,0 +1,177 @@
+// Package server is the HTTP side: it takes trades, tracks them until the log has them, and answers reads.
+//
+// The accept line reads handler (accept.go), batcher (batcher.go), answer. Reads go straight to the stores.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/fasthttp/router"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/valyala/fasthttp"
+)
+
+// Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.
+type Deps struct {
+	Requests RequestLog
+	Trades   TradeReader
+	Kafka    *kgo.Client // a producer from package kafka
+	Checks   []Check     // what has to be well before the server is ready
+	Registry *prometheus.Registry
+	Log      zerolog.Logger
+	Now      func() time.Time // the clock that business dates come from
+}
+
+// Server is the HTTP side of the service. Its methods may be called concurrently.
+type Server struct {
+	cfg      Config
+	requests RequestLog
+	trades   TradeReader
+	kafka    *kgo.Client
+	registry *prometheus.Registry
+	now      func() time.Time
+
+	log      zerolog.Logger
+	refusals zerolog.Logger // sampled: clients decide how many there are
+	failures zerolog.Logger // sampled: an outage makes one of every request
+
+	m        *metrics
+	batcher  *batcher
+	health   *health
+	router   *router.Router
+	http     *fasthttp.Server
+	draining atomic.Bool
+	conns    atomic.Pointer[conns] // nil before Serve
+}
+
+// New builds a server that does nothing until Serve. Errors: the mistakes in cfg, a missing dependency, or a registry
+// that another server uses.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("cannot build the server: %w", err)
+	}
+	if deps.Requests == nil || deps.Trades == nil || deps.Kafka == nil || deps.Registry == nil {
+		return nil, errors.New("cannot build the server: request log, trade reader, Kafka client and registry are required")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	sampled := func() zerolog.Logger {
+		return deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
+	}
+	s := &Server{
+		cfg:      cfg.withDefaults(),
+		requests: deps.Requests,
+		trades:   deps.Trades,
+		kafka:    deps.Kafka,
+		registry: deps.Registry,
+		now:      deps.Now,
+		log:      deps.Log,
+		refusals: sampled(),
+		failures: sampled(),
+		m:        newMetrics(),
+	}
+	s.batcher = newBatcher(&s.cfg, &deps, s.m)
+	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
+	s.router = s.routes()
+	s.http = s.newHTTP()
+	s.gauges()
+	if err := s.m.register(deps.Registry); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// newHTTP sets every limit that fasthttp has: most of its defaults are "none".
+func (s *Server) newHTTP() *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:               s.handle,
+		ErrorHandler:          s.onWireError,
+		Logger:                wireLog{s.log},
+		SecureErrorLogMessage: true, // no bytes of a message in its errors
+		ReadTimeout:           s.cfg.ReadTimeout,
+		WriteTimeout:          s.cfg.WriteTimeout,
+		IdleTimeout:           s.cfg.IdleTimeout,
+		MaxRequestBodySize:    s.cfg.MaxBodyBytes,
+		ReadBufferSize:        s.cfg.MaxHeaderBytes,
+		// conns bounds connections, in a way that counts IPv6 too and answers with a problem. A worker outlives its
+		// connection by a moment, hence the slack.
+		Concurrency:                  2 * s.cfg.MaxConns,
+		CloseOnShutdown:              true,
+		DisablePreParseMultipartForm: true, // a form is a body like any other: refused by its type
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		// Left off: StreamRequestBody (bodies are small and bounded) and ReduceMemoryUsage (it trades time of busy
+		// connections for the buffers of idle ones, which MaxConns bounds to about 20 KiB each).
+	}
+}
+
+func (s *Server) gauges() {
+	s.m.gauge("tradestore_accept_queue_items", "Trades that wait for a flush.", func() int { return s.batcher.held().waiting })
+	s.m.gauge("tradestore_accept_in_flight", "Trades between arrival and answer.", func() int { return s.batcher.held().items })
+	s.m.gauge("tradestore_accept_in_flight_bytes", "Bytes held by trades between arrival and answer.", func() int { return s.batcher.held().bytes })
+	s.m.gauge("tradestore_http_connections", "Open connections.", func() int {
+		if open := s.conns.Load(); open != nil {
+			return open.count()
+		}
+		return 0
+	})
+}
+
+// Serve answers requests that arrive on ln until Drain, then returns nil. It closes ln. It is called once.
+func (s *Server) Serve(ln net.Listener) error {
+	open := newConns(ln, &s.cfg, s.m)
+	if !s.conns.CompareAndSwap(nil, open) {
+		return errors.New("cannot serve twice")
+	}
+	if s.draining.Load() { // Drain may have looked for the listener before it was there
+		_ = ln.Close()
+		return nil
+	}
+	s.batcher.run()
+	if err := s.http.Serve(open); err != nil {
+		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Drain ends the service in order (invariant C10): not ready, a pause in which balancers look away (setting
+// drain-delay), no new connections, the last answers, the last records. Whatever is not done when ctx ends is cut off,
+// which loses nothing that was promised. It returns what could not be finished.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	pause := time.NewTimer(s.cfg.DrainDelay)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+	if open := s.conns.Load(); open != nil {
+		_ = open.Close() // Shutdown closes it too, but does not know a listener that Serve is only about to use
+	}
+	var unfinished []error
+	step := func(what string, err error) {
+		if err != nil {
+			unfinished = append(unfinished, fmt.Errorf("cannot %s in time (setting drain-timeout): %w", what, err))
+		}
+	}
+	step("finish the requests under way", s.http.ShutdownWithContext(ctx))
+	step("empty the accept queue", s.batcher.close(ctx))
+	step("deliver the last records", s.kafka.Flush(ctx))
+	return errors.Join(unfinished...)
+}
+
+// wireLog takes what fasthttp logs about connections. The arguments are left out: they quote what strangers sent.
+type wireLog struct{ log zerolog.Logger }
+
+// Printf logs the kind of the event.
+func (l wireLog) Printf(format string, _ ...any) {
+	l.log.Debug().Str("event", format).Msg("connection")
+}
