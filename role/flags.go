@@ -1,8 +1,6 @@
 package role
 
-import (
-	"time"
-)
+import "time"
 
 // KafkaFlags say where the log is.
 type KafkaFlags struct {
@@ -40,16 +38,35 @@ type ServerConfig struct {
 	Database   DatabaseFlags   `embed:""`
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
-	Log        LogFlags        `embed:""`
 	Tuning     ServerTuning    `embed:""`
+	Log        LogFlags        `embed:""`
 }
 
-// ServerTuning holds the settings of the server that seldom have to move. A shared process may offer them as well.
+// ServerTuning holds the settings of the server that seldom have to move. A process that runs several roles may offer
+// them as well. What must hold between them is checked together, by Validate.
 type ServerTuning struct {
-	RequestConns int           `name:"request-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for accepting trades and for status reads."`
-	ReadConns    int           `name:"read-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for trade reads and version look-ups."`
-	DrainDelay   time.Duration `name:"drain-delay" group:"tuning" default:"0s" help:"How long to go on serving as not ready before the drain, so that a load balancer notices."`
-	DrainTimeout time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a stop may take, delay included; what is not done then is cut off."`
+	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for."`
+	OpenTimeout     time.Duration `name:"open-timeout" group:"tuning" default:"2s" help:"Time limit for tracking a batch as PENDING; at most --accept-deadline."`
+	LookupTimeout   time.Duration `name:"lookup-timeout" group:"tuning" default:"100ms" help:"Time limit for the early version check of a batch; when it passes, the batch goes on and the worker decides alone."`
+	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long Kafka is tried for one record."`
+	Flushes         int           `name:"flushes" group:"tuning" default:"4" help:"Batches of trades under way to the request log at once; no more than --request-conns are of use."`
+	MaxBatch        int           `name:"max-batch" group:"tuning" default:"512" help:"Most trades in one batch."`
+	QueueItems      int           `name:"queue-items" group:"tuning" default:"8192" help:"Most trades between arrival and answer; one more is answered 503 at once."`
+	QueueBytes      int           `name:"queue-bytes" group:"tuning" default:"67108864" help:"Most bytes that those trades hold."`
+	RequestConns    int           `name:"request-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for accepting trades and for status reads."`
+	ReadConns       int           `name:"read-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for trade reads and version checks."`
+	StoreTimeout    time.Duration `name:"store-timeout" group:"tuning" default:"2s" help:"Time limit for one read from a store."`
+	KafkaLinger     time.Duration `name:"kafka-linger" group:"tuning" default:"0s" help:"How long a record waits for others; batches grow under load without it."`
+	Compression     string        `name:"kafka-compression" group:"tuning" default:"none" help:"Of batches of records: none, lz4, snappy, zstd or gzip."`
+	MaxBodyBytes    int           `name:"max-body-bytes" group:"http" default:"16384" help:"Largest body of a request, in bytes."`
+	MaxHeaderBytes  int           `name:"max-header-bytes" group:"http" default:"8192" help:"Largest head of a request, in bytes."`
+	ReadTimeout     time.Duration `name:"read-timeout" group:"http" default:"5s" help:"Time limit for reading one request."`
+	WriteTimeout    time.Duration `name:"write-timeout" group:"http" default:"5s" help:"Time limit for writing one answer."`
+	IdleTimeout     time.Duration `name:"idle-timeout" group:"http" default:"60s" help:"How long a connection may wait for its next request."`
+	MaxConns        int           `name:"max-conns" group:"http" default:"8192" help:"Most open connections."`
+	MaxConnsPerAddr int           `name:"max-conns-per-addr" group:"http" default:"2048" help:"Most open connections from one address (IPv6: one /64 network)."`
+	DrainDelay      time.Duration `name:"drain-delay" group:"tuning" default:"0s" help:"How long a drain goes on serving as not ready, so that a load balancer looks away first."`
+	DrainTimeout    time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take, delay included; what is not done then is cut off."`
 }
 
 // WorkerConfig holds the settings of the worker role.
@@ -59,8 +76,8 @@ type WorkerConfig struct {
 	Database   DatabaseFlags   `embed:""`
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
-	Log        LogFlags        `embed:""`
 	Tuning     WorkerTuning    `embed:""`
+	Log        LogFlags        `embed:""`
 }
 
 // WorkerTuning holds the settings of the worker that seldom have to move. A shared process may offer them as well.
@@ -75,6 +92,6 @@ type MigrateConfig struct {
 	Database       DatabaseFlags `embed:""`
 	Profile        ProfileFlags  `embed:""`
 	Log            LogFlags      `embed:""`
-	TopicRetention time.Duration `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here."`
+	TopicRetention time.Duration `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
 	Wait           time.Duration `name:"wait" group:"tuning" default:"60s" help:"How long to wait for PostgreSQL and for Kafka to answer, each."`
 }

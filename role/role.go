@@ -3,13 +3,18 @@
 package role
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"tradestore/kafka"
 	"tradestore/server"
+	"tradestore/telemetry"
 )
 
 // Env is what a role takes from the process around it. Only Log is required.
@@ -19,4 +24,49 @@ type Env struct {
 	Listener net.Listener         // closed by the role at its end; nil listens on the address in the settings
 	Checks   []server.Check       // of the server: more that must be well before it is ready
 	Now      func() time.Time     // nil is time.Now
+}
+
+// complete fills in what was left out. The caller closes the listener. Errors: the address can't be listened on.
+func (e Env) complete(address string) (Env, error) {
+	if e.Registry == nil {
+		e.Registry = telemetry.NewRegistry()
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Listener == nil {
+		ln, err := listen(address)
+		if err != nil {
+			return e, err
+		}
+		e.Listener = ln
+	}
+	warnIfOpen(e.Log, e.Listener.Addr())
+	return e, nil
+}
+
+// listen comes before anything else of a role: a port in use is the most common mistake, and must not wait for a
+// database to show.
+func listen(address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: the address is in use; choose another with --listen", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s (--listen): %w", address, err)
+	}
+	return ln, nil
+}
+
+// warnIfOpen says what an address beyond this machine means while there is no authentication.
+func warnIfOpen(log zerolog.Logger, address net.Addr) {
+	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		log.Warn().Stringer("address", address).
+			Msg("anyone who reaches this address can use it: there is no authentication; --listen takes a loopback address")
+	}
+}
+
+// client returns the settings of a Kafka client of the name given.
+func (f KafkaFlags) client(id string) kafka.Config {
+	return kafka.Config{Brokers: f.Brokers, Topic: f.Topic, ClientID: id}
 }

@@ -1,0 +1,285 @@
+package role
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/dev/embedded"
+	"tradestore/teststack"
+)
+
+func TestMain(m *testing.M) { teststack.Main(m) }
+
+// patience bounds every wait for something that must happen. It is no measure of speed.
+const patience = 60 * time.Second
+
+// stack is what the roles of a test stand on.
+type stack struct {
+	database string
+	brokers  []string
+}
+
+func newStack(t *testing.T) stack {
+	t.Helper()
+	s := stack{teststack.Database(t), teststack.Kafka(t)}
+	require.NoError(t, Migrate(t.Context(), s.migrateConfig(t), zerolog.New(zerolog.NewTestWriter(t))))
+	return s
+}
+
+func (s stack) migrateConfig(t *testing.T) MigrateConfig {
+	c := *defaults[MigrateConfig](t)
+	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
+	return c
+}
+
+func (s stack) serverConfig(t *testing.T) ServerConfig {
+	c := *defaults[ServerConfig](t)
+	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
+	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
+	return c
+}
+
+func (s stack) workerConfig(t *testing.T) WorkerConfig {
+	c := *defaults[WorkerConfig](t)
+	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
+	return c
+}
+
+// running is a role that a test has started.
+type running struct {
+	url   string
+	log   *safeBuffer
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// start runs a role on a free port and stops it at the end of the test, if the test has not.
+func start(t *testing.T, run func(context.Context, Env) error) *running {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{"http://" + ln.Addr().String(), &safeBuffer{}, stop, make(chan error, 1)}
+	go func() {
+		r.ended <- run(ctx, Env{Log: zerolog.New(r.log), Listener: ln})
+		close(r.ended)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-r.ended
+		if t.Failed() {
+			t.Log(r.log.String())
+		}
+	})
+	return r
+}
+
+// drain stops the role as a signal would and returns how it ended.
+func (r *running) drain() error {
+	r.stop()
+	return <-r.ended
+}
+
+// get returns the answer to GET path, as JSON where it is JSON.
+func (r *running) get(t *testing.T, path string) (int, map[string]any) {
+	t.Helper()
+	return send(t, http.MethodGet, r.url+path, "")
+}
+
+func send(t *testing.T, method, url, body string) (int, map[string]any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	var shape map[string]any
+	_ = json.Unmarshal(text, &shape)
+	if shape == nil {
+		shape = map[string]any{"text": string(text)}
+	}
+	return answer.StatusCode, shape
+}
+
+func (r *running) awaitReady(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		status, _ := r.get(t, "/readyz")
+		return status == http.StatusOK
+	}, patience, 20*time.Millisecond, "not ready")
+}
+
+func tradeJSON(id string, version string) string {
+	return `{"trade_id":"` + id + `","version":` + version + `,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+}
+
+func TestATradeGoesThroughBothRoles(t *testing.T) {
+	s := newStack(t)
+	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
+	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, s.workerConfig(t), env) })
+	server.awaitReady(t)
+	worker.awaitReady(t)
+
+	status, answer := send(t, http.MethodPost, server.url+"/api/v1/trades", tradeJSON("T1", "1"))
+	require.Equal(t, http.StatusAccepted, status, answer)
+	require.Eventually(t, func() bool {
+		_, answer = server.get(t, "/api/v1/requests/"+answer["request_id"].(string))
+		return answer["status"] == "SUCCESS"
+	}, patience, 20*time.Millisecond)
+	status, answer = server.get(t, "/api/v1/trades/T1")
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, answer["items"], 1)
+	status, answer = server.get(t, "/api/v1/health")
+	require.Equal(t, http.StatusOK, status, answer)
+
+	for _, role := range []*running{server, worker} {
+		status, _ = role.get(t, "/livez")
+		require.Equal(t, http.StatusOK, status)
+		status, answer = role.get(t, "/metrics")
+		require.Equal(t, http.StatusOK, status)
+		for _, name := range []string{"tradestore_build_info{", "go_goroutines ", "tradestore_postgres_pool_", "tradestore_kafka_"} {
+			require.Contains(t, answer["text"], name)
+		}
+	}
+	require.NoError(t, server.drain())
+	require.NoError(t, worker.drain())
+	for _, role := range []*running{server, worker} {
+		_, err := net.DialTimeout("tcp", strings.TrimPrefix(role.url, "http://"), time.Second)
+		require.Error(t, err, "a drained role no longer listens")
+	}
+}
+
+// The stores come up after the roles: nothing crashes, nothing is accepted before both have been verified.
+func TestStoresThatAreDownDelayReadiness(t *testing.T) {
+	folder := t.TempDir()
+	kafka, err := embedded.StartKafka(embedded.KafkaConfig{Dir: folder})
+	require.NoError(t, err)
+	s := stack{teststack.Database(t), kafka.Addrs()}
+	require.NoError(t, Migrate(t.Context(), s.migrateConfig(t), zerolog.Nop()))
+	kafka.Close()
+	direct, database := s.database, newDoor(t, s.database)
+	s.database = database.url
+
+	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
+	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, s.workerConfig(t), env) })
+	for _, role := range []*running{server, worker} {
+		require.Eventually(t, func() bool { status, _ := role.get(t, "/livez"); return status == http.StatusOK }, patience, 20*time.Millisecond)
+		status, _ := role.get(t, "/readyz")
+		require.Equal(t, http.StatusServiceUnavailable, status)
+	}
+	requireRefused := func() {
+		t.Helper()
+		status, answer := send(t, http.MethodPost, server.url+"/api/v1/trades", tradeJSON("T1", "1"))
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.NotContains(t, answer, "request_id", "this call has no effect")
+	}
+	requireRefused()
+	require.Eventually(t, func() bool { return strings.Contains(server.log.String(), "PostgreSQL: waiting") }, patience, 20*time.Millisecond)
+	database.open(t, direct)
+	require.Eventually(t, func() bool { return strings.Contains(server.log.String(), "Kafka: waiting") }, patience, 20*time.Millisecond)
+	requireRefused()
+	kafka, err = embedded.StartKafka(embedded.KafkaConfig{Dir: folder})
+	require.NoError(t, err)
+	defer kafka.Close()
+
+	server.awaitReady(t)
+	worker.awaitReady(t)
+	status, answer := send(t, http.MethodPost, server.url+"/api/v1/trades", tradeJSON("T1", "1"))
+	require.Equal(t, http.StatusAccepted, status, answer)
+	require.NoError(t, worker.drain())
+	require.NoError(t, server.drain())
+}
+
+// A role that is stopped while it still waits for its stores ends without an error.
+func TestAStopWhileWaitingIsClean(t *testing.T) {
+	s := stack{"postgres://nobody:none@127.0.0.1:1/none", []string{"127.0.0.1:1"}}
+	f := func(run func(context.Context, Env) error) {
+		t.Helper()
+		role := start(t, run)
+		require.Eventually(t, func() bool { status, _ := role.get(t, "/livez"); return status == http.StatusOK }, patience, 20*time.Millisecond)
+		require.NoError(t, role.drain())
+	}
+	f(func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
+	f(func(ctx context.Context, env Env) error { return RunWorker(ctx, s.workerConfig(t), env) })
+}
+
+// What is wrong and not just absent stops a role at once, with what was expected and what was seen.
+func TestAWrongTopologyStopsLoudly(t *testing.T) {
+	s := newStack(t)
+	f := func(s stack, partitions int, want ...string) {
+		t.Helper()
+		server := s.serverConfig(t)
+		worker := s.workerConfig(t)
+		server.Kafka.Partitions, worker.Kafka.Partitions = partitions, partitions
+		for _, role := range []*running{
+			start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, server, env) }),
+			start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, worker, env) }),
+		} {
+			select {
+			case err := <-role.ended:
+				for _, text := range want {
+					require.ErrorContains(t, err, text)
+				}
+			case <-time.After(patience):
+				require.Fail(t, "still running", role.log.String())
+			}
+		}
+	}
+	f(s, 4, "expected with 4 partitions", "seen: 3")
+	f(stack{s.database, teststack.Kafka(t)}, 3, "no such topic")
+	f(stack{teststack.Database(t), s.brokers}, 3, "run tradestore migrate")
+
+	recreated := stack{s.database, teststack.Kafka(t)}
+	require.NoError(t, Migrate(t.Context(), stack{teststack.Database(t), recreated.brokers}.migrateConfig(t), zerolog.Nop()))
+	f(recreated, 3, "topic trades-inbound has id")
+}
+
+func TestMigrateIsRepeatableAndRefusesAnotherTopic(t *testing.T) {
+	s := newStack(t)
+	require.NoError(t, Migrate(t.Context(), s.migrateConfig(t), zerolog.Nop()))
+
+	more := s.migrateConfig(t)
+	more.Kafka.Partitions = 4
+	require.ErrorContains(t, Migrate(t.Context(), more, zerolog.Nop()), "4 partitions")
+	s.brokers = teststack.Kafka(t)
+	require.ErrorContains(t, Migrate(t.Context(), s.migrateConfig(t), zerolog.Nop()), "was created anew")
+}
+
+func TestMigrateNamesTheProfileWhenBrokersAreTooFew(t *testing.T) {
+	s := stack{teststack.Database(t), teststack.Kafka(t)}
+	c := s.migrateConfig(t)
+	c.Profile.Profile = "production"
+	require.ErrorContains(t, Migrate(t.Context(), c, zerolog.Nop()), "--profile single")
+}
+
+func TestAnOpenAddressIsWarnedAbout(t *testing.T) {
+	f := func(address string, warned bool) {
+		t.Helper()
+		tcp, err := net.ResolveTCPAddr("tcp", address)
+		require.NoError(t, err)
+		var log bytes.Buffer
+		warnIfOpen(zerolog.New(&log), tcp)
+		require.Equal(t, warned, strings.Contains(log.String(), "no authentication"))
+	}
+	f("127.0.0.1:8000", false)
+	f("127.9.9.9:8000", false)
+	f("[::1]:8000", false)
+	f("0.0.0.0:8000", true)
+	f("[::]:8000", true)
+	f("192.0.2.1:8000", true)
+}

@@ -1,0 +1,132 @@
+package role
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/server"
+)
+
+// RunServer runs the server role until ctx ends, then drains it, and returns nil if nothing was cut off. A store that is
+// down when it starts delays readiness, nothing more; a schema or a topic that is not the one this build was set up for
+// is an error, at once (rules T8, T9). Other errors: a setting that can't be used, an address that can't be listened on.
+func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	env, err := env.complete(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = env.Listener.Close() }() // again, after a drain: the error says only that
+	requests, err := postgres.Open(ctx, cfg.Database.pool("requests", cfg.Tuning.RequestConns), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer requests.Close()
+	reads, err := postgres.Open(ctx, cfg.Database.pool("reads", cfg.Tuning.ReadConns), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer reads.Close()
+	producer, err := kafka.NewProducer(cfg.producer(), env.Registry, env.Log)
+	if err != nil {
+		return err
+	}
+	defer producer.Close()
+
+	accept := &gate{RequestLog: postgres.NewRequestLog(requests)}
+	srv, err := server.New(cfg.server(), server.Deps{
+		Requests: accept,
+		Trades:   postgres.NewReader(reads),
+		Kafka:    producer,
+		Checks:   append(serverChecks(reads, requests, producer, accept), env.Checks...),
+		Registry: env.Registry,
+		Log:      env.Log,
+		Now:      env.Now,
+	})
+	if err != nil {
+		return err
+	}
+	work, running := errgroup.WithContext(ctx)
+	work.Go(func() error { return srv.Serve(env.Listener) })
+	work.Go(func() error {
+		if err := cfg.verify(running, env, requests, producer); err != nil {
+			return err
+		}
+		accept.open.Store(true)
+		env.Log.Info().Stringer("address", env.Listener.Addr()).Msg("accepting trades")
+		return nil
+	})
+	<-running.Done()
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Tuning.DrainTimeout)
+	defer cancel()
+	env.Log.Info().Msg("draining")
+	drained := srv.Drain(limit)
+	return errors.Join(work.Wait(), drained)
+}
+
+// verify waits for the stores and compares what they hold with the settings. It ends without an error when ctx does.
+func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, client *kgo.Client) error {
+	store := postgres.NewStore(pool, postgres.StoreConfig{Topic: c.Kafka.Topic})
+	err := retry(ctx, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) })
+	if err == nil {
+		err = retry(ctx, env.Log, "Kafka", func(ctx context.Context) error {
+			id, err := kafka.CheckTopic(ctx, client, c.Kafka.Topic, c.Kafka.Partitions)
+			if err != nil {
+				return err
+			}
+			positions, err := store.Positions(ctx)
+			if err != nil {
+				return err
+			}
+			return checkPositions(c.Kafka.Topic, id, c.Kafka.Partitions, positions)
+		})
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// serverChecks are what readiness and health ask. Each is bounded by the context it is given.
+func serverChecks(reads, requests *pgxpool.Pool, producer *kgo.Client, accept *gate) []server.Check {
+	return []server.Check{
+		{Name: "database", Probe: reads.Ping},
+		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
+		{Name: "request_log", Probe: requests.Ping},
+		{Name: "topology", Probe: accept.check},
+	}
+}
+
+func (f DatabaseFlags) pool(name string, conns int) postgres.Config {
+	return postgres.Config{URL: f.URL, MaxConns: conns, ApplicationName: "tradestore-" + name}
+}
+
+func (c ServerConfig) producer() kafka.Config {
+	k := c.Kafka.client("tradestore-server")
+	k.Linger = c.Tuning.KafkaLinger
+	k.Compression = c.Tuning.Compression
+	k.DeliveryTimeout = c.Tuning.DeliveryTimeout
+	k.MaxBufferedRecords = c.Tuning.QueueItems // what the queue lets in, the producer takes
+	k.MaxBufferedBytes = c.Tuning.QueueBytes
+	return k
+}
+
+func (c ServerConfig) server() server.Config {
+	t := c.Tuning
+	return server.Config{
+		Topic: c.Kafka.Topic, Partitions: c.Kafka.Partitions,
+		AcceptDeadline: t.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
+		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes,
+		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
+		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
+		MaxConns: t.MaxConns, MaxConnsPerAddr: t.MaxConnsPerAddr, DrainDelay: t.DrainDelay,
+	}
+}

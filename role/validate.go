@@ -1,0 +1,215 @@
+package role
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"tradestore/telemetry"
+)
+
+// mistakes collects what is wrong with a configuration, so that one start shows all of it.
+type mistakes []error
+
+func (m *mistakes) addf(format string, args ...any) { *m = append(*m, fmt.Errorf(format, args...)) }
+
+func (m *mistakes) add(err error) { *m = append(*m, err) }
+
+// further adds what another package says of its own settings, whose names are those of the flags. A flag that is known
+// to be wrong is not named again.
+func (m *mistakes) further(err error) {
+	if err == nil {
+		return
+	}
+	known := errors.Join(*m...)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		flag, _, _ := strings.Cut("--"+line, " ")
+		if known == nil || !strings.Contains("\n"+known.Error(), "\n"+flag) {
+			m.addf("--%s", line)
+		}
+	}
+}
+
+// all returns the mistakes, one per line, or nil.
+func (m *mistakes) all() error { return errors.Join(*m...) }
+
+// between demands lowest <= value <= highest of the flag.
+func between[T cmp.Ordered](m *mistakes, flag string, value, lowest, highest T) {
+	if value < lowest || value > highest {
+		m.addf("%s: %v is not between %v and %v", flag, value, lowest, highest)
+	}
+}
+
+func (m *mistakes) oneOf(flag, value string, list ...string) {
+	for _, item := range list {
+		if value == item {
+			return
+		}
+	}
+	m.addf("%s: %q is not one of %s", flag, value, strings.Join(list, ", "))
+}
+
+// address demands host:port. A listener may leave the host out (every interface) and take port 0 (any free one).
+func (m *mistakes) address(flag, value string, listener bool) {
+	host, port, err := net.SplitHostPort(value)
+	number, bad := strconv.ParseUint(port, 10, 16)
+	if err != nil || bad != nil || !listener && (host == "" || number == 0) {
+		m.addf("%s: %q is not host:port, like 127.0.0.1:8000", flag, value)
+	}
+}
+
+func (m *mistakes) kafka(f KafkaFlags) {
+	if len(f.Brokers) == 0 {
+		m.addf("--kafka-brokers: no broker given")
+	}
+	for _, broker := range f.Brokers {
+		m.address("--kafka-brokers", broker, false)
+	}
+	if !topicName(f.Topic) {
+		m.addf("--topic: %q is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -", f.Topic)
+	}
+	between(m, "--partitions", f.Partitions, 1, maxPartitions)
+}
+
+// maxPartitions bounds one poll of a worker that owns them all; brokers get slow long before.
+const maxPartitions = 1000
+
+func topicName(s string) bool {
+	if s == "." || s == ".." || len(s) < 1 || len(s) > 249 {
+		return false
+	}
+	return strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
+	}) < 0
+}
+
+// database never quotes the URL: it may hold a password in a place that can't be found in a text that does not parse.
+func (m *mistakes) database(f DatabaseFlags) {
+	if f.URL == "" {
+		m.addf("--database-url: required; set TRADESTORE_DATABASE_URL, like postgres://user:password@127.0.0.1:5432/tradestore")
+		return
+	}
+	u, err := url.Parse(f.URL)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Host == "" {
+		m.addf("--database-url: not a URL like postgres://user:password@127.0.0.1:5432/tradestore; special characters in a password are written as %%XX")
+	}
+}
+
+func (m *mistakes) requestLog(f RequestLogFlags) {
+	m.oneOf("--request-log", f.Kind, "postgres", "dynamodb")
+	if f.Kind == "dynamodb" {
+		m.addf("--request-log: dynamodb is not in this build yet; use postgres")
+	}
+	if f.Table == "" {
+		m.addf("--dynamodb-table: empty")
+	}
+}
+
+func (m *mistakes) profile(f ProfileFlags) { m.oneOf("--profile", f.Profile, "production", "single") }
+
+func (m *mistakes) log(f LogFlags) {
+	if err := telemetry.CheckLog(f.Level, f.Format); err != nil {
+		m.add(err)
+	}
+}
+
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c ServerConfig) Validate() error {
+	var m mistakes
+	m.address("--listen", c.Listen, true)
+	m.kafka(c.Kafka)
+	m.database(c.Database)
+	m.requestLog(c.RequestLog)
+	m.profile(c.Profile)
+	m.log(c.Log)
+	c.Tuning.check(&m)
+	m.further(c.server().Validate())
+	return m.all()
+}
+
+func (t ServerTuning) check(m *mistakes) {
+	for _, size := range []struct {
+		flag           string
+		value, highest int
+	}{
+		{"--flushes", t.Flushes, 256},
+		{"--max-batch", t.MaxBatch, 100_000},
+		{"--queue-items", t.QueueItems, 10_000_000},
+		{"--queue-bytes", t.QueueBytes, 64 << 30},
+		{"--request-conns", t.RequestConns, maxConns},
+		{"--read-conns", t.ReadConns, maxConns},
+		{"--max-body-bytes", t.MaxBodyBytes, maxBody},
+		{"--max-header-bytes", t.MaxHeaderBytes, 1 << 20},
+		{"--max-conns", t.MaxConns, 1_000_000},
+		{"--max-conns-per-addr", t.MaxConnsPerAddr, 1_000_000},
+	} {
+		between(m, size.flag, size.value, 1, size.highest)
+	}
+	for _, limit := range []struct {
+		flag            string
+		value, shortest time.Duration
+	}{
+		{"--accept-deadline", t.AcceptDeadline, time.Millisecond},
+		{"--open-timeout", t.OpenTimeout, time.Millisecond},
+		{"--lookup-timeout", t.LookupTimeout, time.Millisecond},
+		{"--delivery-timeout", t.DeliveryTimeout, time.Second}, // the least that the Kafka client takes
+		{"--store-timeout", t.StoreTimeout, time.Millisecond},
+		{"--kafka-linger", t.KafkaLinger, 0},
+		{"--read-timeout", t.ReadTimeout, time.Millisecond},
+		{"--write-timeout", t.WriteTimeout, time.Millisecond},
+		{"--idle-timeout", t.IdleTimeout, time.Millisecond},
+		{"--drain-delay", t.DrainDelay, 0},
+		{"--drain-timeout", t.DrainTimeout, time.Second},
+	} {
+		between(m, limit.flag, limit.value, limit.shortest, time.Hour)
+	}
+	if t.DrainTimeout < t.DrainDelay {
+		m.addf("--drain-timeout: %v is shorter than --drain-delay %v, so nothing could be drained", t.DrainTimeout, t.DrainDelay)
+	}
+	m.oneOf("--kafka-compression", t.Compression, "none", "lz4", "snappy", "zstd", "gzip")
+}
+
+// maxBody keeps the largest trade below the largest record of a broker that is left at its defaults, 1 MiB.
+const maxBody = 512 << 10
+
+// maxConns bounds one pool: PostgreSQL forks a process for each connection, and allows 100 unless told otherwise.
+const maxConns = 1000
+
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c WorkerConfig) Validate() error {
+	var m mistakes
+	m.address("--listen", c.Listen, true)
+	m.kafka(c.Kafka)
+	m.database(c.Database)
+	m.requestLog(c.RequestLog)
+	m.profile(c.Profile)
+	m.log(c.Log)
+	c.Tuning.check(&m)
+	return m.all()
+}
+
+func (t WorkerTuning) check(m *mistakes) {
+	if t.Group == "" {
+		m.addf("--kafka-group: empty")
+	}
+	between(m, "--lanes", t.Lanes, 1, 64)
+}
+
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c MigrateConfig) Validate() error {
+	var m mistakes
+	m.kafka(c.Kafka)
+	m.database(c.Database)
+	m.profile(c.Profile)
+	m.log(c.Log)
+	if c.TopicRetention != 0 {
+		between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*24*time.Hour)
+	}
+	between(&m, "--wait", c.Wait, 0, time.Hour)
+	return m.all()
+}
