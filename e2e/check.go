@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -198,7 +199,8 @@ func (l *Ledger) isPlanted(s Slot) bool {
 	return l.planted[s]
 }
 
-// checkAnswers is I1 and I5: every 202 is in the log and has ended.
+// checkAnswers is I1 and I5: every 202 is in the log and has ended. And of I9: whoever is turned away for now is told for
+// how long, and nothing is answered 500.
 func checkAnswers(r *Report, l *Ledger, ev *Evidence) {
 	logged := map[trade.RequestID]bool{}
 	for i := range ev.Log {
@@ -206,10 +208,8 @@ func checkAnswers(r *Report, l *Ledger, ev *Evidence) {
 	}
 	seen := map[trade.RequestID]bool{}
 	for _, p := range l.Posts() {
+		checkAnswer(r, p)
 		if p.RequestID.IsZero() {
-			if p.Verdict() == Accepted {
-				r.add("P5", "the 202 for %s names no request", p.Trade.CounterpartyID)
-			}
 			continue
 		}
 		if seen[p.RequestID] {
@@ -229,6 +229,17 @@ func checkAnswers(r *Report, l *Ledger, ev *Evidence) {
 		case !logged[p.RequestID] && s.Status == trade.Success:
 			r.add("I5", "request %s is not in the log and ended SUCCESS", p.RequestID)
 		}
+	}
+}
+
+func checkAnswer(r *Report, p *Post) {
+	switch {
+	case p.Status == http.StatusAccepted && (p.RequestID.IsZero() || p.RetryAfter == ""):
+		r.add("P5", "the 202 for %s names request %q and Retry-After %q", p.Trade.CounterpartyID, p.RequestID, p.RetryAfter)
+	case (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) && p.RetryAfter == "":
+		r.add("I9", "the POST of %s was answered %d %s without Retry-After", p.Trade.CounterpartyID, p.Status, p.Code)
+	case p.Status == http.StatusInternalServerError:
+		r.add("I9", "the POST of %s was answered 500 %s", p.Trade.CounterpartyID, p.Code)
 	}
 }
 

@@ -29,7 +29,7 @@ func sample() (*Ledger, *Evidence) {
 	post := func(id string, version int32, status int, logged bool) *Post {
 		at = at.Add(10 * time.Millisecond)
 		tr := l.newTrade(id, version)
-		p := &Post{Trade: tr, Sent: at, Answered: at.Add(5 * time.Millisecond), Status: status, CorrelationID: "corr-" + tr.CounterpartyID}
+		p := &Post{Trade: tr, Sent: at, Answered: at.Add(5 * time.Millisecond), Status: status, CorrelationID: "corr-" + tr.CounterpartyID, RetryAfter: "1"}
 		rid := trade.NewRequestID(at)
 		if status == http.StatusAccepted {
 			p.RequestID = rid
@@ -151,6 +151,9 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 		ev.States[id] = State{id, trade.Failed, "T0", 1, trade.NotDelivered}
 	})
 	f("202 without an id", []string{"P5"}, func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = trade.RequestID{} })
+	f("202 without Retry-After", []string{"P5"}, func(l *Ledger, _ *Evidence) { l.posts[0].RetryAfter = "" })
+	f("503 without Retry-After", []string{"I9"}, func(l *Ledger, _ *Evidence) { l.posts[22].RetryAfter = "" })
+	f("500", []string{"I9"}, func(l *Ledger, _ *Evidence) { l.posts[21].Status = http.StatusInternalServerError })
 	f("one id for two posts", []string{"I2", "I4"}, func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = l.posts[1].RequestID })
 	f("orphan shown as stored", []string{"I5", "I6"}, func(l *Ledger, ev *Evidence) {
 		orphan := l.posts[22].RequestID

@@ -107,7 +107,7 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 			Code      trade.Code `json:"code"`
 		}
 		_ = json.Unmarshal(answer, &said) // an answer that is no JSON names neither an id nor a code
-		p.Status, p.Code = res.StatusCode, said.Code
+		p.Status, p.Code, p.RetryAfter = res.StatusCode, said.Code, res.Header.Get("Retry-After")
 		p.RequestID, _ = trade.ParseRequestID(said.RequestID)
 	}
 	c.Ledger.Add(p)

@@ -30,6 +30,7 @@ type Post struct {
 	Code          trade.Code
 	RequestID     trade.RequestID // zero when the answer named none
 	CorrelationID string
+	RetryAfter    string // the header
 }
 
 // Verdict says what the answer of p means.

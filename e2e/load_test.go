@@ -80,8 +80,6 @@ func (s *stack) postOne(ctx context.Context, t testing.TB, l load, dice *rand.Ra
 	}
 	p := s.client.Submit(context.WithoutCancel(ctx), tr)
 	switch {
-	case p.Status == http.StatusInternalServerError:
-		t.Errorf("POST of %s was answered 500 %s", tr.CounterpartyID, p.Code) // I9
 	case p.Status == 0 || p.Status == http.StatusServiceUnavailable: // down or full: a client that behaves stands back
 		select {
 		case <-time.After(time.Duration(dice.IntN(50)) * time.Millisecond):

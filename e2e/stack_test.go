@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -111,7 +112,7 @@ func dataDir(t testing.TB) string {
 	dir, err := teststack.Dir()
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		if err := embedded.Remove(dir); err != nil {
+		if err := embedded.Remove(context.Background(), dir); err != nil {
 			t.Errorf("cannot remove the data folder: %v", err)
 		}
 		_ = os.RemoveAll(dir) // what stays is in the temporary folder
@@ -119,10 +120,12 @@ func dataDir(t testing.TB) string {
 	return dir
 }
 
+// freeAddress returns an address that nobody listens on. It stays the same over restarts, as in production.
 func freeAddress(t testing.TB) string {
-	port, err := embedded.FreePort()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	return fmt.Sprintf("127.0.0.1:%d", port)
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // start starts what does not run, with more environment for this life alone, and waits until it is ready.

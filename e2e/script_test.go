@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// partitions is the number that `tradestore migrate` and `tradestore dev` make unless told otherwise.
+const partitions = 12
+
+// answer is an HTTP answer as the scripts below read it.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// call sends one request. Headers are given as "Name: value".
+func (s *stack) call(t testing.TB, method, path, body string, headers ...string) answer {
+	t.Helper()
+	h := http.Header{}
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		h[name] = append(h[name], value) // not Add: tests choose the spelling
+	}
+	res, got, err := s.client.Do(t.Context(), method, path, h, []byte(body))
+	require.NoError(t, err)
+	return answer{res.StatusCode, res.Header, string(got)}
+}
+
+func (s *stack) get(t testing.TB, path string) answer {
+	t.Helper()
+	return s.call(t, http.MethodGet, path, "")
+}
+
+func (s *stack) postRaw(t testing.TB, body string) answer {
+	t.Helper()
+	return s.call(t, http.MethodPost, "/api/v1/trades", body, "Content-Type: application/json")
+}
+
+// json reads the body of a 200 or 202 as an object.
+func (a answer) json(t testing.TB) map[string]any {
+	t.Helper()
+	require.Contains(t, a.header.Get("Content-Type"), "application/json", a.body)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal([]byte(a.body), &fields), a.body)
+	return fields
+}
+
+// refused expects a problem document (RFC 9457) with the status, the code and the fields in errors[] given.
+func (a answer) refused(t testing.TB, status int, code trade.Code, fields ...string) {
+	t.Helper()
+	require.Equal(t, status, a.status, a.body)
+	require.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
+	var p Problem
+	require.NoError(t, json.Unmarshal([]byte(a.body), &p), a.body)
+	require.Equal(t, status, p.Status)
+	require.Equal(t, code, p.Code, a.body)
+	require.NotEmpty(t, p.Detail)
+	require.Equal(t, a.header.Get("X-Correlation-ID"), p.CorrelationID)
+	require.NotEmpty(t, p.CorrelationID)
+	var got []string
+	for _, e := range p.Errors {
+		got = append(got, e.Field+" "+string(e.Code))
+	}
+	if fields != nil {
+		require.Equal(t, fields, got, a.body)
+	}
+}
+
+// submit posts a good trade and expects 202.
+func (s *stack) submit(t testing.TB, tr trade.Trade) *Post {
+	t.Helper()
+	p := s.client.Submit(t.Context(), tr)
+	require.Equal(t, http.StatusAccepted, p.Status, "%s %s", p.Code, tr.TradeID)
+	return p
+}
+
+// ends waits until a request is decided and expects the outcome given.
+func (s *stack) ends(t testing.TB, id trade.RequestID, status trade.Status, reason trade.Code) {
+	t.Helper()
+	var got State
+	decided := poll(t, drainLimit, func() bool {
+		var found bool
+		var err error
+		got, found, err = s.client.Status(t.Context(), id)
+		require.NoError(t, err)
+		require.True(t, found, "request %s is unknown", id)
+		return got.Status.Terminal()
+	})
+	require.True(t, decided, "request %s stays PENDING", id)
+	require.Equal(t, status, got.Status)
+	require.Equal(t, reason, got.Reason)
+}
+
+// stored posts a good trade and waits until it is stored.
+func (s *stack) stored(t testing.TB, tr trade.Trade) *Post {
+	t.Helper()
+	p := s.submit(t, tr)
+	s.ends(t, p.RequestID, trade.Success, "")
+	return p
+}
+
+// versions returns what GET shows of a trade, ascending by version.
+func (s *stack) versions(t testing.TB, id string) []Item {
+	t.Helper()
+	a := s.get(t, "/api/v1/trades/"+id)
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	var said struct {
+		TradeID string `json:"trade_id"`
+		Items   []Item `json:"items"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(a.body), &said))
+	require.Equal(t, id, said.TradeID)
+	return said.Items
+}
+
+// Item is a trade as the reads show it.
+type Item struct {
+	Document
+	Expired bool `json:"expired"`
+}
+
+// record returns the log record of a trade that was accepted at the instant given.
+func (s *stack) record(tr trade.Trade, at time.Time) *kgo.Record {
+	at = at.UTC().Truncate(time.Microsecond)
+	return kafka.Encode(s.Topic, &trade.Request{
+		ID: trade.NewRequestID(at), Trade: tr, AcceptedAt: at, BusinessDate: trade.DateOf(at),
+		Partition: kafka.Partition(tr.TradeID, partitions), CorrelationID: "planted-" + tr.CounterpartyID,
+	})
+}
+
+// plant writes records straight to the topic, one after the other, past the server and its checks.
+func (s *stack) plant(t testing.TB, records ...*kgo.Record) {
+	t.Helper()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, err)
+	defer producer.Close()
+	for _, rec := range records {
+		done, err := producer.ProduceSync(t.Context(), rec).First()
+		require.NoError(t, err)
+		s.ledger.Plant(Slot{done.Partition, done.Offset})
+	}
+}
+
+// keys returns the names of an object's fields, sorted.
+func keys(object map[string]any) []string { return slices.Sorted(maps.Keys(object)) }
