@@ -44,22 +44,22 @@ func (s *stack) testAccepted(t *testing.T) {
 	p := &Post{Trade: tr, Sent: time.Now(), CorrelationID: "my-call-1"}
 	a := s.call(t, http.MethodPost, "/api/v1/trades", string(body),
 		"Content-Type: application/json; charset=utf-8", "X-Correlation-ID: my-call-1", "Traceparent: "+parent)
-	require.Equal(t, http.StatusAccepted, a.status, a.body)
+	require.Equal(t, http.StatusAccepted, a.Status, string(a.Body))
 	said := a.json(t)
 	require.Equal(t, []string{"request_id", "status", "trade_id", "version"}, keys(said))
 	require.Equal(t, []any{"PENDING", "ACC-1", 7.0}, []any{said["status"], said["trade_id"], said["version"]})
 	id, err := trade.ParseRequestID(said["request_id"].(string))
 	require.NoError(t, err)
-	require.Equal(t, "/api/v1/requests/"+id.String(), a.header.Get("Location"))
-	require.Regexp(t, `^[1-9][0-9]*$`, a.header.Get("Retry-After"))
-	require.Equal(t, "my-call-1", a.header.Get("X-Correlation-ID"))
-	p.Answered, p.Status, p.RequestID, p.RetryAfter = time.Now(), a.status, id, a.header.Get("Retry-After")
+	require.Equal(t, "/api/v1/requests/"+id.String(), a.Header.Get("Location"))
+	require.Regexp(t, `^[1-9][0-9]*$`, a.Header.Get("Retry-After"))
+	require.Equal(t, "my-call-1", a.Header.Get("X-Correlation-ID"))
+	p.Answered, p.Status, p.RequestID, p.RetryAfter = time.Now(), a.Status, id, a.Header.Get("Retry-After")
 	s.ledger.Add(p)
 
 	s.ends(t, id, trade.Success, "")
-	a = s.get(t, a.header.Get("Location"))
+	a = s.get(t, a.Header.Get("Location"))
 	said = a.json(t)
-	require.Equal(t, "no-store", a.header.Get("Cache-Control"))
+	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 	require.NotContains(t, said, "reason")
 	for _, field := range []string{"accepted_at", "decided_at"} {
 		require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$`, said[field])
@@ -148,9 +148,9 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 	v3 := s.submit(t, s.ledger.newTrade("FL-1", 3))
 	for _, p := range []*Post{v5, v3} {
 		a := s.get(t, "/api/v1/requests/"+p.RequestID.String())
-		require.Equal(t, "PENDING", a.json(t)["status"], a.body)
+		require.Equal(t, "PENDING", a.json(t)["status"], string(a.Body))
 		require.NotContains(t, a.json(t), "decided_at")
-		require.NotEmpty(t, a.header.Get("Retry-After"))
+		require.NotEmpty(t, a.Header.Get("Retry-After"))
 	}
 	require.NoError(t, hold.Rollback(t.Context()))
 
@@ -197,12 +197,12 @@ func (s *stack) testPages(t *testing.T) {
 		for cursor, pages := "", 0; ; pages++ {
 			require.Less(t, pages, 100, "the pages never end")
 			a := s.get(t, "/api/v1/trades?"+query+cursor)
-			require.Equal(t, http.StatusOK, a.status, a.body)
+			require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 			var page struct {
 				Items      []Item  `json:"items"`
 				NextCursor *string `json:"next_cursor"`
 			}
-			require.NoError(t, json.Unmarshal([]byte(a.body), &page))
+			require.NoError(t, json.Unmarshal(a.Body, &page))
 			for _, item := range page.Items {
 				got = append(got, trade.Key{TradeID: item.TradeID, Version: item.Version})
 			}
@@ -265,9 +265,9 @@ func (s *stack) testRefusedHTTP(t *testing.T) {
 	f("POST", trades, good, 400, "IDEMPOTENCY_UNSUPPORTED", media, "Idempotency-Key: k1")
 	f("POST", trades, good+strings.Repeat(" ", 16<<10), 413, "BODY_TOO_LARGE", media)
 	f("GET", trades, "", 431, "HEADERS_TOO_LARGE", "X-Long: "+strings.Repeat("x", 16<<10))
-	require.Equal(t, "GET, POST", f("PUT", trades, good, 405, "METHOD_NOT_ALLOWED", media).header.Get("Allow"))
-	require.Equal(t, "GET", f("DELETE", trades+"/HTTP-1", "", 405, "METHOD_NOT_ALLOWED").header.Get("Allow"))
-	require.Equal(t, "GET", f("POST", "/api/v1/health", "", 405, "METHOD_NOT_ALLOWED").header.Get("Allow"))
+	require.Equal(t, "GET, POST", f("PUT", trades, good, 405, "METHOD_NOT_ALLOWED", media).Header.Get("Allow"))
+	require.Equal(t, "GET", f("DELETE", trades+"/HTTP-1", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
+	require.Equal(t, "GET", f("POST", "/api/v1/health", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
 	s.get(t, trades+"/HTTP-1").refused(t, 404, "NOT_FOUND")
 }
 
@@ -296,12 +296,12 @@ func (s *stack) testRefusedBytes(t *testing.T) {
 
 func (s *stack) testHealth(t *testing.T) {
 	a := s.get(t, "/api/v1/health")
-	require.Equal(t, http.StatusOK, a.status, a.body)
+	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 	checks, _ := a.json(t)["checks"].(map[string]any)
-	require.Subset(t, keys(checks), []string{"api", "database", "kafka", "request_log"}, a.body)
+	require.Subset(t, keys(checks), []string{"api", "database", "kafka", "request_log"}, string(a.Body))
 	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		require.Equal(t, http.StatusOK, s.get(t, path).status, path)
+		require.Equal(t, http.StatusOK, s.get(t, path).Status, path)
 		require.True(t, answers(t, s.Worker+path), "worker %s", path)
 	}
-	require.Contains(t, s.get(t, "/metrics").body, "\ntradestore_")
+	require.Contains(t, string(s.get(t, "/metrics").Body), "\ntradestore_")
 }

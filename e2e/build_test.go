@@ -41,14 +41,16 @@ func build(name, tags string) (string, error) {
 }
 
 // binary returns the program as it is shipped.
-func binary(t testing.TB) string {
+func binary(t *testing.T) string {
+	t.Helper()
 	path, err := shipped()
 	require.NoError(t, err)
 	return path
 }
 
 // breakingBinary returns the program with failpoints.
-func breakingBinary(t testing.TB) string {
+func breakingBinary(t *testing.T) string {
+	t.Helper()
 	path, err := breaking()
 	require.NoError(t, err)
 	return path

@@ -73,25 +73,32 @@ func NewClient(base string, l *Ledger, conns int) *Client {
 	}}
 }
 
-// Do sends one request and returns the answer with its whole body. Errors: ErrNoAnswer.
-func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (*http.Response, []byte, error) {
+// Answer is an HTTP answer with its whole body.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Do sends one request. Errors: ErrNoAnswer.
+func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return Answer{}, err
 	}
 	for name, values := range header {
 		req.Header[name] = values
 	}
 	res, err := c.HTTP.Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
+		return Answer{}, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: body cut: %w", ErrNoAnswer, err)
+		return Answer{}, fmt.Errorf("%w: body cut: %w", ErrNoAnswer, err)
 	}
-	return res, answer, nil
+	return Answer{res.StatusCode, res.Header, answer}, nil
 }
 
 // Submit posts t once, never repeats it, and remembers the answer in the ledger.
@@ -99,15 +106,15 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 	body, _ := json.Marshal(DocumentOf(t))
 	p := &Post{Trade: t, CorrelationID: "corr-" + t.CounterpartyID, Sent: time.Now()}
 	header := http.Header{"Content-Type": {"application/json"}, "X-Correlation-Id": {p.CorrelationID}}
-	res, answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades", header, body)
+	answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades", header, body)
 	p.Answered = time.Now()
 	if err == nil {
 		var said struct {
 			RequestID string     `json:"request_id"`
 			Code      trade.Code `json:"code"`
 		}
-		_ = json.Unmarshal(answer, &said) // an answer that is no JSON names neither an id nor a code
-		p.Status, p.Code, p.RetryAfter = res.StatusCode, said.Code, res.Header.Get("Retry-After")
+		_ = json.Unmarshal(answer.Body, &said) // an answer that is no JSON names neither an id nor a code
+		p.Status, p.Code, p.RetryAfter = answer.Status, said.Code, answer.Header.Get("Retry-After")
 		p.RequestID, _ = trade.ParseRequestID(said.RequestID)
 	}
 	c.Ledger.Add(p)
@@ -117,16 +124,16 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 // Status reads a request and remembers a terminal state in the ledger. ok is false for 404.
 // Errors: ErrNoAnswer, or any answer but 200 and 404.
 func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
-	res, answer, err := c.Do(ctx, http.MethodGet, "/api/v1/requests/"+id.String(), nil, nil)
+	answer, err := c.Do(ctx, http.MethodGet, "/api/v1/requests/"+id.String(), nil, nil)
 	if err != nil {
 		return State{}, false, err
 	}
-	switch res.StatusCode {
+	switch answer.Status {
 	case http.StatusNotFound:
 		return State{}, false, nil
 	case http.StatusOK:
 	default:
-		return State{}, false, fmt.Errorf("cannot read request %s: %s %.200s", id, res.Status, answer)
+		return State{}, false, fmt.Errorf("cannot read request %s: %d %.200s", id, answer.Status, answer.Body)
 	}
 	var said struct {
 		RequestID string       `json:"request_id"`
@@ -135,7 +142,7 @@ func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bo
 		Version   int32        `json:"version"`
 		Reason    trade.Code   `json:"reason"`
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
+	if err := json.Unmarshal(answer.Body, &said); err != nil {
 		return State{}, false, fmt.Errorf("cannot read the status answer of %s: %w", id, err)
 	}
 	if said.RequestID != id.String() {

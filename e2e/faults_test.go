@@ -48,6 +48,7 @@ func TestKilledAtFailpoints(t *testing.T) {
 }
 
 func testKilledAt(t *testing.T, point string) {
+	t.Helper()
 	s := newDev(t, teststack.Database(t))
 	s.path = breakingBinary(t)
 	for range scale(1, 100) {
@@ -106,7 +107,8 @@ func TestDatabaseDies(t *testing.T) {
 }
 
 // killPostgres ends the embedded server as kill -9 does, by the pid that it wrote down in its own data folder.
-func killPostgres(t testing.TB, s *stack) {
+func killPostgres(t *testing.T, s *stack) {
+	t.Helper()
 	var folder string
 	require.NoError(t, s.connect(t).QueryRow(t.Context(), `SHOW data_directory`).Scan(&folder))
 	note, err := os.ReadFile(filepath.Join(folder, "postmaster.pid"))
@@ -140,7 +142,7 @@ func TestDatabaseDownThenUp(t *testing.T) {
 		refused := s.ledger.Count()[http.StatusServiceUnavailable]
 		require.True(t, poll(t, drainLimit, func() bool { return s.ledger.Count()[http.StatusServiceUnavailable] > refused+50 }), "%v", s.ledger.Count())
 		s.get(t, "/api/v1/trades").refused(t, http.StatusServiceUnavailable, "STORE_UNAVAILABLE")
-		require.Equal(t, http.StatusServiceUnavailable, s.get(t, "/api/v1/health").status)
+		require.Equal(t, http.StatusServiceUnavailable, s.get(t, "/api/v1/health").Status)
 		server = start()
 		s.accepted(t, 100)
 		stop()

@@ -41,7 +41,8 @@ type load struct {
 }
 
 // background starts the load and returns a function that ends it and waits for the clients.
-func (s *stack) background(t testing.TB, l load) (stop func()) {
+func (s *stack) background(t *testing.T, l load) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -54,7 +55,7 @@ func (s *stack) background(t testing.TB, l load) (stop func()) {
 }
 
 // run posts until the load is through or ctx ends. A post under way is never cut off by ctx: its answer counts.
-func (s *stack) run(ctx context.Context, t testing.TB, l load) {
+func (s *stack) run(ctx context.Context, t *testing.T, l load) {
 	if l.seed == 0 {
 		l.seed = rand.Uint64()
 	}
@@ -73,7 +74,7 @@ func (s *stack) run(ctx context.Context, t testing.TB, l load) {
 }
 
 // postOne posts one trade and often reads its status at once: a 404 right after a 202 looks like loss (P5).
-func (s *stack) postOne(ctx context.Context, t testing.TB, l load, dice *rand.Rand) {
+func (s *stack) postOne(ctx context.Context, t *testing.T, l load, dice *rand.Rand) {
 	tr := s.ledger.newTrade(fmt.Sprintf("HOT-%03d", dice.IntN(l.hot)), dice.Int32N(20)+1)
 	if dice.IntN(2) == 0 {
 		tr.TradeID, tr.Version = "T-"+tr.CounterpartyID, 1
@@ -97,7 +98,7 @@ func (s *stack) postOne(ctx context.Context, t testing.TB, l load, dice *rand.Ra
 }
 
 // accepted waits until n more posts than at the call have been answered 202.
-func (s *stack) accepted(t testing.TB, n int) {
+func (s *stack) accepted(t *testing.T, n int) {
 	t.Helper()
 	want := s.ledger.Count()[http.StatusAccepted] + n
 	require.True(t, poll(t, drainLimit, func() bool { return s.ledger.Count()[http.StatusAccepted] >= want }), "posts are no longer accepted: %v", s.ledger.Count())

@@ -104,7 +104,7 @@ func TestDuplicates(t *testing.T) {
 }
 
 // moveGroup commits an offset for every partition of the topic in the workers' name. The group must be empty.
-func (s *stack) moveGroup(t testing.TB, group string, to int64) {
+func (s *stack) moveGroup(t *testing.T, group string, to int64) {
 	t.Helper()
 	kc, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...))
 	require.NoError(t, err)

@@ -27,7 +27,7 @@ type process struct {
 
 // launch starts a program with a clean environment plus env. It ends with the test at the latest, and what it wrote is
 // shown if the test failed.
-func launch(t testing.TB, name, path string, env []string, args ...string) *process {
+func launch(t *testing.T, name, path string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, cmd: exec.Command(path, args...), output: filepath.Join(t.TempDir(), name+".log"), gone: make(chan struct{})}
 	out, err := os.Create(p.output)
@@ -75,7 +75,7 @@ func (p *process) kill() {
 }
 
 // exit waits for the end of the process and returns its exit code, -1 for a signal.
-func (p *process) exit(t testing.TB) int {
+func (p *process) exit(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.gone:
@@ -86,7 +86,7 @@ func (p *process) exit(t testing.TB) int {
 }
 
 // terminate sends SIGTERM and expects a clean drain.
-func (p *process) terminate(t testing.TB) {
+func (p *process) terminate(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.Zero(t, p.exit(t), "%s does not drain:\n%s", p.name, p.tail(t))
@@ -101,20 +101,20 @@ func (p *process) alive() bool {
 	}
 }
 
-func (p *process) said(t testing.TB) string {
+func (p *process) said(t *testing.T) string {
 	text, err := os.ReadFile(p.output)
 	require.NoError(t, err)
 	return string(text)
 }
 
 // tail returns the last lines that the process wrote.
-func (p *process) tail(t testing.TB) string {
+func (p *process) tail(t *testing.T) string {
 	lines := strings.SplitAfter(p.said(t), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "")
 }
 
 // judge fails the test when the process panicked or raced, whatever it answered.
-func (p *process) judge(t testing.TB) {
+func (p *process) judge(t *testing.T) {
 	said := []byte(p.said(t))
 	for _, sign := range []string{"panic: ", "DATA RACE", "fatal error: "} {
 		if at := bytes.Index(said, []byte(sign)); at >= 0 {

@@ -19,68 +19,64 @@ import (
 // partitions is the number that `tradestore migrate` and `tradestore dev` make unless told otherwise.
 const partitions = 12
 
-// answer is an HTTP answer as the scripts below read it.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
+// answer is an HTTP answer with the questions that the scripts ask of it.
+type answer struct{ Answer }
 
 // call sends one request. Headers are given as "Name: value".
-func (s *stack) call(t testing.TB, method, path, body string, headers ...string) answer {
+func (s *stack) call(t *testing.T, method, path, body string, headers ...string) answer {
 	t.Helper()
 	h := http.Header{}
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
 		h[name] = append(h[name], value) // not Add: tests choose the spelling
 	}
-	res, got, err := s.client.Do(t.Context(), method, path, h, []byte(body))
+	a, err := s.client.Do(t.Context(), method, path, h, []byte(body))
 	require.NoError(t, err)
-	return answer{res.StatusCode, res.Header, string(got)}
+	return answer{a}
 }
 
-func (s *stack) get(t testing.TB, path string) answer {
+func (s *stack) get(t *testing.T, path string) answer {
 	t.Helper()
 	return s.call(t, http.MethodGet, path, "")
 }
 
-func (s *stack) postRaw(t testing.TB, body string) answer {
+func (s *stack) postRaw(t *testing.T, body string) answer {
 	t.Helper()
 	return s.call(t, http.MethodPost, "/api/v1/trades", body, "Content-Type: application/json")
 }
 
 // json reads the body of a 200 or 202 as an object.
-func (a answer) json(t testing.TB) map[string]any {
+func (a answer) json(t *testing.T) map[string]any {
 	t.Helper()
-	require.Contains(t, a.header.Get("Content-Type"), "application/json", a.body)
+	require.Contains(t, a.Header.Get("Content-Type"), "application/json", string(a.Body))
 	var fields map[string]any
-	require.NoError(t, json.Unmarshal([]byte(a.body), &fields), a.body)
+	require.NoError(t, json.Unmarshal(a.Body, &fields), string(a.Body))
 	return fields
 }
 
 // refused expects a problem document (RFC 9457) with the status, the code and the fields in errors[] given.
-func (a answer) refused(t testing.TB, status int, code trade.Code, fields ...string) {
+func (a answer) refused(t *testing.T, status int, code trade.Code, fields ...string) {
 	t.Helper()
-	require.Equal(t, status, a.status, a.body)
-	require.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
+	require.Equal(t, status, a.Status, string(a.Body))
+	require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
 	var p Problem
-	require.NoError(t, json.Unmarshal([]byte(a.body), &p), a.body)
+	require.NoError(t, json.Unmarshal(a.Body, &p), string(a.Body))
 	require.Equal(t, status, p.Status)
-	require.Equal(t, code, p.Code, a.body)
+	require.Equal(t, code, p.Code, string(a.Body))
 	require.NotEmpty(t, p.Detail)
-	require.Equal(t, a.header.Get("X-Correlation-ID"), p.CorrelationID)
+	require.Equal(t, a.Header.Get("X-Correlation-ID"), p.CorrelationID)
 	require.NotEmpty(t, p.CorrelationID)
 	var got []string
 	for _, e := range p.Errors {
 		got = append(got, e.Field+" "+string(e.Code))
 	}
 	if fields != nil {
-		require.Equal(t, fields, got, a.body)
+		require.Equal(t, fields, got, string(a.Body))
 	}
 }
 
 // submit posts a good trade and expects 202.
-func (s *stack) submit(t testing.TB, tr trade.Trade) *Post {
+func (s *stack) submit(t *testing.T, tr trade.Trade) *Post {
 	t.Helper()
 	p := s.client.Submit(t.Context(), tr)
 	require.Equal(t, http.StatusAccepted, p.Status, "%s %s", p.Code, tr.TradeID)
@@ -88,7 +84,7 @@ func (s *stack) submit(t testing.TB, tr trade.Trade) *Post {
 }
 
 // ends waits until a request is decided and expects the outcome given.
-func (s *stack) ends(t testing.TB, id trade.RequestID, status trade.Status, reason trade.Code) {
+func (s *stack) ends(t *testing.T, id trade.RequestID, status trade.Status, reason trade.Code) {
 	t.Helper()
 	var got State
 	decided := poll(t, drainLimit, func() bool {
@@ -105,7 +101,7 @@ func (s *stack) ends(t testing.TB, id trade.RequestID, status trade.Status, reas
 }
 
 // stored posts a good trade and waits until it is stored.
-func (s *stack) stored(t testing.TB, tr trade.Trade) *Post {
+func (s *stack) stored(t *testing.T, tr trade.Trade) *Post {
 	t.Helper()
 	p := s.submit(t, tr)
 	s.ends(t, p.RequestID, trade.Success, "")
@@ -113,15 +109,15 @@ func (s *stack) stored(t testing.TB, tr trade.Trade) *Post {
 }
 
 // versions returns what GET shows of a trade, ascending by version.
-func (s *stack) versions(t testing.TB, id string) []Item {
+func (s *stack) versions(t *testing.T, id string) []Item {
 	t.Helper()
 	a := s.get(t, "/api/v1/trades/"+id)
-	require.Equal(t, http.StatusOK, a.status, a.body)
+	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 	var said struct {
 		TradeID string `json:"trade_id"`
 		Items   []Item `json:"items"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(a.body), &said))
+	require.NoError(t, json.Unmarshal(a.Body, &said))
 	require.Equal(t, id, said.TradeID)
 	return said.Items
 }
@@ -142,7 +138,7 @@ func (s *stack) record(tr trade.Trade, at time.Time) *kgo.Record {
 }
 
 // plant writes records straight to the topic, one after the other, past the server and its checks.
-func (s *stack) plant(t testing.TB, records ...*kgo.Record) {
+func (s *stack) plant(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)

@@ -34,7 +34,7 @@ type stack struct {
 	path   string   // of the program
 	env    []string // of the next start
 	roles  []*role  // in the order of the drain: the server first
-	learn  func(t testing.TB, s *stack)
+	learn  func(t *testing.T, s *stack)
 }
 
 // role is one process of a stack, in one of its lives.
@@ -46,7 +46,7 @@ type role struct {
 }
 
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
-func newDev(t testing.TB, databaseURL string) *stack {
+func newDev(t *testing.T, databaseURL string) *stack {
 	s := &stack{path: binary(t), ledger: NewLedger()}
 	dir := dataDir(t)
 	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
@@ -59,12 +59,12 @@ func newDev(t testing.TB, databaseURL string) *stack {
 		s.env = append(s.env, "TRADESTORE_DATABASE_URL="+databaseURL)
 	}
 	s.roles = []*role{{name: "dev", args: args, ready: func() string { return s.API + "/readyz" }}}
-	s.learn = func(t testing.TB, s *stack) { s.readNote(t, filepath.Join(dir, "dev.json")) }
+	s.learn = func(t *testing.T, s *stack) { s.readNote(t, filepath.Join(dir, "dev.json")) }
 	return s
 }
 
 // readNote takes the addresses of the stores from the file that `tradestore dev` writes for tools.
-func (s *stack) readNote(t testing.TB, path string) {
+func (s *stack) readNote(t *testing.T, path string) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	info, err := os.Stat(path)
@@ -79,7 +79,7 @@ func (s *stack) readNote(t testing.TB, path string) {
 }
 
 // newRoles returns a stack of one server and some workers, migrated, on stores that belong to the test.
-func newRoles(t testing.TB, workers int) *stack {
+func newRoles(t *testing.T, workers int) *stack {
 	s := &stack{path: binary(t), ledger: NewLedger()}
 	s.Kafka, s.Database, s.Topic = teststack.Kafka(t), teststack.Database(t), "trades-inbound"
 	s.API = "http://" + freeAddress(t)
@@ -102,13 +102,13 @@ func newRoles(t testing.TB, workers int) *stack {
 			ready: func() string { return "http://" + at + "/readyz" },
 		})
 	}
-	s.learn = func(testing.TB, *stack) {}
+	s.learn = func(*testing.T, *stack) {}
 	return s
 }
 
 // dataDir returns a folder that the database's own user can reach when the tests run as root. A database that outlives
 // its parent is stopped at the end of the test.
-func dataDir(t testing.TB) string {
+func dataDir(t *testing.T) string {
 	dir, err := teststack.Dir()
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -121,7 +121,7 @@ func dataDir(t testing.TB) string {
 }
 
 // freeAddress returns an address that nobody listens on. It stays the same over restarts, as in production.
-func freeAddress(t testing.TB) string {
+func freeAddress(t *testing.T) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()
@@ -129,7 +129,7 @@ func freeAddress(t testing.TB) string {
 }
 
 // start starts what does not run, with more environment for this life alone, and waits until it is ready.
-func (s *stack) start(t testing.TB, env ...string) {
+func (s *stack) start(t *testing.T, env ...string) {
 	t.Helper()
 	for _, r := range s.launch(t, env...) {
 		if !r.awaitReady(t) {
@@ -140,7 +140,7 @@ func (s *stack) start(t testing.TB, env ...string) {
 }
 
 // launch starts what does not run and does not wait for it.
-func (s *stack) launch(t testing.TB, env ...string) (started []*role) {
+func (s *stack) launch(t *testing.T, env ...string) (started []*role) {
 	t.Helper()
 	for _, r := range s.roles {
 		if r.proc == nil || !r.proc.alive() {
@@ -152,7 +152,7 @@ func (s *stack) launch(t testing.TB, env ...string) (started []*role) {
 }
 
 // awaitReady returns false when the process ends before it is ready.
-func (r *role) awaitReady(t testing.TB) bool {
+func (r *role) awaitReady(t *testing.T) bool {
 	t.Helper()
 	limit := time.After(readyLimit)
 	poll := time.NewTicker(pollEvery)
@@ -172,7 +172,7 @@ func (r *role) awaitReady(t testing.TB) bool {
 }
 
 // answers says whether a GET of url is answered 200.
-func answers(t testing.TB, url string) bool {
+func answers(t *testing.T, url string) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -186,7 +186,7 @@ func answers(t testing.TB, url string) bool {
 }
 
 // stop drains every process, the server first, and expects exit code 0 of each.
-func (s *stack) stop(t testing.TB) {
+func (s *stack) stop(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
 		r.proc.terminate(t)
@@ -203,7 +203,7 @@ func (s *stack) kill(names ...string) {
 }
 
 // drained waits until everything in the log has been applied.
-func (s *stack) drained(t testing.TB) {
+func (s *stack) drained(t *testing.T) {
 	t.Helper()
 	var last error
 	ok := poll(t, drainLimit, func() bool {
@@ -214,7 +214,7 @@ func (s *stack) drained(t testing.TB) {
 }
 
 // check waits for the drain and compares everything with everything.
-func (s *stack) check(t testing.TB) *Evidence {
+func (s *stack) check(t *testing.T) *Evidence {
 	t.Helper()
 	s.drained(t)
 	ev, err := Gather(t.Context(), s.Endpoints, s.client)
@@ -226,7 +226,7 @@ func (s *stack) check(t testing.TB) *Evidence {
 }
 
 // sql runs a statement on the stack's database.
-func (s *stack) sql(t testing.TB, statement string, args ...any) {
+func (s *stack) sql(t *testing.T, statement string, args ...any) {
 	t.Helper()
 	conn := s.connect(t)
 	_, err := conn.Exec(t.Context(), statement, args...)
@@ -235,7 +235,7 @@ func (s *stack) sql(t testing.TB, statement string, args ...any) {
 }
 
 // connect opens a session on the stack's database that ends with the test.
-func (s *stack) connect(t testing.TB) *pgx.Conn {
+func (s *stack) connect(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.Database)
 	require.NoError(t, err)
@@ -244,7 +244,7 @@ func (s *stack) connect(t testing.TB) *pgx.Conn {
 }
 
 // poll repeats f until it is true, or returns false after limit.
-func poll(t testing.TB, limit time.Duration, f func() bool) bool {
+func poll(t *testing.T, limit time.Duration, f func() bool) bool {
 	t.Helper()
 	end := time.After(limit)
 	tick := time.NewTicker(pollEvery)
