@@ -130,3 +130,13 @@ func (d *database) book(t testing.TB, tradeID string, version int32) string {
 		"SELECT book_id FROM trades WHERE trade_id = $1 AND version = $2", tradeID, version).Scan(&book))
 	return book
 }
+
+// newGeneration replaces the topic by an empty one of the next generation.
+func (l *topicLog) newGeneration() {
+	l.gen++
+	l.topic = trade.TopicID{byte(l.gen)}
+	l.next, l.applied = [testPartitions]int64{}, [testPartitions]int64{}
+	l.db.exec(l.t, `INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
+		SELECT $1, p, $2, 0, -1, $3 FROM generate_series(0, 3) AS p`, l.topic, l.gen, testTopic)
+	l.db.exec(l.t, `INSERT INTO settle_cursor SELECT $1, p, 0 FROM generate_series(0, 3) AS p`, l.gen)
+}

@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+var allPartitions = []int32{0, 1, 2, 3}
+
+func TestUnsettledCarriesTheOutcome(t *testing.T) {
+	l := newTopicLog(t)
+	stored := l.add("T1", 2, "stored")
+	stale := l.add("T1", 1, "stale")
+	l.apply()
+
+	got, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	require.NoError(t, err)
+	decided := testNow.Add(1e9)
+	require.Equal(t, []trade.Outcome{{
+		RequestState: trade.RequestState{ID: stored.ID, Status: trade.Success, TradeID: "T1", Version: 2,
+			AcceptedAt: stored.AcceptedAt, DecidedAt: decided},
+		Generation: 1, Partition: stored.Partition, Offset: 0, CorrelationID: "call-1",
+	}, {
+		RequestState: trade.RequestState{ID: stale.ID, Status: trade.Failed, TradeID: "T1", Version: 1,
+			Reason: trade.StaleVersion, Detail: trade.StaleDetail(1, 2), AcceptedAt: stale.AcceptedAt, DecidedAt: decided},
+		Generation: 1, Partition: stale.Partition, Offset: 1, CorrelationID: "call-2",
+	}}, got)
+
+	require.NoError(t, l.store.Settled(t.Context(), got))
+	got, err = l.store.Unsettled(t.Context(), allPartitions, 10)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.NoError(t, l.store.Settled(t.Context(), nil))
+}
+
+// Whatever the limit and however the backlog lies, walking in steps meets every outcome once and in offset order.
+func TestUnsettledInSteps(t *testing.T) {
+	l := newTopicLog(t)
+	want := 0
+	for i := range 40 {
+		l.add("hot", int32(i+1), "a") // one partition has nearly all of it
+		want++
+	}
+	for i := range 5 {
+		l.add(fmt.Sprintf("cold-%d", i), 1, "a")
+		want++
+	}
+	l.apply()
+	for _, limit := range []int{1, 3, 7, 30, 45, 100} {
+		l.db.exec(t, "UPDATE settle_cursor SET settled_offset = 0")
+		var next [testPartitions]int64
+		met := 0
+		for {
+			got, err := l.store.Unsettled(t.Context(), allPartitions, limit)
+			require.NoError(t, err)
+			if len(got) == 0 {
+				break
+			}
+			require.Len(t, got, min(limit, want-met), "less than the limit means no more")
+			for _, o := range got {
+				require.Equal(t, next[o.Partition], o.Offset)
+				next[o.Partition]++
+			}
+			met += len(got)
+			require.NoError(t, l.store.Settled(t.Context(), got))
+		}
+		require.Equal(t, want, met)
+	}
+}
+
+func TestUnsettledIsLimitedToThePartitions(t *testing.T) {
+	l := newTopicLog(t)
+	r := l.add("T1", 1, "a")
+	l.apply()
+	for p := range int32(testPartitions) {
+		got, err := l.store.Unsettled(t.Context(), []int32{p}, 10)
+		require.NoError(t, err)
+		require.Equal(t, p == r.Partition, len(got) == 1)
+	}
+	got, err := l.store.Unsettled(t.Context(), nil, 10)
+	require.NoError(t, err)
+	require.Empty(t, got)
+}
+
+func TestCursorOnlyMovesForward(t *testing.T) {
+	l := newTopicLog(t)
+	for i := range 20 {
+		l.add("T1", int32(i+1), "a")
+	}
+	l.apply()
+	all, err := l.store.Unsettled(t.Context(), allPartitions, 100)
+	require.NoError(t, err)
+	var settlers sync.WaitGroup
+	errs := make([]error, len(all))
+	for i := range all { // each settler comes with an older or newer view
+		settlers.Go(func() { errs[i] = l.store.Settled(t.Context(), all[:i+1]) })
+	}
+	settlers.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
+	require.NoError(t, l.store.Settled(t.Context(), all[:1]))
+	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
+}
+
+func TestUnsettledOfEarlierGenerations(t *testing.T) {
+	l := newTopicLog(t)
+	l.add("T1", 1, "a")
+	l.apply()
+	l.newGeneration()
+	l.add("T1", 1, "b")
+	l.apply()
+	got, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.EqualValues(t, 1, got[0].Generation)
+	require.EqualValues(t, 2, got[1].Generation)
+	require.NoError(t, l.store.Settled(t.Context(), got))
+	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE settled_offset = 1"))
+}

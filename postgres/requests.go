@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// RequestLog is the request log in PostgreSQL. PENDING entries are rows that are only ever inserted; the end of a request
+// is its journal row, which commits together with the trade. So there is nothing to settle, and a terminal state can't
+// change. Its methods may be called concurrently.
+type RequestLog struct {
+	pool *pgxpool.Pool
+}
+
+// NewRequestLog makes a RequestLog on a pool of Open, which must lead to the database that the worker applies to.
+func NewRequestLog(pool *pgxpool.Pool) *RequestLog { return &RequestLog{pool} }
+
+const copyRequests = `COPY requests (accepted_at, accepted_on, partition, version, request_id, trade_id, correlation_id) FROM STDIN BINARY`
+
+// Open stores a PENDING entry for each request with one statement: all of them become durable or none does. So either
+// the result is nil, or every error wraps trade.ErrNotOpened (refused, or never sent), or none does: no answer came, and
+// the entries may exist.
+func (l *RequestLog) Open(ctx context.Context, batch []*trade.Request) []error {
+	if len(batch) == 0 {
+		return nil
+	}
+	err := l.open(ctx, batch)
+	if err == nil {
+		return nil
+	}
+	errs := make([]error, len(batch))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot open %d requests, no connection: %w: %w", len(batch), trade.ErrNotOpened, err)
+	}
+	defer conn.Release()
+	c := newCopyBuffer()
+	defer c.release()
+	for _, r := range batch {
+		c.row(7)
+		c.time(r.AcceptedAt)
+		c.date(r.AcceptedOn())
+		c.int4(r.Partition)
+		c.int4(r.Trade.Version)
+		c.id(r.ID)
+		c.text(r.Trade.TradeID)
+		c.textOrNull(r.CorrelationID)
+	}
+	err = c.send(ctx, conn.Conn(), copyRequests, len(batch))
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && pg.Code == uniqueViolation:
+		// Ids are fresh, so this is an earlier copy of a request: its entry exists.
+		return fmt.Errorf("cannot open %d requests, some are known: %w", len(batch), err)
+	case definite(err):
+		return fmt.Errorf("cannot open %d requests: %w: %w", len(batch), trade.ErrNotOpened, err)
+	}
+	return fmt.Errorf("no answer to opening %d requests: %w", len(batch), err)
+}
+
+// readRequest reads both sides of a request in one statement, hence in one snapshot: the journal row first, if there is
+// one. The day leads to the partition.
+const readRequest = `
+	SELECT outcome, trade_id, version, reason, detail, accepted_at, decided_at
+	FROM unnest($1::date[]) AS d(day) CROSS JOIN LATERAL (
+		SELECT 1 AS side, outcome, trade_id, version, reason, detail, accepted_at, decided_at
+		FROM submissions WHERE accepted_on = d.day AND request_id = $2
+		UNION ALL
+		SELECT 2, NULL, trade_id, version, NULL, NULL, accepted_at, NULL
+		FROM requests WHERE accepted_on = d.day AND request_id = $2
+	) AS sides ORDER BY side`
+
+// Get reads a request, strongly consistent with every Open and every committed outcome before the call.
+// Errors: trade.ErrNotFound; any other means that the database can't answer now.
+func (l *RequestLog) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
+	days, err := l.days(ctx, id)
+	if err != nil {
+		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
+	}
+	rows, err := l.pool.Query(ctx, readRequest, days, [16]byte(id))
+	if err != nil {
+		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
+	}
+	sides, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s trade.RequestState, err error) {
+		var status, tradeID, reason, detail *string
+		var version *int32
+		var decidedAt *time.Time
+		err = row.Scan(&status, &tradeID, &version, &reason, &detail, &s.AcceptedAt, &decidedAt)
+		s.ID, s.Status, s.TradeID, s.Version = id, trade.Status(value(status)), value(tradeID), value(version)
+		s.Reason, s.Detail = trade.Code(value(reason)), value(detail)
+		s.AcceptedAt, s.DecidedAt = s.AcceptedAt.UTC(), value(decidedAt).UTC()
+		return s, err
+	})
+	switch {
+	case err != nil:
+		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
+	case len(sides) == 0:
+		return trade.RequestState{}, fmt.Errorf("request %s: %w", id, trade.ErrNotFound)
+	}
+	state, entry := sides[0], sides[len(sides)-1]
+	if state.Status == "" {
+		state.Status = trade.Pending
+	}
+	if state.TradeID == "" { // the record could not be stored, what was accepted is known all the same
+		state.TradeID, state.Version = entry.TradeID, entry.Version
+	}
+	return state, nil
+}
+
+// days returns where to look for a request. A version 7 id carries its day. Any other may be of any day that has entries:
+// they are found by skipping through the primary key, one probe per day.
+func (l *RequestLog) days(ctx context.Context, id trade.RequestID) ([]time.Time, error) {
+	if day, ok := id.Day(); ok {
+		return []time.Time{day.Time()}, nil
+	}
+	rows, err := l.pool.Query(ctx, `
+		WITH RECURSIVE days(day) AS (
+			SELECT min(accepted_on) FROM requests
+			UNION ALL
+			SELECT (SELECT min(accepted_on) FROM requests WHERE accepted_on > days.day) FROM days WHERE days.day IS NOT NULL
+		)
+		SELECT day FROM days WHERE day IS NOT NULL`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
+}
+
+// Settle has nothing to do: an outcome is visible from the moment that its journal row is committed.
+func (l *RequestLog) Settle(context.Context, []trade.Outcome) error { return nil }

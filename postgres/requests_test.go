@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// open appends a record and opens its request, in the order of the server.
+func (l *topicLog) open(log *RequestLog, tradeID string, version int32, book string) trade.Record {
+	l.t.Helper()
+	r := l.add(tradeID, version, book)
+	require.Nil(l.t, log.Open(l.t.Context(), []*trade.Request{&r.Request}))
+	return r
+}
+
+func TestRequestFromPendingToItsEnd(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestLog(l.db.reads)
+	stored := l.open(log, "T1", 2, "a")
+	stale := l.open(log, "T1", 1, "a")
+	poison := l.open(log, "T2", 9, "a")
+	l.pending[2].Fault = "unreadable"
+
+	get := func(r trade.Record) trade.RequestState {
+		t.Helper()
+		state, err := log.Get(t.Context(), r.ID)
+		require.NoError(t, err)
+		return state
+	}
+	pending := func(r trade.Record) trade.RequestState {
+		return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}
+	}
+	for _, r := range []trade.Record{stored, stale, poison} {
+		require.Equal(t, pending(r), get(r))
+	}
+
+	l.apply()
+	end := func(r trade.Record, s trade.Status, code trade.Code, detail string) {
+		t.Helper()
+		want := pending(r)
+		want.Status, want.Reason, want.Detail, want.DecidedAt = s, code, detail, testNow.Add(time.Second)
+		require.Equal(t, want, get(r))
+	}
+	end(stored, trade.Success, "", "")
+	end(stale, trade.Failed, trade.StaleVersion, trade.StaleDetail(1, 2))
+	end(poison, trade.Failed, trade.InvalidRecord, "unreadable")
+	require.NoError(t, log.Settle(t.Context(), nil))
+	require.Nil(t, log.Open(t.Context(), nil))
+
+	_, err := log.Get(t.Context(), trade.NewRequestID(testNow))
+	require.ErrorIs(t, err, trade.ErrNotFound)
+}
+
+// An id derived from a key carries no day.
+func TestGetWithoutADayInTheID(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestLog(l.db.reads)
+	r := l.add("T1", 1, "a")
+	r.ID[6] = 0x80 | r.ID[6]&0x0f
+	_, ok := r.ID.Day()
+	require.False(t, ok)
+
+	_, err := log.Get(t.Context(), r.ID)
+	require.ErrorIs(t, err, trade.ErrNotFound, "an empty log")
+	other := l.add("T1", 2, "a")
+	other.AcceptedAt = other.AcceptedAt.AddDate(0, 0, -3)
+	require.Nil(t, log.Open(t.Context(), []*trade.Request{&r.Request, &other.Request}))
+	state, err := log.Get(t.Context(), r.ID)
+	require.NoError(t, err)
+	require.Equal(t, trade.Pending, state.Status)
+}
+
+func TestOpenIsAllOrNothing(t *testing.T) {
+	d := newDatabase(t)
+	log := NewRequestLog(d.reads)
+	l := &topicLog{t: t, db: d}
+	a, b, c := l.add("T1", 1, "a"), l.add("T2", 1, "a"), l.add("T3", 1, "a")
+
+	d.exec(t, "ALTER TABLE requests ADD CONSTRAINT wrong CHECK (trade_id <> 'T2')")
+	errs := log.Open(t.Context(), []*trade.Request{&a.Request, &b.Request})
+	require.Len(t, errs, 2)
+	for _, err := range errs {
+		require.ErrorIs(t, err, trade.ErrNotOpened)
+	}
+	_, err := log.Get(t.Context(), a.ID)
+	require.ErrorIs(t, err, trade.ErrNotFound)
+
+	require.Nil(t, log.Open(t.Context(), []*trade.Request{&a.Request}))
+	errs = log.Open(t.Context(), []*trade.Request{&c.Request, &a.Request})
+	require.Len(t, errs, 2)
+	for _, err := range errs {
+		require.False(t, errors.Is(err, trade.ErrNotOpened), "an entry of that id exists")
+	}
+}
+
+func TestOpenWithoutADatabase(t *testing.T) {
+	log := NewRequestLog(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
+	r := trade.Request{ID: trade.NewRequestID(testNow), AcceptedAt: testNow}
+	errs := log.Open(t.Context(), []*trade.Request{&r})
+	require.Len(t, errs, 1)
+	require.ErrorIs(t, errs[0], trade.ErrNotOpened, "nothing was sent")
+	_, err := log.Get(t.Context(), r.ID)
+	require.Error(t, err)
+	require.False(t, errors.Is(err, trade.ErrNotFound), "unknown is not absent")
+}
