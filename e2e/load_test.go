@@ -56,6 +56,7 @@ func (s *stack) background(t *testing.T, l load) (stop func()) {
 
 // run posts until the load is through or ctx ends. A post under way is never cut off by ctx: its answer counts.
 func (s *stack) run(ctx context.Context, t *testing.T, l load) {
+	t.Helper()
 	if l.seed == 0 {
 		l.seed = rand.Uint64()
 	}
@@ -75,6 +76,7 @@ func (s *stack) run(ctx context.Context, t *testing.T, l load) {
 
 // postOne posts one trade and often reads its status at once: a 404 right after a 202 looks like loss (P5).
 func (s *stack) postOne(ctx context.Context, t *testing.T, l load, dice *rand.Rand) {
+	t.Helper()
 	tr := s.ledger.newTrade(fmt.Sprintf("HOT-%03d", dice.IntN(l.hot)), dice.Int32N(20)+1)
 	if dice.IntN(2) == 0 {
 		tr.TradeID, tr.Version = "T-"+tr.CounterpartyID, 1

@@ -102,6 +102,7 @@ func (p *process) alive() bool {
 }
 
 func (p *process) said(t *testing.T) string {
+	t.Helper()
 	text, err := os.ReadFile(p.output)
 	require.NoError(t, err)
 	return string(text)
@@ -109,12 +110,14 @@ func (p *process) said(t *testing.T) string {
 
 // tail returns the last lines that the process wrote.
 func (p *process) tail(t *testing.T) string {
+	t.Helper()
 	lines := strings.SplitAfter(p.said(t), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "")
 }
 
 // judge fails the test when the process panicked or raced, whatever it answered.
 func (p *process) judge(t *testing.T) {
+	t.Helper()
 	said := []byte(p.said(t))
 	for _, sign := range []string{"panic: ", "DATA RACE", "fatal error: "} {
 		if at := bytes.Index(said, []byte(sign)); at >= 0 {

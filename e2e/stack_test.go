@@ -47,6 +47,7 @@ type role struct {
 
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
 func newDev(t *testing.T, databaseURL string) *stack {
+	t.Helper()
 	s := &stack{path: binary(t), ledger: NewLedger()}
 	dir := dataDir(t)
 	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
@@ -65,6 +66,7 @@ func newDev(t *testing.T, databaseURL string) *stack {
 
 // readNote takes the addresses of the stores from the file that `tradestore dev` writes for tools.
 func (s *stack) readNote(t *testing.T, path string) {
+	t.Helper()
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	info, err := os.Stat(path)
@@ -80,6 +82,7 @@ func (s *stack) readNote(t *testing.T, path string) {
 
 // newRoles returns a stack of one server and some workers, migrated, on stores that belong to the test.
 func newRoles(t *testing.T, workers int) *stack {
+	t.Helper()
 	s := &stack{path: binary(t), ledger: NewLedger()}
 	s.Kafka, s.Database, s.Topic = teststack.Kafka(t), teststack.Database(t), "trades-inbound"
 	s.API = "http://" + freeAddress(t)
@@ -109,6 +112,7 @@ func newRoles(t *testing.T, workers int) *stack {
 // dataDir returns a folder that the database's own user can reach when the tests run as root. A database that outlives
 // its parent is stopped at the end of the test.
 func dataDir(t *testing.T) string {
+	t.Helper()
 	dir, err := teststack.Dir()
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -122,6 +126,7 @@ func dataDir(t *testing.T) string {
 
 // freeAddress returns an address that nobody listens on. It stays the same over restarts, as in production.
 func freeAddress(t *testing.T) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()
@@ -173,6 +178,7 @@ func (r *role) awaitReady(t *testing.T) bool {
 
 // answers says whether a GET of url is answered 200.
 func answers(t *testing.T, url string) bool {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
