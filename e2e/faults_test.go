@@ -55,7 +55,7 @@ func testKilledAt(t *testing.T, point string) {
 		// In a later round the backlog of the round before may reach the line before the process is ready.
 		doomed := s.launch(t, fmt.Sprintf("TRADESTORE_FAILPOINT=%s:%d", point, 1+rand.IntN(8)))[0]
 		if doomed.awaitReady(t) {
-			s.learn(t, s)
+			s.learn(t)
 			require.NoError(t, InstallAudit(t.Context(), s.Database))
 		}
 		stop := s.background(t, load{clients: 8, hot: 50})

@@ -34,7 +34,7 @@ type stack struct {
 	path   string   // of the program
 	env    []string // of the next start
 	roles  []*role  // in the order of the drain: the server first
-	learn  func(t *testing.T, s *stack)
+	note   string   // file of `tradestore dev` that says where its stores are; empty: they are known
 }
 
 // role is one process of a stack, in one of its lives.
@@ -60,18 +60,21 @@ func newDev(t *testing.T, databaseURL string) *stack {
 		s.env = append(s.env, "TRADESTORE_DATABASE_URL="+databaseURL)
 	}
 	s.roles = []*role{{name: "dev", args: args, ready: func() string { return s.API + "/readyz" }}}
-	s.learn = func(t *testing.T, s *stack) { s.readNote(t, filepath.Join(dir, "dev.json")) }
+	s.note = filepath.Join(dir, "dev.json")
 	return s
 }
 
-// readNote takes the addresses of the stores from the file that `tradestore dev` writes for tools.
-func (s *stack) readNote(t *testing.T, path string) {
+// learn takes the addresses of the stores from the note, once the stack is ready.
+func (s *stack) learn(t *testing.T) {
 	t.Helper()
-	text, err := os.ReadFile(path)
+	if s.note == "" {
+		return
+	}
+	text, err := os.ReadFile(s.note)
 	require.NoError(t, err)
-	info, err := os.Stat(path)
+	info, err := os.Stat(s.note)
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "%s holds a password", path)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "%s holds a password", s.note)
 	var note struct {
 		Kafka    string `json:"kafka"`
 		Database string `json:"database"`
@@ -105,7 +108,6 @@ func newRoles(t *testing.T, workers int) *stack {
 			ready: func() string { return "http://" + at + "/readyz" },
 		})
 	}
-	s.learn = func(*testing.T, *stack) {}
 	return s
 }
 
@@ -141,7 +143,7 @@ func (s *stack) start(t *testing.T, env ...string) {
 			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.exit(t), r.proc.tail(t))
 		}
 	}
-	s.learn(t, s)
+	s.learn(t)
 }
 
 // launch starts what does not run and does not wait for it.
