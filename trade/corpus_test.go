@@ -18,10 +18,10 @@ type corpusCase struct {
 	doc  []byte
 }
 
-func corpus(t testing.TB) []corpusCase {
-	t.Helper()
+func corpus(tb testing.TB) []corpusCase {
+	tb.Helper()
 	file, err := os.Open("testdata/corpus.txt")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer file.Close()
 	var cases []corpusCase
 	lines := bufio.NewScanner(file)
@@ -32,17 +32,17 @@ func corpus(t testing.TB) []corpusCase {
 		}
 		name, rest, _ := strings.Cut(line, " ")
 		literal, err := strconv.QuotedPrefix(strings.TrimSpace(rest))
-		require.NoError(t, err, line)
+		require.NoError(tb, err, line)
 		doc, err := strconv.Unquote(literal)
-		require.NoError(t, err, line)
+		require.NoError(tb, err, line)
 		if _, times, ok := strings.Cut(rest, literal+" * "); ok {
 			n, err := strconv.Atoi(times)
-			require.NoError(t, err, line)
+			require.NoError(tb, err, line)
 			doc = strings.Repeat(doc, n)
 		}
 		cases = append(cases, corpusCase{name, []byte(doc)})
 	}
-	require.NoError(t, lines.Err())
+	require.NoError(tb, lines.Err())
 	return cases
 }
 
