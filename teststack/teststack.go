@@ -71,7 +71,7 @@ func startShared() {
 	if shared.url = os.Getenv(serverVar); shared.url != "" {
 		return
 	}
-	server, remove, err := start(embedded.Config{SharedBuffers: "64MB"})
+	server, remove, err := start(embedded.Config{SharedBuffers: "64MB", Scratch: true})
 	if err != nil {
 		shared.err = err
 		return
@@ -83,7 +83,7 @@ func startShared() {
 // Where none can run the test is skipped, and with CI=true fails.
 func OwnPostgres(t testing.TB) *embedded.Postgres {
 	t.Helper()
-	server, remove, err := start(embedded.Config{SharedBuffers: "16MB"})
+	server, remove, err := start(embedded.Config{SharedBuffers: "16MB", Scratch: true})
 	require(t, err)
 	t.Cleanup(func() { server.Stop(); remove() })
 	return server

@@ -92,7 +92,7 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	}
 	if major == 0 {
 		p.cfg.Log.Info().Str("dir", p.home.dir).Str("version", p.bin.version).Msg("making a new database")
-		if err := p.home.initialise(ctx, p.bin, p.cfg.Fast); err != nil {
+		if err := p.home.initialise(ctx, p.bin, p.cfg.Fast || p.cfg.Scratch); err != nil {
 			return err
 		}
 	}
@@ -261,7 +261,7 @@ func (h home) major() (int, error) {
 
 // initialise makes the cluster beside its final place and renames it when it is complete: a crash leaves data.new,
 // which the next start throws away.
-func (h home) initialise(ctx context.Context, bin binaries, fast bool) error {
+func (h home) initialise(ctx context.Context, bin binaries, scratch bool) error {
 	fresh := h.data() + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return fmt.Errorf("cannot remove a half-made database: %w", err)
@@ -281,13 +281,15 @@ func (h home) initialise(ctx context.Context, bin binaries, fast bool) error {
 		return err
 	}
 	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"}
-	if fast {
+	single := []string{"--single", "-D", fresh, "postgres"}
+	if scratch {
 		args = append(args, "--no-sync")
+		single = append([]string{"--single", "-F"}, single[1:]...)
 	}
 	if err := runTool(ctx, h.command(bin.tool("initdb"), args...)); err != nil {
 		return err
 	}
-	create := h.command(bin.tool("postgres"), "--single", "-D", fresh, "postgres")
+	create := h.command(bin.tool("postgres"), single...)
 	create.Stdin = strings.NewReader("CREATE DATABASE " + database + "\n")
 	if err := runTool(ctx, create); err != nil {
 		return err

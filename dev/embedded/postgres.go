@@ -10,10 +10,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -40,7 +39,8 @@ type Config struct {
 	CacheDir      string         // for the server's binaries, shared by all data folders; empty: DefaultCacheDir
 	Port          int            // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	SharedBuffers string         // in PostgreSQL's notation; empty: 256MB
-	Fast          bool           // no fsync: a power cut destroys the data. For tests of anything but durability
+	Scratch       bool           // the folder is thrown away later: making the database does not wait for the disk
+	Fast          bool           // no fsync at all: a power cut destroys the data. For tests of anything but durability
 	Log           zerolog.Logger // what is being done: first start takes a while
 }
 
@@ -62,7 +62,11 @@ type Postgres struct {
 	pid   int
 }
 
-var errStarting = errors.New("PostgreSQL is starting")
+// States of a server that does not accept connections.
+var (
+	errStarting = errors.New("PostgreSQL is starting")
+	errStopping = errors.New("PostgreSQL is stopped")
+)
 
 // Start prepares the data folder where that is needed (the first time it downloads about 15 MB and takes some seconds),
 // starts the server and returns when it accepts connections. A server that an earlier, killed process left behind on
@@ -156,9 +160,13 @@ func (p *Postgres) supervise(started chan<- error) {
 			started <- err
 			return
 		}
+		if errors.Is(err, errStopping) {
+			return
+		}
 		p.setState(fmt.Errorf("PostgreSQL restarts: %w", err))
 		select {
 		case <-p.stop:
+			p.setState(errStopping)
 			return
 		case <-time.After(backoff):
 		}
@@ -193,10 +201,10 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 				onReady()
 			}
 		case <-p.stop:
-			p.setState(errors.New("PostgreSQL is stopping"))
+			p.setState(errStopping)
 			shutdown(cmd.Process, exit)
 			p.setPID(0)
-			return ready, errors.New("stopped")
+			return ready, errStopping
 		}
 	}
 }
@@ -270,18 +278,17 @@ func openLog(path string) (*os.File, error) {
 	return f, nil
 }
 
-// lastWords returns what the server wrote as fatal since the offset given: the reason of a failed start.
+// lastWords returns the reason of a failed start: what the server wrote as fatal since the offset given.
 func (p *Postgres) lastWords(since int64) string {
 	text, err := os.ReadFile(p.home.log())
 	if err != nil || since > int64(len(text)) {
 		return ""
 	}
-	for line := range strings.Lines(string(text[since:])) {
-		for _, level := range []string{"FATAL:  ", "PANIC:  "} {
-			if _, why, ok := strings.Cut(line, level); ok {
-				return ": " + strings.TrimSpace(why) + " (see " + filepath.Clean(p.home.log()) + ")"
-			}
-		}
+	if m := fatalLine.FindSubmatch(text[since:]); m != nil {
+		return fmt.Sprintf(": %s (see %s)", m[1], p.home.log())
 	}
 	return ""
 }
+
+// Before it can write a log the server speaks as a command.
+var fatalLine = regexp.MustCompile(`(?m)^(?:.* (?:FATAL|PANIC):  |postgres: )(.+)$`)
