@@ -1,0 +1,103 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// Config holds the settings of a worker. A zero value takes the default named at the field.
+type Config struct {
+	// Kafka names the brokers, the topic and the consumer group. ClientID is the start of the client ids: each lane adds
+	// its number. RebalanceTimeout must exceed TransactionLimit (rule A9).
+	Kafka      kafka.Config
+	Partitions int // that the topic must have (rule T2); required
+
+	Lanes            int           // loops that apply at once, each with its own part of the partitions; default 2
+	MaxPollRecords   int           // records in one transaction at most; default 4,000
+	TransactionLimit time.Duration // for one apply transaction; default 20 s
+	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
+	RetryMax         time.Duration // last upper bound; default 5 s
+	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
+	CommitInterval   time.Duration // between two commits of the group offset, which is a lag hint only; default 1 s
+	CheckInterval    time.Duration // between two checks of the topic; default 30 s
+	DrainLimit       time.Duration // for the batch in hand, for the last settling, and for leaving the group, each; default 5 s
+
+	SettleInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
+	SettleLimit    int           // outcomes in one step of the settler; default 1,000
+
+	SweepInterval time.Duration   // between two sweeps; default 1 h
+	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
+}
+
+// Deps are what a worker works with. All are required; their methods may be called concurrently.
+type Deps struct {
+	Store    TradeStore
+	Journal  Journal
+	Requests RequestLog
+	Keeper   Keeper
+	Registry prometheus.Registerer
+	Log      zerolog.Logger
+	Now      func() time.Time // the clock of ages and of retention; it never decides about a trade
+}
+
+const day = 24 * time.Hour
+
+func (c Config) withDefaults() Config {
+	c.Lanes = or(c.Lanes, 2)
+	c.MaxPollRecords = or(c.MaxPollRecords, 4000)
+	c.TransactionLimit = or(c.TransactionLimit, 20*time.Second)
+	c.RetryMin = or(c.RetryMin, 50*time.Millisecond)
+	c.RetryMax = or(c.RetryMax, 5*time.Second)
+	c.MaxRefused = or(c.MaxRefused, 100)
+	c.CommitInterval = or(c.CommitInterval, time.Second)
+	c.CheckInterval = or(c.CheckInterval, 30*time.Second)
+	c.DrainLimit = or(c.DrainLimit, 5*time.Second)
+	c.SettleInterval = or(c.SettleInterval, time.Second)
+	c.SettleLimit = or(c.SettleLimit, 1000)
+	c.SweepInterval = or(c.SweepInterval, time.Hour)
+	c.Retention.Outcomes = or(c.Retention.Outcomes, 7*day)
+	c.Retention.DeadLetters = or(c.Retention.DeadLetters, 30*day)
+	c.Kafka.RebalanceTimeout = or(c.Kafka.RebalanceTimeout, 60*time.Second)
+	return c
+}
+
+// validate returns all mistakes at once.
+func (c Config) validate() error {
+	var wrong []error
+	must := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fmt.Errorf(format, args...))
+		}
+	}
+	must(c.Partitions > 0, "partitions must be at least 1, not %d", c.Partitions)
+	must(c.Lanes > 0, "lanes must be at least 1, not %d", c.Lanes)
+	must(c.MaxPollRecords > 0, "max poll records must be at least 1, not %d", c.MaxPollRecords)
+	must(c.MaxRefused > 0, "max refused must be at least 1, not %d", c.MaxRefused)
+	must(c.SettleLimit > 0, "settle limit must be at least 1, not %d", c.SettleLimit)
+	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
+	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
+		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)
+	for name, d := range map[string]time.Duration{
+		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
+		"settle interval": c.SettleInterval, "sweep interval": c.SweepInterval,
+		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
+	} {
+		must(d > 0, "%s must be positive, not %v", name, d)
+	}
+	return errors.Join(wrong...)
+}
+
+func or[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}
