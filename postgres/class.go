@@ -55,3 +55,12 @@ func classify(err error) trade.Class {
 	}
 	return trade.Unavailable // 08, 25, 53, 54, 55, 57, 58, and any unknown code
 }
+
+// sqlState returns the code of a database error, and the empty string for any other.
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}

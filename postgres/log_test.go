@@ -18,7 +18,7 @@ import (
 // partition.
 type topicLog struct {
 	t       testing.TB
-	db      *database
+	db      *testDatabase
 	store   *Store
 	topic   trade.TopicID
 	gen     int32
@@ -36,7 +36,7 @@ func newTopicLog(t testing.TB) *topicLog {
 	return &topicLog{t: t, db: d, store: newStore(d), topic: testTopicID, gen: 1}
 }
 
-func newStore(d *database) *Store {
+func newStore(d *testDatabase) *Store {
 	return NewStore(d.writer, StoreConfig{Topic: testTopic, Now: func() time.Time { return testNow.Add(time.Second) }})
 }
 
@@ -104,7 +104,7 @@ func (l *topicLog) refused(ctx context.Context, want trade.Class) error {
 }
 
 // contents returns every row that the apply line writes, as text.
-func (d *database) contents(t testing.TB) []string {
+func (d *testDatabase) contents(t testing.TB) []string {
 	t.Helper()
 	rows, err := d.reads.Query(t.Context(), `
 		SELECT 'trade ' || t::text AS line FROM trades t
@@ -123,7 +123,7 @@ func (d *database) contents(t testing.TB) []string {
 }
 
 // book returns the payload stored for a key.
-func (d *database) book(t testing.TB, tradeID string, version int32) string {
+func (d *testDatabase) book(t testing.TB, tradeID string, version int32) string {
 	t.Helper()
 	var book string
 	require.NoError(t, d.reads.QueryRow(t.Context(),

@@ -21,18 +21,18 @@ const (
 
 var testTopicID = trade.TopicID{1, 2, 3}
 
-// database is a migrated database with the positions of one topic, and a pool of each kind on it.
-type database struct {
+// testDatabase is a migrated database with the positions of one topic, and a pool of each kind on it.
+type testDatabase struct {
 	url    string
 	reads  *pgxpool.Pool // as the server and the keeper have it
 	writer *pgxpool.Pool // as the apply line has it
 }
 
-func newDatabase(t testing.TB) *database {
+func newDatabase(t testing.TB) *testDatabase {
 	t.Helper()
 	url := teststack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
-	d := &database{url: url, reads: openPool(t, url, "reads", Open), writer: openPool(t, url, "writer", OpenWriter)}
+	d := &testDatabase{url: url, reads: openPool(t, url, "reads", Open), writer: openPool(t, url, "writer", OpenWriter)}
 	require.NoError(t, AddTopic(t.Context(), d.reads, testTopic, testTopicID, testPartitions))
 	return d
 }
@@ -46,14 +46,14 @@ func openPool(t testing.TB, url, name string, open func(context.Context, Config,
 }
 
 // exec runs statements that are no part of what is tested.
-func (d *database) exec(t testing.TB, sql string, args ...any) {
+func (d *testDatabase) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	_, err := d.reads.Exec(t.Context(), sql, args...)
 	require.NoError(t, err)
 }
 
 // count returns the only value of a query.
-func (d *database) count(t testing.TB, sql string, args ...any) int {
+func (d *testDatabase) count(t testing.TB, sql string, args ...any) int {
 	t.Helper()
 	var n int
 	require.NoError(t, d.reads.QueryRow(t.Context(), sql, args...).Scan(&n))

@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// Keeper keeps the tables of the journal in shape. Its methods may be called by several workers at once: one does the
+// work, and for the others there is nothing left to do.
+type Keeper struct {
+	pool *pgxpool.Pool
+}
+
+// NewKeeper makes a Keeper on any pool of the package.
+func NewKeeper(pool *pgxpool.Pool) *Keeper { return &Keeper{pool} }
+
+// Days are made for requests of yesterday, which may be under way, until a week ahead: that long a keeper may fail
+// before rows stray into the default partitions.
+const (
+	daysBack  = 1
+	daysAhead = 7
+)
+
+// Keys of the advisory locks: one for a transaction that changes partitions, one for a whole sweep.
+const (
+	dayLock   = 7_205_031_901
+	sweepLock = 7_205_031_902
+)
+
+// A change of partitions takes locks that others queue behind. It gives up rather than stall them, and tries again.
+const (
+	lockLimit = "500ms"
+	lockTries = 5
+)
+
+// The tables that are partitioned by day, in the order in which they are locked.
+var dayTables = []string{"submissions", "requests"}
+
+// dayTable returns the name of the partition of one day, like submissions_20261231.
+func dayTable(table string, day trade.Date) string {
+	return table + "_" + day.Time().Format("20060102")
+}
+
+// MakeDays creates the partitions of yesterday to a week ahead of now that do not exist. A day that already has rows in
+// a default partition stays without: they can't be moved under load, and the sweep takes them row by row.
+func (k *Keeper) MakeDays(ctx context.Context, now time.Time) error {
+	today := trade.DateOf(now)
+	for _, table := range dayTables {
+		have, err := partitions(ctx, k.pool, table)
+		if err != nil {
+			return trade.Classed(classify(err), "cannot list the days of table %s: %w", table, err)
+		}
+		for day := today - daysBack; day <= today+daysAhead; day++ {
+			if slices.Contains(have, day) {
+				continue
+			}
+			if err := changeDays(ctx, k.pool, func(tx pgx.Tx) error { return makeDay(ctx, tx, table, day) }); err != nil {
+				return trade.Classed(classify(err), "cannot make day %s of table %s: %w", day, table, err)
+			}
+		}
+	}
+	return nil
+}
+
+// database is a pool, or one connection of it.
+type database interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// partitions returns the days for which a table has a partition, ascending.
+func partitions(ctx context.Context, db database, table string) ([]trade.Date, error) {
+	rows, err := db.Query(ctx, `SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+		WHERE i.inhparent = $1::text::regclass ORDER BY c.relname`, table)
+	if err != nil {
+		return nil, err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	var days []trade.Date
+	for _, name := range names {
+		if t, err := time.Parse("20060102", strings.TrimPrefix(name, table+"_")); err == nil { // else the default one
+			days = append(days, trade.DateOf(t))
+		}
+	}
+	return days, nil
+}
+
+// changeDays runs change in a transaction of its own, alone among all keepers, and again if it gave way to others.
+func changeDays(ctx context.Context, db database, change func(tx pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, fmt.Sprintf(`
+				SELECT pg_advisory_xact_lock(%d);
+				SET LOCAL lock_timeout = '%s'; SET LOCAL statement_timeout = '10min';
+				SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on`, dayLock, lockLimit))
+			if err != nil {
+				return err
+			}
+			return change(tx)
+		})
+		if code := sqlState(err); try == lockTries || code != lockNotAvailable && code != deadlockDetected {
+			return err
+		}
+	}
+}
+
+// makeDay attaches a table for the day. Attaching an empty table blocks only the default partition, creating a partition
+// in place would block every writer.
+func makeDay(ctx context.Context, tx pgx.Tx, table string, day trade.Date) error {
+	partition := dayTable(table, day)
+	var skip bool
+	err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL
+		OR EXISTS (SELECT FROM `+table+`_default WHERE accepted_on = $2)`, partition, day.Time()).Scan(&skip)
+	if err != nil || skip {
+		return err
+	}
+	_, err = tx.Exec(ctx, fmt.Sprintf(`
+		CREATE TABLE %[2]s (LIKE %[1]s INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+		ALTER TABLE %[1]s ATTACH PARTITION %[2]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`, table, partition, day, day+1))
+	if sqlState(err) == checkViolation {
+		return nil // a row of the day strayed in since the look
+	}
+	return err
+}
