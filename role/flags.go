@@ -80,10 +80,24 @@ type WorkerConfig struct {
 	Log        LogFlags        `embed:""`
 }
 
-// WorkerTuning holds the settings of the worker that seldom have to move. A shared process may offer them as well.
+// WorkerTuning holds the settings of the worker that seldom have to move. A process that runs several roles may offer
+// them as well. What must hold between them is checked together, by Validate.
 type WorkerTuning struct {
-	Group string `name:"kafka-group" group:"stores" default:"tradestore-workers" help:"Consumer group of the workers; those in one group share the partitions."`
-	Lanes int    `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
+	Group               string        `name:"kafka-group" group:"stores" default:"tradestore-workers" help:"Consumer group of the workers; those in one group share the partitions."`
+	SessionTimeout      time.Duration `name:"kafka-session-timeout" group:"tuning" default:"45s" help:"How long a worker may be silent before the group takes its partitions away."`
+	RebalanceTimeout    time.Duration `name:"kafka-rebalance-timeout" group:"tuning" default:"60s" help:"How long workers have to give up partitions; more than --transaction-limit."`
+	Lanes               int           `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
+	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and settling; 0 takes one for each lane and two more."`
+	KeeperConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for making and dropping the days of the journal."`
+	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"4000" help:"Most records in one transaction."`
+	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
+	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
+	SettleInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
+	CheckInterval       time.Duration `name:"check-interval" group:"tuning" default:"30s" help:"Time between two checks that the topic is still the same."`
+	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
+	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
+	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`
+	DrainTimeout        time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take: a third each for the batch in hand, for the last outcomes and for leaving the group."`
 }
 
 // MigrateConfig holds the settings of the migrate command.

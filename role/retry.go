@@ -29,10 +29,10 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 		if err == nil || final(err) {
 			return err
 		}
-		log.Warn().Err(err).Stringer("again_in", pause).Msgf("%s: waiting", what)
+		log.Warn().Err(err).Stringer("again_in", pause).Msgf("waiting for %s", what)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: gave up waiting: %w", what, err)
+			return fmt.Errorf("gave up waiting for %s: %w", what, err)
 		case <-time.After(pause):
 		}
 	}

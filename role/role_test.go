@@ -60,7 +60,8 @@ type running struct {
 	url   string
 	log   *safeBuffer
 	stop  context.CancelFunc
-	ended chan error
+	ended chan struct{} // closed when err is set
+	err   error
 }
 
 // start runs a role on a free port and stops it at the end of the test, if the test has not.
@@ -69,10 +70,10 @@ func start(t *testing.T, run func(context.Context, Env) error) *running {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	r := &running{"http://" + ln.Addr().String(), &safeBuffer{}, stop, make(chan error, 1)}
+	r := &running{url: "http://" + ln.Addr().String(), log: &safeBuffer{}, stop: stop, ended: make(chan struct{})}
 	go func() {
-		r.ended <- run(ctx, Env{Log: zerolog.New(r.log), Listener: ln})
-		close(r.ended)
+		defer close(r.ended)
+		r.err = run(ctx, Env{Log: zerolog.New(r.log).Level(zerolog.InfoLevel), Listener: ln})
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -87,7 +88,36 @@ func start(t *testing.T, run func(context.Context, Env) error) *running {
 // drain stops the role as a signal would and returns how it ended.
 func (r *running) drain() error {
 	r.stop()
-	return <-r.ended
+	<-r.ended
+	return r.err
+}
+
+// await polls until the role has come to a state. A role that ended will not.
+func (r *running) await(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for limit := time.After(patience); !reached(); {
+		select {
+		case <-r.ended:
+			require.NoError(t, r.err, "ended before: %s", what)
+			require.Fail(t, "ended before: "+what)
+		case <-limit:
+			require.Fail(t, "waited in vain: "+what)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// says is for await: the log contains the text.
+func (r *running) says(text string) func() bool {
+	return func() bool { return strings.Contains(r.log.String(), text) }
+}
+
+// answers is for await: GET path has the status.
+func (r *running) answers(t *testing.T, path string, status int) func() bool {
+	return func() bool {
+		got, _ := r.get(t, path)
+		return got == status
+	}
 }
 
 // get returns the answer to GET path, as JSON where it is JSON.
@@ -104,7 +134,9 @@ func send(t *testing.T, method, url, body string) (int, map[string]any) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	answer, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
+	if err != nil {
+		return 0, map[string]any{"error": err.Error()} // a role that is starting or ending
+	}
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
@@ -118,10 +150,7 @@ func send(t *testing.T, method, url, body string) (int, map[string]any) {
 
 func (r *running) awaitReady(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		status, _ := r.get(t, "/readyz")
-		return status == http.StatusOK
-	}, patience, 20*time.Millisecond, "not ready")
+	r.await(t, "ready", r.answers(t, "/readyz", http.StatusOK))
 }
 
 func tradeJSON(id string, version string) string {
@@ -137,10 +166,11 @@ func TestATradeGoesThroughBothRoles(t *testing.T) {
 
 	status, answer := send(t, http.MethodPost, server.url+"/api/v1/trades", tradeJSON("T1", "1"))
 	require.Equal(t, http.StatusAccepted, status, answer)
-	require.Eventually(t, func() bool {
-		_, answer = server.get(t, "/api/v1/requests/"+answer["request_id"].(string))
+	id := answer["request_id"].(string)
+	server.await(t, "stored", func() bool {
+		_, answer = server.get(t, "/api/v1/requests/"+id)
 		return answer["status"] == "SUCCESS"
-	}, patience, 20*time.Millisecond)
+	})
 	status, answer = server.get(t, "/api/v1/trades/T1")
 	require.Equal(t, http.StatusOK, status)
 	require.Len(t, answer["items"], 1)
@@ -178,7 +208,7 @@ func TestStoresThatAreDownDelayReadiness(t *testing.T) {
 	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, s.workerConfig(t), env) })
 	for _, role := range []*running{server, worker} {
-		require.Eventually(t, func() bool { status, _ := role.get(t, "/livez"); return status == http.StatusOK }, patience, 20*time.Millisecond)
+		role.await(t, "alive", role.answers(t, "/livez", http.StatusOK))
 		status, _ := role.get(t, "/readyz")
 		require.Equal(t, http.StatusServiceUnavailable, status)
 	}
@@ -189,9 +219,9 @@ func TestStoresThatAreDownDelayReadiness(t *testing.T) {
 		require.NotContains(t, answer, "request_id", "this call has no effect")
 	}
 	requireRefused()
-	require.Eventually(t, func() bool { return strings.Contains(server.log.String(), "PostgreSQL: waiting") }, patience, 20*time.Millisecond)
+	server.await(t, "waiting for PostgreSQL", server.says("waiting for PostgreSQL"))
 	database.open(t, direct)
-	require.Eventually(t, func() bool { return strings.Contains(server.log.String(), "Kafka: waiting") }, patience, 20*time.Millisecond)
+	server.await(t, "waiting for Kafka", server.says("waiting for Kafka"))
 	requireRefused()
 	kafka, err = embedded.StartKafka(embedded.KafkaConfig{Dir: folder})
 	require.NoError(t, err)
@@ -211,7 +241,7 @@ func TestAStopWhileWaitingIsClean(t *testing.T) {
 	f := func(run func(context.Context, Env) error) {
 		t.Helper()
 		role := start(t, run)
-		require.Eventually(t, func() bool { status, _ := role.get(t, "/livez"); return status == http.StatusOK }, patience, 20*time.Millisecond)
+		role.await(t, "alive", role.answers(t, "/livez", http.StatusOK))
 		require.NoError(t, role.drain())
 	}
 	f(func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
@@ -231,9 +261,9 @@ func TestAWrongTopologyStopsLoudly(t *testing.T) {
 			start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, worker, env) }),
 		} {
 			select {
-			case err := <-role.ended:
+			case <-role.ended:
 				for _, text := range want {
-					require.ErrorContains(t, err, text)
+					require.ErrorContains(t, role.err, text)
 				}
 			case <-time.After(patience):
 				require.Fail(t, "still running", role.log.String())

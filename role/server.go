@@ -89,10 +89,7 @@ func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, c
 			return checkPositions(c.Kafka.Topic, id, c.Kafka.Partitions, positions)
 		})
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return unlessOver(ctx, err)
 }
 
 // serverChecks are what readiness and health ask. Each is bounded by the context it is given.

@@ -198,7 +198,32 @@ func (t WorkerTuning) check(m *mistakes) {
 		m.addf("--kafka-group: empty")
 	}
 	between(m, "--lanes", t.Lanes, 1, 64)
+	between(m, "--apply-conns", t.ApplyConns, 0, maxConns)
+	between(m, "--keeper-conns", t.KeeperConns, 1, maxConns)
+	between(m, "--max-poll-records", t.MaxPollRecords, 1, 100_000)
+	between(m, "--max-refused", t.MaxRefused, 1, 1_000_000)
+	for _, limit := range []struct {
+		flag                     string
+		value, shortest, longest time.Duration
+	}{
+		{"--kafka-session-timeout", t.SessionTimeout, time.Second, time.Hour},
+		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
+		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
+		{"--settle-interval", t.SettleInterval, time.Millisecond, time.Hour},
+		{"--check-interval", t.CheckInterval, time.Second, time.Hour},
+		{"--sweep-interval", t.SweepInterval, time.Second, day},
+		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
+		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},
+		{"--drain-timeout", t.DrainTimeout, time.Second, time.Hour},
+	} {
+		between(m, limit.flag, limit.value, limit.shortest, limit.longest)
+	}
+	if t.TransactionLimit >= t.RebalanceTimeout {
+		m.addf("--transaction-limit: %v is not less than --kafka-rebalance-timeout %v, so another worker would wait for its locks", t.TransactionLimit, t.RebalanceTimeout)
+	}
 }
+
+const day = 24 * time.Hour
 
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
 func (c MigrateConfig) Validate() error {
@@ -208,7 +233,7 @@ func (c MigrateConfig) Validate() error {
 	m.profile(c.Profile)
 	m.log(c.Log)
 	if c.TopicRetention != 0 {
-		between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*24*time.Hour)
+		between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*day)
 	}
 	between(&m, "--wait", c.Wait, 0, time.Hour)
 	return m.all()

@@ -83,6 +83,11 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Listen = "x" }, "--listen:")
 	f(func(c *WorkerConfig) { c.Tuning.Group = "" }, "--kafka-group:")
 	f(func(c *WorkerConfig) { c.Tuning.Lanes = 0 }, "--lanes: 0 is not between 1 and 64")
+	f(func(c *WorkerConfig) { c.Tuning.ApplyConns = -1 }, "--apply-conns:")
+	f(func(c *WorkerConfig) { c.Tuning.MaxPollRecords = 0 }, "--max-poll-records:")
+	f(func(c *WorkerConfig) { c.Tuning.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than --kafka-rebalance-timeout 1m0s")
+	f(func(c *WorkerConfig) { c.Tuning.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
+	f(func(c *WorkerConfig) { c.Tuning.DrainTimeout = 0 }, "--drain-timeout:")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")
 }

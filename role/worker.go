@@ -2,13 +2,99 @@ package role
 
 import (
 	"context"
-	"errors"
+
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/postgres"
+	"tradestore/trade"
+	"tradestore/worker"
 )
 
-// RunWorker runs the worker role.
+// RunWorker runs the worker role until ctx ends, then drains it and returns nil. Stores that are down are waited for,
+// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a worker
+// whose schema, topic or store is not what it relies on (rules T8, T9).
 func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	return errors.New("not built yet")
+	env, err := env.complete(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = env.Listener.Close() }() // again, after the probes have ended: the error says only that
+	apply, err := postgres.OpenWriter(ctx, cfg.applyPool(), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer apply.Close()
+	keep, err := postgres.Open(ctx, cfg.Database.pool("keeper", cfg.Tuning.KeeperConns), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer keep.Close()
+
+	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
+	w, err := worker.New(cfg.worker(), worker.Deps{
+		Store:    store,
+		Journal:  store,
+		Requests: postgres.NewRequestLog(keep),
+		Keeper:   postgres.NewKeeper(keep),
+		Registry: env.Registry,
+		Log:      env.Log,
+		Now:      env.Now,
+	})
+	if err != nil {
+		return err
+	}
+	// Probes and metrics are answered from before the first try until after the drain, whatever ends the worker.
+	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopProbes()
+	work, running := errgroup.WithContext(ctx)
+	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
+	work.Go(func() error {
+		defer stopProbes()
+		err := retry(running, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, keep) })
+		if err != nil {
+			return unlessOver(running, err)
+		}
+		return w.Run(running)
+	})
+	return work.Wait()
+}
+
+// unlessOver returns err, or nil for one that only says that ctx ended.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !final(err) {
+		return nil
+	}
+	return err
+}
+
+func (c WorkerConfig) applyPool() postgres.Config {
+	conns := c.Tuning.ApplyConns
+	if conns == 0 {
+		conns = c.Tuning.Lanes + 2 // the settler, and reads of positions while every lane is in a transaction
+	}
+	pool := c.Database.pool("apply", conns)
+	pool.StatementTimeout = c.Tuning.TransactionLimit
+	return pool
+}
+
+func (c WorkerConfig) worker() worker.Config {
+	t := c.Tuning
+	k := c.Kafka.client("tradestore-worker")
+	k.Group, k.SessionTimeout, k.RebalanceTimeout = t.Group, t.SessionTimeout, t.RebalanceTimeout
+	return worker.Config{
+		Kafka:            k,
+		Partitions:       c.Kafka.Partitions,
+		Lanes:            t.Lanes,
+		MaxPollRecords:   t.MaxPollRecords,
+		TransactionLimit: t.TransactionLimit,
+		MaxRefused:       t.MaxRefused,
+		CheckInterval:    t.CheckInterval,
+		SettleInterval:   t.SettleInterval,
+		SweepInterval:    t.SweepInterval,
+		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
+		DrainLimit:       t.DrainTimeout / 3, // the batch in hand, the last outcomes, leaving the group
+	}
 }
