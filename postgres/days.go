@@ -62,7 +62,8 @@ func (k *Keeper) MakeDays(ctx context.Context, now time.Time) error {
 			if slices.Contains(have, day) {
 				continue
 			}
-			if err := changeDays(ctx, k.pool, func(tx pgx.Tx) error { return makeDay(ctx, tx, table, day) }); err != nil {
+			err := changeDays(ctx, k.pool, func(tx pgx.Tx) error { return makeDay(ctx, tx, table, day) })
+			if err != nil && sqlState(err) != checkViolation { // a row of the day strayed in since the look
 				return trade.Classed(classify(err), "cannot make day %s of table %s: %w", day, table, err)
 			}
 		}
@@ -128,8 +129,5 @@ func makeDay(ctx context.Context, tx pgx.Tx, table string, day trade.Date) error
 	_, err = tx.Exec(ctx, fmt.Sprintf(`
 		CREATE TABLE %[2]s (LIKE %[1]s INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
 		ALTER TABLE %[1]s ATTACH PARTITION %[2]s FOR VALUES FROM ('%[3]s') TO ('%[4]s')`, table, partition, day, day+1))
-	if sqlState(err) == checkViolation {
-		return nil // a row of the day strayed in since the look
-	}
 	return err
 }
