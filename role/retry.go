@@ -29,7 +29,9 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 		if err == nil || final(err) {
 			return err
 		}
-		log.Warn().Err(err).Stringer("again_in", pause).Msgf("waiting for %s", what)
+		if ctx.Err() == nil {
+			log.Warn().Err(err).Stringer("again_in", pause).Msgf("waiting for %s", what)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("gave up waiting for %s: %w", what, err)

@@ -243,6 +243,7 @@ func TestAStopWhileWaitingIsClean(t *testing.T) {
 		role := start(t, run)
 		role.await(t, "alive", role.answers(t, "/livez", http.StatusOK))
 		require.NoError(t, role.drain())
+		require.NotContains(t, role.log.String(), "accepting trades")
 	}
 	f(func(ctx context.Context, env Env) error { return RunServer(ctx, s.serverConfig(t), env) })
 	f(func(ctx context.Context, env Env) error { return RunWorker(ctx, s.workerConfig(t), env) })
@@ -270,13 +271,13 @@ func TestAWrongTopologyStopsLoudly(t *testing.T) {
 			}
 		}
 	}
-	f(s, 4, "expected with 4 partitions", "seen: 3")
+	f(s, 4, "wrong topology", "4 partitions", "expected", "seen: 3")
 	f(stack{s.database, teststack.Kafka(t)}, 3, "no such topic")
 	f(stack{teststack.Database(t), s.brokers}, 3, "run tradestore migrate")
 
 	recreated := stack{s.database, teststack.Kafka(t)}
 	require.NoError(t, Migrate(t.Context(), stack{teststack.Database(t), recreated.brokers}.migrateConfig(t), zerolog.Nop()))
-	f(recreated, 3, "topic trades-inbound has id")
+	f(recreated, 3, "topic trades-inbound expected with id", "seen: ")
 }
 
 func TestMigrateIsRepeatableAndRefusesAnotherTopic(t *testing.T) {

@@ -58,7 +58,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
 		if err := cfg.verify(running, env, requests, producer); err != nil {
-			return err
+			return unlessOver(running, err)
 		}
 		accept.open.Store(true)
 		env.Log.Info().Stringer("address", env.Listener.Addr()).Msg("accepting trades")
@@ -72,24 +72,24 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	return errors.Join(work.Wait(), drained)
 }
 
-// verify waits for the stores and compares what they hold with the settings. It ends without an error when ctx does.
+// verify waits for the stores and compares what they hold with the settings.
 func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, client *kgo.Client) error {
 	store := postgres.NewStore(pool, postgres.StoreConfig{Topic: c.Kafka.Topic})
 	err := retry(ctx, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) })
-	if err == nil {
-		err = retry(ctx, env.Log, "Kafka", func(ctx context.Context) error {
-			id, err := kafka.CheckTopic(ctx, client, c.Kafka.Topic, c.Kafka.Partitions)
-			if err != nil {
-				return err
-			}
-			positions, err := store.Positions(ctx)
-			if err != nil {
-				return err
-			}
-			return checkPositions(c.Kafka.Topic, id, c.Kafka.Partitions, positions)
-		})
+	if err != nil {
+		return err
 	}
-	return unlessOver(ctx, err)
+	return retry(ctx, env.Log, "Kafka", func(ctx context.Context) error {
+		id, err := kafka.CheckTopic(ctx, client, c.Kafka.Topic, c.Kafka.Partitions)
+		if err != nil {
+			return err
+		}
+		positions, err := store.Positions(ctx)
+		if err != nil {
+			return err
+		}
+		return checkPositions(c.Kafka.Topic, id, c.Kafka.Partitions, positions)
+	})
 }
 
 // serverChecks are what readiness and health ask. Each is bounded by the context it is given.

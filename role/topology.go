@@ -14,14 +14,11 @@ import (
 // checkPositions compares the topic seen in Kafka with the one whose positions the database keeps (rules T1, T2).
 // A topic made again under its old name starts at offset 0, and its records would be skipped in silence.
 func checkPositions(topic string, id trade.TopicID, partitions int, positions []trade.Position) error {
-	if len(positions) == 0 {
-		return fmt.Errorf("%w: the database has no positions of topic %s: run tradestore migrate", kafka.ErrTopology, topic)
-	}
-	if seen := positions[0].TopicID; seen != id {
-		return fmt.Errorf("%w: topic %s has id %x in Kafka, the positions in the database are those of %x", kafka.ErrTopology, topic, id, seen)
-	}
 	if len(positions) != partitions {
-		return fmt.Errorf("%w: topic %s has %d partitions (--partitions), the database has positions of %d", kafka.ErrTopology, topic, partitions, len(positions))
+		return fmt.Errorf("%w: positions of %d partitions of topic %s expected in the database (--partitions), seen: %d", kafka.ErrTopology, partitions, topic, len(positions))
+	}
+	if positions[0].TopicID != id {
+		return fmt.Errorf("%w: topic %s expected with id %x, as in the database, seen: %x", kafka.ErrTopology, topic, positions[0].TopicID, id)
 	}
 	return nil
 }

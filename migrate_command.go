@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+
+	"tradestore/role"
+	"tradestore/telemetry"
+)
+
+type migrateCommand struct {
+	Config role.MigrateConfig `embed:""`
+}
+
+// Help is shown below the summary of --help.
+func (migrateCommand) Help() string {
+	return `Run it before the first start and before each new release. Running it again changes nothing, and two at once do no harm.
+
+Example:
+
+    export TRADESTORE_DATABASE_URL=postgres://tradestore:secret@db:5432/tradestore
+    tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --partitions 12`
+}
+
+func (c *migrateCommand) run(ctx context.Context, p *process) error {
+	log, err := telemetry.NewLogger(p.stderr, c.Config.Log.Level, c.Config.Log.Format)
+	if err != nil {
+		return err
+	}
+	return role.Migrate(ctx, c.Config, log)
+}

@@ -1,0 +1,8 @@
+//go:build production
+
+package main
+
+// A production build has no developer commands, and so neither an embedded broker nor an embedded database.
+type developerCommands struct{}
+
+func maybeHelper() {}
