@@ -7,10 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"tradestore/trade"
 )
 
@@ -196,19 +192,4 @@ func describe(b *trade.Batch) string {
 	first, last := &b.Records[0], &b.Records[len(b.Records)-1]
 	return fmt.Sprintf("batch of %d records from partition %d, offset %d to partition %d, offset %d",
 		len(b.Records), first.Partition, first.Offset, last.Partition, last.Offset)
-}
-
-// commitSync commits offsets to the group and returns the first error of the request or of a partition.
-func commitSync(ctx context.Context, client *kgo.Client, topic string, offsets map[int32]kgo.EpochOffset) error {
-	var failed error
-	client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{topic: offsets},
-		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-			failed = err
-			for i := 0; failed == nil && resp != nil && i < len(resp.Topics); i++ {
-				for _, p := range resp.Topics[i].Partitions {
-					failed = errors.Join(failed, kerr.ErrorForCode(p.ErrorCode))
-				}
-			}
-		})
-	return failed
 }

@@ -1,18 +1,13 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/rs/zerolog"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/failpoint"
@@ -227,156 +222,6 @@ func (l *lane) resync(ctx, base context.Context) error {
 		return nil
 	}
 	return nil
-}
-
-// gather decodes what was polled into one batch. Errors: errDropped for records that don't continue the position,
-// errClient, or a broken assumption.
-func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
-	var parts []kgo.FetchTopicPartition
-	var first error
-	fetches.EachTopic(func(t kgo.FetchTopic) {
-		if len(t.Partitions) > 0 && t.TopicID != [16]byte{} && first == nil {
-			first = l.checkID(t.TopicID)
-		}
-	})
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if err := l.judge(p.Topic, &p.FetchPartition); err != nil && (first == nil || stops(err)) {
-			first = err
-		}
-		if len(p.Records) > 0 {
-			parts = append(parts, p)
-		}
-	})
-	batch := &trade.Batch{TopicID: l.topic.TopicID, Generation: l.topic.Generation}
-	if first != nil {
-		return batch, first
-	}
-	slices.SortFunc(parts, func(a, b kgo.FetchTopicPartition) int {
-		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Records[0].Offset, b.Records[0].Offset))
-	})
-	clear(l.records) // lets go of the fetches that its values lie in
-	batch.Records = l.records[:0]
-	for _, p := range parts {
-		if err := l.add(batch, &p.FetchPartition); err != nil {
-			return batch, err
-		}
-	}
-	l.records = batch.Records
-	return batch, nil
-}
-
-// add decodes the records of one partition into the batch.
-func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
-	from, ok := l.held.next(p.Partition)
-	if !ok {
-		return trade.Classed(trade.Broken, "records of held partitions expected, seen: records of partition %d", p.Partition)
-	}
-	span := len(batch.Spans) - 1
-	if span < 0 || batch.Spans[span].Partition != p.Partition {
-		batch.Spans = append(batch.Spans, trade.Span{Partition: p.Partition, From: from, Next: from})
-		span++
-	}
-	start := len(batch.Records)
-	for _, rec := range p.Records {
-		if rec.Offset < batch.Spans[span].Next {
-			return errDropped // not from where we are; never skipped, because an offset below could be a reused one
-		}
-		batch.Records = append(batch.Records, l.decode(rec))
-		batch.Spans[span].Next = rec.Offset + 1
-		batch.Spans[span].LeaderEpoch = rec.LeaderEpoch
-	}
-	l.held.polled(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
-		acceptedAt(&batch.Records[len(batch.Records)-1], p.Records[len(p.Records)-1]))
-	return nil
-}
-
-// decode is kafka.Decode and the one rule that needs the topic: a record outside the partition of its trade would have
-// two writers, and its order among the others would be lost.
-func (l *lane) decode(rec *kgo.Record) trade.Record {
-	r := kafka.Decode(rec)
-	if r.Fault == "" {
-		if home := kafka.Partition(r.Trade.TradeID, l.cfg.Partitions); home != rec.Partition {
-			r.Fault = fmt.Sprintf("the record lies in partition %d, its trade belongs to partition %d", rec.Partition, home)
-		}
-	}
-	return r
-}
-
-// acceptedAt is when the request was taken; for a record without a readable time, when it was written to the log.
-func acceptedAt(r *trade.Record, rec *kgo.Record) time.Time {
-	if r.AcceptedAt.IsZero() {
-		return rec.Timestamp
-	}
-	return r.AcceptedAt
-}
-
-// judge decides what an error of a fetch means; nil when there is nothing to do about it.
-func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
-	err := p.Err
-	var session *kgo.ErrGroupSession
-	var cut *kgo.ErrDataLoss
-	var inflated *kgo.ErrDecompressTooLarge
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
-		return nil // the end of a poll
-	case stops(err):
-		return err // from startAt
-	case errors.As(err, &session):
-		l.metrics.retries.WithLabelValues("group").Inc()
-		l.health.set(l.name+" group", err.Error())
-		l.log.Warn().Err(err).Msg("cannot stay in the consumer group: joining again")
-		return nil // the client does that by itself
-	case errors.Is(err, kerr.OffsetOutOfRange):
-		next, _ := l.held.next(p.Partition)
-		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); records were lost by retention, or the log was cut",
-			kafka.ErrTopology, next, p.Partition, err)
-	case errors.As(err, &cut), errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):
-		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", kafka.ErrTopology, p.Partition, topic, err)
-	}
-	return fmt.Errorf("%w: partition %d of topic %s: %w", errClient, p.Partition, topic, err)
-}
-
-// commitOffsets commits positions to the group when asked, as a hint of the lag for tools: nobody starts from them.
-func (l *lane) commitOffsets(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-l.commit:
-		}
-		l.commitOnce(ctx)
-		if !wait(ctx, l.cfg.CommitInterval) {
-			return
-		}
-	}
-}
-
-func (l *lane) commitOnce(ctx context.Context) {
-	offsets := map[int32]kgo.EpochOffset{}
-	for partition, p := range l.held.places() {
-		offsets[partition] = kgo.EpochOffset{Epoch: p.epoch, Offset: p.next}
-	}
-	if len(offsets) == 0 {
-		return
-	}
-	if err := commitSync(ctx, l.client, l.cfg.Kafka.Topic, offsets); err != nil && ctx.Err() == nil {
-		l.metrics.commitErrors.Inc()
-		l.log.Debug().Err(err).Msg("cannot commit the group offset, a hint only")
-	}
-}
-
-// close commits the positions, leaves the group and closes the client.
-func (l *lane) close(ctx context.Context) {
-	if l.client == nil {
-		return
-	}
-	l.client.AllowRebalance()
-	l.commitOnce(ctx)
-	if err := l.client.LeaveGroupContext(ctx); err != nil {
-		l.log.Warn().Err(err).Msg("cannot leave the consumer group: the others take over after the session timeout")
-	}
-	l.client.Close()
-	l.client = nil
 }
 
 // signal wakes the reader of a channel of length one, which may be awake already.
