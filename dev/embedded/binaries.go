@@ -76,7 +76,7 @@ func downloaded(ctx context.Context, cfg Config, as account) (binaries, error) {
 	if _, err := os.Stat(root); err == nil {
 		return inspect(ctx, filepath.Join(root, "bin"))
 	}
-	if err := makeDir(cfg.CacheDir); err != nil {
+	if err := MakeDir(cfg.CacheDir); err != nil {
 		return binaries{}, err
 	}
 	unlock, err := waitLock(ctx, filepath.Join(cfg.CacheDir, "lock"))

@@ -44,7 +44,7 @@ func (p *Postgres) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := makeDir(dir); err != nil {
+	if err := MakeDir(dir); err != nil {
 		return err
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil { // an orphan is known by this path
@@ -149,7 +149,7 @@ func openHome(dir string) (home, error) {
 		return home{}, fmt.Errorf("user %d, who runs PostgreSQL for root, can't enter %s", as.uid, place)
 	}
 	h.dir = relocated(dir)
-	if err := errors.Join(makeDir(elsewhere), makeDir(h.dir)); err != nil {
+	if err := errors.Join(MakeDir(elsewhere), MakeDir(h.dir)); err != nil {
 		return home{}, err
 	}
 	if !h.reachable() {
@@ -183,8 +183,8 @@ func relocated(dir string) string {
 	return filepath.Join(elsewhere, hex.EncodeToString(sum[:8]))
 }
 
-// makeDir makes a folder that other users can pass through but not list. What is secret in it has its own mode.
-func makeDir(dir string) error {
+// MakeDir makes a folder that other users can pass through but not list. What is secret in it has its own mode.
+func MakeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return fmt.Errorf("cannot make folder: %w", err)
 	}
