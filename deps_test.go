@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 // embeds are the packages that may link the broker and the database that run inside a process.
 var embeds = []string{"", "dev", "dev/embedded", "teststack", "e2e"}
 
-var embedded = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
+var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 
 // listed is what the Go tool says of a package, tests left out.
 type listed struct {
@@ -91,7 +91,7 @@ func TestPackagesImportInOneDirection(t *testing.T) {
 				assert.Contains(t, allowed, ours, "%s must not import %s", p.ImportPath, path)
 			}
 		}
-		for _, path := range embedded {
+		for _, path := range inProcess {
 			if slices.Contains(p.Deps, path) {
 				assert.Contains(t, embeds, name, "%s must not link %s", p.ImportPath, path)
 			}
@@ -110,10 +110,10 @@ func TestDomainImportsNothingButItsDecoder(t *testing.T) {
 func TestProductionLinksNothingEmbedded(t *testing.T) {
 	production := list(t, "-tags", "production", ".")[0].Deps
 	require.Contains(t, production, "tradestore/server")
-	for _, path := range append(slices.Clone(embedded), "tradestore/dev", "tradestore/dev/embedded", "tradestore/teststack", "testing") {
+	for _, path := range append(slices.Clone(inProcess), "tradestore/dev", "tradestore/dev/embedded", "tradestore/teststack", "testing") {
 		assert.NotContains(t, production, path)
 	}
-	require.Contains(t, list(t, ".")[0].Deps, embedded[0], "else this test proves nothing")
+	require.Contains(t, list(t, ".")[0].Deps, inProcess[0], "else this test proves nothing")
 }
 
 // Older releases have faults that lose records, rows or bytes. For franz-go it is rule C4: before v1.22.2 a record that

@@ -31,6 +31,12 @@ type ProfileFlags struct {
 	Profile string `name:"profile" group:"stores" default:"production" help:"production (3 replicas of each partition, 2 of them in sync) or single (one machine, 1 replica)."`
 }
 
+// DrainFlags say how long a stop may take. A worker gives a third each to the batch in hand, to the last outcomes and to
+// leaving its group.
+type DrainFlags struct {
+	Timeout time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take, after SIGTERM or SIGINT; what is not done then is cut off."`
+}
+
 // ServerConfig holds the settings of the server role.
 type ServerConfig struct {
 	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
@@ -39,11 +45,12 @@ type ServerConfig struct {
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Tuning     ServerTuning    `embed:""`
+	Drain      DrainFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
 
-// ServerTuning holds the settings of the server that seldom have to move. A process that runs several roles may offer
-// them as well. What must hold between them is checked together, by Validate.
+// ServerTuning holds the settings of the server that seldom have to move. A process that runs both roles offers both
+// sets, so no flag may be in both. What must hold between them is checked together, by Validate.
 type ServerTuning struct {
 	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for."`
 	OpenTimeout     time.Duration `name:"open-timeout" group:"tuning" default:"2s" help:"Time limit for tracking a batch as PENDING; at most --accept-deadline."`
@@ -66,7 +73,6 @@ type ServerTuning struct {
 	MaxConns        int           `name:"max-conns" group:"http" default:"8192" help:"Most open connections."`
 	MaxConnsPerAddr int           `name:"max-conns-per-addr" group:"http" default:"2048" help:"Most open connections from one address (IPv6: one /64 network)."`
 	DrainDelay      time.Duration `name:"drain-delay" group:"tuning" default:"0s" help:"How long a drain goes on serving as not ready, so that a load balancer looks away first."`
-	DrainTimeout    time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take, delay included; what is not done then is cut off."`
 }
 
 // WorkerConfig holds the settings of the worker role.
@@ -77,11 +83,12 @@ type WorkerConfig struct {
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Tuning     WorkerTuning    `embed:""`
+	Drain      DrainFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
 
-// WorkerTuning holds the settings of the worker that seldom have to move. A process that runs several roles may offer
-// them as well. What must hold between them is checked together, by Validate.
+// WorkerTuning holds the settings of the worker that seldom have to move. A process that runs both roles offers both
+// sets, so no flag may be in both. What must hold between them is checked together, by Validate.
 type WorkerTuning struct {
 	Group               string        `name:"kafka-group" group:"stores" default:"tradestore-workers" help:"Consumer group of the workers; those in one group share the partitions."`
 	SessionTimeout      time.Duration `name:"kafka-session-timeout" group:"tuning" default:"45s" help:"How long a worker may be silent before the group takes its partitions away."`
@@ -97,7 +104,6 @@ type WorkerTuning struct {
 	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
 	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`
-	DrainTimeout        time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take: a third each for the batch in hand, for the last outcomes and for leaving the group."`
 }
 
 // MigrateConfig holds the settings of the migrate command.

@@ -41,6 +41,7 @@ func (e Env) complete(address string) (Env, error) {
 		}
 		e.Listener = ln
 	}
+	e.Log.Info().Stringer("address", e.Listener.Addr()).Msg("listening")
 	warnIfOpen(e.Log, e.Listener.Addr())
 	return e, nil
 }

@@ -61,11 +61,11 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 			return unlessOver(running, err)
 		}
 		accept.open.Store(true)
-		env.Log.Info().Stringer("address", env.Listener.Addr()).Msg("accepting trades")
+		env.Log.Info().Msg("accepting trades")
 		return nil
 	})
 	<-running.Done()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Tuning.DrainTimeout)
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)
 	defer cancel()
 	env.Log.Info().Msg("draining")
 	drained := srv.Drain(limit)

@@ -112,6 +112,10 @@ func (m *mistakes) requestLog(f RequestLogFlags) {
 
 func (m *mistakes) profile(f ProfileFlags) { m.oneOf("--profile", f.Profile, "production", "single") }
 
+func (m *mistakes) drain(f DrainFlags) {
+	between(m, "--drain-timeout", f.Timeout, time.Second, time.Hour)
+}
+
 func (m *mistakes) log(f LogFlags) {
 	if err := telemetry.CheckLog(f.Level, f.Format); err != nil {
 		m.add(err)
@@ -128,6 +132,10 @@ func (c ServerConfig) Validate() error {
 	m.profile(c.Profile)
 	m.log(c.Log)
 	c.Tuning.check(&m)
+	m.drain(c.Drain)
+	if c.Drain.Timeout < c.Tuning.DrainDelay {
+		m.addf("--drain-timeout: %v is shorter than --drain-delay %v, so nothing could be drained", c.Drain.Timeout, c.Tuning.DrainDelay)
+	}
 	m.further(c.server().Validate())
 	return m.all()
 }
@@ -164,12 +172,8 @@ func (t ServerTuning) check(m *mistakes) {
 		{"--write-timeout", t.WriteTimeout, time.Millisecond},
 		{"--idle-timeout", t.IdleTimeout, time.Millisecond},
 		{"--drain-delay", t.DrainDelay, 0},
-		{"--drain-timeout", t.DrainTimeout, time.Second},
 	} {
 		between(m, limit.flag, limit.value, limit.shortest, time.Hour)
-	}
-	if t.DrainTimeout < t.DrainDelay {
-		m.addf("--drain-timeout: %v is shorter than --drain-delay %v, so nothing could be drained", t.DrainTimeout, t.DrainDelay)
 	}
 	m.oneOf("--kafka-compression", t.Compression, "none", "lz4", "snappy", "zstd", "gzip")
 }
@@ -190,6 +194,7 @@ func (c WorkerConfig) Validate() error {
 	m.profile(c.Profile)
 	m.log(c.Log)
 	c.Tuning.check(&m)
+	m.drain(c.Drain)
 	return m.all()
 }
 
@@ -214,7 +219,6 @@ func (t WorkerTuning) check(m *mistakes) {
 		{"--sweep-interval", t.SweepInterval, time.Second, day},
 		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
 		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},
-		{"--drain-timeout", t.DrainTimeout, time.Second, time.Hour},
 	} {
 		between(m, limit.flag, limit.value, limit.shortest, limit.longest)
 	}

@@ -87,7 +87,7 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Tuning.MaxPollRecords = 0 }, "--max-poll-records:")
 	f(func(c *WorkerConfig) { c.Tuning.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than --kafka-rebalance-timeout 1m0s")
 	f(func(c *WorkerConfig) { c.Tuning.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
-	f(func(c *WorkerConfig) { c.Tuning.DrainTimeout = 0 }, "--drain-timeout:")
+	f(func(c *WorkerConfig) { c.Drain.Timeout = 0 }, "--drain-timeout:")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")
 }

@@ -95,6 +95,6 @@ func (c WorkerConfig) worker() worker.Config {
 		SettleInterval:   t.SettleInterval,
 		SweepInterval:    t.SweepInterval,
 		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
-		DrainLimit:       t.DrainTimeout / 3, // the batch in hand, the last outcomes, leaving the group
+		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group
 	}
 }
