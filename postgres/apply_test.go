@@ -1,6 +1,10 @@
 package postgres
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,19 +19,200 @@ func TestApplyStoresABatch(t *testing.T) {
 	l.add("T1", 2, "stale")
 	l.add("T1", 3, "again")
 	l.add("T2", 7, "other")
-	poison := l.add("T3", 1, "poison")
-	l.pending[len(l.pending)-1].Fault = "counterparty_id: not stored \x00 here"
-	nobody := l.append(trade.Record{Request: trade.Request{Partition: 2}, Fault: "no request id"})
-	_, _ = poison, nobody
-
-	require.Equal(t, trade.Applied{Rows: 3, Stale: 1, Invalid: 2, DeadLetters: 2}, l.apply())
+	require.Equal(t, trade.Applied{Rows: 3, Stale: 1}, l.apply())
 	require.Equal(t, "first", l.db.book(t, "T1", 1))
 	require.Equal(t, "again", l.db.book(t, "T1", 3))
 	require.Equal(t, "other", l.db.book(t, "T2", 7))
-	require.Equal(t, 6, l.db.count(t, "SELECT count(*) FROM submissions"))
+	require.Equal(t, 5, l.db.count(t, "SELECT count(*) FROM submissions"), "a replaced version is still in the journal")
 	require.Equal(t, 4, l.db.count(t, "SELECT count(*) FROM submissions WHERE outcome = 'SUCCESS'"))
-	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM dead_letter"))
-	for _, line := range l.db.contents(t) {
-		t.Log(line)
+	require.Equal(t, 5, l.db.count(t, "SELECT sum(next_offset) FROM ingest_offsets"))
+
+	l.add("T1", 3, "once more")
+	l.add("T1", 1, "stale")
+	require.Equal(t, trade.Applied{Rows: 1, Stale: 1}, l.apply())
+	require.Equal(t, "once more", l.db.book(t, "T1", 3))
+}
+
+func TestPoisonGoesToDeadLetter(t *testing.T) {
+	l := newTopicLog(t)
+	l.add("T1", 1, "poison \xff\x00")
+	l.pending[0].Fault = "book_id: \xff\x00 refused" + strings.Repeat("!", maxDetail)
+	l.append(trade.Record{Request: trade.Request{Partition: 2}, Fault: "no request id"})
+	l.pending[1].Value = nil
+	require.Equal(t, trade.Applied{Invalid: 2, DeadLetters: 2}, l.apply())
+	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE reason = 'INVALID_RECORD'"))
+	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE request_id IS NULL AND value IS NULL AND partition = 2"))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM dead_letter WHERE value = 'as it lies in the log'`))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM submissions WHERE outcome = 'FAILED' AND trade_id IS NULL AND detail LIKE 'book_id: ? refused%'`))
+	require.Zero(t, l.db.count(t, "SELECT count(*) FROM trades"))
+}
+
+// Positions move over a part of the log without records.
+func TestApplyOfAGap(t *testing.T) {
+	l := newTopicLog(t)
+	l.next[1] = 900
+	require.Equal(t, trade.Applied{}, l.apply())
+	require.Equal(t, 900, l.db.count(t, "SELECT next_offset FROM ingest_offsets WHERE partition = 1"))
+	require.Equal(t, 3, l.db.count(t, "SELECT leader_epoch FROM ingest_offsets WHERE partition = 1"))
+}
+
+func TestStaleWorkerChangesNothing(t *testing.T) {
+	l := newTopicLog(t)
+	l.add("T1", 1, "a")
+	first := l.batch()
+	_, err := l.store.Apply(t.Context(), first)
+	require.NoError(t, err)
+
+	before := l.db.contents(t)
+	_, err = l.store.Apply(t.Context(), first)
+	require.Equal(t, trade.Fenced, trade.ClassOf(err), "%v", err)
+	require.Equal(t, before, l.db.contents(t))
+
+	// One of two positions moved: the other does not move either.
+	l.add("T1", 2, "b")
+	l.add("T2", 1, "b")
+	l.db.exec(t, "UPDATE ingest_offsets SET next_offset = next_offset + 1 WHERE partition = $1", partitionOf("T2"))
+	require.NotEqual(t, partitionOf("T1"), partitionOf("T2"))
+	l.refused(t.Context(), trade.Fenced)
+
+	// A topic that was created anew has no positions.
+	l.topic = trade.TopicID{9}
+	l.add("T1", 2, "b")
+	l.refused(t.Context(), trade.Fenced)
+}
+
+func TestTwoOwnersOfAPartition(t *testing.T) {
+	l := newTopicLog(t)
+	for i := range 50 {
+		l.add(fmt.Sprintf("T%d", i), 1, "a")
+	}
+	batch := l.batch()
+	errs := make([]error, 3)
+	var owners sync.WaitGroup
+	for i := range errs {
+		owners.Go(func() { _, errs[i] = l.store.Apply(t.Context(), batch) })
+	}
+	owners.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else {
+			require.Equal(t, trade.Fenced, trade.ClassOf(err), "%v", err)
+		}
+	}
+	require.Equal(t, 1, won)
+	require.Equal(t, 50, l.db.count(t, "SELECT count(*) FROM submissions"))
+}
+
+// A late copy of A must not undo B, which replaced it (invariant A2).
+func TestDuplicates(t *testing.T) {
+	f := func(apart bool) {
+		t.Helper()
+		l := newTopicLog(t)
+		step := func() {
+			if apart {
+				l.apply()
+			}
+		}
+		a := l.add("T1", 1, "A")
+		step()
+		l.add("T1", 1, "B")
+		step()
+		l.append(a)
+		applied := l.apply()
+		require.Equal(t, 1, applied.Duplicates)
+		require.Equal(t, "B", l.db.book(t, "T1", 1))
+		require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM submissions"))
+		require.Equal(t, 3, l.db.count(t, "SELECT max(next_offset) FROM ingest_offsets"))
+	}
+	f(true)
+	f(false)
+}
+
+// Requests of several days are looked up each in its own.
+func TestDuplicatesAroundMidnight(t *testing.T) {
+	l := newTopicLog(t)
+	require.NoError(t, NewKeeper(l.db.reads).MakeDays(t.Context(), testNow))
+	today := l.add("T1", 1, "A")
+	yesterday := l.add("T2", 1, "A")
+	yesterday.AcceptedAt = yesterday.AcceptedAt.Add(-oneDay)
+	yesterday.ID = trade.NewRequestID(yesterday.AcceptedAt)
+	l.pending[1].Request = yesterday.Request
+	l.apply()
+	l.append(today)
+	l.append(yesterday)
+	require.Equal(t, 2, l.apply().Duplicates)
+}
+
+// The source position is compared by generation first: offsets start over in a new topic (invariant A5).
+func TestNewGenerationReplaces(t *testing.T) {
+	l := newTopicLog(t)
+	l.next[partitionOf("T1")] = 900
+	l.add("T1", 1, "old topic")
+	l.apply()
+	l.newGeneration()
+	l.add("T1", 1, "new topic")
+	require.Equal(t, 1, l.apply().Rows)
+	require.Equal(t, "new topic", l.db.book(t, "T1", 1))
+	require.Zero(t, l.db.count(t, "SELECT src_offset FROM trades"))
+}
+
+func TestBrokenAssumptions(t *testing.T) {
+	f := func(prepare string, change func(l *topicLog), want trade.Class) {
+		t.Helper()
+		for _, from := range []int{1, 1_000} { // both upserts
+			l := newTopicLog(t)
+			l.store.stageFrom = from
+			l.add("T1", 1, "stored")
+			l.apply()
+			l.db.exec(t, prepare)
+			l.add("T1", 1, "wrong")
+			if change != nil {
+				change(l)
+			}
+			l.refused(t.Context(), want)
+		}
+	}
+	f("UPDATE trades SET src_offset = 900", nil, trade.Broken)
+	f("ALTER TABLE trades RENAME book_id TO book", nil, trade.Broken)
+	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", nil, trade.BadData)
+	f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", nil, trade.BadData)
+	f("ALTER TABLE submissions DETACH PARTITION submissions_default", nil, trade.Broken)
+	f("SELECT", func(l *topicLog) { l.pending[0].Trade.BookID = "\xff" }, trade.BadData)
+	f("SELECT", func(l *topicLog) { l.pending[0].Trade.BookID = "\x00" }, trade.BadData)
+	f("SELECT", func(l *topicLog) { l.pending[0].ID = trade.RequestID{} }, trade.Broken)
+}
+
+// Both upserts leave the same rows, whatever the log and however it is cut, and these are the rows that Resolve finds
+// over the whole log at once.
+func TestUpsertsAgree(t *testing.T) {
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		unnest, staged := newTopicLog(t), newTopicLog(t)
+		unnest.store.stageFrom, staged.store.stageFrom = 1<<30, 1
+		var whole []trade.Record
+		for range 12 {
+			for range rng.IntN(60) {
+				unnest.add(fmt.Sprintf("T%d", rng.IntN(15)), 1+rng.Int32N(4), fmt.Sprintf("B%d", rng.IntN(1e6)))
+				if rng.IntN(20) == 0 && len(whole) > 0 { // a late copy
+					unnest.append(whole[rng.IntN(len(whole))])
+				}
+				if rng.IntN(20) == 0 {
+					unnest.pending[len(unnest.pending)-1].Fault = "poison"
+				}
+			}
+			whole = append(whole, unnest.pending...)
+			staged.pending, staged.next = append([]trade.Record(nil), unnest.pending...), unnest.next
+			require.Equal(t, unnest.apply(), staged.apply())
+		}
+		require.Equal(t, unnest.db.contents(t), staged.db.contents(t))
+
+		plan := trade.Resolve(whole, nil, nil)
+		require.Equal(t, len(plan.Rows), unnest.db.count(t, "SELECT count(*) FROM trades"))
+		for _, r := range plan.Rows {
+			require.Equal(t, r.Trade.BookID, unnest.db.book(t, r.Trade.TradeID, r.Trade.Version))
+		}
+		require.Equal(t, len(plan.Decisions), unnest.db.count(t, "SELECT count(*) FROM submissions"))
 	}
 }

@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// proxy stands between a pool and the server and cuts the connection at a given message, once.
+type proxy struct {
+	url    string
+	target string
+	// request is cut before the server sees it, reply before the client does.
+	request, reply atomic.Pointer[[]byte]
+	cuts           atomic.Int32
+}
+
+func newProxy(t testing.TB, databaseURL string) *proxy {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	require.NoError(t, err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{target: u.Host}
+	u.Host = ln.Addr().String()
+	p.url = u.String()
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		conns.Wait()
+	})
+	return p
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { p.pipe(server, client, &p.request) })
+	p.pipe(client, server, &p.reply)
+	both.Wait()
+}
+
+// pipe copies until one side ends or the mark shows up, which is not passed on. Then it closes both sides.
+func (p *proxy) pipe(to, from net.Conn, mark *atomic.Pointer[[]byte]) {
+	defer func() { _, _ = to.Close(), from.Close() }()
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buf)
+		if m := mark.Load(); m != nil && bytes.Contains(buf[:n], *m) {
+			mark.Store(nil)
+			p.cuts.Add(1)
+			return
+		}
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+func (p *proxy) cutRequest(s string) { b := []byte(s); p.request.Store(&b) }
+func (p *proxy) cutReply(s string)   { b := []byte(s); p.reply.Store(&b) }
