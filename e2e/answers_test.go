@@ -86,7 +86,7 @@ func (s *stack) testRefusedTrade(t *testing.T) {
 		require.Contains(t, good, was)
 		s.postRaw(t, strings.Replace(good, was, becomes, 1)).refused(t, http.StatusBadRequest, code, fields...)
 	}
-	f(`"R1"`, `""`, trade.InvalidTrade, "trade_id FORMAT")
+	f(`"R1"`, `""`, trade.InvalidTrade, "trade_id RANGE")
 	f(`"R1"`, `"=1+1"`, trade.InvalidTrade, "trade_id FORMAT")
 	f(`"R1"`, `"R\u00001"`, trade.InvalidTrade)
 	f(`"R1"`, `"`+strings.Repeat("R", 65)+`"`, trade.InvalidTrade)
@@ -196,7 +196,7 @@ func (s *stack) testPages(t *testing.T) {
 		var got []trade.Key
 		for cursor, pages := "", 0; ; pages++ {
 			require.Less(t, pages, 100, "the pages never end")
-			a := s.get(t, "/api/v1/trades?"+query+cursor)
+			a := s.get(t, "/api/v1/trades?"+strings.TrimPrefix(query+cursor, "&"))
 			require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 			var page struct {
 				Items      []Item  `json:"items"`
@@ -238,7 +238,8 @@ func (s *stack) testRefusedRead(t *testing.T) {
 	f("/api/v1/trades?cursor=AAAA", 400, "INVALID_CURSOR")
 	f("/api/v1/trades?cursor="+strings.Repeat("A", 600), 400, "INVALID_CURSOR")
 	f("/api/v1/trades/NOBODY", 404, "NOT_FOUND")
-	f("/api/v1/trades/no%20body", 400, "INVALID_TRADE_ID")
+	f("/api/v1/trades/no%20body", 400, "INVALID_PATH")
+	f("/api/v1/trades/=body", 400, "INVALID_TRADE_ID")
 	f("/api/v1/requests/"+trade.NewRequestID(time.Now()).String(), 404, "NOT_FOUND")
 	f("/api/v1/requests/"+strings.ToUpper(trade.NewRequestID(time.Now()).String()), 400, "INVALID_REQUEST_ID")
 	f("/api/v1/requests/17", 400, "INVALID_REQUEST_ID")
@@ -265,9 +266,9 @@ func (s *stack) testRefusedHTTP(t *testing.T) {
 	f("POST", trades, good, 400, "IDEMPOTENCY_UNSUPPORTED", media, "Idempotency-Key: k1")
 	f("POST", trades, good+strings.Repeat(" ", 16<<10), 413, "BODY_TOO_LARGE", media)
 	f("GET", trades, "", 431, "HEADERS_TOO_LARGE", "X-Long: "+strings.Repeat("x", 16<<10))
-	require.Equal(t, "GET, POST", f("PUT", trades, good, 405, "METHOD_NOT_ALLOWED", media).Header.Get("Allow"))
-	require.Equal(t, "GET", f("DELETE", trades+"/HTTP-1", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
-	require.Equal(t, "GET", f("POST", "/api/v1/health", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
+	require.Equal(t, "GET, HEAD, POST", f("PUT", trades, good, 405, "METHOD_NOT_ALLOWED", media).Header.Get("Allow"))
+	require.Equal(t, "GET, HEAD", f("DELETE", trades+"/HTTP-1", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
+	require.Equal(t, "GET, HEAD", f("POST", "/api/v1/health", "", 405, "METHOD_NOT_ALLOWED").Header.Get("Allow"))
 	s.get(t, trades+"/HTTP-1").refused(t, 404, "NOT_FOUND")
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -57,21 +58,21 @@ func (a answer) json(t *testing.T) map[string]any {
 // refused expects a problem document (RFC 9457) with the status, the code and the fields in errors[] given.
 func (a answer) refused(t *testing.T, status int, code trade.Code, fields ...string) {
 	t.Helper()
-	require.Equal(t, status, a.Status, string(a.Body))
-	require.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
+	assert.Equal(t, status, a.Status, string(a.Body))
+	assert.Equal(t, "application/problem+json", a.Header.Get("Content-Type"))
 	var p Problem
 	require.NoError(t, json.Unmarshal(a.Body, &p), string(a.Body))
-	require.Equal(t, status, p.Status)
-	require.Equal(t, code, p.Code, string(a.Body))
-	require.NotEmpty(t, p.Detail)
-	require.Equal(t, a.Header.Get("X-Correlation-ID"), p.CorrelationID)
-	require.NotEmpty(t, p.CorrelationID)
+	assert.Equal(t, status, p.Status)
+	assert.Equal(t, code, p.Code, string(a.Body))
+	assert.NotEmpty(t, p.Detail)
+	assert.Equal(t, a.Header.Get("X-Correlation-ID"), p.CorrelationID)
+	assert.NotEmpty(t, p.CorrelationID)
 	var got []string
 	for _, e := range p.Errors {
 		got = append(got, e.Field+" "+string(e.Code))
 	}
 	if fields != nil {
-		require.Equal(t, fields, got, string(a.Body))
+		assert.Equal(t, fields, got, string(a.Body))
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/dev/embedded"
 	"tradestore/teststack"
 )
 
@@ -41,7 +42,7 @@ type stack struct {
 type role struct {
 	name  string
 	args  []string
-	ready func() string // URL that answers 200 when it is ready
+	ready []string // URLs that answer 200 when it is ready
 	proc  *process
 }
 
@@ -59,7 +60,7 @@ func newDev(t *testing.T, databaseURL string) *stack {
 	if databaseURL != "" {
 		s.env = append(s.env, "TRADESTORE_DATABASE_URL="+databaseURL)
 	}
-	s.roles = []*role{{name: "dev", args: args, ready: func() string { return s.API + "/readyz" }}}
+	s.roles = []*role{{name: "dev", args: args, ready: []string{s.API + "/readyz", s.Worker + "/readyz"}}}
 	s.note = filepath.Join(dir, "dev.json")
 	return s
 }
@@ -98,30 +99,34 @@ func newRoles(t *testing.T, workers int) *stack {
 	require.Zero(t, migrate.exit(t), migrate.tail(t))
 	s.roles = []*role{{
 		name: "server", args: []string{"server", "--listen", strings.TrimPrefix(s.API, "http://")},
-		ready: func() string { return s.API + "/readyz" },
+		ready: []string{s.API + "/readyz"},
 	}}
 	for i := range workers {
 		at := freeAddress(t)
 		s.Worker = "http://" + at
 		s.roles = append(s.roles, &role{
 			name: fmt.Sprintf("worker%d", i+1), args: []string{"worker", "--listen", at},
-			ready: func() string { return "http://" + at + "/readyz" },
+			ready: []string{"http://" + at + "/readyz"},
 		})
 	}
 	return s
 }
 
-// dataDir returns a folder that the database's own user can reach when the tests run as root. A database that outlives
-// its parent is stopped at the end of the test.
+// dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test the
+// program removes it, as `make clean` does: also a database that outlived a killed process.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := teststack.Dir()
 	require.NoError(t, err)
+	remove := exec.Command(binary(t), "dev", "--data-dir", dir, "--remove")
+	remove.Env = environment()
 	t.Cleanup(func() {
-		if err := embedded.Remove(context.Background(), dir); err != nil {
-			t.Errorf("cannot remove the data folder: %v", err)
+		if said, err := remove.CombinedOutput(); err != nil {
+			t.Errorf("cannot remove the data folder: %v: %s", err, said)
 		}
-		_ = os.RemoveAll(dir) // what stays is in the temporary folder
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("the data folder %s is still there", dir)
+		}
 	})
 	return dir
 }
@@ -171,7 +176,7 @@ func (r *role) awaitReady(t *testing.T) bool {
 		case <-limit:
 			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.tail(t))
 		case <-poll.C:
-			if answers(t, r.ready()) {
+			if !slices.ContainsFunc(r.ready, func(url string) bool { return !answers(t, url) }) {
 				return true
 			}
 		}

@@ -40,7 +40,6 @@ func TestDevCannotStart(t *testing.T) {
 	f("--data-dir", "--data-dir", file)
 	f("--data-dir", "--data-dir", filepath.Join(file, "below"))
 	f("--listen", "--listen", taken.Addr().String())
-	f("--listen", "--listen", "nonsense")
 	f("--worker-listen", "--worker-listen", taken.Addr().String())
 	f("--kafka-port", "--kafka-port", port)
 	require.True(t, answers(t, s.API+"/readyz"), "the first one is disturbed")
