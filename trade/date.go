@@ -23,7 +23,7 @@ func ParseDate[T string | []byte](s T) (Date, bool) {
 	if len(s) != 10 || s[4] != '-' || s[7] != '-' {
 		return 0, false
 	}
-	var n [10]int
+	var n [10]int // the digits, at their places in s
 	for i := range n {
 		if i == 4 || i == 7 {
 			continue

@@ -75,13 +75,14 @@ func Decode(doc []byte) (Trade, *Invalid) {
 	return d.trade, nil
 }
 
-// decoder gathers the fields of one document.
+// decoder gathers the fields of one document, and what is wrong with them.
 type decoder struct {
 	trade      Trade
 	seen       [fieldCount]bool
 	violations []Violation
 }
 
+// member takes one member. The first of a name counts, so that a second one can't repair or hide it.
 func (d *decoder) member(name, value *token) {
 	f := fieldNamed(name)
 	switch {
@@ -128,6 +129,7 @@ func (d *decoder) report(v Violation) {
 	}
 }
 
+// setID checks bytes, not runes: a byte beyond ASCII is refused like any other that is not listed.
 func setID(dst *string, value *token) Code {
 	if value.kind != stringKind {
 		return FieldType
@@ -183,6 +185,9 @@ func setVersion(dst *int32, value *token) Code {
 }
 
 // text returns the bytes that a string token spells. It is false for a string that is no text.
+//
+// A string without escapes is taken as it lies there, so go-json sees the rare ones only. Giving it the whole document
+// after the scan was measured: about one and a half times the time and six allocations instead of three.
 func (t *token) text() ([]byte, bool) {
 	if t.spoilt {
 		return nil, false

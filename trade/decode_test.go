@@ -333,6 +333,42 @@ func TestDecodeMalformed(t *testing.T) {
 	f(`{"a":"\ud800\u"}`, 13, hex)
 }
 
+// Half a pair and NUL are refused before anything decodes them: a decoder that dropped or folded them would make one
+// identifier of two, whatever the rule for its bytes says later.
+func TestScannerKnowsEscapesThatAreNoText(t *testing.T) {
+	f := func(raw string, want bool) {
+		t.Helper()
+		s := scanner{doc: []byte(`{"` + raw + `":"` + raw + `"}`)}
+		require.True(t, s.next(), s.fault)
+		for _, token := range []token{s.name, s.value} {
+			_, ok := token.text()
+			require.Equal(t, want, ok, raw)
+		}
+		require.False(t, s.next())
+		require.Empty(t, s.fault)
+	}
+	f(`a`, true)
+	f(`\u0001`, true)
+	f(`\ud7ff`, true)
+	f(`\ue000`, true)
+	f(`\ud800\udc00`, true)
+	f(`\uDBFF\uDFFF`, true)
+	f(`\\ud800`, true)
+	f(`\u0000`, false)
+	f(`a\u0000b`, false)
+	f(`\u0000\u0041`, false)
+	f(`\ud800`, false)
+	f(`\udbff`, false)
+	f(`\udc00`, false)
+	f(`\udfff`, false)
+	f(`\ud800a`, false)
+	f(`\ud800\n`, false)
+	f(`\ud800\ud800\udc00`, false)
+	f(`\ud800\udc00\udc00`, false)
+	f(`\udc00\ud800`, false)
+	f(`\ud800\\udc00`, false)
+}
+
 func TestDecodeReportsAtMost16Violations(t *testing.T) {
 	f := func(unknown, want int) {
 		t.Helper()

@@ -98,6 +98,9 @@ func TestNewRequestIDGrowsWithEachMicrosecond(t *testing.T) {
 		micros := instants().Draw(t, "now").UnixMicro()
 		require.Less(t, prefix(micros), prefix(micros+1))
 	})
+	require.Equal(t, uint64(1)<<16|0x7000, prefix(1000))
+	require.Equal(t, uint64(1)<<16|0x7800, prefix(1500)) // half of the 12 bits, half of a millisecond
+	require.Equal(t, uint64(1)<<16|0x7ffb, prefix(1999))
 	start := int64(1_800_000_000_000_000)
 	for i := range int64(2000) { // over the end of a millisecond
 		require.Less(t, prefix(start+i), prefix(start+i+1))

@@ -1,10 +1,8 @@
 package trade
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // Decision is what became of one record.
@@ -68,9 +66,7 @@ func Resolve(records []Record, stored map[string]int32, decided map[RequestID]st
 		tops[r.Trade.TradeID] = top{r.Trade.Version, len(p.Rows)}
 		p.Rows = append(p.Rows, r)
 	}
-	slices.SortFunc(p.Rows, func(a, b *Record) int { // keys are unique: the order is total
-		return cmp.Or(strings.Compare(a.Trade.TradeID, b.Trade.TradeID), cmp.Compare(a.Trade.Version, b.Trade.Version))
-	})
+	slices.SortFunc(p.Rows, func(a, b *Record) int { return a.Trade.Key().Compare(b.Trade.Key()) }) // no two are equal
 	return p
 }
 

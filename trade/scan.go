@@ -72,6 +72,7 @@ func (s *scanner) end() bool {
 	return false
 }
 
+// fail records the first fault, at the byte that comes next.
 func (s *scanner) fail(fault string) bool {
 	s.fault = fault
 	return false
@@ -131,6 +132,7 @@ var words = [...]token{
 	{kind: boolKind, raw: []byte("false")},
 }
 
+// readNumber takes what the grammar calls a number. What a version may look like is for the field to say.
 func (s *scanner) readNumber() bool {
 	start := s.at
 	s.take('-')
@@ -225,7 +227,7 @@ func (s *scanner) readEscape(t *token) bool {
 			return true
 		}
 	}
-	t.spoilt = true
+	t.spoilt = true // half a pair: what follows it is read for itself
 	return true
 }
 

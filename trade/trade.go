@@ -2,20 +2,28 @@
 // Everything here is a pure function of its arguments. There is no clock, no I/O and no knowledge of HTTP, Kafka or SQL.
 package trade
 
+import (
+	"cmp"
+	"strings"
+)
+
 // Key identifies one stored row: a trade in one of its versions.
 type Key struct {
 	TradeID string
 	Version int32
 }
 
-// Less orders keys by trade id in byte order, then by version. Writers that take row locks sort by it, so that two of
-// them never wait for each other in a circle.
-func (k Key) Less(o Key) bool {
-	if k.TradeID != o.TradeID {
-		return k.TradeID < o.TradeID
+// Compare orders keys by trade id in byte order, then by version: negative when k comes before o. Writers that take row
+// locks sort by it, so that two of them never wait for each other in a circle.
+func (k Key) Compare(o Key) int {
+	if c := strings.Compare(k.TradeID, o.TradeID); c != 0 {
+		return c
 	}
-	return k.Version < o.Version
+	return cmp.Compare(k.Version, o.Version)
 }
+
+// Less says whether k comes before o.
+func (k Key) Less(o Key) bool { return k.Compare(o) < 0 }
 
 // Trade is what a client submits. Identifiers are 1 to 64 bytes of [A-Za-z0-9._-], starting with a letter or digit;
 // Version is 1 to 2147483647; dates are UTC calendar days.

@@ -11,6 +11,8 @@ func TestKeyLess(t *testing.T) {
 	f := func(a, b Key, want bool) {
 		t.Helper()
 		require.Equal(t, want, a.Less(b))
+		require.Equal(t, want, b.Compare(a) > 0)
+		require.Equal(t, a == b, a.Compare(b) == 0)
 	}
 	f(Key{"A", 1}, Key{"A", 1}, false)
 	f(Key{"A", 1}, Key{"A", 2}, true)
