@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -79,9 +80,11 @@ func (p *process) serve(name string, f role.LogFlags, start func(zerolog.Logger)
 	}
 	log = log.With().Str("role", name).Logger()
 	build := telemetry.ReadBuild()
-	log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).
-		Int("gomaxprocs", runtime.GOMAXPROCS(0)).Int64("gomemlimit", debug.SetMemoryLimit(-1)).
-		Any("settings", p.settings).Msg("starting")
+	starting := log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).Int("gomaxprocs", runtime.GOMAXPROCS(0))
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		starting = starting.Int64("gomemlimit", limit) // in bytes
+	}
+	starting.Any("settings", p.settings).Msg("starting")
 	if err := start(log); err != nil {
 		log.Error().Err(err).Msg("stopped by a failure")
 		return errors.Join(errLogged, err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -37,12 +38,14 @@ func newStack(t *testing.T) stack {
 }
 
 func (s stack) migrateConfig(t *testing.T) MigrateConfig {
+	t.Helper()
 	c := *defaults[MigrateConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
 	return c
 }
 
 func (s stack) serverConfig(t *testing.T) ServerConfig {
+	t.Helper()
 	c := *defaults[ServerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
 	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
@@ -50,6 +53,7 @@ func (s stack) serverConfig(t *testing.T) ServerConfig {
 }
 
 func (s stack) workerConfig(t *testing.T) WorkerConfig {
+	t.Helper()
 	c := *defaults[WorkerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
 	return c
@@ -313,4 +317,17 @@ func TestAnOpenAddressIsWarnedAbout(t *testing.T) {
 	f("0.0.0.0:8000", true)
 	f("[::]:8000", true)
 	f("192.0.2.1:8000", true)
+}
+
+func TestListenNamesItsFlag(t *testing.T) {
+	taken, err := listen("127.0.0.1:0")
+	require.NoError(t, err)
+	_, err = listen(taken.Addr().String())
+	require.ErrorContains(t, err, "the address is in use; choose another with --listen")
+	_, err = listen("192.0.2.1:1") // reserved for documentation: no machine has it
+	require.ErrorContains(t, err, "cannot listen on 192.0.2.1:1 (--listen)")
+
+	require.NoError(t, taken.Close())
+	err = observe(t.Context(), taken, prometheus.NewRegistry(), func() error { return nil })
+	require.ErrorContains(t, err, "cannot serve probes and metrics")
 }

@@ -79,13 +79,18 @@ func (m *mistakes) kafka(f KafkaFlags) {
 // maxPartitions bounds one poll of a worker that owns them all; brokers get slow long before.
 const maxPartitions = 1000
 
+const topicLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 func topicName(s string) bool {
 	if s == "." || s == ".." || len(s) < 1 || len(s) > 249 {
 		return false
 	}
-	return strings.IndexFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r))
-	}) < 0
+	for _, r := range s {
+		if !strings.ContainsRune(topicLetters, r) {
+			return false
+		}
+	}
+	return true
 }
 
 // database never quotes the URL: it may hold a password in a place that can't be found in a text that does not parse.
