@@ -61,6 +61,14 @@ func (l *conns) Accept() (net.Conn, error) {
 	}
 }
 
+// Close ends Accept. Repeating it is safe.
+func (l *conns) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
 func isExhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)

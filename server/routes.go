@@ -29,6 +29,7 @@ func (s *Server) routes() *router.Router {
 	// A path that is nearly right is wrong: a redirect would teach clients two spellings, and bypass rules on paths.
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
 	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false // its Allow would offer OPTIONS
+	r.NotFound = onRoute(noRoute, func(c *call) { c.refuse(problem{code: NotFound, detail: "there is no such path"}) })
 	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades)})
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
@@ -70,6 +71,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	c := s.newCall(ctx)
 	defer c.finish()
 	uri := ctx.URI()
+	if version := string(ctx.Request.Header.Protocol()); version != "HTTP/1.1" && version != "HTTP/1.0" {
+		c.head.fault = "HTTP/1.1 is spoken here"
+	}
 	switch {
 	case c.head.fault != "":
 		// Two readers of this message could see two different requests: nothing after it can be trusted.
@@ -81,12 +85,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetUserValue(callKey, c)
-	found, _ := s.router.Lookup(string(ctx.Method()), string(uri.PathOriginal()), ctx)
-	if found == nil {
-		c.refuse(problem{code: NotFound, detail: "there is no such path"})
-		return
-	}
-	found(ctx)
+	s.router.Handler(ctx)
 }
 
 // onWireError answers a message that the parser gave up on.

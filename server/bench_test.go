@@ -1,0 +1,86 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"tradestore/trade"
+)
+
+// nothing is a pair of stores that answer at once, so that a benchmark measures the server.
+type nothing struct{}
+
+func (nothing) Open(context.Context, []*trade.Request) []error { return nil }
+
+func (nothing) Get(context.Context, trade.RequestID) (trade.RequestState, error) {
+	return trade.RequestState{}, trade.ErrNotFound
+}
+
+func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
+
+func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+
+func (nothing) List(context.Context, trade.Key, int) ([]trade.Trade, error) { return nil, nil }
+
+// requestOf makes the context that the HTTP parser would hand to the handler.
+func requestOf(b *testing.B, body string) *fasthttp.RequestCtx {
+	b.Helper()
+	ctx := &fasthttp.RequestCtx{}
+	ctx.Init(&fasthttp.Request{}, nil, nil)
+	head := message("POST /api/v1/trades HTTP/1.1\n"+jsonType+"\nX-Correlation-ID: c-1", "")
+	if err := ctx.Request.Header.Read(bufio.NewReader(strings.NewReader(head))); err != nil {
+		b.Fatal(err)
+	}
+	ctx.Request.SetBodyString(body)
+	return ctx
+}
+
+// BenchmarkAccept is the whole accept line but the socket: stores that do nothing, a real producer, an embedded broker.
+func BenchmarkAccept(b *testing.B) {
+	a := start(b, func(_ *Config, deps *Deps) {
+		deps.Requests, deps.Trades, deps.Now = nothing{}, nothing{}, time.Now
+		deps.Log = zerolog.New(io.Discard).Level(zerolog.InfoLevel)
+	})
+	body := string(tradeFarAhead())
+	b.ReportAllocs()
+	b.SetParallelism(256)
+	b.RunParallel(func(pb *testing.PB) {
+		ctx := requestOf(b, body)
+		for pb.Next() {
+			ctx.Response.Reset()
+			a.srv.handle(ctx)
+			if ctx.Response.StatusCode() != fasthttp.StatusAccepted {
+				b.Errorf("%d %s", ctx.Response.StatusCode(), ctx.Response.Body())
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "trades/s")
+}
+
+// BenchmarkRefuse is what an invalid trade costs.
+func BenchmarkRefuse(b *testing.B) {
+	a := start(b, func(_ *Config, deps *Deps) {
+		deps.Requests, deps.Trades = nothing{}, nothing{}
+		deps.Log = zerolog.New(io.Discard).Level(zerolog.WarnLevel)
+	})
+	ctx := requestOf(b, `{"trade_id":"T1","version":0}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		ctx.Response.Reset()
+		a.srv.handle(ctx)
+	}
+}
+
+func tradeFarAhead() []byte {
+	t := trade.Trade{TradeID: "T-2026-000001", Version: 1, CounterpartyID: "CP-17", BookID: "BOOK-3",
+		MaturityDate: trade.DateOf(testNow) + 100_000, CreatedDate: trade.DateOf(testNow)}
+	return trade.AppendJSON(nil, &t)
+}

@@ -1,0 +1,419 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+	"tradestore/teststack"
+	"tradestore/trade"
+)
+
+func TestMain(m *testing.M) { teststack.Main(m) }
+
+const (
+	testTopic      = "trades-inbound"
+	testPartitions = 4
+	giveUpAfter    = 10 * time.Second // on something that should happen at once
+)
+
+var (
+	testNow  = time.Date(2026, 11, 22, 23, 59, 58, 123456789, time.UTC)
+	jsonType = "Content-Type: application/json"
+)
+
+// api is a server on a real socket, in front of a real producer and an embedded broker.
+type api struct {
+	t       testing.TB
+	srv     *Server
+	stores  *twin
+	cluster *kfake.Cluster
+	reg     *prometheus.Registry
+	log     *lockedBuffer
+	addr    string
+	client  *http.Client
+	served  chan error
+}
+
+// start runs a server for the test. change may be nil.
+func start(t testing.TB, change func(*Config, *Deps)) *api {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(testPartitions, testTopic))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	a := &api{t: t, cluster: cluster, stores: newTwin(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1)}
+	producer, err := kafka.NewProducer(kafka.Config{Brokers: cluster.ListenAddrs(), Topic: testTopic, ClientID: "server",
+		DeliveryTimeout: 3 * time.Second}, a.reg, zerolog.Nop())
+	require.NoError(t, err)
+	t.Cleanup(producer.Close)
+	cfg := Config{Topic: testTopic, Partitions: testPartitions, AcceptDeadline: giveUpAfter}
+	deps := Deps{Requests: a.stores, Trades: a.stores, Kafka: producer, Registry: a.reg,
+		Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
+	if change != nil {
+		change(&cfg, &deps)
+	}
+	a.srv, err = New(cfg, deps)
+	require.NoError(t, err)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	a.addr = ln.Addr().String()
+	a.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: 3 * giveUpAfter}
+	go func() { a.served <- a.srv.Serve(ln) }()
+	t.Cleanup(func() {
+		a.client.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
+		defer cancel()
+		_ = a.srv.Drain(ctx)
+	})
+	return a
+}
+
+// reply is an answer with its body read.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	err    error // of the connection; the rest is empty then
+}
+
+// send makes a request over a kept connection. Headers are "Name: value" lines.
+func (a *api) send(method, path, body string, headers ...string) reply {
+	var in io.Reader
+	if body != "" {
+		in = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+a.addr+path, in)
+	require.NoError(a.t, err)
+	for _, line := range headers {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Add(name, value)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return reply{err: err}
+	}
+	return read(resp)
+}
+
+func (a *api) post(body string, headers ...string) reply {
+	return a.send("POST", tradesPath, body, append(headers, jsonType)...)
+}
+
+func (a *api) get(path string) reply { return a.send("GET", path, "") }
+
+// raw sends bytes on a connection of its own and reads one answer; closed says whether the server hung up after it.
+func (a *api) raw(message string) (r reply, closed bool) {
+	conn, err := net.Dial("tcp", a.addr)
+	require.NoError(a.t, err)
+	defer conn.Close()
+	require.NoError(a.t, conn.SetDeadline(time.Now().Add(giveUpAfter)))
+	go func() { _, _ = io.WriteString(conn, message) }() // the server may answer before it has read everything
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, nil)
+	for err == nil && resp.StatusCode == http.StatusContinue {
+		resp, err = http.ReadResponse(in, nil)
+	}
+	if err != nil {
+		return reply{err: err}, true
+	}
+	r = read(resp)
+	if resp.Close {
+		_, err = in.ReadByte()
+		require.Error(a.t, err, "Connection: close, but more bytes follow")
+	}
+	return r, resp.Close
+}
+
+func read(resp *http.Response) reply {
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	return reply{resp.StatusCode, resp.Header, string(body), err}
+}
+
+// fields decodes the body, which must be one JSON object.
+func (r reply) fields(t testing.TB) map[string]any {
+	t.Helper()
+	require.NoError(t, r.err)
+	var m map[string]any
+	require.NoErrorf(t, json.Unmarshal([]byte(r.body), &m), "%s", r.body)
+	return m
+}
+
+// problem demands a problem document of this status and code, with all that every one must have.
+func (r reply) problem(t testing.TB, status int, code trade.Code) map[string]any {
+	t.Helper()
+	m := r.fields(t)
+	require.Equalf(t, status, r.status, "%s", r.body)
+	require.Equalf(t, string(code), m["code"], "%s", r.body)
+	require.Equal(t, problemMedia, r.header.Get("Content-Type"))
+	require.Equal(t, problemPrefix+string(code), m["type"])
+	require.InDelta(t, status, m["status"], 0)
+	require.NotEmpty(t, m["title"])
+	require.NotEmpty(t, m["detail"])
+	require.NotEmpty(t, m["correlation_id"])
+	require.Equal(t, r.header.Get("X-Correlation-ID"), m["correlation_id"])
+	if status == 503 || status == 429 {
+		require.NotEmpty(t, r.header.Get("Retry-After"))
+	}
+	return m
+}
+
+// unknown demands a 503 that carries a request id: poll it.
+func (r reply) unknown(t testing.TB) trade.RequestID {
+	t.Helper()
+	m := r.problem(t, 503, DeliveryUnknown)
+	id, err := trade.ParseRequestID(m["request_id"].(string))
+	require.NoError(t, err)
+	require.Equal(t, requestsPath+id.String(), m["instance"])
+	return id
+}
+
+// noEffect demands a 503 without a request id: the call had no effect.
+func (r reply) noEffect(t testing.TB, code trade.Code) {
+	t.Helper()
+	require.NotContains(t, r.problem(t, 503, code), "request_id")
+}
+
+// accepted demands a 202 and returns its request id.
+func (r reply) accepted(t testing.TB) trade.RequestID {
+	t.Helper()
+	m := r.fields(t)
+	require.Equalf(t, 202, r.status, "%s", r.body)
+	id, err := trade.ParseRequestID(m["request_id"].(string))
+	require.NoError(t, err)
+	require.Equal(t, requestsPath+id.String(), r.header.Get("Location"))
+	return id
+}
+
+// records demands that the log holds n records, and reads them: in order within each partition.
+func (a *api) records(n int) []trade.Record {
+	a.t.Helper()
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(a.cluster.ListenAddrs()...), kgo.ConsumeTopics(testTopic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.NoError(a.t, err)
+	defer consumer.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
+	defer cancel()
+	require.Eventually(a.t, func() bool {
+		ends, err := kadm.NewClient(consumer).ListEndOffsets(ctx, testTopic)
+		require.NoError(a.t, err)
+		have := 0
+		ends.Each(func(end kadm.ListedOffset) { have += int(end.Offset) })
+		require.LessOrEqual(a.t, have, n)
+		return have == n
+	}, giveUpAfter, 10*time.Millisecond)
+	var records []trade.Record
+	for len(records) < n {
+		fetches := consumer.PollFetches(ctx)
+		require.NoErrorf(a.t, ctx.Err(), "%d of %d records came", len(records), n)
+		fetches.EachRecord(func(r *kgo.Record) { records = append(records, kafka.Decode(r)) })
+	}
+	return records
+}
+
+// counted demands the value of one series.
+func counted(t testing.TB, want float64, c prometheus.Collector) {
+	t.Helper()
+	require.InDelta(t, want, testutil.ToFloat64(c), 0)
+}
+
+// tradeJSON is a good trade.
+func tradeJSON(id string, version int) string {
+	t := trade.Trade{TradeID: id, Version: int32(version), CounterpartyID: "CP-1", BookID: "B1",
+		MaturityDate: trade.DateOf(testNow), CreatedDate: trade.DateOf(testNow) - 1}
+	return string(trade.AppendJSON(nil, &t))
+}
+
+// twin stands in for both stores, and fails the test where the server breaks their contract. Faults are functions.
+type twin struct {
+	t testing.TB
+
+	mu       sync.Mutex
+	opened   map[trade.RequestID]trade.Request
+	states   map[trade.RequestID]trade.RequestState
+	stored   []trade.Trade // ascending by key
+	opens    int
+	lookUps  int
+	largest  int // batch
+	onOpen   func(context.Context, []*trade.Request) []error
+	onLookUp func(context.Context) error
+	onRead   func() error
+}
+
+var (
+	_ RequestLog  = (*twin)(nil)
+	_ TradeReader = (*twin)(nil)
+
+	errDown = errors.New("connection refused: secret-host:5432")
+)
+
+func newTwin(t testing.TB) *twin {
+	return &twin{t: t, opened: map[trade.RequestID]trade.Request{}, states: map[trade.RequestID]trade.RequestState{}}
+}
+
+func (w *twin) Open(ctx context.Context, batch []*trade.Request) []error {
+	w.mu.Lock()
+	w.opens++
+	w.largest = max(w.largest, len(batch))
+	fault := w.onOpen
+	if _, limited := ctx.Deadline(); !limited || len(batch) == 0 {
+		w.t.Errorf("Open without a time limit, or of nothing")
+	}
+	for _, r := range batch {
+		if _, again := w.opened[r.ID]; again || r.ID.IsZero() {
+			w.t.Errorf("Open of %s, which is not fresh", r.ID)
+		}
+		if r.AcceptedAt.Location() != time.UTC || r.AcceptedAt != r.AcceptedAt.Truncate(time.Microsecond) || r.BusinessDate != r.AcceptedOn() {
+			w.t.Errorf("Open of %s at %v for %v", r.ID, r.AcceptedAt, r.BusinessDate)
+		}
+		w.opened[r.ID] = *r
+	}
+	w.mu.Unlock()
+	if fault != nil {
+		return fault(ctx, batch)
+	}
+	return nil
+}
+
+func (w *twin) Get(_ context.Context, id trade.RequestID) (trade.RequestState, error) {
+	if err := w.fault(); err != nil {
+		return trade.RequestState{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state, ok := w.states[id]; ok {
+		return state, nil
+	}
+	r, ok := w.opened[id]
+	if !ok {
+		return trade.RequestState{}, trade.ErrNotFound
+	}
+	return trade.RequestState{ID: id, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}, nil
+}
+
+func (w *twin) MaxVersions(ctx context.Context, ids []string) (map[string]int32, error) {
+	w.mu.Lock()
+	w.lookUps++
+	fault := w.onLookUp
+	w.mu.Unlock()
+	seen := map[string]bool{}
+	for _, id := range ids {
+		if seen[id] || id == "" {
+			w.t.Errorf("MaxVersions asked for %q twice, or for nothing", id)
+		}
+		seen[id] = true
+	}
+	if fault != nil {
+		if err := fault(ctx); err != nil {
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maxima := map[string]int32{}
+	for _, t := range w.stored {
+		if seen[t.TradeID] {
+			maxima[t.TradeID] = max(maxima[t.TradeID], t.Version)
+		}
+	}
+	return maxima, nil
+}
+
+func (w *twin) Versions(_ context.Context, id string) (found []trade.Trade, err error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.stored {
+		if t.TradeID == id {
+			found = append(found, t)
+		}
+	}
+	return found, nil
+}
+
+func (w *twin) List(_ context.Context, after trade.Key, limit int) (page []trade.Trade, err error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.stored {
+		if after.Less(t.Key()) && len(page) < limit {
+			page = append(page, t)
+		}
+	}
+	return page, nil
+}
+
+func (w *twin) fault() error {
+	w.mu.Lock()
+	fault := w.onRead
+	w.mu.Unlock()
+	if fault == nil {
+		return nil
+	}
+	return fault()
+}
+
+// set changes the twin while the server runs.
+func (w *twin) set(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+// calls returns how often the stores of the accept line were called.
+func (w *twin) calls() (lookUps, opens int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lookUps, w.opens
+}
+
+// all answers every request of a batch with the same error.
+func all(err error) func(context.Context, []*trade.Request) []error {
+	return func(_ context.Context, batch []*trade.Request) []error {
+		errs := make([]error, len(batch))
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+}
+
+// lockedBuffer is a log that can be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,340 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
+	f := func(change func(*Config), admitted int, cause string) {
+		t.Helper()
+		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1; change(cfg) })
+		gate := newGate()
+		a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+		var posts sync.WaitGroup
+		for i := range admitted {
+			posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
+		}
+		require.Eventually(t, func() bool { return a.srv.batcher.held().items == admitted }, giveUpAfter, time.Millisecond)
+		gate.reached(t)
+		for range 20 {
+			a.post(tradeJSON("T9", 1)).noEffect(t, QueueFull)
+		}
+		lookUps, opens := a.stores.calls()
+		assert.Equal(t, 1, lookUps, "only the flush that hangs")
+		assert.Zero(t, opens)
+		counted(t, 20, a.srv.m.shed.WithLabelValues(cause))
+		gate.open()
+		posts.Wait()
+		a.post(tradeJSON("T9", 1)).accepted(t)
+		require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+	}
+	body := len(tradeJSON("T1", 1))
+	f(func(cfg *Config) { cfg.QueueItems = 3 }, 3, shedItems)
+	f(func(cfg *Config) {
+		cfg.MaxBodyBytes = sampleBody
+		cfg.QueueBytes = 2*(body+submissionOverhead) + 1
+	}, 2, shedBytes)
+}
+
+func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBatcher(&Config{}, &Deps{}, newMetrics())
+		answer := func(perSecond, seconds int) {
+			for range seconds {
+				for range perSecond {
+					b.rate.add(time.Now())
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		f := func(items, want int) {
+			t.Helper()
+			b.load.items = items
+			assert.Equal(t, want, b.retryAfter())
+		}
+		f(10, 30) // nothing was answered so far
+		answer(100, 3)
+		f(50, 1)
+		f(100, 1)
+		f(101, 2)
+		f(1000, 10)
+		f(100_000, 30)
+		answer(10, 3)
+		f(100, 10)
+		time.Sleep(10 * time.Second) // nothing moves
+		f(10, 30)
+	})
+}
+
+func TestBatchesAreCapped(t *testing.T) {
+	a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes, cfg.MaxBatch = 1, 4 })
+	gate := newGate()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	var posts sync.WaitGroup
+	for i := range 10 {
+		posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
+	}
+	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 10 }, giveUpAfter, time.Millisecond)
+	gate.open()
+	posts.Wait()
+	assert.Equal(t, 4, a.stores.largest)
+	a.records(10)
+}
+
+func TestDrainUnderLoadLosesNothing(t *testing.T) {
+	a := start(t, nil)
+	var posts sync.WaitGroup
+	var accepted atomic.Int64
+	for client := range 8 {
+		posts.Go(func() {
+			for i := range 1_000_000 {
+				r := a.post(tradeJSON(fmt.Sprintf("T%d-%d", client, i), 1))
+				if r.err != nil {
+					return // the connection closed, or nobody listens any more
+				}
+				r.accepted(t)
+				accepted.Add(1)
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return accepted.Load() > 200 }, giveUpAfter, time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
+	defer cancel()
+	require.NoError(t, a.srv.Drain(ctx))
+	require.NoError(t, <-a.served)
+	posts.Wait()
+	a.stores.mu.Lock()
+	opened := len(a.stores.opened)
+	a.stores.mu.Unlock()
+	assert.LessOrEqual(t, accepted.Load(), int64(opened))
+	a.records(opened) // every request that was opened got its record, every 202 among them
+	_, err := net.Dial("tcp", a.addr)
+	require.Error(t, err)
+}
+
+func TestDrainSaysNotReadyFirst(t *testing.T) {
+	a := start(t, func(cfg *Config, _ *Deps) { cfg.DrainDelay = time.Hour })
+	assert.JSONEq(t, `{"status":"ok"}`, a.get("/readyz").body)
+	ctx, cancel := context.WithCancel(context.Background())
+	drained := make(chan error)
+	go func() { drained <- a.srv.Drain(ctx) }()
+	require.Eventually(t, func() bool { return a.srv.draining.Load() }, giveUpAfter, time.Millisecond)
+	r, closed := a.raw(message("GET /readyz HTTP/1.1", ""))
+	assert.Equal(t, 503, r.status)
+	assert.JSONEq(t, `{"status":"draining"}`, r.body)
+	assert.True(t, closed, "clients are sent elsewhere")
+	assert.Equal(t, 503, a.get(healthPath).status)
+	assert.Equal(t, 200, a.get("/livez").status)
+	a.post(tradeJSON("T1", 1)).accepted(t) // not ready is not closed
+	cancel()
+	<-drained
+	require.NoError(t, <-a.served)
+}
+
+func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
+	a := start(t, nil)
+	gate := newGate()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	go func() { a.post(tradeJSON("T1", 1)) }()
+	gate.reached(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := a.srv.Drain(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.ErrorContains(t, err, "drain-timeout")
+	assert.ErrorContains(t, err, "requests under way")
+	c := &submission{cost: 1}
+	assert.Equal(t, ShuttingDown, a.srv.batcher.admit(c).code)
+	gate.open()
+}
+
+func TestServeAfterDrainReturnsAtOnce(t *testing.T) {
+	a := start(t, nil)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return a.srv.conns.Load() != nil }, giveUpAfter, time.Millisecond)
+	require.ErrorContains(t, a.srv.Serve(ln), "twice")
+	a.srv.conns.Store(nil)
+	a.srv.draining.Store(true)
+	require.NoError(t, a.srv.Serve(ln))
+	_, err = ln.Accept()
+	assert.ErrorIs(t, err, net.ErrClosed)
+}
+
+func TestHealthNamesEachCheck(t *testing.T) {
+	var down atomic.Bool
+	a := start(t, func(cfg *Config, deps *Deps) {
+		cfg.ProbeMaxAge = time.Nanosecond
+		deps.Checks = []Check{
+			{"database", func(context.Context) error {
+				if down.Load() {
+					return errDown
+				}
+				return nil
+			}},
+			{"kafka", func(ctx context.Context) error {
+				if down.Load() {
+					panic("bug")
+				}
+				return ctx.Err()
+			}},
+		}
+	})
+	f := func(status int, overall, database, kafka string) {
+		t.Helper()
+		r := a.get(healthPath)
+		assert.Equal(t, status, r.status)
+		m := r.fields(t)
+		checks := m["checks"].(map[string]any)
+		of := func(name string) any { return checks[name].(map[string]any)["status"] }
+		assert.Equal(t, []any{overall, "ok", database, kafka}, []any{m["status"], of("api"), of("database"), of("kafka")})
+		assert.NotContains(t, r.body, "secret-host")
+		ready := a.get("/readyz")
+		assert.Equal(t, status, ready.status)
+		assert.JSONEq(t, `{"status":"`+overall+`"}`, ready.body)
+	}
+	f(200, "ok", "ok", "ok")
+	down.Store(true)
+	f(503, "failed", "unavailable", "unavailable")
+	counted(t, 0, a.srv.m.checkUp.WithLabelValues("database"))
+	down.Store(false)
+	f(200, "ok", "ok", "ok")
+	counted(t, 1, a.srv.m.checkUp.WithLabelValues("database"))
+	assert.Equal(t, 2, strings.Count(a.log.String(), "check failed"), "a change is logged once")
+	assert.Equal(t, 2, strings.Count(a.log.String(), "well again"))
+}
+
+func TestProbesAreSharedAndNeverPileUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var probes, running atomic.Int64
+		release := make(chan struct{})
+		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
+			{"quick", func(context.Context) error { probes.Add(1); return nil }},
+			{"deaf", func(context.Context) error { running.Add(1); <-release; return nil }}, // ignores its time limit
+		}, newMetrics(), zerolog.Nop())
+		flood := func(want ...string) {
+			t.Helper()
+			var calls sync.WaitGroup
+			for range 1000 {
+				calls.Go(func() {
+					results := h.ask()
+					for i := range want {
+						assert.Equal(t, want[i], results[i].status)
+					}
+				})
+			}
+			calls.Wait()
+		}
+		flood("ok", "timeout")
+		flood("ok", "timeout")
+		assert.EqualValues(t, 1, probes.Load(), "one round serves everyone")
+		time.Sleep(2 * time.Second)
+		flood("ok", "timeout")
+		assert.EqualValues(t, 2, probes.Load())
+		assert.EqualValues(t, 1, running.Load(), "the probe that hangs is not joined by another")
+		close(release)
+		time.Sleep(2 * time.Second)
+		flood("ok", "ok")
+	})
+}
+
+func TestSlowProbeTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
+			{"slow", func(ctx context.Context) error { <-ctx.Done(); return errors.Join(errDown, ctx.Err()) }},
+		}, newMetrics(), zerolog.Nop())
+		assert.Equal(t, statusTimeout, h.ask()[0].status)
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	a := start(t, func(_ *Config, deps *Deps) {
+		deps.Checks = []Check{{"database", func(context.Context) error { return nil }}}
+	})
+	a.post(tradeJSON("T1", 1)).accepted(t)
+	a.post(`{}`).problem(t, 400, trade.InvalidTrade)
+	a.send("BREW", "/made/up", "").problem(t, 404, NotFound)
+	counted(t, 1, a.srv.m.requests.WithLabelValues(tradesPath, "POST", "202"))
+	counted(t, 1, a.srv.m.requests.WithLabelValues(noRoute, "other", "404"))
+	counted(t, 1, a.srv.m.problems.WithLabelValues(string(trade.InvalidTrade)))
+
+	r := a.get("/metrics")
+	assert.Equal(t, 200, r.status)
+	assert.Contains(t, r.header.Get("Content-Type"), "text/plain; version=0.0.4")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(r.body))
+	require.NoError(t, err)
+	for _, family := range a.srv.m.all {
+		problems, err := testutil.CollectAndLint(family)
+		require.NoError(t, err)
+		assert.Empty(t, problems)
+	}
+	problems, err := promlint.New(strings.NewReader(r.body)).Lint()
+	require.NoError(t, err)
+	for _, p := range problems {
+		assert.NotContains(t, p.Metric, "tradestore_accept")
+		assert.NotContains(t, p.Metric, "tradestore_http")
+	}
+	for name := range families {
+		assert.True(t, strings.HasPrefix(name, "tradestore_"), name)
+	}
+	for _, want := range []string{
+		`tradestore_http_requests_total{code="503",method="POST",route="/api/v1/trades"} 0`,
+		`tradestore_http_problems_total{code="QUEUE_FULL"} 0`,
+		`tradestore_accept_shed_total{cause="items"} 0`,
+		`tradestore_accept_in_flight 0`,
+		`tradestore_accept_batch_size_count 1`,
+		`tradestore_accept_stage_duration_seconds_count{stage="produce"} 1`,
+		`tradestore_health_check_up{check="database"} 0`,
+		`tradestore_http_connections `,
+	} {
+		assert.Contains(t, r.body, want)
+	}
+}
+
+func TestLogLines(t *testing.T) {
+	a := start(t, nil)
+	id := a.post(tradeJSON("T1", 1), "X-Correlation-ID: c-1").accepted(t)
+	a.post(`{"secret":1}`, "X-Correlation-ID: c-2").problem(t, 400, trade.InvalidTrade)
+	f := func(parts ...string) {
+		t.Helper()
+		for line := range strings.Lines(a.log.String()) {
+			missing := 0
+			for _, part := range parts {
+				if !strings.Contains(line, part) {
+					missing++
+				}
+			}
+			if missing == 0 {
+				return
+			}
+		}
+		t.Errorf("no line with %q in\n%s", parts, a.log)
+	}
+	f(`"level":"debug"`, `"correlation_id":"c-1"`, `"request_id":"`+id.String()+`"`, `"trade_id":"T1"`, `"status":202`)
+	f(`"level":"info"`, `"correlation_id":"c-2"`, `"code":"INVALID_TRADE"`, `"status":400`)
+	assert.NotContains(t, a.log.String(), "secret")
+	for range 200 {
+		a.post(`{}`)
+	}
+	assert.Less(t, strings.Count(a.log.String(), "INVALID_TRADE"), 150, "clients can't flood the log")
+}
