@@ -185,21 +185,33 @@ func abandon(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, cause error) error 
 // commit ends the transaction. Once COMMIT may have left this process, only the server's own answer is definite: a lost
 // connection or a session ended by the server may follow a commit that happened.
 func commit(ctx context.Context, tx pgx.Tx) error {
+	if err := unsent(ctx, tx.Conn()); err != nil {
+		return err
+	}
 	err := tx.Commit(ctx)
-	if err == nil || definite(err) || errors.Is(err, pgx.ErrTxCommitRollback) {
+	if err == nil || refused(err) || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return err
 	}
 	return trade.Classed(trade.CommitUnknown, "no answer to COMMIT: %w", err)
 }
 
-// definite says whether err proves that its statement, or COMMIT, left nothing behind: it was never sent, or the server
-// refused it and went on serving the session.
-func definite(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pg.SeverityUnlocalized == "ERROR"
+// unsent returns an error where a statement would not be sent at all. It is asked before sending, because an error after
+// it does not tell: pgconn.SafeToRetry says yes to a connection that broke while the answer was awaited.
+func unsent(ctx context.Context, conn *pgx.Conn) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return pgconn.SafeToRetry(err)
+	if conn.IsClosed() {
+		return pgconn.ErrConnClosed
+	}
+	return nil
+}
+
+// refused says whether err is the server's refusal of a statement, or of COMMIT, after which it went on serving the
+// session: nothing of it was kept. A fatal error may follow a commit that happened.
+func refused(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.SeverityUnlocalized == "ERROR"
 }
 
 func count(p *trade.Plan) trade.Applied {

@@ -72,10 +72,10 @@ func TestClassifyWhatIsNoCode(t *testing.T) {
 	f(errors.New("unheard of"))
 }
 
-func TestDefinite(t *testing.T) {
+func TestRefused(t *testing.T) {
 	f := func(err error, want bool) {
 		t.Helper()
-		require.Equal(t, want, definite(err))
+		require.Equal(t, want, refused(err))
 	}
 	f(&pgconn.PgError{Code: "23505", SeverityUnlocalized: "ERROR"}, true)
 	f(&pgconn.PgError{Code: "57P01", SeverityUnlocalized: "FATAL"}, false)

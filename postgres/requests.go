@@ -61,6 +61,9 @@ func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
 		c.text(r.Trade.TradeID)
 		c.textOrNull(r.CorrelationID)
 	}
+	if err := unsent(ctx, conn.Conn()); err != nil {
+		return fmt.Errorf("cannot open %d requests: %w: %w", len(batch), trade.ErrNotOpened, err)
+	}
 	err = c.send(ctx, conn.Conn(), copyRequests, len(batch))
 	var pg *pgconn.PgError
 	switch {
@@ -69,7 +72,7 @@ func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
 	case errors.As(err, &pg) && pg.Code == uniqueViolation:
 		// Ids are fresh, so this is an earlier copy of a request: its entry exists.
 		return fmt.Errorf("cannot open %d requests, some are known: %w", len(batch), err)
-	case definite(err):
+	case refused(err):
 		return fmt.Errorf("cannot open %d requests: %w: %w", len(batch), trade.ErrNotOpened, err)
 	}
 	return fmt.Errorf("no answer to opening %d requests: %w", len(batch), err)
