@@ -118,6 +118,7 @@ func (r *running) says(text string) func() bool {
 
 // answers is for await: GET path has the status.
 func (r *running) answers(t *testing.T, path string, status int) func() bool {
+	t.Helper()
 	return func() bool {
 		got, _ := r.get(t, path)
 		return got == status
