@@ -244,6 +244,6 @@ func (c MigrateConfig) Validate() error {
 	if c.TopicRetention != 0 {
 		between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*day)
 	}
-	between(&m, "--wait", c.Wait, 0, time.Hour)
+	between(&m, "--wait", c.Wait, 100*time.Millisecond, time.Hour)
 	return m.all()
 }

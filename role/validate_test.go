@@ -101,7 +101,7 @@ func TestMigrateSettings(t *testing.T) {
 		requireMistakes(t, c.Validate(), want)
 	}
 	f(func(c *MigrateConfig) { c.TopicRetention = time.Second }, "--topic-retention:")
-	f(func(c *MigrateConfig) { c.Wait = -1 }, "--wait:")
+	f(func(c *MigrateConfig) { c.Wait = 0 }, "--wait: 0s is not between 100ms")
 	f(func(c *MigrateConfig) { c.Kafka.Brokers, c.Database.URL = nil, "" }, "--kafka-brokers:", "--database-url:")
 }
 
