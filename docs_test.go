@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -18,9 +19,13 @@ import (
 var (
 	link       = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading    = regexp.MustCompile(`(?m)^#+ (.+)$`)
-	fence      = regexp.MustCompile("(?ms)^```.*?^```$")
+	fence      = regexp.MustCompile("(?ms)^```.*?\\n```$")
 	notInSlugs = regexp.MustCompile("[^a-z0-9 _-]")
 	ruleID     = regexp.MustCompile(`\b[PSAECBIRKT][1-9][0-9]?\b`)
+	setting    = regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([^`]*)`)? *\\| ([a-z, ]+) \\|")
+	flagName   = regexp.MustCompile(`--[a-z][a-z-]+`)
+	code       = regexp.MustCompile(`Code += "([A-Z_]+)"`)
+	codeInText = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b`)
 	ruleHome   = regexp.MustCompile(`(?m)^(?:- \*\*|\| )([PSAECBIRKT][1-9][0-9]?)\b`)
 )
 
@@ -100,5 +105,74 @@ func TestRulesInCommentsAreDefined(t *testing.T) {
 				assert.True(t, defined[string(id)], "%s:%d names rule %s, which docs/design.md does not define", source, n+1, id)
 			}
 		}
+	}
+}
+
+// commands returns the flags of every subcommand of this build by name, with their defaults.
+func commands(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	parser, err := kong.New(&commandLine{})
+	require.NoError(t, err)
+	found := map[string]map[string]string{}
+	for _, command := range parser.Model.Children {
+		found[command.Name] = map[string]string{}
+		for _, flag := range command.Flags {
+			found[command.Name][flag.Name] = flag.Default
+		}
+	}
+	return found
+}
+
+// The table of settings lists every flag of every role with its default, and nothing else.
+func TestReadmeListsEverySetting(t *testing.T) {
+	inBuild := commands(t)
+	inReadme := map[string]map[string]string{}
+	for _, row := range setting.FindAllStringSubmatch(string(read(t, "README.md")), -1) {
+		for command := range strings.SplitSeq(row[3], ", ") {
+			if inReadme[command] == nil {
+				inReadme[command] = map[string]string{}
+			}
+			inReadme[command][row[1]] = row[2]
+		}
+	}
+	for _, command := range []string{"dev", "server", "worker", "migrate"} {
+		if want, ok := inBuild[command]; ok { // a production build has no dev
+			delete(want, "help")
+			assert.Equal(t, want, inReadme[command], "settings of tradestore %s in README.md", command)
+		}
+	}
+}
+
+// A flag that a document names exists.
+func TestFlagsInDocumentsExist(t *testing.T) {
+	known := map[string]bool{"--help": true}
+	for _, flags := range commands(t) {
+		for name := range flags {
+			known["--"+name] = true
+		}
+	}
+	if len(commands(t)["dev"]) == 0 {
+		t.Skip("a production build has no dev, whose flags the documents name")
+	}
+	for _, document := range []string{"README.md", "docs/api.md", "docs/design.md"} {
+		for _, name := range flagName.FindAllString(string(read(t, document)), -1) {
+			assert.True(t, known[name], "%s names %s, which is no flag", document, name)
+		}
+	}
+}
+
+// The API guide explains every code that the service can answer with, and no other.
+func TestGuideExplainsEveryCode(t *testing.T) {
+	guide := read(t, "docs/api.md")
+	known := map[string]bool{}
+	for _, source := range []string{"trade/code.go", "server/problem.go"} {
+		for _, m := range code.FindAllSubmatch(read(t, source), -1) {
+			known[string(m[1])] = true
+			assert.Regexp(t, `\b`+string(m[1])+`\b`, string(guide), "docs/api.md does not explain %s", m[1])
+		}
+	}
+	require.Greater(t, len(known), 20)
+	for _, name := range codeInText.FindAllString(string(guide), -1) {
+		assert.True(t, known[name] || strings.HasPrefix(name, "TRADESTORE_"), "docs/api.md explains %s, which no one answers with", name)
 	}
 }
