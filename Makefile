@@ -18,8 +18,8 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
-	$(GO) run -ldflags "$(LDFLAGS)" . dev --data-dir $(DATA_DIR) $(ARGS)
+run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
+	./tradestore dev --data-dir $(DATA_DIR) $(ARGS)
 
 .PHONY: build
 build: ## build ./tradestore, stamped with version and commit
@@ -40,6 +40,10 @@ cover: ## statement coverage of unit and end-to-end tests together, in coverage/
 .PHONY: bench
 bench: ## run the benchmarks (BENCH=Apply narrows them)
 	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' $(GOTESTFLAGS) ./...
+
+.PHONY: results
+results: ## measure this machine, a few minutes alone, and write bench/RESULTS.md
+	$(GO) run ./bench
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
