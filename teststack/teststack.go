@@ -112,7 +112,7 @@ func Dir() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return dir, os.Chmod(dir, 0o711) //nolint:gosec // to pass through, not to list
+	return dir, os.Chmod(dir, 0o711) // to pass through, not to list
 }
 
 // Kafka starts a broker in memory for this test and returns its addresses.

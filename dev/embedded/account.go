@@ -42,7 +42,7 @@ func serverAccount(data string) (account, error) {
 }
 
 func ownerOf(path string) (account, bool) {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // a folder that a flag names is the point of the flag
 	if err != nil {
 		return account{}, false
 	}
@@ -69,5 +69,5 @@ func (a account) credential() *syscall.Credential {
 	if !a.switched {
 		return nil
 	}
-	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} //nolint:gosec // -2, nobody on macOS, wraps as it should
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} // -2, nobody on macOS, wraps as it should
 }

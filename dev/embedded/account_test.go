@@ -21,7 +21,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	dir := openDir(t)
 	require.NoError(t, as.own(dir))
 	cmd := exec.Command("/proc/self/exe", "-test.v",
-		"-test.run", "^(TestDataStaysOverARestart|TestServerThatDiesIsRestarted|TestOrphanIsStopped|TestOthersData)$")
+		"-test.run", "^(TestDataStaysOverARestart|TestOrphanIsStopped|TestOthersData)$")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TRADESTORE_CACHE_DIR="+DefaultCacheDir(), "EMBEDDED_TEST_ROOTS="+openDir(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as.credential()}
@@ -72,6 +72,19 @@ func TestRootsFolderClosedToOthers(t *testing.T) {
 	require.NoDirExists(t, dir)
 	require.NoDirExists(t, relocated(dir))
 	require.NoError(t, Remove(t.Context(), dir), "nothing there is fine")
+}
+
+func TestRootsDataInAFolderThatWasClosed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("an ordinary user's server can go where the user can")
+	}
+	dir := filepath.Join(t.TempDir(), "closed") // t.TempDir is: no second, empty database must appear elsewhere
+	data := filepath.Join(dir, "data")
+	require.NoError(t, os.MkdirAll(data, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("16\n"), 0o600))
+	_, err := start(t, Config{Dir: dir})
+	require.ErrorContains(t, err, "can't enter "+dir)
+	require.NoDirExists(t, relocated(dir))
 }
 
 func TestNoteCannotNameAnyPlace(t *testing.T) {

@@ -95,7 +95,7 @@ func downloaded(ctx context.Context, cfg Config, as account) (binaries, error) {
 	if err != nil {
 		return binaries{}, fmt.Errorf("cannot make cache folder: %w", err)
 	}
-	defer os.RemoveAll(staging)
+	defer func() { _ = os.RemoveAll(staging) }() // what stays is dropped by the next download
 	if err := as.own(staging); err != nil {
 		return binaries{}, err
 	}

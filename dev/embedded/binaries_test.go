@@ -15,7 +15,7 @@ func fakeServer(t *testing.T, version string) string {
 	dir := t.TempDir()
 	script := "#!/bin/sh\necho '" + version + "'\n"
 	for _, name := range []string{"postgres", "initdb"} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700)) //nolint:gosec // a program
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700))
 	}
 	return dir
 }
@@ -42,7 +42,7 @@ func TestInspect(t *testing.T) {
 	_, err := inspect(t.Context(), t.TempDir())
 	assert.ErrorContains(t, err, "no PostgreSQL server")
 	broken := fakeServer(t, "")
-	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\necho no library >&2; exit 1\n"), 0o700)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\necho no library >&2; exit 1\n"), 0o700))
 	_, err = inspect(t.Context(), broken)
 	assert.ErrorContains(t, err, "no library")
 }
@@ -100,4 +100,22 @@ func TestDefaultCacheDir(t *testing.T) {
 	require.Equal(t, "/somewhere", DefaultCacheDir())
 	t.Setenv("TRADESTORE_CACHE_DIR", "")
 	require.Contains(t, DefaultCacheDir(), "tradestore")
+}
+
+func TestUnpackedFilesBecomeTheCallers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root unpacks as somebody else")
+	}
+	as, err := serverAccount("")
+	require.NoError(t, err)
+	tree := t.TempDir()
+	file := filepath.Join(tree, "postgres")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, as.own(file))
+	require.NoError(t, disown(tree))
+	owner, ok := ownerOf(file)
+	require.True(t, ok)
+	require.Zero(t, owner.uid)
+	require.Error(t, disown(filepath.Join(tree, "missing")))
+	require.Error(t, as.own(filepath.Join(tree, "missing")))
 }

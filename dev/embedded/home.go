@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,9 +124,9 @@ func (p *Postgres) settings() []string {
 		set("fsync", "off")
 		set("full_page_writes", "off")
 	}
-	lz4 := append(args[:len(args):len(args)], "-c", "wal_compression=lz4")
-	if p.home.command(p.bin.tool("postgres"), append(lz4, "-C", "wal_compression")...).Run() == nil {
-		return lz4 // cheaper than what it saves; the binaries that are downloaded lack it
+	lz4 := []string{"-c", "wal_compression=lz4"} // cheaper than what it saves; the binaries that are downloaded lack it
+	if p.home.command(p.bin.tool("postgres"), slices.Concat(args, lz4, []string{"-C", "wal_compression"})...).Run() == nil {
+		args = append(args, lz4...)
 	}
 	return args
 }

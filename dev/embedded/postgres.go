@@ -181,18 +181,21 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	exit := make(chan error, 1)
-	go func() { exit <- cmd.Wait() }()
+	exited := make(chan struct{})
+	go func() { err = cmd.Wait(); close(exited) }()
 	poll := time.NewTicker(statusPoll)
 	defer poll.Stop()
 	for {
 		select {
-		case err := <-exit:
+		case <-exited:
 			p.setPID(0)
 			if err == nil {
 				err = errors.New("exit status 0")
 			}
-			return ready, fmt.Errorf("%w%s", err, p.lastWords(logStart))
+			if !ready {
+				err = fmt.Errorf("%w%s", err, p.lastWords(logStart))
+			}
+			return ready, err
 		case <-poll.C:
 			if p.home.status(cmd.Process.Pid) == "ready" {
 				poll.Stop()
@@ -202,7 +205,7 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 			}
 		case <-p.stop:
 			p.setState(errStopping)
-			shutdown(cmd.Process, exit)
+			shutdown(cmd.Process, exited)
 			p.setPID(0)
 			return ready, errStopping
 		}
@@ -237,17 +240,17 @@ var shutdownSteps = []struct {
 }{{syscall.SIGINT, 30 * time.Second}, {syscall.SIGQUIT, 10 * time.Second}}
 
 // shutdown stops the process: politely, then with less patience.
-func shutdown(process *os.Process, exit <-chan error) {
+func shutdown(process *os.Process, exited <-chan struct{}) {
 	for _, step := range shutdownSteps {
 		_ = process.Signal(step.signal) // fails only for a process that is gone, which exit tells
 		select {
-		case <-exit:
+		case <-exited:
 			return
 		case <-time.After(step.limit):
 		}
 	}
 	_ = process.Kill()
-	<-exit
+	<-exited
 }
 
 func (p *Postgres) setState(err error) {

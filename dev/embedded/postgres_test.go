@@ -274,3 +274,52 @@ func TestFolderCannotBeMade(t *testing.T) {
 	_, err := start(t, Config{Dir: filepath.Join(file, "dir")})
 	require.ErrorContains(t, err, "cannot make folder")
 }
+
+func TestFastGivesUpDurability(t *testing.T) {
+	f := func(cfg Config, want string) {
+		t.Helper()
+		cfg.Dir = openDir(t)
+		p, err := start(t, cfg)
+		require.NoError(t, err)
+		require.Equal(t, want, query(t, p, "SELECT current_setting('fsync')"))
+	}
+	f(Config{}, "on")
+	f(Config{Fast: true}, "off")
+}
+
+func TestLogMakesRoom(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	require.NoError(t, os.WriteFile(path, make([]byte, maxLog+1), 0o600))
+	log, err := openLog(path)
+	require.NoError(t, err)
+	defer log.Close()
+	info, err := log.Stat()
+	require.NoError(t, err)
+	require.Zero(t, info.Size())
+	require.FileExists(t, path+".old")
+	_, err = openLog(filepath.Join(path, "below"))
+	require.ErrorContains(t, err, "cannot open log")
+}
+
+// A server that ignores polite requests is ended all the same.
+func TestShutdownLosesPatience(t *testing.T) {
+	before := shutdownSteps
+	defer func() { shutdownSteps = before }()
+	for i := range before {
+		shutdownSteps = append(shutdownSteps[:i:i], before[i])
+		shutdownSteps[i].limit = time.Millisecond
+	}
+	cmd := exec.Command("/bin/sh", "-c", "trap '' INT QUIT; echo up; while :; do read -r line; done")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	defer in.Close()
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	exited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(exited) }()
+	shutdown(cmd.Process, exited)
+	require.False(t, cmd.ProcessState.Success())
+}
