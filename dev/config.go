@@ -24,7 +24,7 @@ type Config struct {
 	PostgresPort int               `name:"postgres-port" group:"stores" default:"0" help:"Port of the embedded PostgreSQL on 127.0.0.1; 0 takes a free one and keeps it for the next start."`
 	DatabaseURL  string            `name:"database-url" group:"stores" placeholder:"postgres://USER:PASSWORD@HOST:5432/NAME" help:"Your own PostgreSQL in place of the embedded one. It holds a password: set the environment variable, because everyone on the machine can read flags with 'ps'."`
 	Partitions   int               `name:"partitions" group:"stores" default:"12" help:"Partitions of the topic. Fixed when the data folder is new."`
-	Remove       bool              `name:"remove" group:"stores" help:"Delete the data folder, with the database files wherever they are, and run nothing."`
+	Remove       bool              `name:"remove" env:"-" group:"stores" help:"Delete the data folder, with the database files wherever they are, and run nothing."`
 	Server       role.ServerTuning `embed:""`
 	Worker       role.WorkerTuning `embed:""`
 	Drain        role.DrainFlags   `embed:""`
