@@ -141,6 +141,7 @@ func TestFaultsOfTheAcceptLine(t *testing.T) {
 			a := start(t, change)
 			a.stores.set(func() { fault(a) })
 			check(t, a.post(tradeJSON("T1", 1)))
+			close(a.answered)
 			assert.NotContains(t, a.log.String(), "CP-1", "no payload in the log")
 			a.stores.set(func() { a.stores.onOpen, a.stores.onLookUp = nil, nil })
 			a.records(records)
@@ -160,7 +161,7 @@ func TestFaultsOfTheAcceptLine(t *testing.T) {
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, 0)
 	f("produce fails", nil, func(a *api) { failProduce(a, kerr.MessageTooLarge) }, unknown, 0)
 	f("produce fails once, is repeated", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, 1)
-	f("produce is slow", short, func(a *api) { holdProduce(a, 300*time.Millisecond) }, unknown, 1)
+	f("produce is slow", short, func(a *api) { holdProduce(a) }, unknown, 1)
 }
 
 func failProduce(a *api, code *kerr.Error) {
@@ -176,11 +177,11 @@ func failProduceOnce(a *api, code *kerr.Error) {
 	})
 }
 
-// holdProduce delays the first produce request past every deadline of the test; it is written all the same.
-func holdProduce(a *api, d time.Duration) {
+// holdProduce keeps the first produce request until the client was answered; it is written all the same.
+func holdProduce(a *api) {
 	a.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		a.cluster.DropControl()
-		a.cluster.SleepControl(func() { time.Sleep(d) })
+		a.cluster.SleepControl(func() { <-a.answered })
 		return nil, nil, false
 	})
 }

@@ -18,7 +18,7 @@ type Config struct {
 	OpenTimeout    time.Duration // of writing PENDING; at most AcceptDeadline; default 2 s
 	Flushes        int           // batches under way at once; default 4
 	MaxBatch       int           // requests in one batch; default 512
-	QueueItems     int           // requests between arrival and answer, beyond which new ones are shed; default 8192
+	QueueItems     int           // requests between arrival and answer, beyond which new ones are shed; default 4096
 	QueueBytes     int           // that those requests hold, at least one request of MaxBodyBytes; default 64 MiB
 
 	// Reading.
@@ -49,7 +49,7 @@ func (c Config) withDefaults() Config {
 	c.OpenTimeout = cmp.Or(c.OpenTimeout, 2*time.Second)
 	c.Flushes = cmp.Or(c.Flushes, 4)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
-	c.QueueItems = cmp.Or(c.QueueItems, 8192)
+	c.QueueItems = cmp.Or(c.QueueItems, 4096)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, time.Second)

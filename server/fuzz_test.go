@@ -40,7 +40,7 @@ func FuzzConnection(f *testing.F) {
 				return
 			}
 			// HEAD has no body; any other method would read one that is not there.
-			head, err := http.ReadResponse(out, &http.Request{Method: "HEAD"})
+			head, err := http.ReadResponse(out, &http.Request{Method: http.MethodHead})
 			if err != nil {
 				t.Fatalf("answer can't be read: %v", err)
 			}

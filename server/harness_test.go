@@ -50,7 +50,9 @@ type api struct {
 	log     *lockedBuffer
 	addr    string
 	client  *http.Client
-	served  chan error
+	served  chan error // what Serve returned
+
+	answered chan struct{} // closed by tests that hold something until the client has its answer
 }
 
 // start runs a server for the test. change may be nil.
@@ -59,7 +61,7 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(testPartitions, testTopic))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
-	a := &api{t: t, cluster: cluster, stores: newTwin(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1)}
+	a := &api{t: t, cluster: cluster, stores: newTwin(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1), answered: make(chan struct{})}
 	producer, err := kafka.NewProducer(kafka.Config{Brokers: cluster.ListenAddrs(), Topic: testTopic, ClientID: "server",
 		DeliveryTimeout: 3 * time.Second}, a.reg, zerolog.Nop())
 	require.NoError(t, err)
