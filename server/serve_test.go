@@ -148,6 +148,7 @@ func TestDrainSaysNotReadyFirst(t *testing.T) {
 	cancel()
 	<-drained
 	require.NoError(t, <-a.served)
+	a.srv.cfg.DrainDelay = 0 // for the drain at the end of the test
 }
 
 func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
