@@ -1,0 +1,265 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"tradestore/trade"
+)
+
+// Every class that is repeated, failing before or after the call took effect, ends with every request stored once.
+func TestApplyFaultsHeal(t *testing.T) {
+	f := func(class trade.Class, after bool) {
+		t.Helper()
+		t.Run(fmt.Sprintf("%s/persisted=%t", class, after), func(t *testing.T) {
+			r := newRig(t, 2)
+			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
+				if call == "Apply" && late == after && n%2 == 1 && n < 20 {
+					return trade.Classed(class, "injected")
+				}
+				return nil
+			})
+			r.post("T", 50)
+			w := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 10 })
+			r.applied(50)
+			r.reconcile()
+			w.drain()
+		})
+	}
+	f(trade.Unavailable, false)
+	f(trade.Unavailable, true) // breaks the contract of Apply, and is still harmless: the fence sees it
+	f(trade.Repeatable, false)
+	f(trade.Repeatable, true)
+	f(trade.CommitUnknown, false)
+	f(trade.CommitUnknown, true)
+	f(trade.Fenced, false)
+}
+
+func TestOtherCallsFailAndHeal(t *testing.T) {
+	f := func(failing string, after bool) {
+		t.Helper()
+		t.Run(fmt.Sprintf("%s/persisted=%t", failing, after), func(t *testing.T) {
+			r := newRig(t, 2)
+			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
+				if call == failing && late == after && n < 4 {
+					return trade.Classed(trade.Unavailable, "injected")
+				}
+				return nil
+			})
+			r.post("T", 30)
+			w := r.start(func(c *Config, _ *Deps) { c.SweepInterval = time.Millisecond })
+			r.applied(30)
+			r.reconcile()
+			r.eventually("the call succeeds", func() bool {
+				return r.store.count(failing) > 4 || failing == "Positions" || failing == "Settled" || failing == "Settle"
+			})
+			w.drain()
+		})
+	}
+	for _, call := range []string{"Positions", "Unsettled", "Settle", "Settled", "MakeDays", "Sweep"} {
+		f(call, false)
+		f(call, true)
+	}
+}
+
+func TestABrokenAssumptionStopsLoudly(t *testing.T) {
+	f := func(name, call string, fail func() error, want string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 2)
+			r.store.failing(func(c string, n int, after bool, _ *trade.Batch) error {
+				if c == call && !after {
+					return fail()
+				}
+				return nil
+			})
+			r.post("T", 10)
+			w := r.start(nil)
+			require.ErrorContains(t, w.stopped(), want)
+			require.Empty(t, r.store.trades)
+			require.Zero(t, r.store.next())
+		})
+	}
+	broken := func() error { return trade.Classed(trade.Broken, "42P01") }
+	f("apply", "Apply", broken, "cannot apply batch of")
+	f("panic", "Apply", func() error { panic("out of bounds") }, "panic: out of bounds")
+	f("positions", "Positions", broken, "42P01")
+	f("days", "MakeDays", broken, "42P01")
+}
+
+func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
+	r := newRig(t, 2)
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Unsettled" {
+			panic("out of bounds")
+		}
+		return nil
+	})
+	r.post("T", 1)
+	require.ErrorContains(t, r.start(nil).stopped(), "panic: out of bounds")
+}
+
+// A record that the store refuses is found by halving; all others are stored.
+func TestRefusedRecordsBecomeDeadLetters(t *testing.T) {
+	r := newRig(t, 2)
+	bad := []string{"T-3", "T-4", "T-29"}
+	r.store.failing(refuses(bad...))
+	r.post("T", 30)
+	w := r.start(nil)
+	r.applied(30)
+	r.eventually("all settled", func() bool { return r.store.settled() == 30 })
+	w.drain()
+	assert.Len(t, r.store.trades, 27)
+	var dead []string
+	for _, d := range r.store.dead {
+		dead = append(dead, d.Trade.TradeID)
+		assert.Equal(t, trade.Failed, r.store.status[d.ID])
+		assert.Equal(t, "the store refuses the record", d.Fault)
+		assert.Contains(t, w.log.String(), d.ID.String())
+	}
+	assert.ElementsMatch(t, bad, dead)
+	assert.InDelta(t, 3, testutil.ToFloat64(w.metrics.refused), 0)
+	assert.InDelta(t, 3, testutil.ToFloat64(w.metrics.deadLetters), 0)
+	assert.Positive(t, testutil.ToFloat64(w.metrics.splits))
+	assert.Equal(t, 3, strings.Count(w.log.String(), `"dead letter"`))
+}
+
+// refuses fails batches that hold a good record of one of the trades.
+func refuses(ids ...string) func(string, int, bool, *trade.Batch) error {
+	return func(call string, _ int, after bool, b *trade.Batch) error {
+		if call == "Apply" && !after && slices.ContainsFunc(b.Records, func(r trade.Record) bool {
+			return r.Fault == "" && (len(ids) == 0 || slices.Contains(ids, r.Trade.TradeID))
+		}) {
+			return trade.Classed(trade.BadData, "23514")
+		}
+		return nil
+	}
+}
+
+func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
+	r := newRig(t, 1)
+	r.store.failing(refuses())
+	r.post("T", 20)
+	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 5 })
+	require.ErrorContains(t, w.stopped(), "at most 5 refused records in a row expected (max refused)")
+	assert.Len(t, r.store.dead, 5)
+	assert.Equal(t, int64(5), r.store.next())
+}
+
+func TestGoodRecordsEndASeries(t *testing.T) {
+	r := newRig(t, 1)
+	var bad []string
+	for i := range 20 {
+		if i%2 == 0 {
+			bad = append(bad, fmt.Sprintf("T-%d", i))
+		}
+	}
+	r.store.failing(refuses(bad...))
+	r.post("T", 20)
+	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 2 })
+	r.applied(20)
+	w.drain()
+	assert.Len(t, r.store.dead, 10)
+}
+
+func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
+	r := newRig(t, 1)
+	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+		if call == "Apply" && !after {
+			return trade.Classed(trade.BadData, "22021")
+		}
+		return nil
+	})
+	r.post("T", 3)
+	require.ErrorContains(t, r.start(nil).stopped(), "a dead letter can't be stored: partition 0, offset 0")
+	require.Zero(t, r.store.next())
+}
+
+// While the store is away the worker is not ready, says so, and nothing is lost.
+func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
+	r := newRig(t, 2)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	r.store.failing(func(string, int, bool, *trade.Batch) error { return fmt.Errorf("connection refused") })
+	r.post("U", 10)
+	r.eventually("not ready", func() bool { return w.Ready() != nil })
+	assert.ErrorContains(t, w.Ready(), "connection refused")
+	r.eventually("lag shows", func() bool {
+		return w.value("tradestore_apply_lag_records") > 0 && w.value("tradestore_apply_lag_seconds") > 0
+	})
+	r.store.failing(nil)
+	r.applied(20)
+	r.reconcile()
+	r.eventually("ready again", func() bool { return w.Ready() == nil })
+	assert.Zero(t, w.value("tradestore_apply_lag_records"))
+	assert.Positive(t, testutil.ToFloat64(w.metrics.retries.WithLabelValues("unavailable")))
+	w.drain()
+}
+
+// A transaction that does not fit its time limit is made smaller until it does.
+func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
+	r := newRig(t, 1)
+	r.store.failing(func(call string, _ int, after bool, b *trade.Batch) error {
+		if call == "Apply" && !after && len(b.Records) > 3 {
+			return trade.Classed(trade.Unavailable, "transaction: %w", context.DeadlineExceeded)
+		}
+		return nil
+	})
+	r.post("T", 64)
+	w := r.start(nil)
+	r.applied(64)
+	r.reconcile()
+	w.drain()
+}
+
+// Halving keeps every record once, in order, and the spans adjacent over the same ground.
+func TestHalvesAreAdjacent(t *testing.T) {
+	test := t
+	rapid.Check(t, func(t *rapid.T) {
+		whole := &trade.Batch{Generation: 1}
+		for p := range int32(rapid.IntRange(1, 4).Draw(t, "partitions")) {
+			from := rapid.Int64Range(0, 100).Draw(t, "from")
+			span := trade.Span{Partition: p, From: from, Next: from, LeaderEpoch: p}
+			for range rapid.IntRange(1, 5).Draw(t, "records") {
+				offset := span.Next + rapid.Int64Range(0, 3).Draw(t, "hole")
+				whole.Records = append(whole.Records, trade.Record{Request: trade.Request{Partition: p}, Offset: offset})
+				span.Next = offset + 1
+			}
+			whole.Spans = append(whole.Spans, span)
+		}
+		todo, at := []*trade.Batch{whole}, map[int32]int64{}
+		for _, s := range whole.Spans {
+			at[s.Partition] = s.From
+		}
+		var records []trade.Record
+		check := newTwin(test, trade.TopicID{}, 4)
+		for len(todo) > 0 {
+			part := todo[0]
+			check.check(part)
+			if len(part.Records) > 1 {
+				todo = append(halves(part), todo[1:]...)
+				continue
+			}
+			for _, s := range part.Spans {
+				require.Equal(t, at[s.Partition], s.From)
+				at[s.Partition] = s.Next
+			}
+			records = append(records, part.Records...)
+			todo = todo[1:]
+		}
+		require.Equal(t, whole.Records, records)
+		for _, s := range whole.Spans {
+			require.Equal(t, s.Next, at[s.Partition])
+		}
+	})
+}

@@ -1,0 +1,34 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+func TestWrongSettingsAreListedTogether(t *testing.T) {
+	cfg := Config{Lanes: -1, MaxPollRecords: -1, MaxRefused: -1, SettleLimit: -1, RetryMin: time.Minute, TransactionLimit: time.Hour, SweepInterval: -1}
+	_, err := New(cfg, Deps{Registry: prometheus.NewRegistry()})
+	for _, want := range []string{"partitions", "lanes", "max poll records", "max refused", "settle limit", "retry min", "transaction limit 1h0m0s", "sweep interval"} {
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestDefaultsAreRight(t *testing.T) {
+	require.NoError(t, Config{Partitions: 1}.withDefaults().validate())
+}
+
+// The wait before a repeat is random, positive, and bounded however many failures there were.
+func TestPauseIsBounded(t *testing.T) {
+	w := &Worker{cfg: Config{RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second}}
+	for failures := range 1000 {
+		d := w.pause(failures)
+		require.Positive(t, d)
+		require.LessOrEqual(t, d, w.cfg.RetryMax)
+		if failures == 0 {
+			require.LessOrEqual(t, d, w.cfg.RetryMin)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// A request log that is down never stops applying; when it is back, every outcome gets there (rule A7).
+func TestAFailingRequestLogDoesNotStopApplying(t *testing.T) {
+	r := newRig(t, 3)
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Settle" {
+			return fmt.Errorf("throttled")
+		}
+		return nil
+	})
+	w := r.start(nil)
+	r.post("T", 100)
+	r.applied(100)
+	require.NoError(t, w.Ready())
+	r.eventually("repeated", func() bool { return testutil.ToFloat64(w.metrics.settleErrors) > 2 })
+	assert.Positive(t, w.value("tradestore_settle_lag_seconds"))
+	r.store.failing(nil)
+	r.reconcile()
+	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	w.drain()
+	assert.InDelta(t, 100, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+}
+
+// A crash between the request log and the cursor settles the same outcomes again, which changes nothing.
+func TestSettlingIsRepeatedFromTheCursor(t *testing.T) {
+	r := newRig(t, 1)
+	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
+		if call == "Settled" && !after && n <= 3 {
+			return fmt.Errorf("killed")
+		}
+		return nil
+	})
+	w := r.start(nil)
+	r.post("T", 20)
+	r.applied(20)
+	r.reconcile()
+	w.drain()
+	assert.Greater(t, r.store.count("Settle"), 3)
+	assert.Equal(t, 20, r.store.cursor[0])
+}
+
+// What a worker left unsettled its successor settles, without a new commit to nudge it.
+func TestTheNextOwnerSettlesTheRest(t *testing.T) {
+	r := newRig(t, 2)
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Settle" {
+			return fmt.Errorf("throttled")
+		}
+		return nil
+	})
+	first := r.start(nil)
+	r.post("T", 20)
+	r.applied(20)
+	first.drain()
+	require.Zero(t, r.store.settled())
+	r.store.failing(nil)
+	second := r.start(nil)
+	r.reconcile()
+	second.drain()
+}
+
+// A drain settles what the last batches decided.
+func TestADrainSettlesTheLastOutcomes(t *testing.T) {
+	r := newRig(t, 2)
+	w := r.start(func(c *Config, _ *Deps) { c.SettleInterval = time.Hour })
+	r.post("T", 50)
+	r.applied(50)
+	w.drain()
+	require.Equal(t, 50, r.store.settled())
+}
+
+func TestSweepsAreRepeatedAndCounted(t *testing.T) {
+	r := newRig(t, 1)
+	w := r.start(func(c *Config, _ *Deps) { c.SweepInterval = time.Millisecond })
+	r.eventually("swept", func() bool { return w.value("tradestore_swept_total", "dead_letters") >= 8 })
+	assert.GreaterOrEqual(t, w.value("tradestore_swept_total", "journal_days"), 2.0)
+	assert.GreaterOrEqual(t, r.store.count("MakeDays"), 3)
+	assert.Positive(t, w.value("tradestore_sweep_last_success_timestamp_seconds"))
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Sweep" {
+			return fmt.Errorf("locked")
+		}
+		return nil
+	})
+	r.eventually("counted", func() bool { return w.value("tradestore_sweep_errors_total") > 0 })
+	require.NoError(t, w.Ready())
+	w.drain()
+}

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// Whatever is wrong with the topology stops the worker before it changes a row (rules T1, T2, T5, T9).
+func TestAWrongTopologyStopsLoudlyAtTheStart(t *testing.T) {
+	f := func(name string, spoil func(*rig), want ...string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 3)
+			r.post("T", 10)
+			spoil(r)
+			w := r.start(nil)
+			err := w.stopped()
+			for _, text := range want {
+				require.ErrorContains(t, err, text)
+			}
+			require.ErrorIs(t, err, kafka.ErrTopology)
+			require.Zero(t, r.store.count("Apply"))
+		})
+	}
+	f("no such topic", func(r *rig) { require.NoError(t, r.cluster.DeleteTopic(topic)) }, "expected with 3 partitions, seen: no such topic")
+	f("topic made again", (*rig).recreate, "expected with id", "seen: ")
+	f("partition added", func(r *rig) { r.parts = 4; r.store.positions = newTwin(t, r.id, 4).positions }, "expected with 4 partitions, seen: 3")
+	f("no positions", func(r *rig) { r.store.positions = nil }, "positions of 3 partitions expected in the store, seen: 0")
+	f("a position too many", func(r *rig) { r.store.positions = newTwin(t, r.id, 4).positions }, "seen: 4")
+	f("positions of two generations", func(r *rig) { r.store.positions[2].Generation = 2 }, "generation 1 expected in the store, seen: partition 2", "generation 2")
+	f("a position missing", func(r *rig) { r.store.positions[1].Partition = 2 }, "position of partition 1 of topic")
+	f("position behind the end of the log", func(r *rig) { r.store.positions[0].NextOffset = 1000 }, "position 1000 of partition 0 expected within the log")
+	f("records lost by retention", func(r *rig) {
+		r.post("U", 30)
+		for p := range int32(3) {
+			require.NoError(t, r.cluster.DeleteRecords(topic, p, 3))
+		}
+	}, "position 0 of partition", "expected within the log")
+	f("log cut and written again", func(r *rig) {
+		for p := range r.store.positions {
+			r.store.positions[p].NextOffset, r.store.positions[p].LeaderEpoch = 100, 0
+		}
+	}, "partition", "topic")
+}
+
+// recreate makes the topic again, under the same name.
+func (r *rig) recreate() {
+	r.t.Helper()
+	require.NoError(r.t, r.cluster.DeleteTopic(topic))
+	_, err := kafka.CreateTopic(r.t.Context(), kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "again"}, kafka.TopicSpec{Partitions: r.parts})
+	require.NoError(r.t, err)
+}
+
+func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
+	r := newRig(t, 3)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	r.recreate()
+	require.ErrorIs(t, w.stopped(), kafka.ErrTopology)
+	require.Equal(t, int64(10), r.store.next())
+}
+
+func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
+	r := newRig(t, 3)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	r.store.mu.Lock()
+	for p := range r.store.positions {
+		r.store.positions[p].Generation = 2
+	}
+	r.store.mu.Unlock()
+	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+		if call == "Apply" && !after {
+			return trade.Classed(trade.Fenced, "no row of generation 1")
+		}
+		return nil
+	})
+	r.post("U", 10)
+	require.ErrorContains(t, w.wait(), "generation 1 expected")
+}
+
+// A check that can't be made is counted, and stops nothing (rule T8).
+func TestACheckThatCanNotBeMadeIsCounted(t *testing.T) {
+	r := newRig(t, 1)
+	w := r.start(nil)
+	r.post("T", 1)
+	r.applied(1)
+	fault := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Count: -1, Err: kerr.TopicAuthorizationFailed})
+	r.eventually("counted", func() bool { return testutil.ToFloat64(w.metrics.retries.WithLabelValues("check")) > 1 })
+	fault.Remove()
+	require.NoError(t, w.Ready())
+	r.post("U", 1)
+	r.applied(2)
+	w.drain()
+}
