@@ -23,7 +23,7 @@ run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARG
 
 .PHONY: build
 build: ## build ./tradestore, stamped with version and commit
-	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o tradestore .
+	$(GO) build -ldflags "$(LDFLAGS)" -o tradestore .
 
 .PHONY: test
 test: ## run all tests: unit, integration and end-to-end (GOTESTFLAGS="-run Name" narrows them)
