@@ -37,7 +37,9 @@ func newDatabase(t testing.TB) *testDatabase {
 	return d
 }
 
-func openPool(t testing.TB, url, name string, open func(context.Context, Config, prometheus.Registerer) (*pgxpool.Pool, error)) *pgxpool.Pool {
+type openFunc func(context.Context, Config, prometheus.Registerer) (*pgxpool.Pool, error)
+
+func openPool(t testing.TB, url, name string, open openFunc) *pgxpool.Pool {
 	t.Helper()
 	pool, err := open(t.Context(), Config{URL: url, ApplicationName: name}, prometheus.NewRegistry())
 	require.NoError(t, err)

@@ -72,6 +72,7 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 		"statement_timeout":                   limit,
 		"idle_in_transaction_session_timeout": limit,
 		"enable_seqscan":                      "off", // every statement names its rows by key, see OpenWriter
+		"jit":                                 "off", // a refused plan counts as dear, and compiling it takes 100 ms
 	} {
 		pc.ConnConfig.RuntimeParams[name] = value
 	}

@@ -1,0 +1,201 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// Benchmarks of the apply line. They report rows/s and want a quiet machine:
+//
+//	go test -run '^$' -bench . -benchtime 3s ./postgres
+
+// supply makes batches that can be applied one after another: each has size records over all partitions given.
+type supply struct {
+	topicLog
+	size, made int
+	partitions []int32
+	kind       string
+}
+
+const (
+	kindNew     = "new"     // keys never seen
+	kindReplace = "replace" // keys of the batch before
+	kindStale   = "stale"   // a version below the stored one
+)
+
+func newSupply(d *testDatabase, kind string, size int, partitions ...int32) *supply {
+	return &supply{topicLog: topicLog{db: d, topic: testTopicID, gen: 1}, size: size, partitions: partitions, kind: kind}
+}
+
+// fill appends a batch of one kind.
+func (s *supply) fill(kind string) *trade.Batch {
+	per := s.size / len(s.partitions)
+	version := int32(2)
+	if kind == kindStale {
+		version = 1
+	}
+	if kind == kindNew {
+		s.made++
+	}
+	for _, p := range s.partitions {
+		for i := range per {
+			r := s.add("", version, "BOOK-7")
+			s.pending = s.pending[:len(s.pending)-1]
+			s.next[r.Partition]--
+			r.Partition = p
+			r.Trade.TradeID = fmt.Sprintf("TRD-%d-%08d", p, (s.made*per+i)*2654435761%100_000_000)
+			s.append(r)
+		}
+	}
+	return s.batch()
+}
+
+// applyAll applies n batches of the supply and stops the clock while they are made.
+func (s *supply) applyAll(b *testing.B, store *Store, n int) {
+	for range n {
+		b.StopTimer()
+		batch := s.fill(s.kind)
+		b.StartTimer()
+		_, err := store.Apply(context.Background(), batch)
+		require.NoError(b, err)
+	}
+}
+
+func benchmarkDatabase(b *testing.B) *testDatabase {
+	d := newDatabase(b)
+	require.NoError(b, NewKeeper(d.reads).MakeDays(b.Context(), testNow))
+	return d
+}
+
+func reportRows(b *testing.B, rows int) {
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkApply(b *testing.B) {
+	for _, kind := range []string{kindNew, kindReplace, kindStale} {
+		for _, size := range []int{250, 1_000, 4_000} {
+			b.Run(fmt.Sprintf("%s/rows=%d", kind, size), func(b *testing.B) {
+				d := benchmarkDatabase(b)
+				s := newSupply(d, kind, size, allPartitions...)
+				_, err := newStore(d).Apply(b.Context(), s.fill(kindNew))
+				require.NoError(b, err)
+				b.ResetTimer()
+				s.applyAll(b, newStore(d), b.N)
+				reportRows(b, b.N*size)
+			})
+		}
+	}
+}
+
+// BenchmarkApplyTwo applies on two connections, each with half of the partitions.
+func BenchmarkApplyTwo(b *testing.B) {
+	for _, size := range []int{1_000, 4_000} {
+		b.Run(fmt.Sprintf("new/rows=%d", size), func(b *testing.B) {
+			d := benchmarkDatabase(b)
+			var lanes [2][]*trade.Batch
+			for i := range lanes {
+				s := newSupply(d, kindNew, size, int32(2*i), int32(2*i+1))
+				for range b.N {
+					lanes[i] = append(lanes[i], s.fill(kindNew))
+				}
+			}
+			store := newStore(d)
+			b.ResetTimer()
+			var both sync.WaitGroup
+			for _, lane := range lanes {
+				both.Go(func() {
+					for _, batch := range lane {
+						_, err := store.Apply(context.Background(), batch)
+						require.NoError(b, err)
+					}
+				})
+			}
+			both.Wait()
+			reportRows(b, 2*b.N*size)
+		})
+	}
+}
+
+// BenchmarkUpsert compares the two upserts, forced, inside the whole transaction. It sets stageFrom.
+func BenchmarkUpsert(b *testing.B) {
+	for _, size := range []int{50, 100, 200, 400, 800, 1_600, 4_000, 8_000} {
+		for path, from := range map[string]int{"unnest": 1 << 30, "staged": 1} {
+			b.Run(fmt.Sprintf("rows=%d/%s", size, path), func(b *testing.B) {
+				d := benchmarkDatabase(b)
+				store := newStore(d)
+				store.stageFrom = from
+				s := newSupply(d, kindNew, size, allPartitions...)
+				s.applyAll(b, store, b.N)
+				reportRows(b, b.N*size)
+			})
+		}
+	}
+}
+
+// BenchmarkRaw writes the same trades with one statement per batch and nothing around it: what the table can take.
+func BenchmarkRaw(b *testing.B) {
+	const size = 4_000
+	raw := map[string]func(ctx context.Context, w *write) error{
+		"unnest": func(ctx context.Context, w *write) error { return w.upsertUnnest(ctx) },
+		"copy": func(ctx context.Context, w *write) error {
+			_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"trades"}, []string{"trade_id", "version", "counterparty_id", "book_id",
+				"maturity_date", "created_date", "src_generation", "src_partition", "src_offset", "request_id", "stored_at"},
+				pgx.CopyFromSlice(len(w.plan.Rows), func(i int) ([]any, error) {
+					r := w.plan.Rows[i]
+					return []any{r.Trade.TradeID, r.Trade.Version, r.Trade.CounterpartyID, r.Trade.BookID, r.Trade.MaturityDate.Time(),
+						r.Trade.CreatedDate.Time(), 1, r.Partition, r.Offset, [16]byte(r.ID), w.now}, nil
+				}))
+			return err
+		},
+		"journal": func(ctx context.Context, w *write) error { return w.journal(ctx) },
+	}
+	for name, run := range raw {
+		b.Run(name, func(b *testing.B) {
+			d := benchmarkDatabase(b)
+			s := newSupply(d, kindNew, size, allPartitions...)
+			conn, err := d.writer.Acquire(b.Context())
+			require.NoError(b, err)
+			defer conn.Release()
+			for b.Loop() {
+				b.StopTimer()
+				batch := s.fill(kindNew)
+				plan := trade.Resolve(batch.Records, nil, nil)
+				w := &write{conn: conn.Conn(), batch: batch, plan: &plan, now: testNow}
+				b.StartTimer()
+				require.NoError(b, run(context.Background(), w))
+			}
+			reportRows(b, b.N*size)
+		})
+	}
+}
+
+// BenchmarkOpen opens requests by the number in a flush.
+func BenchmarkOpen(b *testing.B) {
+	for _, size := range []int{1, 10, 100, 500} {
+		b.Run(fmt.Sprintf("requests=%d", size), func(b *testing.B) {
+			d := benchmarkDatabase(b)
+			log := NewRequestLog(d.reads)
+			s := newSupply(d, kindNew, 4*size, allPartitions...)
+			for b.Loop() {
+				b.StopTimer()
+				s.size = 4 * size
+				batch := s.fill(kindNew)
+				requests := make([]*trade.Request, size)
+				for i := range requests {
+					requests[i] = &batch.Records[i].Request
+				}
+				b.StartTimer()
+				require.Nil(b, log.Open(context.Background(), requests))
+			}
+			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "requests/s")
+		})
+	}
+}
