@@ -97,6 +97,9 @@ func (c *copyBuffer) idOrNull(id trade.RequestID) {
 func (c *copyBuffer) send(ctx context.Context, conn *pgx.Conn, sql string, rows int) error {
 	c.data = binary.BigEndian.AppendUint16(c.data, copyEnd)
 	tag, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(c.data), sql)
+	if err != nil {
+		c.data = nil // on a broken connection pgx returns while its writer may still read the rows: never reuse them
+	}
 	return checkRows(tag, err, rows)
 }
 
