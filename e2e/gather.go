@@ -25,8 +25,8 @@ type Endpoints struct {
 	Database string // URL
 }
 
-// ErrBehind is returned while the log has not been applied up to its end.
-var ErrBehind = errors.New("the log is not applied up to its end")
+// ErrBehind is returned while the log has not been applied and settled up to its end.
+var ErrBehind = errors.New("the log is not worked through")
 
 // Gather reads everything that Check needs. Nothing may be posted meanwhile.
 // Errors: ErrBehind; any other means that a store did not answer.
@@ -45,7 +45,7 @@ func Gather(ctx context.Context, at Endpoints, client *Client) (*Evidence, error
 	return ev, nil
 }
 
-// Drained says whether everything in the log has been applied. Errors: ErrBehind.
+// Drained says whether everything in the log has been applied and settled. Errors: ErrBehind.
 func Drained(ctx context.Context, at Endpoints) error {
 	kc, err := kgo.NewClient(kgo.SeedBrokers(at.Kafka...))
 	if err != nil {
@@ -69,6 +69,14 @@ func Drained(ctx context.Context, at Endpoints) error {
 		if next[partition] < end[partition] {
 			return fmt.Errorf("%w: partition %d ends at %d, its position is %d", ErrBehind, partition, end[partition], next[partition])
 		}
+	}
+	var unsettled int
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM submissions JOIN settle_cursor USING (generation, partition) WHERE "offset" >= settled_offset`).Scan(&unsettled)
+	if err != nil {
+		return fmt.Errorf("cannot read the settle cursors: %w", err)
+	}
+	if unsettled > 0 {
+		return fmt.Errorf("%w: %d outcomes are not settled", ErrBehind, unsettled)
 	}
 	return nil
 }
