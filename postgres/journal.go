@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,7 +46,7 @@ func (s *Store) Unsettled(ctx context.Context, partitions []int32, limit int) ([
 			return nil, trade.Classed(classify(err), "cannot read the journal: %w", err)
 		}
 		outcomes = append(outcomes, found...)
-		cursors = append(rest, unfinished(asked, found, share)...)
+		cursors = slices.Concat(rest, unfinished(asked, found, share))
 	}
 	return outcomes, nil
 }
