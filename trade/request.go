@@ -56,3 +56,14 @@ type Outcome struct {
 
 // AcceptedOn returns the UTC day of acceptance.
 func (s *RequestState) AcceptedOn() Date { return DateOf(s.AcceptedAt) }
+
+// PendingRequest is a request that may have been left PENDING by a record that never reached the log.
+type PendingRequest struct {
+	ID            RequestID
+	AcceptedAt    time.Time
+	Partition     int32 // of the topic: where its record is, if there is one
+	TradeID       string
+	Version       int32
+	CorrelationID string
+	TraceParent   string
+}
