@@ -120,7 +120,7 @@ func (l *lane) refuse(r *trade.Record, cause error) error {
 
 	l.metrics.refused.Inc()
 	if l.refused.Add(1) > int64(l.cfg.MaxRefused) {
-		return trade.Classed(trade.Broken, "at most %d refused records in a row expected (max refused), seen: one more, at partition %d, offset %d: %w",
+		return trade.Classed(trade.Broken, "at most %d refused records in a row expected (--max-refused), seen: one more, at partition %d, offset %d: %w",
 			l.cfg.MaxRefused, r.Partition, r.Offset, cause)
 	}
 	l.log.Warn().Err(cause).Int32("partition", r.Partition).Int64("offset", r.Offset).Msg("the store refuses a record")

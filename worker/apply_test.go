@@ -150,7 +150,7 @@ func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
 	r.store.failing(refuses())
 	r.post("T", 20)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 5 })
-	require.ErrorContains(t, w.stopped(), "at most 5 refused records in a row expected (max refused)")
+	require.ErrorContains(t, w.stopped(), "at most 5 refused records in a row expected (--max-refused)")
 	assert.Len(t, r.store.dead, 5)
 	assert.Equal(t, int64(5), r.store.next())
 }

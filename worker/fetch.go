@@ -103,8 +103,8 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 	var cut *kgo.ErrDataLoss
 	var inflated *kgo.ErrDecompressTooLarge
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
-		return nil // the end of a poll
+	case err == nil, topic == "" && errors.Is(err, context.Canceled):
+		return nil // the end of the poll itself comes without a topic
 	case stops(err):
 		return err // from startAt
 	case errors.As(err, &session):

@@ -86,9 +86,9 @@ func (l *lane) session(ctx context.Context) error {
 		// Before the poll: a rebalance that is blocked from the poll on must find something to cancel.
 		hand := l.take(base)
 		fetches := l.client.PollRecords(ctx, l.most)
-		failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
 		batch, err := l.gather(fetches)
 		if err == nil && len(batch.Records) > 0 {
+			failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
 			if err = l.apply(hand, batch); err == nil {
 				failpoint.Here("beforeGroupCommit") // a crash here leaves a group offset that lags: nobody starts from it
 				signal(l.commit)
