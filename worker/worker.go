@@ -143,7 +143,7 @@ func (w *Worker) checkID(id trade.TopicID) error {
 	if id == w.topic.TopicID {
 		return nil
 	}
-	return trade.Classed(trade.Broken, "%w: topic %s expected with id %x, as in the store, seen: %x; only 'tradestore migrate' moves to another topic",
+	return trade.Classed(trade.Broken, "%w: topic %s expected with id %x, as in the store, seen: %x",
 		kafka.ErrTopology, w.cfg.Kafka.Topic, w.topic.TopicID, id)
 }
 
