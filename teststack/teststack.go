@@ -129,13 +129,13 @@ func Kafka(t testing.TB) []string {
 // require ends the test when a service can't be had.
 func require(t testing.TB, err error) {
 	t.Helper()
-	if err == nil {
-		return
-	}
-	if strings.EqualFold(os.Getenv("CI"), "true") {
+	switch {
+	case err == nil:
+	case strings.EqualFold(os.Getenv("CI"), "true"):
 		t.Fatal(err)
+	default:
+		t.Skipf("needs PostgreSQL, or %s: %v", serverVar, err)
 	}
-	t.Skipf("needs PostgreSQL, or %s: %v", serverVar, err)
 }
 
 func exec(t testing.TB, server, statement string) {
