@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"migrations": {},
 	"telemetry":  {},
 
+	"dynamo":   {"trade"},
 	"kafka":    {"trade", "failpoint"},
 	"postgres": {"trade", "failpoint", "migrations"},
 	"server":   {"trade", "failpoint", "kafka"},

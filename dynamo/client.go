@@ -1,0 +1,158 @@
+// Package dynamo is the request log on DynamoDB: one item per request, from PENDING to its end.
+//
+// DynamoDB keeps no promise about when a request that got no answer takes effect, so everything here rests on two rules.
+// A PENDING item is put once, under a fresh id, and never again when the answer is missing: a late copy could undo a
+// terminal state (rule C3). And every later write carries the condition that the item is there and still PENDING: a
+// late copy of it finds nothing to change (rule S1).
+package dynamo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+// Defaults of Config.
+const (
+	defaultLife  = 7 * 24 * time.Hour
+	defaultConns = 64
+	defaultCalls = 16
+	defaultLimit = 2 * time.Second
+)
+
+// Config says which table holds the requests and how it is reached. Region and credentials come from the standard AWS
+// chain: environment, shared files, and the role of the container or the machine.
+type Config struct {
+	Table     string           // name of the table; required
+	Endpoint  string           // URL of a DynamoDB that is not AWS's own; empty leaves it to the AWS chain
+	Life      time.Duration    // how long a request can be asked for after it was decided; default 7 days
+	Conns     int              // most connections; default 64
+	Calls     int              // most calls under way for one batch; default 16
+	CallLimit time.Duration    // of one call that may be repeated; default 2 s
+	Now       func() time.Time // tells which items have expired; default time.Now
+}
+
+var tableName = regexp.MustCompile(`^[A-Za-z0-9._-]{3,255}$`)
+
+// RequestLog is the request log on DynamoDB. Its methods may be called concurrently.
+type RequestLog struct {
+	cfg       Config
+	client    *dynamodb.Client
+	transport *transport
+	metrics   *metrics
+	log       zerolog.Logger
+}
+
+// Open makes a RequestLog and asks DynamoDB nothing: a table that can't be reached now delays no start. Errors: a
+// setting that can't be used, here, in the environment or in the shared AWS files.
+func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*RequestLog, error) {
+	if !tableName.MatchString(cfg.Table) { // it becomes a part of statements, too
+		return nil, errors.New("--dynamodb-table: not the name of a table: 3 to 255 of A-Z a-z 0-9 . _ -")
+	}
+	cfg.Life = orDefault(cfg.Life, defaultLife)
+	cfg.Conns = orDefault(cfg.Conns, defaultConns)
+	cfg.Calls = orDefault(cfg.Calls, defaultCalls)
+	cfg.CallLimit = orDefault(cfg.CallLimit, defaultLimit)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	connections := newTransport(cfg.Conns)
+	client, err := newClient(ctx, cfg, connections, log)
+	if err != nil {
+		return nil, err
+	}
+	l := &RequestLog{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
+	for _, c := range l.metrics.all {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("cannot register the metrics of the request log: %w", err)
+		}
+	}
+	return l, nil
+}
+
+func orDefault[T comparable](v, fallback T) T {
+	if v == *new(T) {
+		return fallback
+	}
+	return v
+}
+
+// Close ends the connections. Nothing may be called after it.
+func (l *RequestLog) Close() { l.transport.close() }
+
+// newClient makes a client that repeats nothing by itself. Calls that may be repeated say so (see again).
+func newClient(ctx context.Context, cfg Config, connections *transport, log zerolog.Logger) (*dynamodb.Client, error) {
+	local, err := onLoopback(cfg.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+		log.Debug().Msgf("AWS client: "+format, v...) // what matters of it comes back as an error
+	}))}
+	if cfg.Endpoint != "" {
+		load = append(load, config.WithDefaultRegion("us-east-1")) // only signs; an endpoint has no regions
+	}
+	if local && !credentialsInEnvironment() {
+		// DynamoDB Local takes any. Asking the whole chain would look for a machine role first, and take seconds.
+		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("local", "local", "")))
+	}
+	chain, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the AWS settings of the environment: %w", err)
+	}
+	if chain.Region == "" {
+		return nil, errors.New("the request log on DynamoDB needs a region: set AWS_REGION, or --dynamodb-endpoint for one outside AWS")
+	}
+	return dynamodb.NewFromConfig(chain, func(o *dynamodb.Options) {
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+		o.HTTPClient = connections
+		o.Retryer = aws.NopRetryer{}
+	}), nil
+}
+
+// onLoopback says whether endpoint is on this machine. Errors: it is no URL with a host.
+func onLoopback(endpoint string) (bool, error) {
+	if endpoint == "" {
+		return false, nil
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return false, errors.New("--dynamodb-endpoint: not a URL like http://127.0.0.1:8002")
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(), nil
+}
+
+func credentialsInEnvironment() bool {
+	env, err := config.NewEnvConfig()
+	return err == nil && (env.Credentials.HasKeys() || env.SharedConfigProfile != "" || env.WebIdentityTokenFilePath != "" ||
+		env.ContainerCredentialsRelativePath != "" || env.ContainerCredentialsEndpoint != "")
+}
+
+// again lets the client repeat a call that changes nothing.
+func again(o *dynamodb.Options) { o.Retryer = retry.NewStandard() }
+
+// call sends one call and counts it.
+func call[In, Out any](ctx context.Context, l *RequestLog, op string, in *In,
+	send func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), options ...func(*dynamodb.Options),
+) (*Out, error) {
+	start := time.Now()
+	out, err := send(ctx, in, options...)
+	l.metrics.observe(op, resultOf(err), time.Since(start))
+	return out, err
+}

@@ -1,0 +1,146 @@
+package dynamo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/teststack"
+	"tradestore/trade"
+)
+
+func TestMain(m *testing.M) {
+	// Nothing of the machine's own AWS settings gets into a test.
+	for _, name := range []string{"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"} {
+		_ = os.Unsetenv(name)
+	}
+	_ = os.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	_ = os.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	teststack.Main(m)
+}
+
+// testNow is "now" in tests: accepted and decided times derive from it.
+var testNow = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+var tables atomic.Int64
+
+// testLog is a request log on a table of its own, behind a proxy that can go wrong.
+type testLog struct {
+	*RequestLog
+	proxy *proxy
+	now   time.Time
+}
+
+func newLog(t testing.TB) *testLog {
+	t.Helper()
+	return newLogOn(t, endpoint(t), zerolog.Nop())
+}
+
+func newLogOn(t testing.TB, endpoint string, log zerolog.Logger) *testLog {
+	t.Helper()
+	l := &testLog{proxy: newProxy(t, endpoint), now: testNow}
+	table := fmt.Sprintf("requests-%d-%d", os.Getpid(), tables.Add(1))
+	var err error
+	l.RequestLog, err = Open(t.Context(), Config{
+		Table: table, Endpoint: l.proxy.url, CallLimit: 5 * time.Second, Now: func() time.Time { return l.now },
+	}, prometheus.NewRegistry(), log)
+	require.NoError(t, err)
+	t.Cleanup(l.Close)
+	require.NoError(t, l.CreateTable(t.Context()))
+	return l
+}
+
+// newRequests makes n requests, accepted one microsecond after another.
+func newRequests(n int) []*trade.Request {
+	batch := make([]*trade.Request, n)
+	for i := range batch {
+		accepted := testNow.Add(time.Duration(i) * time.Microsecond)
+		batch[i] = &trade.Request{
+			ID: trade.NewRequestID(accepted), AcceptedAt: accepted, BusinessDate: trade.DateOf(accepted),
+			Partition: int32(i % 12), CorrelationID: fmt.Sprintf("call-%d", i),
+			Trade: trade.Trade{TradeID: fmt.Sprintf("T-%d", i), Version: int32(i + 1)},
+		}
+	}
+	return batch
+}
+
+// decided returns the outcome of a request, a second after its acceptance.
+func decided(r *trade.Request, status trade.Status, reason trade.Code) trade.Outcome {
+	o := trade.Outcome{Generation: 1, Partition: r.Partition, CorrelationID: r.CorrelationID}
+	o.RequestState = pendingState(r)
+	o.Status, o.Reason, o.DecidedAt = status, reason, r.AcceptedAt.Add(time.Second)
+	if status == trade.Failed {
+		o.Detail = "why it failed"
+	}
+	return o
+}
+
+func succeeded(batch []*trade.Request) []trade.Outcome {
+	outcomes := make([]trade.Outcome, len(batch))
+	for i, r := range batch {
+		outcomes[i] = decided(r, trade.Success, "")
+	}
+	return outcomes
+}
+
+func pendingState(r *trade.Request) trade.RequestState {
+	return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}
+}
+
+// opened stores requests, without trouble.
+func (l *testLog) opened(t testing.TB, n int) []*trade.Request {
+	t.Helper()
+	batch := newRequests(n)
+	require.Nil(t, l.Open(t.Context(), batch))
+	return batch
+}
+
+func (l *testLog) state(t testing.TB, id trade.RequestID) trade.RequestState {
+	t.Helper()
+	s, err := l.Get(t.Context(), id)
+	require.NoError(t, err)
+	return s
+}
+
+// item returns what the table holds of a request.
+func (l *testLog) item(t testing.TB, id trade.RequestID) attributes {
+	t.Helper()
+	item, err := l.get(t.Context(), id)
+	require.NoError(t, err)
+	return item
+}
+
+func (l *testLog) absent(t testing.TB, id trade.RequestID) {
+	t.Helper()
+	_, err := l.Get(t.Context(), id)
+	require.ErrorIs(t, err, trade.ErrNotFound)
+}
+
+// found returns how many conditions were not met, by what was found.
+func (l *testLog) foundCount(kind string) int {
+	return int(testutil.ToFloat64(l.metrics.unmet.WithLabelValues(kind)))
+}
+
+func within(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func endpoint(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("TRADESTORE_TEST_DYNAMODB_URL")
+	if url == "" {
+		t.Skip("needs DynamoDB Local: TRADESTORE_TEST_DYNAMODB_URL")
+	}
+	return url
+}

@@ -1,0 +1,75 @@
+package dynamo
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Values of the operation label: the calls of DynamoDB's interface.
+const (
+	opBatchWrite   = "BatchWriteItem"
+	opGet          = "GetItem"
+	opStatements   = "BatchExecuteStatement"
+	opQuery        = "Query"
+	opBatchGet     = "BatchGetItem"
+	opDescribe     = "DescribeTable"
+	opDescribeTTL  = "DescribeTimeToLive"
+	opCreateTable  = "CreateTable"
+	opUpdateExpiry = "UpdateTimeToLive"
+)
+
+var operations = []string{opBatchWrite, opGet, opStatements, opQuery, opBatchGet, opDescribe, opDescribeTTL, opCreateTable, opUpdateExpiry}
+
+// What a write found whose condition did not hold (rule S2).
+const (
+	foundSame     = "same"     // the same end: a repeat
+	foundMissing  = "missing"  // no item: it was never opened, or it has been deleted
+	foundConflict = "conflict" // another end: a rule is broken
+)
+
+// metrics are the families that the request log counts. Every label has a bounded set of values.
+type metrics struct {
+	calls       *prometheus.CounterVec   // operation, result
+	duration    *prometheus.HistogramVec // operation
+	throttled   *prometheus.CounterVec   // operation
+	unprocessed prometheus.Counter
+	unmet       *prometheus.CounterVec // found
+
+	all []prometheus.Collector
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_requests_total",
+			Help: "Calls to DynamoDB, by operation and by what is known afterwards."}, []string{"operation", "result"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_dynamodb_request_duration_seconds",
+			Help:    "Time of one call to DynamoDB, by operation.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}, []string{"operation"}),
+		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_throttled_items_total",
+			Help: "Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff."}, []string{"operation"}),
+		unprocessed: prometheus.NewCounter(prometheus.CounterOpts{Name: "tradestore_dynamodb_unprocessed_items_total",
+			Help: "Items that a batch of PENDING items left out. They are sent again with backoff until the deadline."}),
+		unmet: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_condition_failures_total",
+			Help: "Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule."}, []string{"found"}),
+	}
+	for _, op := range operations {
+		m.duration.WithLabelValues(op)
+		for _, r := range results {
+			m.calls.WithLabelValues(op, string(r))
+		}
+	}
+	for _, op := range []string{opBatchWrite, opStatements} {
+		m.throttled.WithLabelValues(op)
+	}
+	for _, found := range []string{foundSame, foundMissing, foundConflict} {
+		m.unmet.WithLabelValues(found)
+	}
+	m.all = []prometheus.Collector{m.calls, m.duration, m.throttled, m.unprocessed, m.unmet}
+	return m
+}
+
+func (m *metrics) observe(op string, r result, took time.Duration) {
+	m.calls.WithLabelValues(op, string(r)).Inc()
+	m.duration.WithLabelValues(op).Observe(took.Seconds())
+}

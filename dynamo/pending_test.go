@@ -1,0 +1,116 @@
+package dynamo
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+func TestPendingListsTheOldest(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 250)
+	require.NoError(t, l.Settle(t.Context(), succeeded(batch[:120])))
+	f := func(before time.Time, limit int, want []*trade.Request) {
+		t.Helper()
+		got, err := l.Pending(t.Context(), before, limit)
+		require.NoError(t, err)
+		require.Len(t, got, len(want))
+		for i, r := range want {
+			require.Equal(t, trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition,
+				TradeID: r.Trade.TradeID, Version: r.Trade.Version, CorrelationID: r.CorrelationID}, got[i])
+		}
+	}
+	f(testNow.Add(time.Hour), 1000, batch[120:])
+	f(testNow.Add(time.Hour), 7, batch[120:127])
+	f(batch[130].AcceptedAt, 1000, batch[120:130])
+	f(testNow, 1000, nil)
+}
+
+// The index may lag behind: what it says is asked of the table.
+func TestPendingBelievesTheTable(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 3)
+	l.proxy.next(opBatchGet, func(c *passing) {
+		if err := l.Settle(t.Context(), succeeded(batch[:1])); err != nil { // after the index was read
+			t.Error(err)
+		}
+		c.pass()
+	})
+	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 10)
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Equal(t, batch[1].ID, got[0].ID)
+}
+
+func TestPendingOnABadDay(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 2)
+	l.proxy.next(opQuery, throttle, resetBefore)
+	l.proxy.next(opBatchGet, throttle, func(c *passing) {
+		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+			[]byte(`{"Responses":{},"UnprocessedKeys":{"`+l.cfg.Table+`":{"ConsistentRead":true,"Keys":[{"request_id":{"S":"`+batch[0].ID.String()+`"}}]}}}`))
+	})
+	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 10)
+	require.NoError(t, err)
+	require.Len(t, got, 1, "the one whose key was left out was read again")
+	require.Equal(t, batch[0].ID, got[0].ID)
+}
+
+// plant writes an item past every rule, as a stranger with rights in the account could.
+func (l *testLog) plant(t testing.TB, r *trade.Request, change func(attributes)) {
+	t.Helper()
+	item := pendingItem(r)
+	change(item)
+	_, err := l.client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String(l.cfg.Table), Item: item})
+	require.NoError(t, err)
+}
+
+func TestItemsThatMakeNoSense(t *testing.T) {
+	l := newLog(t)
+	f := func(change func(attributes)) {
+		t.Helper()
+		r := newRequests(1)[0]
+		l.plant(t, r, change)
+		_, err := l.Get(t.Context(), r.ID)
+		require.ErrorContains(t, err, "missing or not what it should be")
+		require.NotErrorIs(t, err, trade.ErrNotFound)
+	}
+	f(func(i attributes) { delete(i, attrStatus) })
+	f(func(i attributes) { i[attrStatus] = text("DONE") })
+	f(func(i attributes) { i[attrStatus] = text("SUCCESS") }) // without a time
+	f(func(i attributes) { i[attrVersion] = text("1") })
+	f(func(i attributes) { i[attrVersion] = number(1 << 40) })
+	f(func(i attributes) { i[attrTradeID] = &types.AttributeValueMemberBOOL{Value: true} })
+	f(func(i attributes) { i[attrAcceptedAt] = text("yesterday") })
+	f(func(i attributes) { i[attrReason] = number(1) })
+
+	good := l.opened(t, 1)
+	r := newRequests(1)[0]
+	l.plant(t, r, func(i attributes) { delete(i, attrPartition) })
+	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 100)
+	require.NoError(t, err)
+	for _, p := range got {
+		require.NotEqual(t, r.ID, p.ID)
+	}
+	require.Contains(t, got, trade.PendingRequest{ID: good[0].ID, AcceptedAt: good[0].AcceptedAt, Partition: good[0].Partition,
+		TradeID: good[0].Trade.TradeID, Version: good[0].Trade.Version, CorrelationID: good[0].CorrelationID})
+
+	l.plant(t, r, func(i attributes) { i[attrExpiresAt] = text("never") })
+	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)
+}
+
+func TestReadsAreRepeated(t *testing.T) {
+	l := newLog(t)
+	r := l.opened(t, 1)[0]
+	l.proxy.next(opGet, resetBefore, throttle)
+	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)
+	require.Equal(t, 3, l.proxy.count(opGet))
+	require.NoError(t, l.Ping(t.Context()))
+}

@@ -1,0 +1,127 @@
+package dynamo
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// unmade returns a request log whose table does not exist.
+func unmade(t testing.TB) *testLog {
+	t.Helper()
+	l := &testLog{proxy: newProxy(t, endpoint(t))}
+	var err error
+	l.RequestLog, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
+		prometheus.NewRegistry(), zerolog.Nop())
+	require.NoError(t, err)
+	t.Cleanup(l.Close)
+	return l
+}
+
+func TestCreateTable(t *testing.T) {
+	l := unmade(t)
+	err := l.CheckTable(t.Context())
+	require.Equal(t, trade.Broken, trade.ClassOf(err))
+	require.ErrorContains(t, err, "status: expected ACTIVE, seen none")
+	require.Error(t, l.Ping(t.Context()))
+	for _, err := range l.Open(t.Context(), newRequests(1)) {
+		require.ErrorIs(t, err, trade.ErrNotOpened)
+	}
+
+	var makers sync.WaitGroup
+	for range 2 {
+		makers.Go(func() {
+			if err := l.CreateTable(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	makers.Wait()
+	require.NoError(t, l.CreateTable(t.Context()), "again")
+	require.NoError(t, l.CheckTable(t.Context()))
+	require.NoError(t, l.Ping(t.Context()))
+	findings, err := l.Inspect(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []Finding{
+		{What: "status", Expected: "ACTIVE", Seen: "ACTIVE"},
+		{What: "key", Expected: "request_id (S)", Seen: "request_id (S)"},
+		{What: "index pending-index", Expected: "pending (S), accepted_at (S), ACTIVE", Seen: "pending (S), accepted_at (S), ACTIVE"},
+		{What: "expiry", Expected: "expires_at ENABLED", Seen: "expires_at ENABLED"},
+	}, findings)
+}
+
+// A table of the same name that is another one is left alone, and named.
+func TestCheckTableFindsAnother(t *testing.T) {
+	l := unmade(t)
+	_, err := l.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String(l.cfg.Table), BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeN}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+	})
+	require.NoError(t, err)
+	for _, err := range []error{l.CheckTable(t.Context()), l.CreateTable(t.Context())} {
+		require.Equal(t, trade.Broken, trade.ClassOf(err))
+		require.ErrorContains(t, err, "key: expected request_id (S), seen id (N)")
+		require.ErrorContains(t, err, "index pending-index: expected pending (S), accepted_at (S), ACTIVE, seen none")
+	}
+}
+
+// A table that is being made is waited for; one that is being deleted is not.
+func TestCheckTableInAState(t *testing.T) {
+	l := newLog(t)
+	status := func(table, index string) fault {
+		return func(c *passing) {
+			c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, fmt.Appendf(nil, `{"Table":{
+				"TableStatus":%q,
+				"AttributeDefinitions":[{"AttributeName":"request_id","AttributeType":"S"},{"AttributeName":"pending","AttributeType":"S"},{"AttributeName":"accepted_at","AttributeType":"S"}],
+				"KeySchema":[{"AttributeName":"request_id","KeyType":"HASH"}],
+				"GlobalSecondaryIndexes":[{"IndexName":"pending-index","IndexStatus":%q,"KeySchema":[{"AttributeName":"pending","KeyType":"HASH"},{"AttributeName":"accepted_at","KeyType":"RANGE"}]}]}}`,
+				table, index))
+		}
+	}
+	f := func(table, index string, want trade.Class) {
+		t.Helper()
+		l.proxy.next(opDescribe, status(table, index))
+		err := l.CheckTable(t.Context())
+		require.Error(t, err)
+		require.Equal(t, want, trade.ClassOf(err), "%v", err)
+	}
+	f("CREATING", "CREATING", trade.Unavailable)
+	f("ACTIVE", "CREATING", trade.Unavailable)
+	f("DELETING", "ACTIVE", trade.Broken)
+	f("ACTIVE", "DELETING", trade.Broken)
+	l.proxy.next(opDescribe, status("UPDATING", "ACTIVE"))
+	require.NoError(t, l.CheckTable(t.Context()))
+
+	ttl := func(body string) fault {
+		return func(c *passing) {
+			c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, []byte(body))
+		}
+	}
+	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))
+	require.ErrorContains(t, l.CheckTable(t.Context()), "expiry: expected expires_at ENABLED, seen none")
+	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLED","AttributeName":"other"}}`))
+	require.ErrorContains(t, l.CheckTable(t.Context()), "seen other ENABLED")
+	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLING","AttributeName":"expires_at"}}`))
+	require.NoError(t, l.CheckTable(t.Context()))
+
+	// CreateTable looks until it is there.
+	l.proxy.next(opDescribe, refuse(http.StatusBadRequest, "ResourceNotFoundException"), status("CREATING", "CREATING"), status("ACTIVE", "CREATING"))
+	require.NoError(t, l.CreateTable(t.Context()))
+	l.proxy.next(opDescribeTTL, times(3, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))...)
+	l.proxy.next(opUpdateExpiry, refuse(http.StatusBadRequest, "AccessDeniedException"))
+	require.ErrorContains(t, l.CreateTable(t.Context()), "cannot switch on expiry")
+	l.proxy.next(opCreateTable, refuse(http.StatusBadRequest, "AccessDeniedException"))
+	require.ErrorContains(t, l.CreateTable(t.Context()), "cannot make table")
+}
