@@ -144,6 +144,8 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 	require.NoError(t, err)
 	_, err = hold.Exec(t.Context(), `LOCK TABLE ingest_offsets IN EXCLUSIVE MODE`) // reads pass, updates wait
 	require.NoError(t, err)
+	v1 := s.submit(t, s.ledger.newTrade("FL-1", 1)) // the worker waits with this one,
+	v2 := s.submit(t, s.ledger.newTrade("FL-1", 2)) // its client has fetched this one, and the rest gathers to one batch
 	v5 := s.submit(t, s.ledger.newTrade("FL-1", 5))
 	v3 := s.submit(t, s.ledger.newTrade("FL-1", 3))
 	for _, p := range []*Post{v5, v3} {
@@ -158,7 +160,7 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 	s.ends(t, v3.RequestID, trade.Failed, trade.StaleVersion)
 	said := s.get(t, "/api/v1/requests/"+v3.RequestID.String()).json(t)
 	require.Equal(t, "version 3 is lower than version 5, which is stored", said["detail"])
-	require.Equal(t, []Item{{DocumentOf(v5.Trade), false}}, s.versions(t, "FL-1"))
+	require.Equal(t, []Item{{DocumentOf(v1.Trade), false}, {DocumentOf(v2.Trade), false}, {DocumentOf(v5.Trade), false}}, s.versions(t, "FL-1"))
 }
 
 func (s *stack) testSameVersionTwice(t *testing.T) {
