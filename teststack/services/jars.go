@@ -105,7 +105,7 @@ func (j jars) complete(dir string) bool {
 func (j jars) fetch(ctx context.Context, dir, java string) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
-		return fmt.Errorf("Maven is missing: %w", err) //nolint:revive // a name
+		return fmt.Errorf("no Maven found: %w", err)
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("cannot remove what an earlier attempt left: %w", err)
@@ -116,7 +116,7 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 	if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(j.pom()), 0o644); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, fmt.Errorf("Maven takes longer than %v", downloadLimit)) //nolint:revive // a name
+	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, fmt.Errorf("mvn takes longer than %v", downloadLimit))
 	defer cancel()
 	// With -C a jar that is not what its checksum says is refused.
 	if err := runTool(ctx, dir, mvn, "-B", "-q", "-C", "-Dstyle.color=never", copyPlugin, "-DoutputDirectory=lib", "-DincludeScope=runtime"); err != nil {
@@ -131,11 +131,15 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 }
 
 func (j jars) compile(ctx context.Context, dir, java string) error {
+	libs, err := filepath.Glob(filepath.Join(dir, "lib", "*.jar")) // the compiler knows no lib/* when it is called this way
+	if err != nil {
+		return err
+	}
 	source := filepath.Join(dir, "Loopback.java")
 	if err := os.WriteFile(source, []byte(j.source), 0o644); err != nil {
 		return err
 	}
-	if err := runTool(ctx, dir, java, "-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp", "lib/*", "-d", "classes", source); err != nil {
+	if err := runTool(ctx, dir, java, "-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp", strings.Join(libs, string(filepath.ListSeparator)), "-d", "classes", source); err != nil {
 		return fmt.Errorf("cannot compile with %s, which must be of a JDK: %w", java, err)
 	}
 	return nil

@@ -1,8 +1,8 @@
 package services
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,18 +26,18 @@ func findJava(ctx context.Context) (string, error) {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("Java %d is missing: %w", leastJava, err) //nolint:revive // a name
+		return "", fmt.Errorf("no Java %d found: %w", leastJava, err)
 	}
 	out, err := exec.CommandContext(ctx, path, "-version").CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("Java %d is missing: %s does not run: %w", leastJava, path, err) //nolint:revive // a name
+		return "", fmt.Errorf("no Java %d found: %s does not run: %w", leastJava, path, err)
 	}
 	m := javaVersion.FindSubmatch(out)
 	if m == nil {
-		return "", fmt.Errorf("Java %d is missing: cannot tell the version of %s", leastJava, path) //nolint:revive // a name
+		return "", fmt.Errorf("no Java %d found: cannot tell the version of %s", leastJava, path)
 	}
 	if major, err := strconv.Atoi(string(m[1])); err != nil || major < leastJava {
-		return "", fmt.Errorf("Java %d is missing: %s is Java %s", leastJava, path, m[1]) //nolint:revive // a name
+		return "", fmt.Errorf("no Java %d found: %s is Java %s", leastJava, path, m[1])
 	}
 	return path, nil
 }
@@ -59,19 +59,27 @@ func runTool(ctx context.Context, dir, name string, args ...string) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if said := complaint(string(out)); said != "" {
-		err = errors.Join(err, errors.New(said))
-	}
-	return err
+	return fmt.Errorf("%w: %s", err, reason(string(out)))
 }
 
-// complaint is the first line that calls itself an error, as Maven's and the compiler's do, else the last one.
-func complaint(out string) string {
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	for _, line := range lines {
-		if strings.Contains(line, "ERROR") || strings.Contains(line, "error:") {
-			return strings.TrimSpace(line)
+// thrown is a line that names an exception; frames of the stack follow it.
+var thrown = regexp.MustCompile(`^(Exception in thread |Caused by: |[\w.$]+(Exception|Error)\b)`)
+
+// reason returns the line that says best why a program gave up: the last exception, which is the root of the others, else
+// the first line that calls itself an error, as Maven's and the compiler's do, else the last one of all.
+func reason(out string) string {
+	var exception, complaint, last string
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "at "):
+			continue
+		case thrown.MatchString(line):
+			exception = line
+		case complaint == "" && (strings.Contains(line, "ERROR") || strings.Contains(line, "error:")):
+			complaint = line
 		}
+		last = line
 	}
-	return strings.TrimSpace(lines[len(lines)-1])
+	return cmp.Or(exception, complaint, last, "it said nothing")
 }

@@ -56,15 +56,12 @@ func noted(note string) int {
 	return port
 }
 
-// free asks for 127.0.0.1 and for all addresses: either could be in use without the other.
 func free(port int) bool {
-	for _, host := range []string{"127.0.0.1", ""} {
-		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		if err != nil {
-			return false
-		}
-		ln.Close()
+	ln, err := net.Listen("tcp", loopback(port))
+	if err != nil {
+		return false
 	}
+	ln.Close()
 	return true
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -195,26 +194,11 @@ func size(path string) int64 {
 	return info.Size()
 }
 
-// lastWords returns the line of the log, from the offset on, that says best why the service gave up: the last one that
-// speaks of an error, else the last one of all.
+// lastWords returns why the service gave up, by its log from the offset on.
 func lastWords(path string, since int64) string {
 	text, err := os.ReadFile(path)
 	if err != nil || since > int64(len(text)) {
 		return "it left no log"
 	}
-	last, reason := "it said nothing", ""
-	for line := range strings.Lines(string(text[since:])) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "at ") { // a frame of a stack trace
-			continue
-		}
-		last = line
-		if strings.Contains(line, "ERROR") || strings.Contains(line, "Exception") {
-			reason = line
-		}
-	}
-	if reason != "" {
-		return reason
-	}
-	return last
+	return reason(string(text[since:]))
 }

@@ -1,0 +1,112 @@
+package services
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// DynamoDBConfig says where DynamoDB Local keeps its files and how it runs.
+type DynamoDBConfig struct {
+	Dir      string // for data, log and what else it leaves; made when missing. One at a time
+	CacheDir string // for the jars, shared by all; empty: DefaultCacheDir
+	Port     int    // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
+	InMemory bool   // everything is gone at the end; else the tables are in Dir and survive kill -9
+	HeapMiB  int    // most memory of the Java heap; 0: 512. With InMemory the tables are in it
+}
+
+// DynamoDB is a running DynamoDB Local. All accounts and regions share the same tables; any credentials do.
+type DynamoDB struct{ *Process }
+
+// StartDynamoDB starts DynamoDB Local and returns when it answers. The first start on a machine fetches about 51 MB.
+// Errors: ErrPortTaken; what is missing, by name, when there is no Java 17, or no Maven or only a JRE while the jars have
+// to be fetched.
+func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
+	d, err := prepareDynamoDB(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start DynamoDB Local: %w", err)
+	}
+	if err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Endpoint is the base URL for clients.
+func (d *DynamoDB) Endpoint() string { return "http://" + loopback(d.port) }
+
+func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
+	java, err := findJava(ctx)
+	if err != nil {
+		return nil, err
+	}
+	jars, err := dynamoJars.resolve(ctx, cfg.CacheDir, java)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := makeDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	if err != nil {
+		return nil, err
+	}
+	args, err := cfg.args(dir, port)
+	if err != nil {
+		return nil, err
+	}
+	d := &DynamoDB{&Process{name: "DynamoDB Local", port: port, log: filepath.Join(dir, "dynamodb.log")}}
+	d.probe = func(ctx context.Context) error { return listTables(ctx, d.Endpoint()) }
+	d.build = func() *exec.Cmd {
+		cmd := exec.Command(java, append([]string{cfg.heap(), "-Djava.library.path=" + filepath.Join(jars, "lib"), "-cp", classPath(jars), "Loopback"}, args...)...)
+		cmd.Dir = dir // it leaves files where it runs
+		return cmd
+	}
+	return d, nil
+}
+
+func (c DynamoDBConfig) heap() string {
+	if c.HeapMiB == 0 {
+		return fmt.Sprintf("-Xmx%dm", defaultHeap)
+	}
+	return fmt.Sprintf("-Xmx%dm", c.HeapMiB)
+}
+
+func (c DynamoDBConfig) args(dir string, port int) ([]string, error) {
+	args := []string{"-port", strconv.Itoa(port), "-sharedDb", "-disableTelemetry"}
+	if c.InMemory {
+		return append(args, "-inMemory"), nil
+	}
+	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make folder: %w", err)
+	}
+	return append(args, "-dbPath", data), nil
+}
+
+// listTables is the cheapest call that goes through to the tables. The signature is not looked at.
+func listTables(ctx context.Context, endpoint string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader("{}"))
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	req.Header.Set("Content-Type", "application/x-amz-json-1.0")
+	req.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListTables")
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=local/20260101/local/dynamodb/aws4_request, SignedHeaders=host, Signature=00")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("DynamoDB Local answers %s", resp.Status)
+	}
+	return nil
+}
