@@ -52,6 +52,7 @@ type RequestLog struct {
 	cfg       Config
 	client    *dynamodb.Client
 	transport *transport
+	retryer   aws.Retryer // of reads
 	metrics   *metrics
 	log       zerolog.Logger
 }
@@ -75,6 +76,7 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 		return nil, err
 	}
 	l := &RequestLog{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
+	l.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
 	for _, c := range l.metrics.all {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("cannot register the metrics of the request log: %w", err)
@@ -144,8 +146,8 @@ func credentialsInEnvironment() bool {
 		env.ContainerCredentialsRelativePath != "" || env.ContainerCredentialsEndpoint != "")
 }
 
-// again lets the client repeat a call that changes nothing.
-func again(o *dynamodb.Options) { o.Retryer = retry.NewStandard() }
+// again lets the client repeat a call that changes nothing, a few times, all callers together within a quota.
+func (l *RequestLog) again(o *dynamodb.Options) { o.Retryer = l.retryer }
 
 // call sends one call and counts it.
 func call[In, Out any](ctx context.Context, l *RequestLog, op string, in *In,

@@ -34,7 +34,7 @@ func (l *RequestLog) get(ctx context.Context, id trade.RequestID) (attributes, e
 		TableName:      aws.String(l.cfg.Table),
 		Key:            attributes{attrID: text(id.String())},
 		ConsistentRead: aws.Bool(true),
-	}, l.client.GetItem, again)
+	}, l.client.GetItem, l.again)
 	if err != nil {
 		return nil, err
 	}

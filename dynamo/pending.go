@@ -94,7 +94,7 @@ func (l *RequestLog) oldest(ctx context.Context, key string, before time.Time, l
 			ExpressionAttributeValues: attributes{":shard": text(key), ":before": instant(before)},
 			ExclusiveStartKey:         from,
 			Limit:                     aws.Int32(int32(limit - len(found))),
-		}, l.client.Query, again)
+		}, l.client.Query, l.again)
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +118,7 @@ func (l *RequestLog) getAll(ctx context.Context, ids []candidate) ([]attributes,
 	for try := 0; ; try++ {
 		out, err := call(ctx, l, opBatchGet, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
 			l.cfg.Table: {Keys: keys, ConsistentRead: aws.Bool(true)},
-		}}, l.client.BatchGetItem, again)
+		}}, l.client.BatchGetItem, l.again)
 		if err != nil {
 			return nil, err
 		}

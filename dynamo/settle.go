@@ -135,6 +135,9 @@ func (l *RequestLog) settleBatch(ctx context.Context, outcomes []*trade.Outcome)
 const onlyPending = ` REMOVE "` + attrPending + `" WHERE "` + attrID + `" = ? AND "` + attrStatus + `" = '` + string(trade.Pending) + `'`
 
 // settleStatement gives a request its end. expires_at comes with it, never before (rule S3).
+//
+// 25 of them in one call beat one UpdateItem each: on DynamoDB Local, which is the limit there, 2,300 outcomes a second
+// against 1,000, and 21 us of this process's time for an outcome against 219 (BenchmarkSettle, two busy cores).
 func (l *RequestLog) settleStatement(o *trade.Outcome) types.BatchStatementRequest {
 	set := `UPDATE "` + l.cfg.Table + `" SET "` + attrStatus + `" = ? SET "` + attrDecidedAt + `" = ? SET "` + attrExpiresAt + `" = ?`
 	values := []types.AttributeValue{text(string(o.Status)), instant(o.DecidedAt), number(o.DecidedAt.Add(l.cfg.Life).Unix())}

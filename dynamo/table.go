@@ -56,7 +56,7 @@ func (l *RequestLog) CreateTable(ctx context.Context) error {
 			KeySchema:  []types.KeySchemaElement{k(attrPending, types.KeyTypeHash), k(attrAcceptedAt, types.KeyTypeRange)},
 			Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 		}},
-	}, l.client.CreateTable, again)
+	}, l.client.CreateTable, l.again)
 	var exists *types.ResourceInUseException
 	if err != nil && !errors.As(err, &exists) {
 		return fmt.Errorf("cannot make table %s: %w", l.cfg.Table, err)
@@ -135,7 +135,7 @@ func (l *RequestLog) CheckTable(ctx context.Context) error {
 // Inspect returns what CheckTable judges: one finding each for status, key, index and expiry, or the status alone if there
 // is no table. Errors: DynamoDB can't tell now.
 func (l *RequestLog) Inspect(ctx context.Context) ([]Finding, error) {
-	out, err := call(ctx, l, opDescribe, &dynamodb.DescribeTableInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTable, again)
+	out, err := call(ctx, l, opDescribe, &dynamodb.DescribeTableInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTable, l.again)
 	var absent *types.ResourceNotFoundException
 	if errors.As(err, &absent) {
 		return []Finding{{What: "status", Expected: active, Seen: notThere}}, nil
@@ -167,7 +167,7 @@ func (l *RequestLog) Inspect(ctx context.Context) ([]Finding, error) {
 
 // expiry returns which attribute makes items expire, and whether it does.
 func (l *RequestLog) expiry(ctx context.Context) (string, error) {
-	out, err := call(ctx, l, opDescribeTTL, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTimeToLive, again)
+	out, err := call(ctx, l, opDescribeTTL, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTimeToLive, l.again)
 	if err != nil {
 		return "", fmt.Errorf("cannot inspect the expiry of table %s: %w", l.cfg.Table, err)
 	}
