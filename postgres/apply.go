@@ -27,9 +27,13 @@ const moveOn = `
 	WHERE ingest_offsets.topic_id = $1 AND ingest_offsets.partition = span.partition
 	  AND ingest_offsets.next_offset = span.pos`
 
-// decidedOn finds which requests of one day have an outcome. The day is a parameter of its own, so that one partition
-// of the journal is probed and not each.
-const decidedOn = `SELECT request_id FROM submissions WHERE accepted_on = $1 AND request_id = ANY($2::uuid[])`
+// decidedOn finds which requests of one day have an outcome, by one probe of the primary key each. The day is a parameter
+// of its own, so that one partition of the journal is probed and not each. LIMIT keeps the planner from turning the loop
+// around: of a day without statistics it expects a handful of rows, and would read the whole day with each batch.
+const decidedOn = `
+	SELECT id.request_id FROM unnest($2::uuid[]) AS id(request_id)
+	CROSS JOIN LATERAL (
+		SELECT FROM submissions WHERE accepted_on = $1 AND submissions.request_id = id.request_id LIMIT 1) AS decided`
 
 // Apply decides and stores one batch in one transaction: positions, trades, journal and dead letters are durable together
 // when it returns nil. None of them is when it returns an error of any class but CommitUnknown; a crash at any line
