@@ -26,23 +26,28 @@ var mayImport = map[string][]string{
 	"telemetry":  {},
 
 	"dynamo":   {"trade"},
-	"kafka":    {"trade", "failpoint"},
-	"postgres": {"trade", "failpoint", "migrations"},
+	"topology": {"trade"},
+	"kafka":    {"trade", "failpoint", "topology"},
+	"postgres": {"trade", "failpoint", "migrations", "topology"},
 	"server":   {"trade", "failpoint", "kafka"},
 	"worker":   {"trade", "failpoint", "kafka"},
-	"role":     {"trade", "kafka", "postgres", "server", "worker", "telemetry"},
+	"role":     {"trade", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
 
 	"dev/embedded": {},
 	"dev":          {"dev/embedded", "role", "kafka", "postgres", "server", "telemetry"},
-	"teststack":    {"dev/embedded"},
-	"":             {"dev", "dev/embedded", "role", "telemetry"}, // the command
+	"teststack":    {"dev/embedded", "teststack/services"},
+
+	"teststack/services": {},
+	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
+
+	"": {"dev", "dev/embedded", "role", "telemetry"}, // the command
 
 	"e2e":   {"trade", "kafka", "teststack", "dev/embedded"},
 	"bench": {"trade"},
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "dev", "dev/embedded", "teststack", "e2e"}
+var embeds = []string{"", "dev", "dev/embedded", "teststack", "teststack/stack", "e2e"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 

@@ -1,10 +1,14 @@
 package teststack
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"tradestore/teststack/services"
 )
 
 // verdict is a test that notes how it would have ended.
@@ -13,9 +17,10 @@ type verdict struct {
 	end string
 }
 
-func (*verdict) Helper()                {}
-func (v *verdict) Fatal(...any)         { v.end = "failed" }
-func (v *verdict) Skipf(string, ...any) { v.end = "skipped" }
+func (*verdict) Helper() {}
+
+func (v *verdict) Fatal(...any) { v.end = cmp.Or(v.end, "failed") }
+func (v *verdict) Skip(...any)  { v.end = cmp.Or(v.end, "skipped") }
 
 func TestRequire(t *testing.T) {
 	f := func(ci string, err error, want string) {
@@ -27,7 +32,11 @@ func TestRequire(t *testing.T) {
 	}
 	f("", nil, "")
 	f("true", nil, "")
-	f("", errors.New("no server"), "skipped")
-	f("false", errors.New("no server"), "skipped")
-	f("true", errors.New("no server"), "failed")
+	noServer, noJava := fmt.Errorf("%w: because", errNoPostgres), fmt.Errorf("because: %w", services.ErrMissing)
+	f("", noServer, "skipped")
+	f("false", noServer, "skipped")
+	f("true", noServer, "failed")
+	f("", noJava, "skipped")
+	f("true", noJava, "failed")
+	f("", errors.New("it is there and does not work"), "failed")
 }

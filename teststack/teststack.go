@@ -1,13 +1,15 @@
-// Package teststack gives tests the real services: a PostgreSQL server shared by a test binary, and Kafka brokers.
+// Package teststack gives tests the real services: PostgreSQL, Apache Kafka, DynamoDB Local, and an embedded Kafka broker
+// that is quicker to start. What tests share ends with the test binary.
 package teststack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,31 +17,27 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/dev/embedded"
+	"tradestore/teststack/services"
 )
 
 // serverVar names a PostgreSQL server to use instead of an embedded one: its URL, of a role that may create databases.
 const serverVar = "TRADESTORE_TEST_DATABASE_URL"
 
-// startLimit covers the one download on a slow line.
+// startLimit covers the one download on a slow line, and what other test binaries do meanwhile.
 const startLimit = 6 * time.Minute
 
-var shared struct {
-	once sync.Once
-	url  string
-	err  error
-	stop func()
-	seq  int
-	mu   sync.Mutex // guards seq
-	main bool
-}
+var (
+	postgres  lent
+	databases atomic.Int64 // made so far
+)
 
 // Main runs the tests of a package and stops what they shared. TestMain calls it and nothing else.
 func Main(m *testing.M) {
 	embedded.MaybeHelper()
-	shared.main = true
+	lending = true
 	code := m.Run()
-	if shared.stop != nil {
-		shared.stop()
+	for _, l := range []*lent{&postgres, &apacheKafka, &dynamoDB} {
+		l.takeBack()
 	}
 	os.Exit(code)
 }
@@ -48,18 +46,11 @@ func Main(m *testing.M) {
 // Where no server can run the test is skipped, and with CI=true fails.
 func Database(t testing.TB) string {
 	t.Helper()
-	if !shared.main {
-		t.Fatal("a package that uses databases needs func TestMain(m *testing.M) { teststack.Main(m) }")
-	}
-	shared.once.Do(startShared)
-	require(t, shared.err)
-	shared.mu.Lock()
-	shared.seq++
-	name := fmt.Sprintf("test_%d_%d", os.Getpid(), shared.seq)
-	shared.mu.Unlock()
-	exec(t, shared.url, "CREATE DATABASE "+name)
-	t.Cleanup(func() { exec(t, shared.url, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u, err := url.Parse(shared.url)
+	server := postgres.get(t, serverVar, startShared)
+	name := fmt.Sprintf("test_%d_%d", os.Getpid(), databases.Add(1))
+	exec(t, server, "CREATE DATABASE "+name)
+	t.Cleanup(func() { exec(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
+	u, err := url.Parse(server)
 	if err != nil {
 		t.Fatalf("%s is not a URL", serverVar) // the error would quote the password
 	}
@@ -67,16 +58,12 @@ func Database(t testing.TB) string {
 	return u.String()
 }
 
-func startShared() {
-	if shared.url = os.Getenv(serverVar); shared.url != "" {
-		return
-	}
+func startShared() (string, func(), error) {
 	server, remove, err := start(embedded.Config{SharedBuffers: "64MB", Scratch: true})
 	if err != nil {
-		shared.err = err
-		return
+		return "", nil, err
 	}
-	shared.url, shared.stop = server.URL(), func() { server.Stop(); remove() }
+	return server.URL(), func() { server.Stop(); remove() }, nil
 }
 
 // OwnPostgres starts a server for this test alone, so that the test may stop or kill it, and stops it at the end.
@@ -100,7 +87,7 @@ func start(cfg embedded.Config) (server *embedded.Postgres, remove func(), err e
 	cfg.Log = zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
 	if server, err = embedded.Start(ctx, cfg); err != nil {
 		remove()
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w or %s: %w", errNoPostgres, serverVar, err)
 	}
 	return server, remove, nil
 }
@@ -126,16 +113,21 @@ func Kafka(t testing.TB) []string {
 	return broker.Addrs()
 }
 
-// require ends the test when a service can't be had.
+// errNoPostgres goes before the reason why PostgreSQL can't be had.
+var errNoPostgres = errors.New("needs PostgreSQL")
+
+// require ends the test when a service can't be had. What this machine lacks is no fault of the code, except in CI, where
+// a test that is always skipped would prove nothing.
 func require(t testing.TB, err error) {
 	t.Helper()
-	switch {
-	case err == nil:
-	case strings.EqualFold(os.Getenv("CI"), "true"):
-		t.Fatal(err)
-	default:
-		t.Skipf("needs PostgreSQL, or %s: %v", serverVar, err)
+	if err == nil {
+		return
 	}
+	lacking := errors.Is(err, errNoPostgres) || errors.Is(err, services.ErrMissing)
+	if lacking && !strings.EqualFold(os.Getenv("CI"), "true") {
+		t.Skip(err)
+	}
+	t.Fatal(err)
 }
 
 func exec(t testing.TB, server, statement string) {

@@ -24,8 +24,7 @@ type DynamoDBConfig struct {
 type DynamoDB struct{ *Process }
 
 // StartDynamoDB starts DynamoDB Local and returns when it answers. The first start on a machine fetches about 51 MB.
-// Errors: ErrPortTaken; what is missing, by name, when there is no Java 17, or no Maven or only a JRE while the jars have
-// to be fetched.
+// Errors: ErrPortTaken, ErrMissing.
 func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 	d, err := prepareDynamoDB(ctx, cfg)
 	if err != nil {
@@ -41,11 +40,7 @@ func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 func (d *DynamoDB) Endpoint() string { return "http://" + loopback(d.port) }
 
 func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
-	java, err := findJava(ctx)
-	if err != nil {
-		return nil, err
-	}
-	jars, err := dynamoJars.resolve(ctx, cfg.CacheDir, java)
+	java, jars, err := dynamoJars.find(ctx, cfg.CacheDir)
 	if err != nil {
 		return nil, err
 	}

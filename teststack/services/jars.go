@@ -48,6 +48,10 @@ var (
 	}, source: loopbackSource}
 )
 
+// ErrMissing says that this machine lacks Java 17, or that the jars are not in the cache and can't be fetched: without
+// Maven, without a JDK (a JRE can't compile) or without a way to Maven Central. The error names which.
+var ErrMissing = errors.New("something is missing")
+
 // DefaultCacheDir is where jars are kept: below TRADESTORE_CACHE_DIR if set, else below the user's cache folder.
 func DefaultCacheDir() (string, error) {
 	if dir := os.Getenv("TRADESTORE_CACHE_DIR"); dir != "" {
@@ -58,6 +62,17 @@ func DefaultCacheDir() (string, error) {
 		return "", fmt.Errorf("cannot find a cache folder, set TRADESTORE_CACHE_DIR: %w", err)
 	}
 	return filepath.Join(dir, "tradestore", "jars"), nil
+}
+
+// find returns the java program and the folder of resolve.
+func (j jars) find(ctx context.Context, cache string) (java, dir string, err error) {
+	if java, err = findJava(ctx); err == nil {
+		dir, err = j.resolve(ctx, cache, java)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	return java, dir, nil
 }
 
 // resolve returns the folder with the program's jars in lib and its own class in classes, and fetches them first if

@@ -86,9 +86,10 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(filepath.Join(fake, "java"), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 		_, err := StartKafka(t.Context(), KafkaConfig{Dir: t.TempDir(), CacheDir: t.TempDir()})
-		require.ErrorContains(t, err, "cannot start Apache Kafka: "+want)
+		require.ErrorContains(t, err, "cannot start Apache Kafka: something is missing: "+want)
+		require.ErrorIs(t, err, ErrMissing)
 		_, err = StartDynamoDB(t.Context(), DynamoDBConfig{Dir: t.TempDir(), CacheDir: t.TempDir()})
-		require.ErrorContains(t, err, "cannot start DynamoDB Local: "+want)
+		require.ErrorContains(t, err, "cannot start DynamoDB Local: something is missing: "+want)
 	}
 	f(`echo 'openjdk version "17.0.15" 2025-04-15' >&2`, "cannot fetch the jars of ")
 	f(`echo 'java version "1.8.0_402"' >&2`, "no Java 17 found: "+filepath.Join(fake, "java")+" is Java 1")

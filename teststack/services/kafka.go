@@ -41,8 +41,8 @@ type KafkaConfig struct {
 type Kafka struct{ *Process }
 
 // StartKafka starts a broker, makes its storage first when the folder is new, and returns when clients can work: every
-// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: ErrPortTaken; what is
-// missing, by name, when there is no Java 17, or no Maven while the jars have to be fetched.
+// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: ErrPortTaken;
+// ErrMissing.
 func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	k, err := prepareKafka(ctx, cfg)
 	if err != nil {
@@ -58,11 +58,7 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 func (k *Kafka) Addrs() []string { return []string{loopback(k.port)} }
 
 func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
-	java, err := findJava(ctx)
-	if err != nil {
-		return nil, err
-	}
-	jars, err := kafkaJars.resolve(ctx, cfg.CacheDir, java)
+	java, jars, err := kafkaJars.find(ctx, cfg.CacheDir)
 	if err != nil {
 		return nil, err
 	}
