@@ -159,29 +159,41 @@ func TestNewGenerationReplaces(t *testing.T) {
 }
 
 func TestBrokenAssumptions(t *testing.T) {
-	f := func(prepare string, change func(l *topicLog), want trade.Class) {
-		t.Helper()
-		for _, from := range []int{1, 1_000} { // both upserts
-			l := newTopicLog(t)
-			l.store.stageFrom = from
-			l.add("T1", 1, "stored")
-			l.apply()
+	for _, stageFrom := range []int{1, 1_000} { // both upserts
+		l := newTopicLog(t)
+		l.store.stageFrom = stageFrom
+		l.add("T1", 1, "stored")
+		l.apply()
+		f := func(prepare, undo string, want trade.Class) {
+			t.Helper()
 			l.db.exec(t, prepare)
+			at := l.applied
 			l.add("T1", 1, "wrong")
-			if change != nil {
-				change(l)
-			}
 			l.refused(t.Context(), want)
+			l.next, l.applied = at, at
+			l.db.exec(t, undo)
 		}
+		f("UPDATE trades SET src_offset = 900", "UPDATE trades SET src_offset = 0", trade.Broken)
+		f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id", trade.Broken)
+		f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData)
+		f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE submissions DROP CONSTRAINT drift", trade.BadData)
+		f("ALTER TABLE submissions DETACH PARTITION submissions_default", "ALTER TABLE submissions ATTACH PARTITION submissions_default DEFAULT", trade.Broken)
+
+		g := func(change func(r *trade.Record), want trade.Class) {
+			t.Helper()
+			at := l.applied
+			l.add("T1", 1, "wrong")
+			change(&l.pending[0])
+			l.refused(t.Context(), want)
+			l.next, l.applied = at, at
+		}
+		g(func(r *trade.Record) { r.Trade.BookID = "\xff" }, trade.BadData)
+		g(func(r *trade.Record) { r.Trade.BookID = "\x00" }, trade.BadData)
+		g(func(r *trade.Record) { r.Trade.MaturityDate = 1<<31 - 1 }, trade.BadData)
+		g(func(r *trade.Record) { r.ID = trade.RequestID{} }, trade.Broken)
+		l.add("T1", 1, "good")
+		require.Equal(t, 1, l.apply().Rows)
 	}
-	f("UPDATE trades SET src_offset = 900", nil, trade.Broken)
-	f("ALTER TABLE trades RENAME book_id TO book", nil, trade.Broken)
-	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", nil, trade.BadData)
-	f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", nil, trade.BadData)
-	f("ALTER TABLE submissions DETACH PARTITION submissions_default", nil, trade.Broken)
-	f("SELECT", func(l *topicLog) { l.pending[0].Trade.BookID = "\xff" }, trade.BadData)
-	f("SELECT", func(l *topicLog) { l.pending[0].Trade.BookID = "\x00" }, trade.BadData)
-	f("SELECT", func(l *topicLog) { l.pending[0].ID = trade.RequestID{} }, trade.Broken)
 }
 
 // Both upserts leave the same rows, whatever the log and however it is cut, and these are the rows that Resolve finds
