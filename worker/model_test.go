@@ -1,0 +1,165 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The model of rule R7: server, request log, network, log, worker and two resolvers, in every order in which their steps
+// can fall. Load tests meet a few orders, and the rare ones by luck; this meets all of them, for one request and a second
+// one of the same trade.
+
+// visit is a state that was reached, and how.
+type visit struct {
+	world  world
+	before int // index of the visit that it came from; -1 at the start
+	step   string
+}
+
+// search walks all states breadth first and returns how many there are. It ends at the first state, or step, that breaks
+// an invariant, with the shortest way there; the way is empty when none does.
+func search(r rules) (states int, broken string, way []string) {
+	seen := map[world]struct{}{{}: {}}
+	visits := []visit{{before: -1}}
+	for at := 0; at < len(visits); at++ {
+		from, last := visits[at].world, true
+		for _, move := range steps {
+			move(&r, from, func(what string, to world) {
+				if broken != "" || to == from {
+					return
+				}
+				last = false
+				if _, ok := seen[to]; ok {
+					return
+				}
+				seen[to] = struct{}{}
+				visits = append(visits, visit{to, at, what})
+				if broken = changed(from, to); broken == "" {
+					broken = r.holds(to)
+				}
+			})
+		}
+		if broken == "" && last { // nobody can move: this is how it ends, since no step can be undone
+			if broken = settledAtLast(from); broken != "" {
+				visits = visits[:at+1]
+			}
+		}
+		if broken != "" {
+			for i := len(visits) - 1; i > 0; i = visits[i].before {
+				way = append(way, visits[i].step)
+			}
+			slices.Reverse(way)
+			return len(visits), broken, way
+		}
+	}
+	return len(visits), "", nil
+}
+
+// holds returns which invariant a state breaks, or nothing.
+func (r *rules) holds(w world) string {
+	inLog, closed := slices.Contains(w.log[:], 1+subject), w.outcome[subject] == notDelivered
+	rows, outcome := r.replay(w)
+	switch {
+	case w.answer == accepted && !inLog:
+		return "I1: answered 202, and not in the log"
+	case w.answer == accepted && (closed || w.entry == notDelivered):
+		return "I1: answered 202, and closed as NOT_DELIVERED"
+	case w.decided[subject] > 1 || w.decided[bystander] > 1:
+		return "I4: decided twice"
+	case w.rows != rows:
+		return fmt.Sprintf("I3: stored %v, the log says %v", w.rows, rows)
+	case w.outcome != outcome:
+		return fmt.Sprintf("I4: decided %v, the log says %v", w.outcome, outcome)
+	case w.entry.terminal() && w.entry != w.outcome[subject]:
+		return "I5: another end is shown than the one decided"
+	case closed && slices.Contains(w.log[:w.closed], 1+subject):
+		return "R5: closed as NOT_DELIVERED behind its own record"
+	}
+	return ""
+}
+
+// changed returns which invariant a step breaks, or nothing.
+func changed(from, to world) string {
+	switch {
+	case from.entry.terminal() && to.entry != from.entry:
+		return "I6: a terminal state changed"
+	case from.outcome[subject] != nothing && to.outcome[subject] != from.outcome[subject]:
+		return "I4: an outcome changed"
+	case to.next < from.next:
+		return "I11: a position went back"
+	}
+	return ""
+}
+
+// settledAtLast returns what is wrong with the state in which everything has come to rest.
+func settledAtLast(w world) string {
+	switch {
+	case w.answer == nothing:
+		return "P4: never answered"
+	case w.entry == waiting:
+		return "I5: PENDING for ever"
+	case w.next != w.end():
+		return "I10: not applied"
+	}
+	return ""
+}
+
+// replay is what the part of the log that was applied means, by a rule of its own: what was closed does not count, nor
+// does a second copy.
+func (r *rules) replay(w world) (rows [3]uint8, outcome [2]shown) {
+	if w.outcome[subject] == notDelivered {
+		outcome[subject] = notDelivered
+	}
+	highest := int32(0)
+	for _, letter := range w.log[:w.next] {
+		of := letter - 1
+		switch {
+		case outcome[of] != nothing:
+		case r.version[of] < highest:
+			outcome[of] = stale
+		default:
+			outcome[of], highest = success, r.version[of]
+			rows[highest] = letter
+		}
+	}
+	return rows, outcome
+}
+
+// versions are those of the subject and the bystander: the same, so that one replaces the other, and either order.
+var versions = [][2]int32{{1, 1}, {1, 2}, {2, 1}}
+
+func TestModelOfTheRules(t *testing.T) {
+	for _, version := range versions {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			states, broken, way := search(rules{version: version})
+			require.Empty(t, broken, strings.Join(way, "\n"))
+			require.Greater(t, states, 100_000, "less is no search")
+			t.Logf("%d states", states)
+		})
+	}
+}
+
+// Each rule is needed: without it some order of events breaks an invariant. -v prints the shortest one.
+func TestModelWithoutARule(t *testing.T) {
+	f := func(without string, r rules, want string) {
+		t.Helper()
+		r.version = versions[0]
+		states, broken, way := search(r)
+		assert.Contains(t, broken, want, "without %s", without)
+		t.Logf("without %s: %s, among %d states\n    %s", without, broken, states, strings.Join(way, "\n    "))
+	}
+	f("C3", rules{openAgain: true}, "I6")
+	f("C6", rules{noDeadline: true}, "I1")
+	f("A2", rules{noDuplicate: true}, "I4")
+	f("R1, an entry with an outcome", rules{noProject: true}, "I5")
+	f("R2", rules{noWait: true}, "I1")
+	f("R2, longer than the accept deadline", rules{shortWait: true}, "I1")
+	f("R3", rules{noEnd: true}, "I1")
+	f("R3, after the wait", rules{endAtSight: true}, "I1")
+	f("R4, the look for an outcome", rules{noLook: true}, "I4")
+}
