@@ -42,8 +42,9 @@ var mayImport = map[string][]string{
 
 	"": {"dev", "dev/embedded", "role", "telemetry"}, // the command
 
-	"e2e":   {"trade", "kafka", "teststack", "dev/embedded"},
-	"bench": {"trade"},
+	"seamtest": {"trade"}, // the contracts of the seams, as tests
+	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},
+	"bench":    {"trade"},
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.

@@ -41,7 +41,7 @@ type testLog struct {
 
 func newLog(t testing.TB) *testLog {
 	t.Helper()
-	return newLogOn(t, endpoint(t), zerolog.Nop())
+	return newLogOn(t, teststack.DynamoDB(t), zerolog.Nop())
 }
 
 func newLogOn(t testing.TB, endpoint string, log zerolog.Logger) *testLog {
@@ -134,13 +134,4 @@ func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-func endpoint(t testing.TB) string {
-	t.Helper()
-	url := os.Getenv("TRADESTORE_TEST_DYNAMODB_URL")
-	if url == "" {
-		t.Skip("needs DynamoDB Local: TRADESTORE_TEST_DYNAMODB_URL")
-	}
-	return url
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/teststack"
 	"tradestore/trade"
 )
 
 // unmade returns a request log whose table does not exist.
 func unmade(t testing.TB) *testLog {
 	t.Helper()
-	l := &testLog{proxy: newProxy(t, endpoint(t))}
+	l := &testLog{proxy: newProxy(t, teststack.DynamoDB(t))}
 	var err error
 	l.RequestLog, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
 		prometheus.NewRegistry(), zerolog.Nop())

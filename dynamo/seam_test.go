@@ -1,0 +1,29 @@
+package dynamo
+
+import (
+	"context"
+	"testing"
+
+	"tradestore/seamtest"
+	"tradestore/trade"
+)
+
+func TestRequestLogSeam(t *testing.T) {
+	seamtest.RequestLog(t, func(t *testing.T) seamtest.LogSubject {
+		l := newLog(t)
+		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Decide": opStatements}
+		return seamtest.LogSubject{
+			Log: l,
+			Decide: func(ctx context.Context, ends []seamtest.End) error {
+				outcomes := make([]trade.Outcome, len(ends))
+				for i, e := range ends {
+					outcomes[i] = decided(e.Request, e.Status, e.Reason)
+				}
+				return l.Settle(ctx, outcomes)
+			},
+			Hurt: func(_ *testing.T, method string, when seamtest.When) {
+				l.proxy.next(calls[method], map[seamtest.When]fault{seamtest.Before: resetBefore, seamtest.After: resetAfter}[when])
+			},
+		}
+	})
+}

@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tradestore/seamtest"
+	"tradestore/trade"
+)
+
+// decider ends requests as this request log learns of it: records are applied. Every call appends new copies of the
+// records, so a repeat is a duplicate in the topic.
+type decider struct {
+	store *Store
+}
+
+func (d decider) decide(ctx context.Context, ends []seamtest.End) error {
+	for {
+		positions, err := d.store.Positions(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = d.store.Apply(ctx, batchOf(positions, ends))
+		switch trade.ClassOf(err) {
+		case trade.Fenced, trade.Repeatable: // another was faster; the worker drops and loads, or repeats
+			continue
+		default:
+			return err
+		}
+	}
+}
+
+func batchOf(positions []trade.Position, ends []seamtest.End) *trade.Batch {
+	records := make(map[int32][]trade.Record)
+	for _, e := range ends {
+		p := e.Request.Partition
+		if e.Reason == trade.StaleVersion {
+			higher := seamtest.NewRequest(e.Request.Trade.TradeID, e.Request.Trade.Version+1, p)
+			records[p] = append(records[p], trade.Record{Request: *higher})
+		}
+		r := trade.Record{Request: *e.Request, Value: []byte("as it lies in the log")}
+		if e.Reason == trade.InvalidRecord {
+			r.Fault = "unreadable"
+		}
+		records[p] = append(records[p], r)
+	}
+	b := &trade.Batch{TopicID: positions[0].TopicID, Generation: positions[0].Generation}
+	for _, p := range slices.Sorted(maps.Keys(records)) {
+		from := positions[p].NextOffset
+		for i := range records[p] {
+			records[p][i].Offset = from + int64(i)
+		}
+		b.Spans = append(b.Spans, trade.Span{Partition: p, From: from, Next: from + int64(len(records[p])), LeaderEpoch: 1})
+		b.Records = append(b.Records, records[p]...)
+	}
+	return b
+}
+
+// Which message a method can't do without, before and after the server has done it.
+var cuts = map[string][2]string{
+	"Open":   {"COPY requests", "COPY 60\x00"},
+	"Get":    {"", ""},
+	"Decide": {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},
+}
+
+func TestRequestLogSeam(t *testing.T) {
+	seamtest.RequestLog(t, func(t *testing.T) seamtest.LogSubject {
+		d := newDatabase(t)
+		p := newProxy(t, d.url)
+		return seamtest.LogSubject{
+			Log:    NewRequestLog(openPool(t, p.url, "reads", Open)),
+			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
+			Hurt:   func(_ *testing.T, method string, when seamtest.When) { p.cut(cuts[method], when) },
+		}
+	})
+}
+
+func (p *proxy) cut(messages [2]string, when seamtest.When) {
+	if when == seamtest.Before {
+		p.cutRequest(messages[0])
+	} else {
+		p.cutReply(messages[1])
+	}
+}
+
+func TestTradeStoreSeam(t *testing.T) {
+	suite := func(t *testing.T, stageFrom int) {
+		seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
+			d := newDatabase(t)
+			p := newProxy(t, d.url)
+			store := newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})
+			store.stageFrom = stageFrom
+			return seamtest.StoreSubject{
+				Store:  store,
+				Trades: d.trades,
+				Hurt:   func(_ *testing.T, when seamtest.When) { p.cut(cuts["Decide"], when) },
+			}
+		})
+	}
+	t.Run("upsert", func(t *testing.T) { suite(t, stageFrom) })
+	t.Run("staging table", func(t *testing.T) { suite(t, 1) })
+}
+
+// trades returns every row, page by page.
+func (d *testDatabase) trades(t *testing.T) map[trade.Key]trade.Trade {
+	t.Helper()
+	all := make(map[trade.Key]trade.Trade)
+	for after := (trade.Key{}); ; {
+		page, err := NewReader(d.reads).List(t.Context(), after, 7)
+		require.NoError(t, err)
+		for _, row := range page {
+			after = row.Key()
+			all[after] = row
+		}
+		if len(page) == 0 {
+			return all
+		}
+	}
+}

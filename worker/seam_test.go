@@ -1,0 +1,42 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"testing"
+
+	"tradestore/seamtest"
+	"tradestore/trade"
+)
+
+// visible lets clients see outcomes before the cursor moves over them, as the twin demands of the settler.
+type visible struct{ *twin }
+
+func (s visible) Settled(ctx context.Context, outcomes []trade.Outcome) error {
+	return errors.Join(s.Settle(ctx, outcomes), s.twin.Settled(ctx, outcomes))
+}
+
+// The twin that the tests of the loops stand on keeps the contract that PostgreSQL keeps.
+func TestTheTwinIsATradeStore(t *testing.T) {
+	seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
+		twin := newTwin(t, trade.TopicID{1}, 2)
+		return seamtest.StoreSubject{
+			Store: visible{twin},
+			Trades: func(*testing.T) map[trade.Key]trade.Trade {
+				twin.mu.Lock()
+				defer twin.mu.Unlock()
+				return maps.Clone(twin.trades)
+			},
+			Hurt: func(_ *testing.T, when seamtest.When) {
+				twin.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+					if call != "Apply" || after != (when == seamtest.After) {
+						return nil
+					}
+					twin.failing(nil)
+					return trade.Classed(trade.CommitUnknown, "the connection broke")
+				})
+			},
+		}
+	})
+}
