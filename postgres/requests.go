@@ -18,10 +18,11 @@ import (
 // change. Its methods may be called concurrently.
 type RequestLog struct {
 	pool *pgxpool.Pool
+	walk walk
 }
 
 // NewRequestLog makes a RequestLog on a pool of Open, which must lead to the database that the worker applies to.
-func NewRequestLog(pool *pgxpool.Pool) *RequestLog { return &RequestLog{pool} }
+func NewRequestLog(pool *pgxpool.Pool) *RequestLog { return &RequestLog{pool: pool} }
 
 // One COPY for every size: against an INSERT of arrays it was within the noise at 1 to 100 requests (0.5 ms a call with
 // the flush to disk), and cheaper at 500 (BenchmarkOpen).

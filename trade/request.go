@@ -43,12 +43,15 @@ type RequestState struct {
 	DecidedAt  time.Time // zero while PENDING
 }
 
+// NoOffset stands for the offset of a request that was closed without a record.
+const NoOffset = -1
+
 // Outcome is a decided request as the journal remembers it.
 type Outcome struct {
 	RequestState
 	Generation int32 // of the topic: 1, 2, ... each time the topic was replaced
 	Partition  int32
-	Offset     int64
+	Offset     int64 // of its record; NoOffset when it was closed without one
 	// CorrelationID and TraceParent of the accepting call, for log lines and traces of the settler.
 	CorrelationID string
 	TraceParent   string
