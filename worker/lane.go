@@ -24,6 +24,7 @@ type lane struct {
 	number int
 	log    zerolog.Logger
 	client *kgo.Client
+	kill   context.CancelFunc // ends the client, whatever it waits for
 	held   held
 	commit chan struct{} // asks for a commit of the group offset
 
@@ -141,7 +142,9 @@ func (l *lane) letGo(context.Context, *kgo.Client) {
 func (l *lane) open(ctx context.Context) error {
 	cfg := l.cfg.Kafka
 	cfg.ClientID += "-lane-" + strconv.Itoa(l.number)
+	life, kill := context.WithCancel(context.WithoutCancel(ctx)) // the client outlives ctx, to commit and to leave
 	client, err := kafka.NewConsumer(cfg, l.deps.Registry, l.log,
+		kgo.WithContext(life),
 		kgo.AdjustFetchOffsetsFn(func(session context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			return l.startAt(ctx, session, assigned)
 		}),
@@ -151,9 +154,10 @@ func (l *lane) open(ctx context.Context) error {
 		kgo.OnPartitionsLost(l.lose),
 	)
 	if err != nil {
+		kill()
 		return err
 	}
-	l.client = client
+	l.client, l.kill = client, kill
 	return nil
 }
 

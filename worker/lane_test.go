@@ -244,6 +244,21 @@ func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
 	assert.Empty(t, info.Members, "the group was left")
 }
 
+// A rebalance waits for its slowest member, for a minute if that one is dead. A drain does not.
+func TestADrainDoesNotWaitForTheGroup(t *testing.T) {
+	r := newRig(t, 2)
+	joining, over := make(chan struct{}), make(chan struct{})
+	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(joining)
+		r.cluster.SleepControl(func() { <-over })
+		return nil, nil, false
+	})
+	t.Cleanup(func() { close(over) })
+	w := r.start(func(c *Config, _ *Deps) { c.DrainLimit = 50 * time.Millisecond })
+	<-joining
+	w.drain()
+}
+
 func TestADrainBeforeTheStartIsDoneEndsWell(t *testing.T) {
 	r := newRig(t, 1)
 	r.store.failing(func(string, int, bool, *trade.Batch) error { return fmt.Errorf("connection refused") })

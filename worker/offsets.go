@@ -47,8 +47,10 @@ func (l *lane) close(ctx context.Context) {
 	l.commitOnce(ctx)
 	if err := l.client.LeaveGroupContext(ctx); err != nil {
 		l.log.Warn().Err(err).Msg("cannot leave the consumer group: the others take over after the session timeout")
+		l.kill() // else Close waits for a rebalance under way, and that for members that may be dead
 	}
 	l.client.Close()
+	l.kill()
 	l.client = nil
 }
 
