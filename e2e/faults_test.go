@@ -189,6 +189,36 @@ func TestRolesRestarted(t *testing.T) {
 	s.stop(t)
 }
 
+// A worker is frozen until the other has taken its partitions over, and thawed in the middle of what it was doing: its
+// position has moved on without it, so it changes nothing (A1). Then it is killed.
+func TestWorkerFrozenThenKilled(t *testing.T) {
+	s := newRoles(t, 2)
+	s.env = append(s.env, "TRADESTORE_KAFKA_SESSION_TIMEOUT=6s", "TRADESTORE_TRANSACTION_LIMIT=5s") // how long a hand-over takes
+	s.start(t)
+	require.NoError(t, InstallAudit(t.Context(), s.Database))
+	frozen := s.roles[1].proc.cmd.Process
+	for range scale(1, 20) {
+		s.balanced(t, 4)
+		stop := s.background(t, load{clients: 16, hot: 100})
+		s.accepted(t, 100)
+		require.NoError(t, frozen.Signal(syscall.SIGSTOP))
+		s.accepted(t, 100)
+		stop()
+		s.drained(t) // by the other one, from where the frozen one stood
+		stop = s.background(t, load{clients: 16, hot: 100})
+		s.accepted(t, 100)
+		require.NoError(t, frozen.Signal(syscall.SIGCONT))
+		s.accepted(t, 300)
+		stop()
+		s.check(t)
+	}
+	s.run(t.Context(), t, load{clients: 16, posts: 200, hot: 100})
+	s.kill("worker1")
+	s.check(t)
+	s.roles[2].proc.terminate(t)
+	s.roles[0].proc.terminate(t)
+}
+
 // The checker is red when the tables themselves are spoiled, not only the evidence in its unit tests.
 func TestCheckReadsTheTables(t *testing.T) {
 	s := newRoles(t, 1)
@@ -225,12 +255,12 @@ func TestGroupOffsetMovedByHand(t *testing.T) {
 	s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 20})
 	s.drained(t)
 	s.roles[1].proc.terminate(t)
-	s.moveGroup(t, "tradestore-workers", 0)
+	s.moveGroup(t, 0)
 	s.start(t)
 	s.run(t.Context(), t, load{clients: 8, posts: 100, hot: 20})
 	s.drained(t)
 	s.roles[1].proc.terminate(t)
-	s.moveGroup(t, "tradestore-workers", 1_000_000)
+	s.moveGroup(t, 1_000_000)
 	s.start(t)
 	s.run(t.Context(), t, load{clients: 8, posts: 100, hot: 20})
 	s.check(t)

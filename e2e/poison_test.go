@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/kafka"
@@ -101,17 +100,4 @@ func TestDuplicates(t *testing.T) {
 	}
 	s.check(t)
 	s.stop(t)
-}
-
-// moveGroup commits an offset for every partition of the topic in the workers' name. The group must be empty.
-func (s *stack) moveGroup(t *testing.T, group string, to int64) {
-	t.Helper()
-	kc, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...))
-	require.NoError(t, err)
-	defer kc.Close()
-	offsets := kadm.Offsets{}
-	for p := range int32(partitions) {
-		offsets.AddOffset(s.Topic, p, to, -1)
-	}
-	require.NoError(t, kadm.NewClient(kc).CommitAllOffsets(t.Context(), group, offsets))
 }

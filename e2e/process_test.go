@@ -74,13 +74,16 @@ func (p *process) kill() {
 	<-p.gone
 }
 
-// exit waits for the end of the process and returns its exit code, -1 for a signal.
+// exit waits for the end of the process and returns its exit code, -1 for a signal. One that does not end is asked for
+// its goroutines.
 func (p *process) exit(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.gone:
 	case <-time.After(exitLimit):
-		require.FailNow(t, "process does not end", "%s, pid %d:\n%s", p.name, p.cmd.Process.Pid, p.tail(t))
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // fails only when it is gone
+		<-p.gone
+		require.FailNow(t, "process does not end", "%s, pid %d:\n%s", p.name, p.cmd.Process.Pid, p.said(t))
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// group is the consumer group of the workers. Each of their lanes is a member.
+const group = "tradestore-workers"
+
+// moveGroup commits an offset for every partition of the topic in the workers' name. The group must be empty.
+func (s *stack) moveGroup(t *testing.T, to int64) {
+	t.Helper()
+	kc, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...))
+	require.NoError(t, err)
+	defer kc.Close()
+	offsets := kadm.Offsets{}
+	for p := range int32(partitions) {
+		offsets.AddOffset(s.Topic, p, to, -1)
+	}
+	require.NoError(t, kadm.NewClient(kc).CommitAllOffsets(t.Context(), group, offsets))
+}
+
+// balanced waits until the members share the partitions and no rebalance is under way.
+func (s *stack) balanced(t *testing.T, members int) {
+	t.Helper()
+	kc, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...))
+	require.NoError(t, err)
+	defer kc.Close()
+	var seen kadm.DescribedGroup
+	ok := poll(t, drainLimit, func() bool {
+		groups, err := kadm.NewClient(kc).DescribeGroups(t.Context(), group)
+		require.NoError(t, err)
+		seen = groups[group]
+		assigned := 0
+		for _, m := range seen.Members {
+			if parts, ok := m.Assigned.AsConsumer(); ok {
+				for _, topic := range parts.Topics {
+					assigned += len(topic.Partitions)
+				}
+			}
+		}
+		return seen.State == "Stable" && len(seen.Members) == members && assigned == partitions
+	})
+	require.True(t, ok, "%s with %d members", seen.State, len(seen.Members))
+}
