@@ -100,7 +100,7 @@ func (c *call) finish() {
 func (c *call) log(status int, took time.Duration) {
 	var line *zerolog.Event
 	switch {
-	case status < 400:
+	case status < 400, c.route == readyPath, c.route == healthPath: // why a probe fails has a line of its own, once
 		line = c.srv.log.Debug()
 	case status < 500:
 		line = c.srv.refusals.Info()

@@ -16,6 +16,7 @@ const (
 	requestsPath = "/api/v1/requests/" // and the id
 	requestPath  = requestsPath + "{request_id}"
 	healthPath   = "/api/v1/health"
+	readyPath    = "/readyz"
 )
 
 // callKey is where the router's handlers find their call among the user values.
@@ -35,7 +36,7 @@ func (s *Server) routes() *router.Router {
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
 	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})
-	s.route(r, "/readyz", handlers{fasthttp.MethodGet: s.read(s.getReady)})
+	s.route(r, readyPath, handlers{fasthttp.MethodGet: s.read(s.getReady)})
 	s.route(r, "/metrics", handlers{fasthttp.MethodGet: s.read(s.getMetrics)})
 	return r
 }
