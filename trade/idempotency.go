@@ -1,0 +1,108 @@
+package trade
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+)
+
+// MaxIdempotencyKey is the length of the longest key, in bytes, quotes and escapes not counted.
+const MaxIdempotencyKey = 255
+
+// IdempotencyKey is what a client calls one submission, however often it sends it: 1 to 255 visible ASCII bytes.
+type IdempotencyKey string
+
+// ErrIdempotencyKey is returned for text that is no key.
+var ErrIdempotencyKey = errors.New(`an idempotency key is 1 to 255 visible ASCII characters, bare or as a quoted string`)
+
+// ParseIdempotencyKey reads the value of an Idempotency-Key header, bare or as a string of RFC 9651, section 3.3.3. Both
+// spellings are the same key: a client library that starts to quote must not make a second trade of a repeat.
+// Errors: ErrIdempotencyKey.
+func ParseIdempotencyKey(s string) (IdempotencyKey, error) {
+	if len(s) > 0 && s[0] == '"' {
+		var ok bool
+		if s, ok = unquote(s); !ok {
+			return "", ErrIdempotencyKey
+		}
+	}
+	if len(s) < 1 || len(s) > MaxIdempotencyKey {
+		return "", ErrIdempotencyKey
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return "", ErrIdempotencyKey
+		}
+	}
+	return IdempotencyKey(s), nil
+}
+
+// unquote returns what stands between the quotes. Only a quote and a backslash can be escaped, and both must be.
+func unquote(s string) (string, bool) {
+	plain := make([]byte, 0, len(s))
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '"':
+			return string(plain), i == len(s)-1
+		case '\\':
+			if i++; i == len(s) || s[i] != '"' && s[i] != '\\' {
+				return "", false
+			}
+			plain = append(plain, s[i])
+		default:
+			plain = append(plain, c)
+		}
+	}
+	return "", false // no quote at the end
+}
+
+// keyedDomain keeps what is hashed here apart from every other use of the hash.
+const keyedDomain = "tradestore request id 1"
+
+// DeriveRequestID returns the request id of an attempt under a key: a UUIDv8 (RFC 9562, section 5.8) of a SHA-256 over
+// (principal, key, attempt), so every server derives the same one (rule K1). Attempts count from 0.
+func DeriveRequestID(principal string, key IdempotencyKey, attempt int) RequestID {
+	h := sha256.New()
+	for _, part := range []string{keyedDomain, principal, string(key)} { // with lengths: no two triples read the same
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		_, _ = h.Write([]byte(part))
+	}
+	_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(attempt)))
+	id := RequestID(h.Sum(nil)[:len(RequestID{})])
+	id[6] = id[6]&0x0f | 0x80
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// PayloadHash tells two submissions under one key apart. It covers the fields, not their spelling.
+type PayloadHash [sha256.Size]byte
+
+// HashPayload returns the hash of the fields of a valid trade.
+func HashPayload(t *Trade) PayloadHash { return sha256.Sum256(AppendJSON(make([]byte, 0, 512), t)) }
+
+// Nonce names one call that opens a request under a key, so that a repeat of the call knows its own entry.
+type Nonce [16]byte
+
+// NewNonce makes a random one.
+func NewNonce() Nonce {
+	var n Nonce
+	_, _ = rand.Read(n[:]) // never fails: crypto/rand ends the process instead
+	return n
+}
+
+// KeyedRequest is a request whose id was derived from an idempotency key, with what its entry holds beside it.
+type KeyedRequest struct {
+	*Request
+	Hash  PayloadHash
+	Nonce Nonce
+}
+
+// KeyedState is where a request under a key stands.
+type KeyedState struct {
+	Status Status
+	Reason Code // empty unless Status is FAILED
+	Hash   PayloadHash
+}
+
+// ErrKeyTaken marks the error of a keyed request that was not opened because an entry of its id exists.
+var ErrKeyTaken = errors.New("the idempotency key is taken")
