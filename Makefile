@@ -21,6 +21,11 @@ help: ## list the targets
 run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
 	./tradestore dev --data-dir $(DATA_DIR) $(ARGS)
 
+.PHONY: stack
+stack: build ## run Apache Kafka, DynamoDB Local and PostgreSQL until Ctrl-C; needs Java 17 and Maven (ARGS=--help)
+	$(GO) build -o bin/stack ./teststack/stack
+	bin/stack $(ARGS)
+
 .PHONY: build
 build: ## build ./tradestore, stamped with version and commit
 	$(GO) build -ldflags "$(LDFLAGS)" -o tradestore .
