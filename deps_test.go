@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"postgres": {"trade", "failpoint", "migrations", "topology"},
 	"server":   {"trade", "failpoint", "kafka"},
 	"worker":   {"trade", "failpoint", "kafka"},
-	"role":     {"trade", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
+	"role":     {"trade", "dynamo", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
 
 	"dev/embedded": {},
 	"dev":          {"dev/embedded", "role", "kafka", "postgres", "server", "telemetry"},

@@ -95,6 +95,6 @@ func (c Config) worker(s stores) role.WorkerConfig {
 // migration leaves the retention to the broker: an embedded one can't limit the age of records (embedded.KafkaConfig).
 func (c Config) migration(s stores) role.MigrateConfig {
 	return role.MigrateConfig{
-		Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database}, Profile: single, Log: c.Log, Wait: migrateWait,
+		Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database}, RequestLog: inPostgres, Profile: single, Log: c.Log, Wait: migrateWait,
 	}
 }

@@ -45,6 +45,19 @@ type Config struct {
 	Now       func() time.Time // tells which items have expired; default time.Now
 }
 
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c Config) Validate() error {
+	var table, endpoint error
+	if !tableName.MatchString(c.Table) { // it becomes a part of statements, too
+		table = errors.New("--dynamodb-table: not the name of a table: 3 to 255 of A-Z a-z 0-9 . _ -")
+	}
+	u, err := url.Parse(c.Endpoint)
+	if c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		endpoint = errors.New("--dynamodb-endpoint: not a URL like http://127.0.0.1:8002")
+	}
+	return errors.Join(table, endpoint)
+}
+
 var tableName = regexp.MustCompile(`^[A-Za-z0-9._-]{3,255}$`)
 
 // RequestLog is the request log on DynamoDB. Its methods may be called concurrently.
@@ -60,8 +73,8 @@ type RequestLog struct {
 // Open makes a RequestLog and asks DynamoDB nothing: a table that can't be reached now delays no start. Errors: a
 // setting that can't be used, here, in the environment or in the shared AWS files.
 func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*RequestLog, error) {
-	if !tableName.MatchString(cfg.Table) { // it becomes a part of statements, too
-		return nil, errors.New("--dynamodb-table: not the name of a table: 3 to 255 of A-Z a-z 0-9 . _ -")
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
 	cfg.Life = orDefault(cfg.Life, defaultLife)
 	cfg.Conns = orDefault(cfg.Conns, defaultConns)
@@ -97,17 +110,13 @@ func (l *RequestLog) Close() { l.transport.close() }
 
 // newClient makes a client that repeats nothing by itself. Calls that may be repeated say so (see again).
 func newClient(ctx context.Context, cfg Config, connections *transport, log zerolog.Logger) (*dynamodb.Client, error) {
-	local, err := onLoopback(cfg.Endpoint)
-	if err != nil {
-		return nil, err
-	}
 	load := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
 		log.Debug().Msgf("AWS client: "+format, v...) // what matters of it comes back as an error
 	}))}
 	if cfg.Endpoint != "" {
 		load = append(load, config.WithDefaultRegion("us-east-1")) // only signs; an endpoint has no regions
 	}
-	if local && !credentialsInEnvironment() {
+	if onLoopback(cfg.Endpoint) && !credentialsInEnvironment() {
 		// DynamoDB Local takes any. Asking the whole chain would look for a machine role first, and take seconds.
 		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("local", "local", "")))
 	}
@@ -127,17 +136,14 @@ func newClient(ctx context.Context, cfg Config, connections *transport, log zero
 	}), nil
 }
 
-// onLoopback says whether endpoint is on this machine. Errors: it is no URL with a host.
-func onLoopback(endpoint string) (bool, error) {
-	if endpoint == "" {
-		return false, nil
-	}
+// onLoopback says whether an endpoint is on this machine.
+func onLoopback(endpoint string) bool {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return false, errors.New("--dynamodb-endpoint: not a URL like http://127.0.0.1:8002")
+	if err != nil {
+		return false
 	}
 	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(), nil
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func credentialsInEnvironment() bool {

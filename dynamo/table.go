@@ -58,7 +58,11 @@ func (l *RequestLog) CreateTable(ctx context.Context) error {
 		}},
 	}, l.client.CreateTable, l.again)
 	var exists *types.ResourceInUseException
-	if err != nil && !errors.As(err, &exists) {
+	switch {
+	case err == nil || errors.As(err, &exists):
+	case resultOf(err) == refused:
+		return trade.Classed(trade.Broken, "cannot make table %s: %w", l.cfg.Table, err)
+	default:
 		return fmt.Errorf("cannot make table %s: %w", l.cfg.Table, err)
 	}
 	if err := l.awaitActive(ctx); err != nil {

@@ -11,10 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// door is an address of a database that refuses connections until it is opened.
+// door is an address of a store that refuses connections until it is opened, and after it is shut.
 type door struct {
 	url     string
 	address string
+
+	mu    sync.Mutex // protects what follows
+	ln    net.Listener
+	conns []net.Conn
 }
 
 func newDoor(t *testing.T, behind string) *door {
@@ -25,16 +29,19 @@ func newDoor(t *testing.T, behind string) *door {
 	require.NoError(t, err)
 	u.Host = free.Addr().String()
 	require.NoError(t, free.Close())
-	return &door{u.String(), u.Host}
+	return &door{url: u.String(), address: u.Host}
 }
 
-// open lets connections through until the end of the test.
+// open lets connections through, until it is shut or the test ends.
 func (d *door) open(t *testing.T, behind string) {
 	t.Helper()
 	u, err := url.Parse(behind)
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", d.address)
 	require.NoError(t, err)
+	d.mu.Lock()
+	d.ln = ln
+	d.mu.Unlock()
 	t.Cleanup(func() { _ = ln.Close() })
 	go func() {
 		for {
@@ -47,10 +54,24 @@ func (d *door) open(t *testing.T, behind string) {
 				_ = in.Close()
 				continue
 			}
+			d.mu.Lock()
+			d.conns = append(d.conns, in, out)
+			d.mu.Unlock()
 			go pipe(in, out)
 			go pipe(out, in)
 		}
 	}()
+}
+
+// shut breaks every connection and refuses new ones.
+func (d *door) shut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_ = d.ln.Close()
+	for _, conn := range d.conns {
+		_ = conn.Close()
+	}
+	d.conns = nil
 }
 
 func pipe(from, to net.Conn) {

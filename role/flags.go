@@ -16,8 +16,10 @@ type DatabaseFlags struct {
 
 // RequestLogFlags say where clients' requests are tracked.
 type RequestLogFlags struct {
-	Kind  string `name:"request-log" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb."`
-	Table string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request log on DynamoDB."`
+	Kind     string `name:"request-log" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb; the same for every role."`
+	Table    string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request log on DynamoDB."`
+	Endpoint string `name:"dynamodb-endpoint" group:"stores" placeholder:"http://HOST:PORT" help:"A DynamoDB outside AWS, like DynamoDB Local; on loopback it needs no credentials. Without it, region and credentials come from the standard AWS chain: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, or the role of the machine."`
+	Conns    int    `name:"dynamodb-conns" group:"tuning" default:"64" help:"Most connections to DynamoDB; each carries one call, of up to 25 requests, at a time."`
 }
 
 // LogFlags say what is logged, and how. Lines go to standard error.
@@ -108,10 +110,11 @@ type WorkerTuning struct {
 
 // MigrateConfig holds the settings of the migrate command.
 type MigrateConfig struct {
-	Kafka          KafkaFlags    `embed:""`
-	Database       DatabaseFlags `embed:""`
-	Profile        ProfileFlags  `embed:""`
-	Log            LogFlags      `embed:""`
-	TopicRetention time.Duration `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
-	Wait           time.Duration `name:"wait" group:"tuning" default:"60s" help:"How long to wait for PostgreSQL and for Kafka to answer, each."`
+	Kafka          KafkaFlags      `embed:""`
+	Database       DatabaseFlags   `embed:""`
+	RequestLog     RequestLogFlags `embed:""`
+	Profile        ProfileFlags    `embed:""`
+	Log            LogFlags        `embed:""`
+	TopicRetention time.Duration   `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
+	Wait           time.Duration   `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"tradestore/dynamo"
 	"tradestore/kafka"
 	"tradestore/postgres"
 )
 
-// Migrate makes or updates the schema, creates the topic and adds its position rows. It waits for PostgreSQL and for
-// Kafka to answer, up to cfg.Wait each, and may be repeated and run twice at once. A crash in between leaves a part of
+// Migrate makes or updates the schema, the table of a request log on DynamoDB, the topic and its position rows. It waits
+// for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves a part of
 // the work done; the next run does the rest. A topic that is not the one known to the database is an error.
 func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
@@ -39,6 +40,9 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	log.Info().Msg("schema is up to date")
+	if err := cfg.makeRequestLog(ctx, log); err != nil {
+		return err
+	}
 	if err := cfg.await(ctx, log, "Kafka", func(ctx context.Context) error { return kafka.Ping(ctx, client) }); err != nil {
 		return err
 	}
@@ -53,6 +57,23 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	log.Info().Str("topic", cfg.Kafka.Topic).Int("partitions", cfg.Kafka.Partitions).Msg("topic and its positions are there")
+	return nil
+}
+
+// makeRequestLog makes what the request log needs beyond the schema.
+func (c MigrateConfig) makeRequestLog(ctx context.Context, log zerolog.Logger) error {
+	if c.RequestLog.Kind != onDynamoDB {
+		return nil
+	}
+	requests, err := dynamo.Open(ctx, c.RequestLog.config(), prometheus.NewRegistry(), log)
+	if err != nil {
+		return err
+	}
+	defer requests.Close()
+	if err := c.await(ctx, log, "DynamoDB", requests.CreateTable); err != nil {
+		return err
+	}
+	log.Info().Str("table", c.RequestLog.Table).Msg("table of the request log is there")
 	return nil
 }
 

@@ -41,12 +41,17 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	defer producer.Close()
 
-	accept := &gate{RequestLog: postgres.NewRequestLog(requests)}
+	log, err := cfg.RequestLog.open(ctx, requests, 0, env)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	accept := &gate{RequestLog: log.entries}
 	srv, err := server.New(cfg.server(), server.Deps{
 		Requests: accept,
 		Trades:   postgres.NewReader(reads),
 		Kafka:    producer,
-		Checks:   append(serverChecks(reads, requests, producer, accept), env.Checks...),
+		Checks:   append(cfg.checks(reads, log, producer, accept), env.Checks...),
 		Registry: env.Registry,
 		Log:      env.Log,
 		Now:      env.Now,
@@ -57,7 +62,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		if err := cfg.verify(running, env, requests, producer); err != nil {
+		if err := cfg.verify(running, env, requests, log, producer); err != nil {
 			return unlessOver(running, err)
 		}
 		accept.open.Store(true)
@@ -73,10 +78,13 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 }
 
 // verify waits for the stores and compares what they hold with the settings.
-func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, client *kgo.Client) error {
+func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, log requestLog, client *kgo.Client) error {
 	store := postgres.NewStore(pool, postgres.StoreConfig{Topic: c.Kafka.Topic})
 	err := retry(ctx, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) })
 	if err != nil {
+		return err
+	}
+	if err := retry(ctx, env.Log, "the request log", log.verify); err != nil {
 		return err
 	}
 	return retry(ctx, env.Log, "Kafka", func(ctx context.Context) error {
@@ -92,12 +100,13 @@ func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, c
 	})
 }
 
-// serverChecks are what readiness and health ask. Each is bounded by the context it is given.
-func serverChecks(reads, requests *pgxpool.Pool, producer *kgo.Client, accept *gate) []server.Check {
+// checks are what readiness and health ask. Each is bounded by the context it is given. With the request log on DynamoDB,
+// trades are accepted while PostgreSQL is down.
+func (c ServerConfig) checks(reads *pgxpool.Pool, log requestLog, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{
-		{Name: "database", Probe: reads.Ping},
+		{Name: "database", Probe: reads.Ping, Spare: c.RequestLog.Kind == onDynamoDB},
 		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
-		{Name: "request_log", Probe: requests.Ping},
+		{Name: "request_log", Probe: log.probe},
 		{Name: "topology", Probe: accept.check},
 	}
 }

@@ -106,12 +106,12 @@ func (m *mistakes) database(f DatabaseFlags) {
 }
 
 func (m *mistakes) requestLog(f RequestLogFlags) {
-	m.oneOf("--request-log", f.Kind, "postgres", "dynamodb")
-	if f.Kind == "dynamodb" {
-		m.addf("--request-log: dynamodb is not in this build yet; use postgres")
-	}
-	if f.Table == "" {
-		m.addf("--dynamodb-table: empty")
+	m.oneOf("--request-log", f.Kind, onPostgres, onDynamoDB)
+	if f.Kind == onDynamoDB {
+		between(m, "--dynamodb-conns", f.Conns, 1, maxConns)
+		if err := f.config().Validate(); err != nil {
+			m.add(err)
+		}
 	}
 }
 
@@ -239,6 +239,7 @@ func (c MigrateConfig) Validate() error {
 	var m mistakes
 	m.kafka(c.Kafka)
 	m.database(c.Database)
+	m.requestLog(c.RequestLog)
 	m.profile(c.Profile)
 	m.log(c.Log)
 	if c.TopicRetention != 0 {

@@ -33,11 +33,16 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	}
 	defer keep.Close()
 
+	log, err := cfg.RequestLog.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
+	if err != nil {
+		return err
+	}
+	defer log.close()
 	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
 	w, err := worker.New(cfg.worker(), worker.Deps{
 		Store:    store,
 		Journal:  store,
-		Requests: postgres.NewRequestLog(keep),
+		Requests: log.entries,
 		Keeper:   postgres.NewKeeper(keep),
 		Registry: env.Registry,
 		Log:      env.Log,
@@ -54,6 +59,9 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error {
 		defer stopProbes()
 		err := retry(running, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, keep) })
+		if err == nil {
+			err = retry(running, env.Log, "the request log", log.verify)
+		}
 		if err != nil {
 			return unlessOver(running, err)
 		}

@@ -14,10 +14,11 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Check is something that has to be well for the server to be ready.
+// Check is something that has to be well for the service to be.
 type Check struct {
 	Name  string                      // as shown to clients, like "database"
 	Probe func(context.Context) error // nil when all is well; may be called from any goroutine, one call at a time
+	Spare bool                        // trades are accepted without it: health tells, readiness does not depend on it
 }
 
 // Values of status in the answers about health.
@@ -200,8 +201,13 @@ func (s *Server) getReady(c *call) {
 		c.json(fasthttp.StatusServiceUnavailable, []byte(`{"status":"`+statusDraining+`"}`))
 		return
 	}
-	report, well := s.report()
-	c.json(statusFor(well), []byte(`{"status":"`+report.Status+`"}`))
+	status := statusOK
+	for i, r := range s.health.ask() {
+		if r.status != statusOK && !s.health.checks[i].Spare {
+			status = statusFailed
+		}
+	}
+	c.json(statusFor(status == statusOK), []byte(`{"status":"`+status+`"}`))
 }
 
 // getLive answers GET /livez: whether the process is worth keeping. Nothing outside it can change that.

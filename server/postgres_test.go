@@ -24,7 +24,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
 		deps.Requests, deps.Trades = postgres.NewRequestLog(pool), postgres.NewReader(pool)
-		deps.Checks = []Check{{"database", pool.Ping}}
+		deps.Checks = []Check{{Name: "database", Probe: pool.Ping}}
 	})
 	for version := range 3 {
 		_, err = pool.Exec(t.Context(), `INSERT INTO trades (trade_id, version, counterparty_id, book_id, maturity_date,

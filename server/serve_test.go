@@ -186,13 +186,13 @@ func TestHealthNamesEachCheck(t *testing.T) {
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
 		deps.Checks = []Check{
-			{"database", func(context.Context) error {
+			{Name: "database", Probe: func(context.Context) error {
 				if down.Load() {
 					return errDown
 				}
 				return nil
 			}},
-			{"kafka", func(ctx context.Context) error {
+			{Name: "kafka", Probe: func(ctx context.Context) error {
 				if down.Load() {
 					panic("bug")
 				}
@@ -224,13 +224,23 @@ func TestHealthNamesEachCheck(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(a.log.String(), "well again"))
 }
 
+func TestReadyWithoutWhatIsSpare(t *testing.T) {
+	a := start(t, func(_ *Config, deps *Deps) {
+		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error { return errDown }, Spare: true}}
+	})
+	assert.Equal(t, 503, a.get(healthPath).status)
+	ready := a.get("/readyz")
+	assert.Equal(t, 200, ready.status)
+	assert.JSONEq(t, `{"status":"ok"}`, ready.body)
+}
+
 func TestProbesAreSharedAndNeverPileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var probes, running atomic.Int64
 		release := make(chan struct{})
 		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
-			{"quick", func(context.Context) error { probes.Add(1); return nil }},
-			{"deaf", func(context.Context) error { running.Add(1); <-release; return nil }}, // ignores its time limit
+			{Name: "quick", Probe: func(context.Context) error { probes.Add(1); return nil }},
+			{Name: "deaf", Probe: func(context.Context) error { running.Add(1); <-release; return nil }}, // ignores its time limit
 		}, newMetrics(), zerolog.Nop())
 		flood := func(want ...string) {
 			t.Helper()
@@ -261,7 +271,7 @@ func TestProbesAreSharedAndNeverPileUp(t *testing.T) {
 func TestSlowProbeTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
-			{"slow", func(ctx context.Context) error { <-ctx.Done(); return errors.Join(errDown, ctx.Err()) }},
+			{Name: "slow", Probe: func(ctx context.Context) error { <-ctx.Done(); return errors.Join(errDown, ctx.Err()) }},
 		}, newMetrics(), zerolog.Nop())
 		assert.Equal(t, statusTimeout, h.ask()[0].status)
 	})
@@ -269,7 +279,7 @@ func TestSlowProbeTimesOut(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	a := start(t, func(_ *Config, deps *Deps) {
-		deps.Checks = []Check{{"database", func(context.Context) error { return nil }}}
+		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error { return nil }}}
 	})
 	a.post(tradeJSON("T1", 1)).accepted(t)
 	a.post(`{}`).problem(t, 400, trade.InvalidTrade)
