@@ -19,7 +19,7 @@ type commandLine struct {
 
 	Server  serverCommand  `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
 	Worker  workerCommand  `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
-	Migrate migrateCommand `cmd:"" help:"Make or update the schema, the topic and its position rows."`
+	Migrate migrateCommand `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
 	Version versionCommand `cmd:"" help:"Show which build this is."`
 }
 
@@ -34,7 +34,7 @@ The Go runtime takes GOMAXPROCS from the cores (or the CPU limit of the containe
 
 var groups = []kong.Group{
 	{Key: "network", Title: "Network"},
-	{Key: "stores", Title: "Kafka and PostgreSQL"},
+	{Key: "stores", Title: "Stores"},
 	{Key: "tuning", Title: "Limits and tuning"},
 	{Key: "http", Title: "HTTP"},
 	{Key: "reporting", Title: "Reporting"},
