@@ -120,7 +120,8 @@ func TestRolesAsProcesses(t *testing.T) {
 	t.Setenv("TRADESTORE_LISTEN", "127.0.0.1:0")
 	t.Setenv("TRADESTORE_LOG_FORMAT", "json")
 
-	require.Equal(t, exitDone, startProcess(t, "migrate", "--profile", "single").end(t).ExitCode())
+	t.Setenv("TRADESTORE_PROFILE", "single")
+	require.Equal(t, exitDone, startProcess(t, "migrate").end(t).ExitCode())
 	server := startProcess(t, "server")
 	worker := startProcess(t, "worker")
 	settings, ok := server.await(t, "starting")["settings"].(map[string]any)

@@ -27,6 +27,7 @@ type Config struct {
 	Remove       bool              `name:"remove" env:"-" group:"stores" help:"Delete the data folder, with the database files wherever they are, and run nothing."`
 	Server       role.ServerTuning `embed:""`
 	Worker       role.WorkerTuning `embed:""`
+	Check        role.CheckFlags   `embed:""`
 	Drain        role.DrainFlags   `embed:""`
 	Log          role.LogFlags     `embed:""`
 }
@@ -81,14 +82,14 @@ var (
 func (c Config) server(s stores) role.ServerConfig {
 	return role.ServerConfig{
 		Listen: c.Listen, Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database},
-		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Server, Drain: c.Drain,
+		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Server, Check: c.Check, Drain: c.Drain,
 	}
 }
 
 func (c Config) worker(s stores) role.WorkerConfig {
 	return role.WorkerConfig{
 		Listen: c.WorkerListen, Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database},
-		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Worker, Drain: c.Drain,
+		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Worker, Check: c.Check, Drain: c.Drain,
 	}
 }
 

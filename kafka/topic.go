@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -24,8 +24,13 @@ type TopicSpec struct {
 	MaxRecordBytes int           // largest batch the broker takes
 }
 
+const (
+	hearsayLimit = 10 * time.Second // until the brokers know what the controller knows
+	hearsayPoll  = 50 * time.Millisecond
+)
+
 // ErrTopology marks a topic that is not the one the service was set up for: a loud stop, never a retry (rule T9).
-var ErrTopology = errors.New("wrong topology")
+var ErrTopology = topology.ErrWrong
 
 // CreateTopic makes cfg.Topic, or finds it made already with the same number of partitions, and returns its identity.
 // Repeating it is safe. Errors: one that wraps ErrTopology for a topic with another number of partitions.
@@ -43,7 +48,28 @@ func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID
 	case err != nil:
 		return trade.TopicID{}, fmt.Errorf("cannot create topic %s with %d partitions: %w", cfg.Topic, spec.Partitions, err)
 	}
-	return CheckTopic(ctx, client, cfg.Topic, spec.Partitions)
+	return awaitTopic(ctx, client, cfg.Topic, spec.Partitions, trade.TopicID(made.ID))
+}
+
+// awaitTopic checks a topic that the controller has. The brokers hear of it a moment later, and may tell meanwhile that
+// there is none, or of one with the same name that was deleted. made is the identity of a topic that is new, else zero.
+func awaitTopic(ctx context.Context, client *kgo.Client, topic string, partitions int, made trade.TopicID) (trade.TopicID, error) {
+	ctx, cancel := context.WithTimeout(ctx, hearsayLimit)
+	defer cancel()
+	retry := time.NewTicker(hearsayPoll)
+	defer retry.Stop()
+	for {
+		id, err := CheckTopic(ctx, client, topic, partitions)
+		other := errors.Is(err, ErrTopology) || err == nil && id != made
+		if !errors.Is(err, errNoTopic) && (made == (trade.TopicID{}) || !other) {
+			return id, err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return trade.TopicID{}, fmt.Errorf("cannot see the new topic %s: %w", topic, errors.Join(context.Cause(ctx), err))
+		}
+	}
 }
 
 func (s TopicSpec) configs() map[string]*string {
@@ -63,25 +89,12 @@ func (s TopicSpec) configs() map[string]*string {
 // Errors: one that wraps ErrTopology for a topic that is missing or has another number of partitions; any other means
 // that the brokers can't tell now.
 func CheckTopic(ctx context.Context, client *kgo.Client, topic string, partitions int) (trade.TopicID, error) {
-	// Asked with a request of its own: kadm answers from the client's cache, which outlives a topic.
-	req := kmsg.NewPtrMetadataRequest()
-	asked := kmsg.NewMetadataRequestTopic()
-	asked.Topic = &topic
-	req.Topics = append(req.Topics, asked)
-	resp, err := req.RequestWith(ctx, client)
-	if err == nil && len(resp.Topics) != 1 {
-		err = fmt.Errorf("the answer has %d topics", len(resp.Topics))
-	}
-	if err != nil {
-		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, err)
-	}
-	detail := &resp.Topics[0]
-	err = kerr.ErrorForCode(detail.ErrorCode)
+	detail, _, err := metadata(ctx, client, topic)
 	switch {
-	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: no such topic", ErrTopology, topic, partitions)
+	case errors.Is(err, errNoTopic):
+		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %w", ErrTopology, topic, partitions, err)
 	case err != nil:
-		return trade.TopicID{}, fmt.Errorf("cannot read metadata of topic %s: %w", topic, err)
+		return trade.TopicID{}, err
 	case len(detail.Partitions) != partitions:
 		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", ErrTopology, topic, partitions, len(detail.Partitions))
 	}

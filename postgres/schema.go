@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/tern/v2/migrate"
 
@@ -36,26 +34,6 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	if err := m.Migrate(ctx); err != nil {
 		return fmt.Errorf("cannot migrate the schema to version %d: %w", migrations.Version, err)
-	}
-	return nil
-}
-
-// CheckSchema compares the schema version of the database with the one that this build needs. A mismatch has the class
-// Broken: retrying does not help. Any other error means that the check could not be made.
-func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
-	var have int32
-	err := pool.QueryRow(ctx, "SELECT version FROM "+migrations.VersionTable).Scan(&have)
-	var pg *pgconn.PgError
-	switch {
-	case errors.As(err, &pg) && pg.Code == undefinedTable, errors.Is(err, pgx.ErrNoRows):
-		return trade.Classed(trade.Broken, "the database has no schema: run tradestore migrate")
-	case err != nil:
-		return trade.Classed(classify(err), "cannot read the schema version: %w", err)
-	case have < migrations.Version:
-		return trade.Classed(trade.Broken,
-			"the schema has version %d, this build needs %d: run tradestore migrate", have, migrations.Version)
-	case have > migrations.Version:
-		return newerSchema(have)
 	}
 	return nil
 }

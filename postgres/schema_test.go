@@ -8,6 +8,7 @@ import (
 
 	"tradestore/migrations"
 	"tradestore/teststack"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -15,14 +16,11 @@ func TestMigrateTwice(t *testing.T) {
 	url := teststack.Database(t)
 	pool := openPool(t, url, "reads", Open)
 
-	err := CheckSchema(t.Context(), pool)
-	require.ErrorContains(t, err, "run tradestore migrate", "an empty database")
-	require.Equal(t, trade.Broken, trade.ClassOf(err))
-
+	requireSchema(t, pool, topology.Failed, "none: run tradestore migrate")
 	require.NoError(t, Migrate(t.Context(), url))
-	require.NoError(t, CheckSchema(t.Context(), pool))
+	requireSchema(t, pool, topology.OK, "")
 	require.NoError(t, Migrate(t.Context(), url))
-	require.NoError(t, CheckSchema(t.Context(), pool))
+	requireSchema(t, pool, topology.OK, "")
 }
 
 func TestMigrateInParallel(t *testing.T) {
@@ -36,32 +34,24 @@ func TestMigrateInParallel(t *testing.T) {
 	for _, err := range errs {
 		require.NoError(t, err)
 	}
-	require.NoError(t, CheckSchema(t.Context(), openPool(t, url, "reads", Open)))
+	requireSchema(t, openPool(t, url, "reads", Open), topology.OK, "")
 }
 
 func TestSchemaOfAnotherVersion(t *testing.T) {
 	d := newDatabase(t)
 
 	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	err := CheckSchema(t.Context(), d.reads)
-	require.ErrorContains(t, err, "newer than")
-	require.Equal(t, trade.Broken, trade.ClassOf(err))
+	requireSchema(t, d.reads, topology.Failed, "run a newer tradestore")
 	require.ErrorContains(t, Migrate(t.Context(), d.url), "newer than")
 
 	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	err = CheckSchema(t.Context(), d.reads)
-	require.ErrorContains(t, err, "run tradestore migrate")
-	require.Equal(t, trade.Broken, trade.ClassOf(err))
+	requireSchema(t, d.reads, topology.Failed, "run tradestore migrate")
 
 	d.exec(t, "DELETE FROM schema_version")
-	require.ErrorContains(t, CheckSchema(t.Context(), d.reads), "run tradestore migrate")
+	requireSchema(t, d.reads, topology.Failed, "run tradestore migrate")
 }
 
-func TestCheckSchemaOfADatabaseThatIsDown(t *testing.T) {
-	pool := openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open)
-	err := CheckSchema(t.Context(), pool)
-	require.Error(t, err)
-	require.Equal(t, trade.Unavailable, trade.ClassOf(err), "an outage is no wrong schema")
+func TestMigrateOfADatabaseThatIsDown(t *testing.T) {
 	require.ErrorContains(t, Migrate(t.Context(), "postgres://nobody@127.0.0.1:1/none"), "--database-url")
 }
 

@@ -33,6 +33,11 @@ type ProfileFlags struct {
 	Profile string `name:"profile" group:"stores" default:"production" help:"production (3 replicas of each partition, 2 of them in sync) or single (one machine, 1 replica)."`
 }
 
+// CheckFlags say how often the stores are looked at again, to see that they are still the ones of the start.
+type CheckFlags struct {
+	Interval time.Duration `name:"check-interval" group:"tuning" default:"30s" help:"Time between two checks that topic and database are still what they have to be; one that fails stops the process."`
+}
+
 // DrainFlags say how long a stop may take. A worker gives a third each to the batch in hand, to the last outcomes and to
 // leaving its group.
 type DrainFlags struct {
@@ -47,6 +52,7 @@ type ServerConfig struct {
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Tuning     ServerTuning    `embed:""`
+	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
@@ -85,6 +91,7 @@ type WorkerConfig struct {
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Tuning     WorkerTuning    `embed:""`
+	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
@@ -102,7 +109,6 @@ type WorkerTuning struct {
 	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
 	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
 	SettleInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
-	CheckInterval       time.Duration `name:"check-interval" group:"tuning" default:"30s" help:"Time between two checks that the topic is still the same."`
 	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
 	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"tradestore/kafka"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -43,5 +43,5 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 // final says whether err is a wrong answer rather than none: the topology or the schema is not what this build was set
 // up for, and going on would hide loss (rule T9).
 func final(err error) bool {
-	return errors.Is(err, kafka.ErrTopology) || trade.ClassOf(err) == trade.Broken
+	return trade.ClassOf(err) == trade.Broken || errors.Is(err, topology.ErrWrong)
 }

@@ -47,7 +47,7 @@ func (s stack) migrateConfig(t *testing.T) MigrateConfig {
 func (s stack) serverConfig(t *testing.T) ServerConfig {
 	t.Helper()
 	c := *defaults[ServerConfig](t)
-	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
+	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
 	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
 	return c
 }
@@ -55,7 +55,7 @@ func (s stack) serverConfig(t *testing.T) ServerConfig {
 func (s stack) workerConfig(t *testing.T) WorkerConfig {
 	t.Helper()
 	c := *defaults[WorkerConfig](t)
-	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions = s.database, s.brokers, 3
+	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
 	return c
 }
 
@@ -224,9 +224,9 @@ func TestStoresThatAreDownDelayReadiness(t *testing.T) {
 		require.NotContains(t, answer, "request_id", "this call has no effect")
 	}
 	requireRefused()
-	server.await(t, "waiting for PostgreSQL", server.says("waiting for PostgreSQL"))
+	server.await(t, "waiting for both", server.says("cannot check T1, T2, T4, T5, T6: cannot read metadata of topic"))
 	database.open(t, direct)
-	server.await(t, "waiting for Kafka", server.says("waiting for Kafka"))
+	server.await(t, "waiting for Kafka", server.says("cannot check T1, T2, T4, T5: cannot read metadata of topic"))
 	requireRefused()
 	kafka, err = embedded.StartKafka(embedded.KafkaConfig{Dir: folder})
 	require.NoError(t, err)
@@ -276,13 +276,13 @@ func TestAWrongTopologyStopsLoudly(t *testing.T) {
 			}
 		}
 	}
-	f(s, 4, "wrong topology", "4 partitions", "expected", "seen: 3")
-	f(stack{s.database, teststack.Kafka(t)}, 3, "no such topic")
-	f(stack{teststack.Database(t), s.brokers}, 3, "run tradestore migrate")
+	f(s, 4, "wrong topology", "T2 partitions of the topic: expected 4, seen: 3", "T2 partitions with a position: expected 4, seen: 3")
+	f(stack{s.database, teststack.Kafka(t)}, 3, "wrong topology", "T1 topic trades-inbound: expected there, seen: no such topic")
+	f(stack{teststack.Database(t), s.brokers}, 3, "wrong topology", "T6 version of the schema", "run tradestore migrate")
 
 	recreated := stack{s.database, teststack.Kafka(t)}
 	require.NoError(t, Migrate(t.Context(), stack{teststack.Database(t), recreated.brokers}.migrateConfig(t), zerolog.Nop()))
-	f(recreated, 3, "topic trades-inbound expected with id", "seen: ")
+	f(recreated, 3, "T1 id of the topic: expected", "seen: ")
 }
 
 func TestMigrateIsRepeatableAndRefusesAnotherTopic(t *testing.T) {

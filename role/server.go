@@ -41,6 +41,11 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	defer producer.Close()
 
+	survey, err := cfg.topology().survey(env, requests, producer)
+	if err != nil {
+		return err
+	}
+
 	log, err := cfg.RequestLog.open(ctx, requests, 0, env)
 	if err != nil {
 		return err
@@ -62,12 +67,17 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		if err := cfg.verify(running, env, requests, log, producer); err != nil {
-			return unlessOver(running, err)
+		err := retry(running, env.Log, "the stores", survey.Err)
+		if err == nil {
+			err = retry(running, env.Log, "the request log", log.verify)
 		}
-		accept.open.Store(true)
-		env.Log.Info().Msg("accepting trades")
-		return nil
+		if err == nil {
+			accept.open.Store(true)
+			env.Log.Info().Msg("accepting trades")
+			err = watch(running, env.Log, cfg.Check.Interval, survey)
+		}
+		accept.open.Store(false) // not ready from here on
+		return unlessOver(running, err)
 	})
 	<-running.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)
@@ -77,27 +87,8 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	return errors.Join(work.Wait(), drained)
 }
 
-// verify waits for the stores and compares what they hold with the settings.
-func (c ServerConfig) verify(ctx context.Context, env Env, pool *pgxpool.Pool, log requestLog, client *kgo.Client) error {
-	store := postgres.NewStore(pool, postgres.StoreConfig{Topic: c.Kafka.Topic})
-	err := retry(ctx, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) })
-	if err != nil {
-		return err
-	}
-	if err := retry(ctx, env.Log, "the request log", log.verify); err != nil {
-		return err
-	}
-	return retry(ctx, env.Log, "Kafka", func(ctx context.Context) error {
-		id, err := kafka.CheckTopic(ctx, client, c.Kafka.Topic, c.Kafka.Partitions)
-		if err != nil {
-			return err
-		}
-		positions, err := store.Positions(ctx)
-		if err != nil {
-			return err
-		}
-		return checkPositions(c.Kafka.Topic, id, c.Kafka.Partitions, positions)
-	})
+func (c ServerConfig) topology() stores {
+	return stores{kafka: c.Kafka, profile: c.Profile}
 }
 
 // checks are what readiness and health ask. Each is bounded by the context it is given. With the request log on DynamoDB,

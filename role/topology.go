@@ -5,22 +5,61 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/kafka"
+	"tradestore/postgres"
 	"tradestore/server"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
-// checkPositions compares the topic seen in Kafka with the one whose positions the database keeps (rules T1, T2).
-// A topic made again under its old name starts at offset 0, and its records would be skipped in silence.
-func checkPositions(topic string, id trade.TopicID, partitions int, positions []trade.Position) error {
-	if len(positions) != partitions {
-		return fmt.Errorf("%w: positions of %d partitions of topic %s expected in the database (--partitions), seen: %d", kafka.ErrTopology, partitions, topic, len(positions))
+// stores says what has to hold of the stores of a role (rules T1 to T6).
+type stores struct {
+	kafka    KafkaFlags
+	profile  ProfileFlags
+	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
+}
+
+// survey makes the list of checks. The pool and the client are those that the role works with, or configured like them.
+func (s stores) survey(env Env, pool *pgxpool.Pool, client *kgo.Client) (*topology.Survey, error) {
+	production := s.profile.Profile != "single"
+	topic := kafka.Topology{
+		Topic: s.kafka.Topic, Partitions: s.kafka.Partitions, Production: production, OutcomeRetention: s.outcomes,
+		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.kafka.Topic}).Positions,
 	}
-	if positions[0].TopicID != id {
-		return fmt.Errorf("%w: topic %s expected with id %x, as in the database, seen: %x", kafka.ErrTopology, topic, positions[0].TopicID, id)
+	database := postgres.Topology{Production: production}
+	return topology.NewSurvey(env.Registry, attemptLimit,
+		func(ctx context.Context) []topology.Check { return topic.Checks(ctx, client) },
+		func(ctx context.Context) []topology.Check { return database.Checks(ctx, pool) })
+}
+
+// watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
+// logged, and stops nothing: an outage heals (rule T8).
+func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *topology.Survey) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := survey.Err(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if final(err) {
+			return err
+		}
+		if err != nil {
+			log.Warn().Err(err).Msg("cannot check the stores now")
+		}
 	}
-	return nil
 }
 
 // gate keeps the accept line shut until the topology has been verified: a 202 for a record in the wrong topic would be a

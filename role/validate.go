@@ -117,6 +117,10 @@ func (m *mistakes) requestLog(f RequestLogFlags) {
 
 func (m *mistakes) profile(f ProfileFlags) { m.oneOf("--profile", f.Profile, "production", "single") }
 
+func (m *mistakes) check(f CheckFlags) {
+	between(m, "--check-interval", f.Interval, time.Second, time.Hour)
+}
+
 func (m *mistakes) drain(f DrainFlags) {
 	between(m, "--drain-timeout", f.Timeout, time.Second, time.Hour)
 }
@@ -137,6 +141,7 @@ func (c ServerConfig) Validate() error {
 	m.profile(c.Profile)
 	m.log(c.Log)
 	c.Tuning.check(&m)
+	m.check(c.Check)
 	m.drain(c.Drain)
 	if c.Drain.Timeout < c.Tuning.DrainDelay {
 		m.addf("--drain-timeout: %v is shorter than --drain-delay %v, so nothing could be drained", c.Drain.Timeout, c.Tuning.DrainDelay)
@@ -199,6 +204,7 @@ func (c WorkerConfig) Validate() error {
 	m.profile(c.Profile)
 	m.log(c.Log)
 	c.Tuning.check(&m)
+	m.check(c.Check)
 	m.drain(c.Drain)
 	return m.all()
 }
@@ -220,7 +226,6 @@ func (t WorkerTuning) check(m *mistakes) {
 		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
 		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
 		{"--settle-interval", t.SettleInterval, time.Millisecond, time.Hour},
-		{"--check-interval", t.CheckInterval, time.Second, time.Hour},
 		{"--sweep-interval", t.SweepInterval, time.Second, day},
 		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
 		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},

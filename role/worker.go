@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"tradestore/kafka"
 	"tradestore/postgres"
 	"tradestore/trade"
 	"tradestore/worker"
@@ -33,6 +34,16 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	}
 	defer keep.Close()
 
+	lookout, err := kafka.NewProducer(cfg.Kafka.client("tradestore-worker-topology"), env.Registry, env.Log)
+	if err != nil {
+		return err
+	}
+	defer lookout.Close()
+	survey, err := cfg.topology().survey(env, keep, lookout)
+	if err != nil {
+		return err
+	}
+
 	log, err := cfg.RequestLog.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
 	if err != nil {
 		return err
@@ -58,13 +69,14 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		err := retry(running, env.Log, "PostgreSQL", func(ctx context.Context) error { return postgres.CheckSchema(ctx, keep) })
+		err := retry(running, env.Log, "the stores", survey.Err)
 		if err == nil {
 			err = retry(running, env.Log, "the request log", log.verify)
 		}
 		if err != nil {
 			return unlessOver(running, err)
 		}
+		work.Go(func() error { return watch(running, env.Log, cfg.Check.Interval, survey) })
 		return w.Run(running)
 	})
 	return work.Wait()
@@ -76,6 +88,10 @@ func unlessOver(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
+}
+
+func (c WorkerConfig) topology() stores {
+	return stores{kafka: c.Kafka, profile: c.Profile, outcomes: c.Tuning.OutcomeRetention}
 }
 
 func (c WorkerConfig) applyPool() postgres.Config {
@@ -99,7 +115,7 @@ func (c WorkerConfig) worker() worker.Config {
 		MaxPollRecords:   t.MaxPollRecords,
 		TransactionLimit: t.TransactionLimit,
 		MaxRefused:       t.MaxRefused,
-		CheckInterval:    t.CheckInterval,
+		CheckInterval:    c.Check.Interval,
 		SettleInterval:   t.SettleInterval,
 		SweepInterval:    t.SweepInterval,
 		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
