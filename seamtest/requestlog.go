@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,7 @@ type Log interface {
 	Open(ctx context.Context, batch []*trade.Request) []error
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
 	Settle(ctx context.Context, outcomes []trade.Outcome) error
+	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
 }
 
 // End is what was decided about a request.
@@ -48,6 +50,7 @@ func RequestLog(t *testing.T, open func(t *testing.T) LogSubject) {
 		{"settle creates nothing", settleCreatesNothing},
 		{"several decide at once", severalDecide},
 		{"a reading that failed", brokenGet},
+		{"what is pending can be found", pendingIsFound},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -192,6 +195,39 @@ func severalDecide(t *testing.T, s LogSubject) {
 	for _, r := range batch {
 		require.True(t, get(t, s, r).Status.Terminal())
 	}
+}
+
+// pendingIsFound waits, because an entry may be missing for a while. One that was settled may not be there even once.
+func pendingIsFound(t *testing.T, s LogSubject) {
+	batch := opened(t, s, 130)
+	require.NoError(t, s.Decide(t.Context(), ends(batch[:20], trade.Success, "")))
+	var want []trade.PendingRequest
+	for _, r := range batch[20:] {
+		want = append(want, trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition,
+			TradeID: r.Trade.TradeID, Version: r.Trade.Version, CorrelationID: r.CorrelationID})
+	}
+	f := func(before time.Time, limit int, want []trade.PendingRequest) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			got, err := s.Log.Pending(t.Context(), before, limit)
+			assert.NoError(t, err)
+			for _, p := range got {
+				assert.Contains(t, want, p)
+			}
+			return len(got) == len(want)
+		}, 10*time.Second, 10*time.Millisecond)
+		got, err := s.Log.Pending(t.Context(), before, limit)
+		require.NoError(t, err)
+		for i := range want {
+			require.True(t, want[i].AcceptedAt.Equal(got[i].AcceptedAt), "the oldest first")
+		}
+	}
+	later := batch[len(batch)-1].AcceptedAt.Add(time.Second)
+	f(batch[50].AcceptedAt, 1000, want[:30])
+	f(later, 1000, want)
+	f(later, 7, want[:7])
+	require.NoError(t, s.Decide(t.Context(), ends(batch[20:125], trade.Failed, trade.InvalidRecord)))
+	f(later, 1000, want[105:])
 }
 
 func brokenGet(t *testing.T, s LogSubject) {
