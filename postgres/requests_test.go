@@ -57,24 +57,6 @@ func TestRequestFromPendingToItsEnd(t *testing.T) {
 }
 
 // An id derived from a key carries no day.
-func TestGetWithoutADayInTheID(t *testing.T) {
-	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
-	r := l.add("T1", 1, "a")
-	r.ID[6] = 0x80 | r.ID[6]&0x0f
-	_, ok := r.ID.Day()
-	require.False(t, ok)
-
-	_, err := log.Get(t.Context(), r.ID)
-	require.ErrorIs(t, err, trade.ErrNotFound, "an empty log")
-	other := l.add("T1", 2, "a")
-	other.AcceptedAt = other.AcceptedAt.AddDate(0, 0, -3)
-	require.Nil(t, log.Open(t.Context(), []*trade.Request{&r.Request, &other.Request}))
-	state, err := log.Get(t.Context(), r.ID)
-	require.NoError(t, err)
-	require.Equal(t, trade.Pending, state.Status)
-}
-
 func TestOpenIsAllOrNothing(t *testing.T) {
 	d := newDatabase(t)
 	log := NewRequestLog(d.reads)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/seamtest"
@@ -62,9 +63,11 @@ func batchOf(positions []trade.Position, ends []seamtest.End) *trade.Batch {
 
 // Which message a method can't do without, before and after the server has done it.
 var cuts = map[string][2]string{
-	"Open":   {"COPY requests", "COPY 60\x00"},
-	"Get":    {"", ""},
-	"Decide": {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},
+	"Open":      {"COPY requests", "COPY 60\x00"},
+	"Get":       {"", ""},
+	"OpenKeyed": {"WITH batch", "SELECT 59\x00"},
+	"GetKeyed":  {"", ""},
+	"Decide":    {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},
 }
 
 func TestRequestLogSeam(t *testing.T) {
@@ -73,6 +76,22 @@ func TestRequestLogSeam(t *testing.T) {
 		p := newProxy(t, d.url)
 		return seamtest.LogSubject{
 			Log:    NewRequestLog(openPool(t, p.url, "reads", Open)),
+			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
+			Hurt:   func(_ *testing.T, method string, when seamtest.When) { p.cut(cuts[method], when) },
+		}
+	})
+}
+
+func TestKeyedRequestLogSeam(t *testing.T) {
+	seamtest.KeyedRequestLog(t, func(t *testing.T) seamtest.KeyedSubject {
+		d := newDatabase(t)
+		p := newProxy(t, d.url)
+		// Statements by their text, each time: that is what the proxy looks for.
+		reads, err := Open(t.Context(), Config{URL: p.url + "&default_query_exec_mode=cache_describe", ApplicationName: "reads"}, prometheus.NewRegistry())
+		require.NoError(t, err)
+		t.Cleanup(reads.Close)
+		return seamtest.KeyedSubject{
+			Log:    NewRequestLog(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when seamtest.When) { p.cut(cuts[method], when) },
 		}

@@ -18,7 +18,7 @@ const (
 	maxMoved  = 10_000 // undecided requests of a day that are moved before it is dropped
 )
 
-// Sweep deletes what is older than the retention: days of the journal whole, with their PENDING rows, strays and dead
+// Sweep deletes what is older than the retention: days of the journal whole, with their PENDING rows and keys, strays and dead
 // letters in steps of 1,000 rows. A request that is still PENDING is never deleted, nor is an outcome that the request
 // log has not been shown. What could not be deleted is an error beside the counts, and is tried again by the next sweep.
 func (k *Keeper) Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error) {
@@ -78,7 +78,14 @@ func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, befo
 			break
 		}
 		d := oldDay{date: day, journal: slices.Contains(journal, day), requests: slices.Contains(requests, day)}
-		if err := changeDays(ctx, conn, func(tx pgx.Tx) error { return d.drop(ctx, tx) }); err != nil {
+		var err error
+		if d.journal {
+			err = freeKeys(ctx, conn, day)
+		}
+		if err == nil {
+			err = changeDays(ctx, conn, func(tx pgx.Tx) error { return d.drop(ctx, tx) })
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("day %s stays: %w", day, err))
 			continue
 		}
@@ -113,6 +120,9 @@ func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
 		// Requests of the day that strayed go with their journal rows.
 		if _, err := tx.Exec(ctx, `DELETE FROM requests_default AS r WHERE accepted_on = $1
 			AND EXISTS (SELECT FROM `+journal+` AS s WHERE s.accepted_on = $1 AND s.request_id = r.request_id)`, day); err != nil {
+			return err
+		}
+		if err := freeLastKeys(ctx, tx, d.date); err != nil {
 			return err
 		}
 	}
@@ -162,7 +172,7 @@ func refuse(ctx context.Context, tx pgx.Tx, reason, query string, args ...any) e
 	return nil
 }
 
-// sweepStrays deletes what strayed into the default partitions, journal row and PENDING row by one statement. The outcome
+// sweepStrays deletes what strayed into the default partitions: journal row, PENDING row and key by one statement. The outcome
 // of a request that was decided late is kept for the whole retention from then on.
 func sweepStrays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, before time.Time) error {
 	for {
@@ -177,6 +187,9 @@ func sweepStrays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, be
 			), p AS (
 				DELETE FROM requests AS r USING old
 				WHERE r.accepted_on = old.accepted_on AND r.request_id = old.request_id RETURNING 1
+			), k AS (
+				DELETE FROM idempotency AS k USING old
+				WHERE k.accepted_on = old.accepted_on AND k.request_id = old.request_id
 			), j AS (
 				DELETE FROM submissions_default AS s USING old
 				WHERE s.accepted_on = old.accepted_on AND s.request_id = old.request_id RETURNING 1

@@ -1,0 +1,191 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// keyedTries bounds how often one call of OpenKeyed is sent. The time limit of the caller usually comes first.
+const keyedTries = 3
+
+// openKeyed takes keys and opens the requests of those that were free, all in one statement. Keys are inserted in order,
+// so two calls that want the same ones wait for each other and never for a circle. The nonce picks one of several
+// requests of the call that want the same key.
+const openKeyed = `
+	WITH batch AS (
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::date[], $6::integer[], $7::integer[], $8::text[], $9::text[])
+			AS b(request_id, nonce, payload_hash, accepted_at, accepted_on, partition, version, trade_id, correlation_id)
+	), taken AS (
+		INSERT INTO idempotency (accepted_on, request_id, nonce, payload_hash)
+		SELECT accepted_on, request_id, nonce, payload_hash FROM batch ORDER BY request_id
+		ON CONFLICT (request_id) DO NOTHING RETURNING request_id, nonce
+	), opened AS (
+		INSERT INTO requests (accepted_at, accepted_on, partition, version, request_id, trade_id, correlation_id)
+		SELECT accepted_at, accepted_on, partition, version, request_id, trade_id, nullif(correlation_id, '')
+		FROM batch JOIN taken USING (request_id, nonce)
+	)
+	SELECT nonce FROM taken`
+
+// ownKeyed finds those of the entries asked for that carry the nonce given.
+const ownKeyed = `
+	SELECT k.nonce FROM unnest($1::uuid[], $2::uuid[]) AS u(id, nonce)
+	JOIN LATERAL (SELECT nonce FROM idempotency WHERE request_id = u.id OFFSET 0) AS k ON k.nonce = u.nonce`
+
+// OpenKeyed stores a PENDING entry for each request whose key is free, with one statement. A nil result means that every
+// entry is durable. Otherwise it has one error per request: nil for an entry that is durable, trade.ErrKeyTaken when the
+// key has an entry that is not of this call, trade.ErrNotOpened when nothing was stored, any other when it may be.
+//
+// A statement without an answer is sent again, which can't undo anything: a key that has an entry is left alone. By its
+// nonce the repeat knows the entry that its first copy made, also when that one comes late.
+func (l *RequestLog) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+	if len(batch) == 0 {
+		return nil
+	}
+	own := make(map[trade.Nonce]struct{}, len(batch))
+	err := l.openKeyed(ctx, batch, own)
+	if err == nil && len(own) == len(batch) {
+		return nil
+	}
+	errs := make([]error, len(batch))
+	for i, r := range batch {
+		if _, ok := own[r.Nonce]; ok {
+			continue
+		}
+		if errs[i] = err; err == nil {
+			errs[i] = fmt.Errorf("request %s: %w", r.ID, trade.ErrKeyTaken)
+		}
+	}
+	return errs
+}
+
+// openKeyed notes the requests that were opened in own. Without an error, the keys of the others are taken.
+func (l *RequestLog) openKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
+	unknown := false // an earlier copy may be stored, or may still be
+	var err error
+	for range keyedTries {
+		var sent bool
+		if sent, err = l.tryOpenKeyed(ctx, batch, own); err == nil {
+			if unknown {
+				err = l.findOwn(ctx, batch, own)
+			}
+			break
+		}
+		unknown = unknown || sent && !refused(err)
+		if !unknown || ctx.Err() != nil {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case unknown:
+		return fmt.Errorf("no answer to opening %d requests under keys: %w", len(batch), err)
+	}
+	return fmt.Errorf("cannot open %d requests under keys: %w: %w", len(batch), trade.ErrNotOpened, err)
+}
+
+// tryOpenKeyed sends the statement once; sent is false if the server certainly has not seen it.
+func (l *RequestLog) tryOpenKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) (sent bool, err error) {
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	if err := unsent(ctx, conn.Conn()); err != nil {
+		return false, err
+	}
+	return true, collectNonces(ctx, conn, own, openKeyed, columnsOf(batch)...)
+}
+
+// columnsOf returns the parameters of openKeyed: one array per column.
+func columnsOf(batch []*trade.KeyedRequest) []any {
+	n := len(batch)
+	uuids, hashes := make([][16]byte, 2*n), make([][]byte, n)
+	ids, nonces := uuids[:n], uuids[n:]
+	at, on := make([]time.Time, n), make([]time.Time, n)
+	partitions, versions := make([]int32, n), make([]int32, n)
+	tradeIDs, correlationIDs := make([]string, n), make([]string, n)
+	for i, r := range batch {
+		ids[i], nonces[i], hashes[i] = r.ID, r.Nonce, r.Hash[:]
+		at[i], on[i] = r.AcceptedAt, r.AcceptedOn().Time()
+		partitions[i], versions[i] = r.Partition, r.Trade.Version
+		tradeIDs[i], correlationIDs[i] = r.Trade.TradeID, r.CorrelationID
+	}
+	return []any{ids, nonces, hashes, at, on, partitions, versions, tradeIDs, correlationIDs}
+}
+
+// findOwn notes the entries that an earlier copy of the statement made.
+func (l *RequestLog) findOwn(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
+	ids, nonces := make([][16]byte, len(batch)), make([][16]byte, len(batch))
+	for i, r := range batch {
+		ids[i], nonces[i] = r.ID, r.Nonce
+	}
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return collectNonces(ctx, conn, own, ownKeyed, ids, nonces)
+}
+
+func collectNonces(ctx context.Context, conn *pgxpool.Conn, own map[trade.Nonce]struct{}, query string, args ...any) error {
+	rows, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	nonces, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+	if err != nil {
+		return err
+	}
+	for _, n := range nonces {
+		own[n] = struct{}{}
+	}
+	return nil
+}
+
+// readKeyed reads entries and their ends in one snapshot. OFFSET 0 makes each a probe, however many there are.
+const readKeyed = `
+	SELECT k.request_id, k.payload_hash, s.outcome, s.reason
+	FROM unnest($1::uuid[]) AS u(id)
+	CROSS JOIN LATERAL (SELECT * FROM idempotency WHERE request_id = u.id OFFSET 0) AS k
+	LEFT JOIN LATERAL (
+		SELECT outcome, reason FROM submissions WHERE accepted_on = k.accepted_on AND request_id = k.request_id OFFSET 0
+	) AS s ON true`
+
+// GetKeyed returns where those of the requests given stand that have an entry under their key, strongly consistent with
+// every OpenKeyed and every committed outcome before the call. Any error means that the database can't answer now.
+func (l *RequestLog) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+	states := make(map[trade.RequestID]trade.KeyedState)
+	if len(ids) == 0 {
+		return states, nil
+	}
+	raw := make([][16]byte, len(ids))
+	for i, id := range ids {
+		raw[i] = id
+	}
+	rows, err := l.pool.Query(ctx, readKeyed, raw)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
+	}
+	var id [16]byte
+	var hash []byte
+	var outcome, reason *string
+	_, err = pgx.ForEachRow(rows, []any{&id, &hash, &outcome, &reason}, func() error {
+		state := trade.KeyedState{Status: trade.Pending, Reason: trade.Code(value(reason)), Hash: trade.PayloadHash(hash)}
+		if outcome != nil {
+			state.Status = trade.Status(*outcome)
+		}
+		states[id] = state
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
+	}
+	return states, nil
+}
