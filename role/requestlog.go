@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -9,6 +10,7 @@ import (
 	"tradestore/dynamo"
 	"tradestore/postgres"
 	"tradestore/server"
+	"tradestore/topology"
 	"tradestore/worker"
 )
 
@@ -22,7 +24,7 @@ const (
 type requestLog struct {
 	entries entries
 	probe   func(context.Context) error // whether it answers now
-	verify  func(context.Context) error // whether it is what this build relies on (rule T7)
+	checks  topology.Part               // whether it is what this build relies on (rule T7)
 	close   func()
 }
 
@@ -39,7 +41,7 @@ func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time
 		return requestLog{
 			entries: postgres.NewRequestLog(pool),
 			probe:   pool.Ping,
-			verify:  func(context.Context) error { return nil }, // a part of the schema
+			checks:  func(context.Context) []topology.Check { return nil }, // a part of the schema
 			close:   func() {},
 		}, nil
 	}
@@ -49,7 +51,25 @@ func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time
 	if err != nil {
 		return requestLog{}, err
 	}
-	return requestLog{entries: log, probe: log.Ping, verify: log.CheckTable, close: log.Close}, nil
+	checks := func(ctx context.Context) []topology.Check { return tableChecks(ctx, f.Table, log) }
+	return requestLog{entries: log, probe: log.Ping, checks: checks, close: log.Close}, nil
+}
+
+// tableChecks compares the table with what this build relies on (rule T7). What is still being made can't be told yet.
+func tableChecks(ctx context.Context, table string, log *dynamo.RequestLog) []topology.Check {
+	findings, err := log.Inspect(ctx)
+	if err != nil {
+		return []topology.Check{topology.CanNotTell("T7", "table "+table, "there", err)}
+	}
+	checks := make([]topology.Check, len(findings))
+	for i, f := range findings {
+		name := f.What + " of table " + table
+		checks[i] = topology.Compare("T7", name, f.Expected, f.Seen, f.OK())
+		if f.Waiting {
+			checks[i] = topology.CanNotTell("T7", name, f.Expected, errors.New(name+" is "+f.Seen))
+		}
+	}
+	return checks
 }
 
 func (f RequestLogFlags) config() dynamo.Config {

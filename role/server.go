@@ -41,16 +41,15 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	defer producer.Close()
 
-	survey, err := cfg.topology().survey(env, requests, producer)
-	if err != nil {
-		return err
-	}
-
 	log, err := cfg.RequestLog.open(ctx, requests, 0, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
+	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile}.survey(env.Registry, producer, requests, log)
+	if err != nil {
+		return err
+	}
 	accept := &gate{RequestLog: log.entries}
 	srv, err := server.New(cfg.server(), server.Deps{
 		Requests: accept,
@@ -67,17 +66,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		err := retry(running, env.Log, "the stores", survey.Err)
-		if err == nil {
-			err = retry(running, env.Log, "the request log", log.verify)
-		}
-		if err == nil {
-			accept.open.Store(true)
-			env.Log.Info().Msg("accepting trades")
-			err = watch(running, env.Log, cfg.Check.Interval, survey)
-		}
-		accept.open.Store(false) // not ready from here on
-		return unlessOver(running, err)
+		return unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, survey))
 	})
 	<-running.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)
@@ -85,10 +74,6 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	env.Log.Info().Msg("draining")
 	drained := srv.Drain(limit)
 	return errors.Join(work.Wait(), drained)
-}
-
-func (c ServerConfig) topology() stores {
-	return stores{kafka: c.Kafka, profile: c.Profile}
 }
 
 // checks are what readiness and health ask. Each is bounded by the context it is given. With the request log on DynamoDB,

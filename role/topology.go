@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -18,24 +19,31 @@ import (
 	"tradestore/trade"
 )
 
-// stores says what has to hold of the stores of a role (rules T1 to T6).
+// stores says what has to hold of the stores of a role (rules T1 to T7).
 type stores struct {
 	kafka    KafkaFlags
 	profile  ProfileFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
 }
 
-// survey makes the list of checks. The pool and the client are those that the role works with, or configured like them.
-func (s stores) survey(env Env, pool *pgxpool.Pool, client *kgo.Client) (*topology.Survey, error) {
+// survey makes the list of checks. Pool, client and request log are those that the role works with, or configured like
+// them.
+func (s stores) survey(reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestLog) (*topology.Survey, error) {
 	production := s.profile.Profile != "single"
 	topic := kafka.Topology{
 		Topic: s.kafka.Topic, Partitions: s.kafka.Partitions, Production: production, OutcomeRetention: s.outcomes,
 		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.kafka.Topic}).Positions,
 	}
 	database := postgres.Topology{Production: production}
-	return topology.NewSurvey(env.Registry, attemptLimit,
+	return topology.NewSurvey(reg, attemptLimit,
 		func(ctx context.Context) []topology.Check { return topic.Checks(ctx, client) },
-		func(ctx context.Context) []topology.Check { return database.Checks(ctx, pool) })
+		func(ctx context.Context) []topology.Check { return database.Checks(ctx, pool) },
+		log.checks)
+}
+
+// await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.
+func await(ctx context.Context, log zerolog.Logger, survey *topology.Survey) error {
+	return retry(ctx, log, "the stores", survey.Err)
 }
 
 // watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
@@ -62,7 +70,7 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, surv
 	}
 }
 
-// gate keeps the accept line shut until the topology has been verified: a 202 for a record in the wrong topic would be a
+// gate keeps the accept line shut unless the topology has been verified: a 202 for a record in the wrong topic would be a
 // promise that nobody keeps. Reads and probes are answered meanwhile.
 type gate struct {
 	server.RequestLog
@@ -70,6 +78,21 @@ type gate struct {
 }
 
 var errUnverified = errors.New("schema and topic are not verified yet")
+
+// keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the end
+// of ctx it stays as it is: what was let in is finished by the drain.
+func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *topology.Survey) error {
+	if err := await(ctx, log, survey); err != nil {
+		return err
+	}
+	g.open.Store(true)
+	log.Info().Msg("accepting trades")
+	err := watch(ctx, log, interval, survey)
+	if err != nil {
+		g.open.Store(false)
+	}
+	return err
+}
 
 // Open refuses every request with no effect until the gate is open.
 func (g *gate) Open(ctx context.Context, batch []*trade.Request) []error {

@@ -39,16 +39,15 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer lookout.Close()
-	survey, err := cfg.topology().survey(env, keep, lookout)
-	if err != nil {
-		return err
-	}
-
 	log, err := cfg.RequestLog.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
+	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention}.survey(env.Registry, lookout, keep, log)
+	if err != nil {
+		return err
+	}
 	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
 	w, err := worker.New(cfg.worker(), worker.Deps{
 		Store:    store,
@@ -69,11 +68,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		err := retry(running, env.Log, "the stores", survey.Err)
-		if err == nil {
-			err = retry(running, env.Log, "the request log", log.verify)
-		}
-		if err != nil {
+		if err := await(running, env.Log, survey); err != nil {
 			return unlessOver(running, err)
 		}
 		work.Go(func() error { return watch(running, env.Log, cfg.Check.Interval, survey) })
@@ -88,10 +83,6 @@ func unlessOver(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-func (c WorkerConfig) topology() stores {
-	return stores{kafka: c.Kafka, profile: c.Profile, outcomes: c.Tuning.OutcomeRetention}
 }
 
 func (c WorkerConfig) applyPool() postgres.Config {

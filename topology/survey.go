@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Part makes the checks of one store. It always returns the same list: what it can't tell is Unknown. It is bounded by
-// ctx, and called by one goroutine at a time.
+// Part makes the checks of one store. What it can't tell is Unknown, never left out. It is bounded by ctx, and called by
+// one goroutine at a time.
 type Part func(ctx context.Context) []Check
 
 // rules that checks belong to, and so the labels of the metric.

@@ -50,7 +50,9 @@ func TestSurveyCountsItsLastRound(t *testing.T) {
 		func(context.Context) []Check { return round },
 		func(context.Context) []Check { return []Check{skipped} })
 	require.NoError(t, err)
-	count := func(rule string, status Status) float64 { return testutil.ToFloat64(s.results.WithLabelValues(rule, string(status))) }
+	count := func(rule string, status Status) float64 {
+		return testutil.ToFloat64(s.results.WithLabelValues(rule, string(status)))
+	}
 	require.Equal(t, 28, testutil.CollectAndCount(s.results), "every series is there before the first round")
 
 	require.ErrorIs(t, s.Err(t.Context()), ErrWrong)
