@@ -2,7 +2,8 @@
 //
 // DynamoDB keeps no promise about when a request that got no answer takes effect, so everything here rests on two rules.
 // A PENDING item is put once, under a fresh id, and never again when the answer is missing: a late copy could undo a
-// terminal state (rule C3). And every later write carries the condition that the item is there and still PENDING: a
+// terminal state (rule C3). The put of a request under an idempotency key may be repeated, because it is conditional on
+// there being no item (rule K1). And every later write carries the condition that the item is there and still PENDING: a
 // late copy of it finds nothing to change (rule S1).
 package dynamo
 

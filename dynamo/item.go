@@ -24,8 +24,10 @@ const (
 	attrDecidedAt     = "decided_at" // this and the next three only with a terminal status
 	attrReason        = "reason"
 	attrDetail        = "detail"
-	attrExpiresAt     = "expires_at" // seconds since 1970; the table deletes the item some time later (rule S3)
-	attrPending       = "pending"    // only while PENDING, so that the index on it holds nothing else
+	attrExpiresAt     = "expires_at"   // seconds since 1970; the table deletes the item some time later (rule S3)
+	attrHash          = "payload_hash" // this and the next only under an idempotency key
+	attrNonce         = "nonce"        // of the call that opened the request
+	attrPending       = "pending"      // only while PENDING, so that the index on it holds nothing else
 )
 
 const timeLayout = "2006-01-02T15:04:05.000000Z"

@@ -9,6 +9,7 @@ import (
 // Values of the operation label: the calls of DynamoDB's interface.
 const (
 	opBatchWrite   = "BatchWriteItem"
+	opPut          = "PutItem"
 	opGet          = "GetItem"
 	opStatements   = "BatchExecuteStatement"
 	opQuery        = "Query"
@@ -19,7 +20,7 @@ const (
 	opUpdateExpiry = "UpdateTimeToLive"
 )
 
-var operations = []string{opBatchWrite, opGet, opStatements, opQuery, opBatchGet, opDescribe, opDescribeTTL, opCreateTable, opUpdateExpiry}
+var operations = []string{opBatchWrite, opPut, opGet, opStatements, opQuery, opBatchGet, opDescribe, opDescribeTTL, opCreateTable, opUpdateExpiry}
 
 // What a write found whose condition did not hold (rule S2).
 const (
