@@ -25,6 +25,7 @@ type Config struct {
 	DatabaseURL  string            `name:"database-url" group:"stores" placeholder:"postgres://USER:PASSWORD@HOST:5432/NAME" help:"Your own PostgreSQL in place of the embedded one. It holds a password: set the environment variable, because everyone on the machine can read flags with 'ps'."`
 	Partitions   int               `name:"partitions" group:"stores" default:"12" help:"Partitions of the topic. Fixed when the data folder is new."`
 	Remove       bool              `name:"remove" env:"-" group:"stores" help:"Delete the data folder, with the database files wherever they are, and run nothing."`
+	Promise      role.PromiseFlags `embed:""`
 	Server       role.ServerTuning `embed:""`
 	Worker       role.WorkerTuning `embed:""`
 	Check        role.CheckFlags   `embed:""`
@@ -82,14 +83,14 @@ var (
 func (c Config) server(s stores) role.ServerConfig {
 	return role.ServerConfig{
 		Listen: c.Listen, Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database},
-		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Server, Check: c.Check, Drain: c.Drain,
+		RequestLog: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Server, Check: c.Check, Drain: c.Drain,
 	}
 }
 
 func (c Config) worker(s stores) role.WorkerConfig {
 	return role.WorkerConfig{
 		Listen: c.WorkerListen, Kafka: c.kafka(s), Database: role.DatabaseFlags{URL: s.database},
-		RequestLog: inPostgres, Profile: single, Log: c.Log, Tuning: c.Worker, Check: c.Check, Drain: c.Drain,
+		RequestLog: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Worker, Check: c.Check, Drain: c.Drain,
 	}
 }
 

@@ -54,7 +54,8 @@ func (s *dynamoStack) server(t *testing.T) *running {
 	t.Helper()
 	c := s.serverConfig(t)
 	c.RequestLog = s.requests
-	c.Tuning.OpenTimeout, c.Tuning.AcceptDeadline = 20*time.Second, 30*time.Second // under the race detector
+	c.Tuning.OpenTimeout, c.Promise.AcceptDeadline = 20*time.Second, 30*time.Second // under the race detector
+	c.Promise.ResolveAfter = 2 * time.Minute
 	return start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 

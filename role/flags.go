@@ -38,6 +38,14 @@ type CheckFlags struct {
 	Interval time.Duration `name:"check-interval" group:"tuning" default:"30s" help:"Time between two checks that topic and database are still what they have to be; one that fails stops the process."`
 }
 
+// PromiseFlags say how long a trade may be under way before it counts as lost. They are the same for every role: a worker
+// that is told of shorter times than the servers have could close a request that is then answered 202 (rule R2).
+type PromiseFlags struct {
+	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for. The same for every role."`
+	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long Kafka is tried for one record. The same for every role."`
+	ResolveAfter    time.Duration `name:"resolve-after" group:"tuning" default:"60s" help:"How long a worker watches a request stay PENDING before it looks whether the trade ever reached the log; at least twice the sum of --accept-deadline and --delivery-timeout. The same for every role."`
+}
+
 // DrainFlags say how long a stop may take. A worker gives a third each to the batch in hand, to the last outcomes and to
 // leaving its group.
 type DrainFlags struct {
@@ -51,6 +59,7 @@ type ServerConfig struct {
 	Database   DatabaseFlags   `embed:""`
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
+	Promise    PromiseFlags    `embed:""`
 	Tuning     ServerTuning    `embed:""`
 	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
@@ -60,10 +69,8 @@ type ServerConfig struct {
 // ServerTuning holds the settings of the server that seldom have to move. A process that runs both roles offers both
 // sets, so no flag may be in both. What must hold between them is checked together, by Validate.
 type ServerTuning struct {
-	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for."`
 	OpenTimeout     time.Duration `name:"open-timeout" group:"tuning" default:"2s" help:"Time limit for tracking a batch as PENDING; at most --accept-deadline."`
 	LookupTimeout   time.Duration `name:"lookup-timeout" group:"tuning" default:"100ms" help:"Time limit for the early version check of a batch; when it passes, the batch goes on and the worker decides alone."`
-	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long Kafka is tried for one record."`
 	Flushes         int           `name:"flushes" group:"tuning" default:"4" help:"Batches of trades under way to the request log at once; no more than --request-conns are of use."`
 	MaxBatch        int           `name:"max-batch" group:"tuning" default:"512" help:"Most trades in one batch."`
 	QueueItems      int           `name:"queue-items" group:"tuning" default:"8192" help:"Most trades between arrival and answer; one more is answered 503 at once."`
@@ -90,6 +97,7 @@ type WorkerConfig struct {
 	Database   DatabaseFlags   `embed:""`
 	RequestLog RequestLogFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
+	Promise    PromiseFlags    `embed:""`
 	Tuning     WorkerTuning    `embed:""`
 	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
@@ -104,11 +112,12 @@ type WorkerTuning struct {
 	RebalanceTimeout    time.Duration `name:"kafka-rebalance-timeout" group:"tuning" default:"60s" help:"How long workers have to give up partitions; more than --transaction-limit."`
 	Lanes               int           `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
 	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and settling; 0 takes one for each lane and two more."`
-	KeeperConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for making and dropping the days of the journal."`
+	KeeperConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
 	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"4000" help:"Most records in one transaction."`
 	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
 	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
 	SettleInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
+	ResolveInterval     time.Duration `name:"resolve-interval" group:"tuning" default:"10s" help:"Time between two looks for requests that stay PENDING."`
 	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
 	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`

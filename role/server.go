@@ -95,7 +95,7 @@ func (c ServerConfig) producer() kafka.Config {
 	k := c.Kafka.client("tradestore-server")
 	k.Linger = c.Tuning.KafkaLinger
 	k.Compression = c.Tuning.Compression
-	k.DeliveryTimeout = c.Tuning.DeliveryTimeout
+	k.DeliveryTimeout = c.Promise.DeliveryTimeout
 	k.MaxBufferedRecords = c.Tuning.QueueItems // what the queue lets in, the producer takes
 	k.MaxBufferedBytes = c.Tuning.QueueBytes
 	return k
@@ -105,7 +105,7 @@ func (c ServerConfig) server() server.Config {
 	t := c.Tuning
 	return server.Config{
 		Topic: c.Kafka.Topic, Partitions: c.Kafka.Partitions,
-		AcceptDeadline: t.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
+		AcceptDeadline: c.Promise.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
 		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tradestore/telemetry"
+	"tradestore/worker"
 )
 
 // mistakes collects what is wrong with a configuration, so that one start shows all of it.
@@ -121,6 +122,13 @@ func (m *mistakes) check(f CheckFlags) {
 	between(m, "--check-interval", f.Interval, time.Second, time.Hour)
 }
 
+func (m *mistakes) promise(f PromiseFlags) {
+	between(m, "--accept-deadline", f.AcceptDeadline, time.Millisecond, time.Hour)
+	between(m, "--delivery-timeout", f.DeliveryTimeout, time.Second, time.Hour) // the least that the Kafka client takes
+	between(m, "--resolve-after", f.ResolveAfter, time.Millisecond, day)
+	m.further(worker.CheckResolveAfter(f.ResolveAfter, f.AcceptDeadline, f.DeliveryTimeout))
+}
+
 func (m *mistakes) drain(f DrainFlags) {
 	between(m, "--drain-timeout", f.Timeout, time.Second, time.Hour)
 }
@@ -140,6 +148,7 @@ func (c ServerConfig) Validate() error {
 	m.requestLog(c.RequestLog)
 	m.profile(c.Profile)
 	m.log(c.Log)
+	m.promise(c.Promise)
 	c.Tuning.check(&m)
 	m.check(c.Check)
 	m.drain(c.Drain)
@@ -172,10 +181,8 @@ func (t ServerTuning) check(m *mistakes) {
 		flag            string
 		value, shortest time.Duration
 	}{
-		{"--accept-deadline", t.AcceptDeadline, time.Millisecond},
 		{"--open-timeout", t.OpenTimeout, time.Millisecond},
 		{"--lookup-timeout", t.LookupTimeout, time.Millisecond},
-		{"--delivery-timeout", t.DeliveryTimeout, time.Second}, // the least that the Kafka client takes
 		{"--store-timeout", t.StoreTimeout, time.Millisecond},
 		{"--kafka-linger", t.KafkaLinger, 0},
 		{"--read-timeout", t.ReadTimeout, time.Millisecond},
@@ -203,6 +210,7 @@ func (c WorkerConfig) Validate() error {
 	m.requestLog(c.RequestLog)
 	m.profile(c.Profile)
 	m.log(c.Log)
+	m.promise(c.Promise)
 	c.Tuning.check(&m)
 	m.check(c.Check)
 	m.drain(c.Drain)
@@ -226,6 +234,7 @@ func (t WorkerTuning) check(m *mistakes) {
 		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
 		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
 		{"--settle-interval", t.SettleInterval, time.Millisecond, time.Hour},
+		{"--resolve-interval", t.ResolveInterval, time.Millisecond, time.Hour},
 		{"--sweep-interval", t.SweepInterval, time.Second, day},
 		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
 		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},

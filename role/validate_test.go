@@ -68,7 +68,9 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.Tuning.ReadConns = -1 }, "--read-conns:")
 	f(func(c *ServerConfig) { c.Tuning.LookupTimeout = 0 }, "--lookup-timeout: 0s is not between 1ms and 1h0m0s")
 	f(func(c *ServerConfig) { c.Tuning.OpenTimeout = 4 * time.Second }, "--open-timeout: 4s is longer than accept-deadline 3s")
-	f(func(c *ServerConfig) { c.Tuning.DeliveryTimeout = time.Millisecond }, "--delivery-timeout:")
+	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Millisecond }, "--delivery-timeout:")
+	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Minute },
+		"--resolve-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s")
 	f(func(c *ServerConfig) { c.Tuning.Compression = "rar" }, "--kafka-compression:")
 	f(func(c *ServerConfig) { c.Tuning.DrainDelay = time.Minute }, "--drain-timeout: 30s is shorter than --drain-delay 1m0s")
 	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" }, "--listen:", "--topic:", "--database-url:")
@@ -89,6 +91,10 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Tuning.MaxPollRecords = 0 }, "--max-poll-records:")
 	f(func(c *WorkerConfig) { c.Tuning.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than --kafka-rebalance-timeout 1m0s")
 	f(func(c *WorkerConfig) { c.Tuning.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
+	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 26 * time.Second })
+	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 26*time.Second - 1 }, "--resolve-after: 25.999999999s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
+	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 0 }, "--resolve-after: 0s is not between")
+	f(func(c *WorkerConfig) { c.Tuning.ResolveInterval = 0 }, "--resolve-interval:")
 	f(func(c *WorkerConfig) { c.Drain.Timeout = 0 }, "--drain-timeout:")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")

@@ -52,6 +52,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	w, err := worker.New(cfg.worker(), worker.Deps{
 		Store:    store,
 		Journal:  store,
+		Closer:   store,
 		Requests: log.entries,
 		Keeper:   postgres.NewKeeper(keep),
 		Registry: env.Registry,
@@ -108,6 +109,10 @@ func (c WorkerConfig) worker() worker.Config {
 		MaxRefused:       t.MaxRefused,
 		CheckInterval:    c.Check.Interval,
 		SettleInterval:   t.SettleInterval,
+		ResolveAfter:     c.Promise.ResolveAfter,
+		AcceptDeadline:   c.Promise.AcceptDeadline,
+		DeliveryTimeout:  c.Promise.DeliveryTimeout,
+		ResolveInterval:  t.ResolveInterval,
 		SweepInterval:    t.SweepInterval,
 		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
 		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group

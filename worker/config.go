@@ -32,6 +32,14 @@ type Config struct {
 	SettleInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
 	SettleLimit    int           // outcomes in one step of the settler; default 1,000
 
+	// A request that stays PENDING is closed no earlier than ResolveAfter from when this worker first saw it. No server may
+	// still answer 202 then, so it must be at least twice the sum of what servers have for a trade (rule R2).
+	ResolveAfter    time.Duration // default 60 s
+	AcceptDeadline  time.Duration // of the servers; default 3 s
+	DeliveryTimeout time.Duration // of the servers; default 10 s
+	ResolveInterval time.Duration // between two looks for such requests; default 10 s
+	ResolveLimit    int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
+
 	SweepInterval time.Duration   // between two sweeps; default 1 h
 	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
 }
@@ -40,6 +48,7 @@ type Config struct {
 type Deps struct {
 	Store    TradeStore
 	Journal  Journal
+	Closer   Closer
 	Requests RequestLog
 	Keeper   Keeper
 	Registry prometheus.Registerer
@@ -61,6 +70,11 @@ func (c Config) withDefaults() Config {
 	c.DrainLimit = or(c.DrainLimit, 5*time.Second)
 	c.SettleInterval = or(c.SettleInterval, time.Second)
 	c.SettleLimit = or(c.SettleLimit, 1000)
+	c.ResolveAfter = or(c.ResolveAfter, time.Minute)
+	c.AcceptDeadline = or(c.AcceptDeadline, 3*time.Second)
+	c.DeliveryTimeout = or(c.DeliveryTimeout, 10*time.Second)
+	c.ResolveInterval = or(c.ResolveInterval, 10*time.Second)
+	c.ResolveLimit = or(c.ResolveLimit, 50_000)
 	c.SweepInterval = or(c.SweepInterval, time.Hour)
 	c.Retention.Outcomes = or(c.Retention.Outcomes, 7*day)
 	c.Retention.DeadLetters = or(c.Retention.DeadLetters, 30*day)
@@ -84,14 +98,28 @@ func (c Config) validate() error {
 	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
 	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
 		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)
+	must(c.ResolveLimit > 0, "resolve limit must be at least 1, not %d", c.ResolveLimit)
+	if err := CheckResolveAfter(c.ResolveAfter, c.AcceptDeadline, c.DeliveryTimeout); err != nil {
+		wrong = append(wrong, err)
+	}
 	for name, d := range map[string]time.Duration{
 		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
-		"settle interval": c.SettleInterval, "sweep interval": c.SweepInterval,
+		"settle interval": c.SettleInterval, "resolve interval": c.ResolveInterval, "sweep interval": c.SweepInterval,
 		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
 	} {
 		must(d > 0, "%s must be positive, not %v", name, d)
 	}
 	return errors.Join(wrong...)
+}
+
+// CheckResolveAfter returns an error that names the flags if requests could be closed while a server may still answer 202
+// to them (rule R2).
+func CheckResolveAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
+	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
+		return fmt.Errorf("resolve-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: a server might still answer 202",
+			after, least, acceptDeadline, deliveryTimeout)
+	}
+	return nil
 }
 
 func or[T comparable](value, fallback T) T {

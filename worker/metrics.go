@@ -27,6 +27,10 @@ type metrics struct {
 	settleAge      prometheus.Histogram
 	unsettledSince atomic.Int64 // when the oldest unsettled outcome was decided, in microseconds since 1970; 0 for none
 
+	pending                          *prometheus.GaugeVec // by what they wait for
+	closed, projected, resolveErrors prometheus.Counter
+	pendingSince                     atomic.Int64 // when the oldest request in pending was accepted, in microseconds since 1970; 0 for none
+
 	swept       *prometheus.CounterVec // by kind
 	sweepErrors prometheus.Counter
 	lastSweep   prometheus.Gauge
@@ -35,6 +39,12 @@ type metrics struct {
 
 // Reasons to repeat that are no class of a store's error.
 var otherRetries = []string{"client", "group", "check"}
+
+// What a request that stays PENDING waits for, before it can be closed.
+const (
+	forTime     = "time"     // until no server can answer 202 any more
+	forPosition = "position" // until everything in the log by then is applied
+)
 
 // newMetrics registers every family of the worker, with the labels that are known beforehand.
 func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
@@ -79,6 +89,10 @@ func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 		settleSeconds: histogram("settle_duration_seconds", "Time of one step of the settler.", durations),
 		settleAge:     histogram("settle_delay_seconds", "From the decision to the outcome being visible.", ages),
 
+		closed:        counter("resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log."),
+		projected:     counter("resolve_projected_total", "Requests found PENDING that had an outcome, which was shown."),
+		resolveErrors: counter("resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated."),
+
 		swept:       counters("swept_total", "Days and rows deleted because they were past their retention, by kind.", "kind"),
 		sweepErrors: counter("sweep_errors_total", "Sweeps that failed and were repeated."),
 		lastSweep:   gauge("sweep_last_success_timestamp_seconds", "When the last sweep ended well; 0 before the first."),
@@ -87,7 +101,8 @@ func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 	m.applySeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "tradestore", Name: "apply_duration_seconds", Help: "Time of one apply transaction, by result: ok or the class of the error.", Buckets: durations,
 	}, []string{"result"})
-	all = append(all, m.applySeconds, collector{w, m})
+	m.pending = newPending()
+	all = append(all, m.applySeconds, m.pending, collector{w, m})
 	m.start()
 	for _, c := range all {
 		if err := reg.Register(c); err != nil {
@@ -95,6 +110,12 @@ func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+func newPending() *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "tradestore", Name: "resolve_pending_requests", Help: "Requests of held partitions that stay PENDING, by what they wait for before they are closed.",
+	}, []string{"waits_for"})
 }
 
 // start makes the series that are known beforehand, so that a rate over them is right from the first event on.
@@ -110,6 +131,9 @@ func (m *metrics) start() {
 	m.outcomes.WithLabelValues(string(trade.Success), "")
 	m.outcomes.WithLabelValues(string(trade.Failed), string(trade.StaleVersion))
 	m.outcomes.WithLabelValues(string(trade.Failed), string(trade.InvalidRecord))
+	m.outcomes.WithLabelValues(string(trade.Failed), string(trade.NotDelivered))
+	m.pending.WithLabelValues(forTime)
+	m.pending.WithLabelValues(forPosition)
 	m.settledTotal.WithLabelValues(string(trade.Success))
 	m.settledTotal.WithLabelValues(string(trade.Failed))
 	for _, kind := range []string{"journal_days", "journal_rows", "pending_rows", "dead_letters"} {
@@ -155,12 +179,13 @@ var (
 	lagDesc      = prometheus.NewDesc("tradestore_apply_lag_records", "Offsets between the position and the end of the log as last seen.", []string{"partition"}, nil)
 	lagAgeDesc   = prometheus.NewDesc("tradestore_apply_lag_seconds", "Time since the oldest record not yet applied was accepted; 0 without lag.", []string{"partition"}, nil)
 	inRowDesc    = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
+	pendingDesc  = prometheus.NewDesc("tradestore_resolve_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
 	unsettled    = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
 )
 
 // Describe sends the descriptions.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, inRowDesc, unsettled} {
+	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, inRowDesc, pendingDesc, unsettled} {
 		ch <- d
 	}
 }
@@ -190,9 +215,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(lagAgeDesc, age, label)
 	}
 	gauge(inRowDesc, float64(inRow))
-	age := 0.0
-	if since := c.m.unsettledSince.Load(); since != 0 {
-		age = max(0, now.Sub(time.UnixMicro(since)).Seconds())
+	since := func(micros int64) float64 {
+		if micros == 0 {
+			return 0
+		}
+		return max(0, now.Sub(time.UnixMicro(micros)).Seconds())
 	}
-	gauge(unsettled, age)
+	gauge(pendingDesc, since(c.m.pendingSince.Load()))
+	gauge(unsettled, since(c.m.unsettledSince.Load()))
 }

@@ -53,7 +53,7 @@ func (r *onPostgres) start(change func(*Config, *Deps)) *running {
 	apply, keep := pool("apply", postgres.OpenWriter), pool("keeper", postgres.Open)
 	return r.rig.start(func(c *Config, d *Deps) {
 		store := postgres.NewStore(apply, postgres.StoreConfig{Topic: topic})
-		d.Store, d.Journal, d.Requests, d.Keeper = store, store, postgres.NewRequestLog(keep), postgres.NewKeeper(keep)
+		d.Store, d.Journal, d.Closer, d.Requests, d.Keeper = store, store, store, postgres.NewRequestLog(keep), postgres.NewKeeper(keep)
 		if change != nil {
 			change(c, d)
 		}

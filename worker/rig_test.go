@@ -121,7 +121,7 @@ func (r *rig) start(change func(*Config, *Deps)) *running {
 	r.t.Helper()
 	run := &running{t: r.t, reg: prometheus.NewRegistry(), log: &syncBuffer{}, done: make(chan error, 1)}
 	cfg := r.config()
-	deps := Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: run.reg, Log: zerolog.New(run.log).Level(zerolog.InfoLevel), Now: time.Now}
+	deps := Deps{Store: r.store, Journal: r.store, Closer: r.store, Requests: r.store, Keeper: r.store, Registry: run.reg, Log: zerolog.New(run.log).Level(zerolog.InfoLevel), Now: time.Now}
 	if change != nil {
 		change(&cfg, &deps)
 	}

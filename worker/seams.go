@@ -27,8 +27,22 @@ type Journal interface {
 	Settled(ctx context.Context, outcomes []trade.Outcome) error
 }
 
+// Closer gives an end to requests whose record never reached the log. Its methods may be called concurrently, also by
+// the resolvers of several workers for the same requests.
+type Closer interface {
+	// Outcomes returns the outcomes of those of the requests given that have one, committed before the call.
+	Outcomes(ctx context.Context, requests []trade.PendingRequest) ([]trade.Outcome, error)
+	// Close makes each request that has no outcome FAILED(NOT_DELIVERED), in one transaction, under the lock that Apply
+	// takes first, and returns the outcomes of all of them; those that had one keep it. All requests are of the partition
+	// given, which must be applied up to end: if it is not, the error has class Fenced and nothing was changed (rule R4).
+	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Outcome, error)
+}
+
 // RequestLog is where clients read outcomes.
 type RequestLog interface {
+	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
+	// of all partitions. None that was settled before the call is in the result. One may be missing for a while.
+	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
 	// Settle makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
 	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
 	Settle(ctx context.Context, outcomes []trade.Outcome) error

@@ -25,7 +25,9 @@ type twin struct {
 	journal   map[int32][]trade.Outcome
 	cursor    map[int32]int // outcomes settled, by partition
 	dead      []trade.Record
-	status    map[trade.RequestID]trade.Status // what clients see
+	status    map[trade.RequestID]trade.Status // what clients see, once it is terminal
+	entries   []trade.PendingRequest           // opened by a test, settled or not
+	closed    map[trade.RequestID]trade.Outcome
 	calls     map[string]int
 	now       func() time.Time
 
@@ -35,7 +37,7 @@ type twin struct {
 
 func newTwin(t testing.TB, id trade.TopicID, partitions int) *twin {
 	s := &twin{t: t, of: trade.Position{TopicID: id, Generation: 1}, trades: map[trade.Key]trade.Trade{}, highest: map[string]int32{}, decided: map[trade.RequestID]struct{}{},
-		journal: map[int32][]trade.Outcome{}, cursor: map[int32]int{}, status: map[trade.RequestID]trade.Status{}, calls: map[string]int{}, now: time.Now}
+		journal: map[int32][]trade.Outcome{}, cursor: map[int32]int{}, status: map[trade.RequestID]trade.Status{}, closed: map[trade.RequestID]trade.Outcome{}, calls: map[string]int{}, now: time.Now}
 	for p := range partitions {
 		s.positions = append(s.positions, trade.Position{TopicID: id, Generation: 1, Partition: int32(p), LeaderEpoch: -1})
 	}
@@ -185,6 +187,72 @@ func (s *twin) Settle(ctx context.Context, outcomes []trade.Outcome) error {
 		s.status[o.ID] = o.Status
 	}
 	return finish()
+}
+
+func (s *twin) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
+	finish, err := s.begin(ctx, "Pending", nil)
+	if err != nil {
+		return nil, err
+	}
+	var pending []trade.PendingRequest
+	for _, p := range s.entries {
+		if _, ended := s.status[p.ID]; !ended && p.AcceptedAt.Before(before) && len(pending) < limit {
+			pending = append(pending, p)
+		}
+	}
+	return pending, finish()
+}
+
+// outcomes needs the lock.
+func (s *twin) outcomes(requests []trade.PendingRequest) (found []trade.Outcome) {
+	for _, p := range requests {
+		if o, ok := s.closed[p.ID]; ok {
+			found = append(found, o)
+		}
+		for _, o := range s.journal[p.Partition] {
+			if o.ID == p.ID {
+				found = append(found, o)
+			}
+		}
+	}
+	return found
+}
+
+func (s *twin) Outcomes(ctx context.Context, requests []trade.PendingRequest) ([]trade.Outcome, error) {
+	finish, err := s.begin(ctx, "Outcomes", nil)
+	if err != nil {
+		return nil, err
+	}
+	found := s.outcomes(requests)
+	return found, finish()
+}
+
+func (s *twin) Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Outcome, error) {
+	finish, err := s.begin(ctx, "Close", nil)
+	if err != nil {
+		return nil, err
+	}
+	if topic != s.of.TopicID || len(requests) == 0 {
+		s.t.Errorf("broken contract of Close: topic %x, %d requests", topic, len(requests))
+	}
+	if next := s.positions[partition].NextOffset; next < end {
+		return nil, firstOf(finish(), trade.Classed(trade.Fenced, "partition %d: %d stored, not %d", partition, next, end))
+	}
+	for _, p := range requests {
+		if p.Partition != partition {
+			s.t.Errorf("broken contract of Close: a request of partition %d, not %d", p.Partition, partition)
+		}
+		if _, decided := s.decided[p.ID]; decided {
+			continue
+		}
+		s.decided[p.ID] = struct{}{}
+		s.closed[p.ID] = trade.Outcome{
+			RequestState: trade.RequestState{ID: p.ID, Status: trade.Failed, Reason: trade.NotDelivered, AcceptedAt: p.AcceptedAt, DecidedAt: s.now()},
+			Generation:   1, Partition: partition, Offset: trade.NoOffset,
+		}
+	}
+	found := s.outcomes(requests)
+	return found, finish()
 }
 
 func (s *twin) MakeDays(ctx context.Context, _ time.Time) error {

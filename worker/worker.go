@@ -1,5 +1,5 @@
 // Package worker applies the log: each lane polls, decodes, stores and commits; beside them a settler shows outcomes to
-// clients and a sweeper deletes what is past its retention.
+// clients, a resolver closes requests that never reached the log, and a sweeper deletes what is past its retention.
 package worker
 
 import (
@@ -90,6 +90,7 @@ func (w *Worker) run(ctx context.Context) error {
 	}
 	all.Go(func() error { return guard(func() error { return w.watch(inner) }) })
 	all.Go(func() error { return guard(func() error { w.settle(inner); return nil }) })
+	all.Go(func() error { return guard(func() error { return newResolver(w).run(inner) }) })
 	all.Go(func() error { return guard(func() error { w.sweep(inner); return nil }) })
 	err = all.Wait()
 	w.health.set("drain", "draining")
