@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"teststack/services": {},
 	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
 
-	"": {"dev", "dev/embedded", "role", "telemetry"}, // the command
+	"": {"dev", "dev/embedded", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
 	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},

@@ -20,6 +20,7 @@ type commandLine struct {
 	Server  serverCommand  `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
 	Worker  workerCommand  `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
 	Migrate migrateCommand `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
+	Check   checkCommand   `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
 	Version versionCommand `cmd:"" help:"Show which build this is."`
 }
 

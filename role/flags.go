@@ -133,3 +133,13 @@ type MigrateConfig struct {
 	TopicRetention time.Duration   `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
 	Wait           time.Duration   `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
 }
+
+// CheckConfig holds the settings of the check command.
+type CheckConfig struct {
+	Kafka            KafkaFlags      `embed:""`
+	Database         DatabaseFlags   `embed:""`
+	RequestLog       RequestLogFlags `embed:""`
+	Profile          ProfileFlags    `embed:""`
+	OutcomeRetention time.Duration   `name:"outcome-retention" group:"tuning" default:"168h" help:"How long the workers keep outcomes; longer than the topic keeps records."`
+	Timeout          time.Duration   `name:"timeout" group:"tuning" default:"5s" help:"Time limit for all checks; what has not been told then is unknown."`
+}

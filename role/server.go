@@ -46,7 +46,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile}.survey(env.Registry, producer, requests, log)
+	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.survey(env.Registry, producer, requests, log)
 	if err != nil {
 		return err
 	}

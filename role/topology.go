@@ -24,6 +24,7 @@ type stores struct {
 	kafka    KafkaFlags
 	profile  ProfileFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
+	limit    time.Duration // for one round of checks
 }
 
 // survey makes the list of checks. Pool, client and request log are those that the role works with, or configured like
@@ -35,7 +36,7 @@ func (s stores) survey(reg prometheus.Registerer, client *kgo.Client, pool *pgxp
 		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.kafka.Topic}).Positions,
 	}
 	database := postgres.Topology{Production: production}
-	return topology.NewSurvey(reg, attemptLimit,
+	return topology.NewSurvey(reg, s.limit,
 		func(ctx context.Context) []topology.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []topology.Check { return database.Checks(ctx, pool) },
 		log.checks)

@@ -262,3 +262,15 @@ func (c MigrateConfig) Validate() error {
 	between(&m, "--wait", c.Wait, 100*time.Millisecond, time.Hour)
 	return m.all()
 }
+
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c CheckConfig) Validate() error {
+	var m mistakes
+	m.kafka(c.Kafka)
+	m.database(c.Database)
+	m.requestLog(c.RequestLog)
+	m.profile(c.Profile)
+	between(&m, "--outcome-retention", c.OutcomeRetention, day, 10*365*day)
+	between(&m, "--timeout", c.Timeout, 100*time.Millisecond, time.Hour)
+	return m.all()
+}

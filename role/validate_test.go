@@ -96,6 +96,7 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 0 }, "--resolve-after: 0s is not between")
 	f(func(c *WorkerConfig) { c.Tuning.ResolveInterval = 0 }, "--resolve-interval:")
 	f(func(c *WorkerConfig) { c.Drain.Timeout = 0 }, "--drain-timeout:")
+	f(func(c *WorkerConfig) { c.Check.Interval = 0 }, "--check-interval: 0s is not between 1s and 1h0m0s")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")
 }
@@ -111,6 +112,18 @@ func TestMigrateSettings(t *testing.T) {
 	f(func(c *MigrateConfig) { c.TopicRetention = time.Second }, "--topic-retention:")
 	f(func(c *MigrateConfig) { c.Wait = 0 }, "--wait: 0s is not between 100ms")
 	f(func(c *MigrateConfig) { c.Kafka.Brokers, c.Database.URL = nil, "" }, "--kafka-brokers:", "--database-url:")
+}
+
+func TestCheckSettings(t *testing.T) {
+	require.NoError(t, defaults[CheckConfig](t).Validate())
+	f := func(change func(*CheckConfig), want ...string) {
+		t.Helper()
+		c := defaults[CheckConfig](t)
+		change(c)
+		requireMistakes(t, c.Validate(), want)
+	}
+	f(func(c *CheckConfig) { c.OutcomeRetention, c.Timeout = time.Hour, 0 }, "--outcome-retention:", "--timeout: 0s is not between 100ms")
+	f(func(c *CheckConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile = "", "", "" }, "--topic:", "--database-url:", "--profile:")
 }
 
 // requireMistakes demands exactly one line per text, in order, and that no line shows the password.

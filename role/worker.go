@@ -44,7 +44,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention}.survey(env.Registry, lookout, keep, log)
+	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.survey(env.Registry, lookout, keep, log)
 	if err != nil {
 		return err
 	}
