@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"migrations": {},
 	"telemetry":  {},
 
-	"dynamo":   {"trade"},
+	"dynamo":   {"trade", "topology"},
 	"topology": {"trade"},
 	"kafka":    {"trade", "failpoint", "topology"},
 	"postgres": {"trade", "failpoint", "migrations", "topology"},

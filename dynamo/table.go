@@ -12,32 +12,25 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
-// Finding is one thing that must hold of the table (rule T7), and what was seen.
-type Finding struct {
-	What     string // status, key, index or expiry
-	Expected string
-	Seen     string
-	Waiting  bool // it is on its way to what is expected: nothing is wrong, it just can't be relied on yet
-}
-
-// OK says whether the table is as expected.
-func (f Finding) OK() bool { return f.Expected == f.Seen }
-
-// What a table has to be, in the words of describeKey and of DynamoDB.
+// What a table has to be (rule T7), in the words of describeKey and of DynamoDB.
 const (
-	active      = "ACTIVE"
-	tableKey    = attrID + " (S)"
-	indexKey    = attrPending + " (S), " + attrAcceptedAt + " (S), " + active
-	expiryOn    = attrExpiresAt + " ENABLED"
-	notThere    = "none"
-	activeWatch = 200 * time.Millisecond // between two looks at a table that is being made
+	active   = "ACTIVE"
+	tableKey = attrID + " (S)"
+	indexKey = attrPending + " (S), " + attrAcceptedAt + " (S), " + active
+	expiryOn = attrExpiresAt + " ENABLED"
+
+	notThere = "none"
+	noTable  = "none: run tradestore migrate --request-log dynamodb"
 )
 
+const watchInterval = 200 * time.Millisecond // between two looks at a table that is being made
+
 // CreateTable makes the table, billed by request, its index and its expiry, and returns when they work. What is there
-// already stays as it is: if it is not what is expected, the error is that of CheckTable. It may be repeated and run
+// already stays as it is: if it is not what is expected, the error is that of topology.Err. It may be repeated and run
 // twice at once; a crash in between leaves a part of the work, and the next run does the rest.
 func (l *RequestLog) CreateTable(ctx context.Context) error {
 	s := func(name string) types.AttributeDefinition {
@@ -71,24 +64,21 @@ func (l *RequestLog) CreateTable(ctx context.Context) error {
 	if err := l.expire(ctx); err != nil {
 		return err
 	}
-	return l.CheckTable(ctx)
+	return topology.Err(l.Checks(ctx))
 }
 
-// awaitActive waits until the table and its index have been made, or can't be what is expected any more.
+// awaitActive waits until the table and its index have been made, or can't be what is expected any more. For a moment
+// after it was asked for, a table may not even be there.
 func (l *RequestLog) awaitActive(ctx context.Context) error {
 	for {
-		findings, err := l.Inspect(ctx)
-		if err != nil {
-			return err
-		}
-		// For a moment after it was asked for, a table may not even be there.
-		if !slices.ContainsFunc(findings, func(f Finding) bool { return f.Waiting || f.What == "status" && f.Seen == notThere }) {
+		checks := l.Checks(ctx)
+		if !slices.ContainsFunc(checks, func(c topology.Check) bool { return c.Status == topology.Unknown || c.Seen == noTable }) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("table %s is still being made: %w", l.cfg.Table, ctx.Err())
-		case <-time.After(activeWatch):
+			return fmt.Errorf("table %s is not there yet: %w", l.cfg.Table, topology.Err(checks))
+		case <-time.After(watchInterval):
 		}
 	}
 }
@@ -112,61 +102,52 @@ func (l *RequestLog) expire(ctx context.Context) error {
 	return fmt.Errorf("cannot switch on expiry of table %s: %w", l.cfg.Table, err)
 }
 
-// CheckTable compares the table with what this build relies on (rule T7) and changes nothing. Errors of class
-// trade.Broken: the table is another, waiting does not help; any other: it can't be told now, or it is being made.
-func (l *RequestLog) CheckTable(ctx context.Context) error {
-	findings, err := l.Inspect(ctx)
-	if err != nil {
-		return err
+// Checks compares the table with what this build relies on (rule T7) and changes nothing. The list has the same rows each
+// time. What is being made is Unknown: nothing is wrong with it, but nobody can rely on it yet.
+func (l *RequestLog) Checks(ctx context.Context) []topology.Check {
+	table, err := l.describe(ctx)
+	status, key, index, expiry := noTable, notThere, notThere, notThere
+	if table != nil {
+		status, key = string(table.TableStatus), describeKey(table, table.KeySchema)
+		index = describeIndex(table)
+		expiry, err = l.expiry(ctx)
 	}
-	class, wrong := trade.Unavailable, []string(nil)
-	for _, f := range findings {
-		if f.OK() {
-			continue
+	row := func(name, expected, seen string) topology.Check {
+		name += " of table " + l.cfg.Table
+		switch {
+		case err != nil:
+			return topology.CanNotTell("T7", name, expected, err)
+		case strings.HasSuffix(seen, string(types.TableStatusCreating)): // an index says the same
+			return topology.CanNotTell("T7", name, expected, fmt.Errorf("%s is being made", name))
 		}
-		wrong = append(wrong, fmt.Sprintf("%s: expected %s, seen %s", f.What, f.Expected, f.Seen))
-		if !f.Waiting {
-			class = trade.Broken
-		}
+		return topology.Compare("T7", name, expected, seen, seen == expected)
 	}
-	if wrong == nil {
-		return nil
-	}
-	return trade.Classed(class, "DynamoDB table %s is not as expected: %s; 'tradestore migrate --request-log dynamodb' makes a missing one",
-		l.cfg.Table, strings.Join(wrong, "; "))
+	return []topology.Check{row("status", active, status), row("key", tableKey, key), row(pendingIndex, indexKey, index), row("expiry", expiryOn, expiry)}
 }
 
-// Inspect returns what CheckTable judges: one finding each for status, key, index and expiry, or the status alone if there
-// is no table. Errors: DynamoDB can't tell now.
-func (l *RequestLog) Inspect(ctx context.Context) ([]Finding, error) {
+// describe returns what DynamoDB says of the table, nil if there is none. One that is being changed serves as before.
+func (l *RequestLog) describe(ctx context.Context) (*types.TableDescription, error) {
 	out, err := call(ctx, l, opDescribe, &dynamodb.DescribeTableInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTable, l.again)
 	var absent *types.ResourceNotFoundException
-	if errors.As(err, &absent) {
-		return []Finding{{What: "status", Expected: active, Seen: notThere}}, nil
-	}
-	if err != nil {
+	switch {
+	case errors.As(err, &absent):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("cannot inspect table %s: %w", l.cfg.Table, err)
+	case out.Table.TableStatus == types.TableStatusUpdating:
+		out.Table.TableStatus = types.TableStatusActive
 	}
-	table := out.Table
-	findings := []Finding{
-		{What: "status", Expected: active, Seen: string(table.TableStatus), Waiting: table.TableStatus == types.TableStatusCreating},
-		{What: "key", Expected: tableKey, Seen: describeKey(table, table.KeySchema)},
-	}
-	if table.TableStatus == types.TableStatusUpdating { // it serves as before
-		findings[0].Seen = active
-	}
-	index := Finding{What: "index " + pendingIndex, Expected: indexKey, Seen: notThere}
+	return out.Table, nil
+}
+
+// describeIndex writes key and status of the index of PENDING items.
+func describeIndex(table *types.TableDescription) string {
 	for _, i := range table.GlobalSecondaryIndexes {
 		if aws.ToString(i.IndexName) == pendingIndex {
-			index.Seen = describeKey(table, i.KeySchema) + ", " + string(i.IndexStatus)
-			index.Waiting = i.IndexStatus == types.IndexStatusCreating
+			return describeKey(table, i.KeySchema) + ", " + string(i.IndexStatus)
 		}
 	}
-	expiry, err := l.expiry(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return append(findings, index, Finding{What: "expiry", Expected: expiryOn, Seen: expiry}), nil
+	return notThere
 }
 
 // expiry returns which attribute makes items expire, and whether it does.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/teststack"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -32,9 +33,9 @@ func unmade(t testing.TB) *testLog {
 
 func TestCreateTable(t *testing.T) {
 	l := unmade(t)
-	err := l.CheckTable(t.Context())
+	err := topology.Err(l.Checks(t.Context()))
 	require.Equal(t, trade.Broken, trade.ClassOf(err))
-	require.ErrorContains(t, err, "status: expected ACTIVE, seen none")
+	require.ErrorContains(t, err, "expected ACTIVE, seen: none: run tradestore migrate --request-log dynamodb")
 	require.Error(t, l.Ping(t.Context()))
 	for _, err := range l.Open(t.Context(), newRequests(1)) {
 		require.ErrorIs(t, err, trade.ErrNotOpened)
@@ -50,20 +51,18 @@ func TestCreateTable(t *testing.T) {
 	}
 	makers.Wait()
 	require.NoError(t, l.CreateTable(t.Context()), "again")
-	require.NoError(t, l.CheckTable(t.Context()))
 	require.NoError(t, l.Ping(t.Context()))
-	findings, err := l.Inspect(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []Finding{
-		{What: "status", Expected: "ACTIVE", Seen: "ACTIVE"},
-		{What: "key", Expected: "request_id (S)", Seen: "request_id (S)"},
-		{What: "index pending-index", Expected: "pending (S), accepted_at (S), ACTIVE", Seen: "pending (S), accepted_at (S), ACTIVE"},
-		{What: "expiry", Expected: "expires_at ENABLED", Seen: "expires_at ENABLED"},
-	}, findings)
+	row := func(name, seen string) topology.Check {
+		return topology.Check{ID: "T7", Name: name + " of table " + l.cfg.Table, Expected: seen, Seen: seen, Status: topology.OK}
+	}
+	require.Equal(t, []topology.Check{
+		row("status", "ACTIVE"), row("key", "request_id (S)"),
+		row("pending-index", "pending (S), accepted_at (S), ACTIVE"), row("expiry", "expires_at ENABLED"),
+	}, l.Checks(t.Context()))
 }
 
 // A table of the same name that is another one is left alone, and named.
-func TestCheckTableFindsAnother(t *testing.T) {
+func TestChecksFindAnotherTable(t *testing.T) {
 	l := unmade(t)
 	_, err := l.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String(l.cfg.Table), BillingMode: types.BillingModePayPerRequest,
@@ -71,15 +70,15 @@ func TestCheckTableFindsAnother(t *testing.T) {
 		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
 	})
 	require.NoError(t, err)
-	for _, err := range []error{l.CheckTable(t.Context()), l.CreateTable(t.Context())} {
+	for _, err := range []error{topology.Err(l.Checks(t.Context())), l.CreateTable(t.Context())} {
 		require.Equal(t, trade.Broken, trade.ClassOf(err))
-		require.ErrorContains(t, err, "key: expected request_id (S), seen id (N)")
-		require.ErrorContains(t, err, "index pending-index: expected pending (S), accepted_at (S), ACTIVE, seen none")
+		require.ErrorContains(t, err, "expected request_id (S), seen: id (N)")
+		require.ErrorContains(t, err, "expected pending (S), accepted_at (S), ACTIVE, seen: none")
 	}
 }
 
 // A table that is being made is waited for; one that is being deleted is not.
-func TestCheckTableInAState(t *testing.T) {
+func TestChecksOfATableThatChanges(t *testing.T) {
 	l := newLog(t)
 	status := func(table, index string) fault {
 		return func(c *passing) {
@@ -94,7 +93,7 @@ func TestCheckTableInAState(t *testing.T) {
 	f := func(table, index string, want trade.Class) {
 		t.Helper()
 		l.proxy.next(opDescribe, status(table, index))
-		err := l.CheckTable(t.Context())
+		err := topology.Err(l.Checks(t.Context()))
 		require.Error(t, err)
 		require.Equal(t, want, trade.ClassOf(err), "%v", err)
 	}
@@ -103,7 +102,7 @@ func TestCheckTableInAState(t *testing.T) {
 	f("DELETING", "ACTIVE", trade.Broken)
 	f("ACTIVE", "DELETING", trade.Broken)
 	l.proxy.next(opDescribe, status("UPDATING", "ACTIVE"))
-	require.NoError(t, l.CheckTable(t.Context()))
+	require.NoError(t, topology.Err(l.Checks(t.Context())))
 
 	ttl := func(body string) fault {
 		return func(c *passing) {
@@ -111,11 +110,11 @@ func TestCheckTableInAState(t *testing.T) {
 		}
 	}
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))
-	require.ErrorContains(t, l.CheckTable(t.Context()), "expiry: expected expires_at ENABLED, seen none")
+	require.ErrorContains(t, topology.Err(l.Checks(t.Context())), "expected expires_at ENABLED, seen: none")
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLED","AttributeName":"other"}}`))
-	require.ErrorContains(t, l.CheckTable(t.Context()), "seen other ENABLED")
+	require.ErrorContains(t, topology.Err(l.Checks(t.Context())), "seen: other ENABLED")
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLING","AttributeName":"expires_at"}}`))
-	require.NoError(t, l.CheckTable(t.Context()))
+	require.NoError(t, topology.Err(l.Checks(t.Context())))
 
 	// CreateTable looks until it is there.
 	l.proxy.next(opDescribe, refuse(http.StatusBadRequest, "ResourceNotFoundException"), status("CREATING", "CREATING"), status("ACTIVE", "CREATING"))

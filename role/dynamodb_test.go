@@ -172,7 +172,7 @@ func TestAWrongTableStopsLoudly(t *testing.T) {
 		select {
 		case <-role.ended:
 			require.ErrorContains(t, role.err, s.requests.Table)
-			require.ErrorContains(t, role.err, "expected ACTIVE, seen")
+			require.ErrorContains(t, role.err, "expected ACTIVE, seen: none")
 		case <-time.After(patience):
 			require.Fail(t, "still running", role.log.String())
 		}

@@ -2,7 +2,6 @@ package role
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -51,25 +50,7 @@ func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time
 	if err != nil {
 		return requestLog{}, err
 	}
-	checks := func(ctx context.Context) []topology.Check { return tableChecks(ctx, f.Table, log) }
-	return requestLog{entries: log, probe: log.Ping, checks: checks, close: log.Close}, nil
-}
-
-// tableChecks compares the table with what this build relies on (rule T7). What is still being made can't be told yet.
-func tableChecks(ctx context.Context, table string, log *dynamo.RequestLog) []topology.Check {
-	findings, err := log.Inspect(ctx)
-	if err != nil {
-		return []topology.Check{topology.CanNotTell("T7", "table "+table, "there", err)}
-	}
-	checks := make([]topology.Check, len(findings))
-	for i, f := range findings {
-		name := f.What + " of table " + table
-		checks[i] = topology.Compare("T7", name, f.Expected, f.Seen, f.OK())
-		if f.Waiting {
-			checks[i] = topology.CanNotTell("T7", name, f.Expected, errors.New(name+" is "+f.Seen))
-		}
-	}
-	return checks
+	return requestLog{entries: log, probe: log.Ping, checks: log.Checks, close: log.Close}, nil
 }
 
 func (f RequestLogFlags) config() dynamo.Config {
