@@ -19,7 +19,8 @@ type Row struct {
 	Slot       Slot
 }
 
-// Decision is a row of submissions. Trade is the zero value where the record could not be read.
+// Decision is a row of submissions. Trade is the zero value where the record could not be read, and has an id and a
+// version alone where the resolver closed the request.
 type Decision struct {
 	RequestID     trade.RequestID
 	Status        trade.Status
@@ -29,6 +30,7 @@ type Decision struct {
 	Slot          Slot
 	AcceptedAt    time.Time
 	CorrelationID string
+	ClosedAt      int64 // NOT_DELIVERED: how far the partition was applied then; else 0
 }
 
 // Letter is a row of dead_letter.
@@ -89,15 +91,17 @@ func (r *Report) String() string {
 }
 
 // Check compares the evidence with the ledger and with a replay of the log. It expects that everything in the log has
-// been applied and settled.
-func Check(l *Ledger, ev *Evidence) *Report {
+// been applied and settled; orphans says whether the resolver has been waited for, too.
+func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	r := &Report{offences: map[string][]string{}}
-	want := replay(ev.Log)
+	want := replay(ev.Log, closedBy(ev.Journal))
 	checkRecords(r, l, ev)
 	checkAnswers(r, l, ev)
 	checkRows(r, want, ev)
 	checkJournal(r, want, ev)
 	checkStates(r, l, want, ev)
+	checkClosed(r, want, ev)
+	checkOrphans(r, want, ev, orphans)
 	checkPositions(r, ev)
 	checkAudit(r, ev)
 	l.mu.Lock()
@@ -114,16 +118,21 @@ type replayed struct {
 	rows      map[trade.Key]Row
 	decisions map[trade.RequestID]Decision
 	letters   map[Slot]Letter
+	closed    map[trade.RequestID]Decision // given, not replayed
 }
 
 // replay decides the log one record at a time. It spells the version rule out once more instead of calling
-// trade.Resolve: a checker that shares the rule with what it checks is blind to a mistake in it.
-func replay(log []trade.Record) replayed {
-	w := replayed{map[trade.Key]Row{}, map[trade.RequestID]Decision{}, map[Slot]Letter{}}
+// trade.Resolve: a checker that shares the rule with what it checks is blind to a mistake in it. A record of a request
+// that was closed came too late and means nothing (R5).
+func replay(log []trade.Record, closed map[trade.RequestID]Decision) replayed {
+	w := replayed{map[trade.Key]Row{}, map[trade.RequestID]Decision{}, map[Slot]Letter{}, closed}
 	highest := map[string]int32{}
 	for i := range log {
 		rec := &log[i]
 		if _, decided := w.decisions[rec.ID]; decided {
+			continue
+		}
+		if _, late := closed[rec.ID]; late {
 			continue
 		}
 		slot := Slot{rec.Partition, rec.Offset}
@@ -269,6 +278,7 @@ func checkJournal(r *Report, want replayed, ev *Evidence) {
 		switch {
 		case seen[got.RequestID]:
 			r.add("I4", "request %s has two outcomes", got.RequestID)
+		case got.Reason == trade.NotDelivered: // checkClosed
 		case !ok:
 			r.add("I4", "request %s has an outcome and is not in the log", got.RequestID)
 		case w.Reason == trade.InvalidRecord: // what can be read of such a record is up to the decoder
@@ -307,7 +317,10 @@ func checkStates(r *Report, l *Ledger, want replayed, ev *Evidence) {
 	for id, got := range ev.States {
 		w, ok := want.decisions[id]
 		if !ok {
-			continue // an orphan: PENDING until a resolver closes it; checkAnswers refuses SUCCESS
+			w, ok = want.closed[id]
+		}
+		if !ok {
+			continue // an orphan; checkAnswers refuses SUCCESS
 		}
 		shown := State{id, w.Status, w.Trade.TradeID, w.Trade.Version, w.Reason}
 		if w.Reason == trade.InvalidRecord {

@@ -71,7 +71,7 @@ func (ev *Evidence) append(rec trade.Record, id string) Slot {
 // settle fills the stores as a faultless worker leaves them.
 func (ev *Evidence) settle(l *Ledger) {
 	slices.SortStableFunc(ev.Log, func(a, b trade.Record) int { return int(a.Partition - b.Partition) })
-	want := replay(ev.Log)
+	want := replay(ev.Log, nil)
 	ev.Rows, ev.Letters = want.rows, want.letters
 	for id, d := range want.decisions {
 		ev.Journal = append(ev.Journal, d)
@@ -90,7 +90,7 @@ func (ev *Evidence) settle(l *Ledger) {
 
 func TestCheckFindsNothingWrong(t *testing.T) {
 	l, ev := sample()
-	report := Check(l, ev)
+	report := Check(l, ev, OrphansAllowed)
 	require.Empty(t, report.Broken(), report)
 	require.Equal(t, "23 posts, 22 records, 22 decisions, 11 rows, 1 dead letters", report.String())
 }
@@ -101,7 +101,7 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 		t.Helper()
 		l, ev := sample()
 		plant(l, ev)
-		assert.Equal(t, rules, Check(l, ev).Broken(), fault)
+		assert.Equal(t, rules, Check(l, ev, OrphansAllowed).Broken(), fault)
 	}
 	stored := trade.Key{TradeID: "T3", Version: 3}
 	stale := func(ev *Evidence) int {
@@ -189,6 +189,57 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 	f("records of one client swapped", []string{"order"}, func(l *Ledger, _ *Evidence) {
 		first, second := l.posts[3], l.posts[8] // T3 in version 1 and 3
 		first.Sent, first.Answered, second.Sent, second.Answered = second.Sent, second.Answered, first.Sent, first.Answered
+	})
+}
+
+// closed is the sample with its orphan closed, as the resolver leaves it.
+func closed() (l *Ledger, ev *Evidence, orphan *Decision) {
+	l, ev = sample()
+	p := l.posts[22]
+	partition := int32(p.Trade.TradeID[1]) % 2
+	ev.Journal = append(ev.Journal, Decision{
+		RequestID: p.RequestID, Status: trade.Failed, Reason: trade.NotDelivered, Trade: trade.Trade{TradeID: "T2", Version: 9},
+		Generation: 1, Slot: Slot{partition, -1}, AcceptedAt: sampleStart, ClosedAt: ev.LogEnd[partition],
+	})
+	ev.States[p.RequestID] = State{p.RequestID, trade.Failed, "T2", 9, trade.NotDelivered}
+	return l, ev, &ev.Journal[len(ev.Journal)-1]
+}
+
+// What the resolver closed is out of the replay, for good and only where its record was not there.
+func TestCheckClosedRequests(t *testing.T) {
+	f := func(fault string, rules []string, plant func(*Ledger, *Evidence, *Decision)) {
+		t.Helper()
+		l, ev, orphan := closed()
+		plant(l, ev, orphan)
+		assert.Equal(t, rules, Check(l, ev, OrphansClosed).Broken(), fault)
+	}
+	late := func(ev *Evidence, orphan *Decision) int64 {
+		value, _ := json.Marshal(Document{TradeID: "T2"})
+		slot := ev.append(trade.Record{Request: trade.Request{ID: orphan.RequestID}, Value: value}, "T2")
+		ev.Next[slot.Partition]++
+		ev.Steps[slot.Partition] = append(ev.Steps[slot.Partition], Step{slot.Offset, slot.Offset + 1})
+		return slot.Offset
+	}
+	f("none", nil, func(*Ledger, *Evidence, *Decision) {})
+	f("a record that came late is no fault", []string{"I2"}, func(_ *Ledger, ev *Evidence, d *Decision) { late(ev, d) }) // but its bytes are
+	f("closed with its record in the log", []string{"I2", "R5"}, func(_ *Ledger, ev *Evidence, d *Decision) { d.ClosedAt = late(ev, d) + 1 })
+	f("closed and stored", []string{"I3"}, func(_ *Ledger, ev *Evidence, d *Decision) {
+		ev.Rows[trade.Key{TradeID: "T2", Version: 9}] = Row{RequestID: d.RequestID}
+	})
+	f("closed as stored", []string{"I4"}, func(_ *Ledger, _ *Evidence, d *Decision) { d.Status = trade.Success })
+	f("closed by a position unknown", []string{"R4"}, func(_ *Ledger, _ *Evidence, d *Decision) { d.ClosedAt = -1 })
+	f("closed twice", []string{"I4"}, func(_ *Ledger, ev *Evidence, d *Decision) { ev.Journal = append(ev.Journal, *d) })
+	f("closed and shown PENDING", []string{"I4", "I5"}, func(_ *Ledger, ev *Evidence, d *Decision) {
+		ev.States[d.RequestID] = State{d.RequestID, trade.Pending, "T2", 9, ""}
+	})
+	f("closed and never opened", []string{"P1"}, func(_ *Ledger, ev *Evidence, d *Decision) { delete(ev.Opened, d.RequestID) })
+	f("answered 202 and closed", []string{"I1"}, func(l *Ledger, ev *Evidence, d *Decision) { l.posts[22].Status = http.StatusAccepted })
+	f("orphan left open", []string{"I5"}, func(_ *Ledger, ev *Evidence, d *Decision) {
+		ev.States[d.RequestID] = State{d.RequestID, trade.Pending, "T2", 9, ""}
+		ev.Journal = ev.Journal[:len(ev.Journal)-1]
+	})
+	f("orphan left open that no answer named", []string{"I5"}, func(_ *Ledger, ev *Evidence, _ *Decision) {
+		ev.Opened[trade.NewRequestID(sampleStart)] = true
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -57,16 +59,18 @@ var ErrNoAnswer = errors.New("no answer")
 
 // Client posts trades and reads their status. It may be used concurrently.
 type Client struct {
-	Base   string // http://host:port
+	Bases  []string // http://host:port of each server; calls take turns
 	Ledger *Ledger
 	HTTP   *http.Client
+
+	calls atomic.Uint64
 }
 
-// NewClient returns a client that keeps up to conns connections open.
-func NewClient(base string, l *Ledger, conns int) *Client {
-	return &Client{Base: base, Ledger: l, HTTP: &http.Client{
+// NewClient returns a client that keeps up to conns connections to each server open.
+func NewClient(l *Ledger, conns int, bases ...string) *Client {
+	return &Client{Bases: bases, Ledger: l, HTTP: &http.Client{
 		Timeout:   15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
-		Transport: &http.Transport{MaxIdleConns: conns, MaxIdleConnsPerHost: conns, DisableCompression: true},
+		Transport: &http.Transport{MaxIdleConns: conns * len(bases), MaxIdleConnsPerHost: conns, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
@@ -82,7 +86,8 @@ type Answer struct {
 
 // Do sends one request. Errors: ErrNoAnswer.
 func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (Answer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, bytes.NewReader(body))
+	base := c.Bases[c.calls.Add(1)%uint64(len(c.Bases))]
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -153,32 +158,31 @@ func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bo
 	return s, true, nil
 }
 
-// States reads every request that an answer of the ledger named; one that GET does not know is absent.
-func (c *Client) States(ctx context.Context) (map[trade.RequestID]State, error) {
-	posts := c.Ledger.Posts()
-	found := make([]*State, len(posts))
+// States reads every request that an answer of the ledger named, and those of others; one that GET does not know is
+// absent.
+func (c *Client) States(ctx context.Context, others []trade.RequestID) (map[trade.RequestID]State, error) {
+	ask := map[trade.RequestID]bool{}
+	for _, p := range c.Ledger.Posts() {
+		ask[p.RequestID] = true
+	}
+	for _, id := range others {
+		ask[id] = true
+	}
+	delete(ask, trade.RequestID{}) // of posts that got none
+	var mu sync.Mutex
+	states := make(map[trade.RequestID]State, len(ask))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
-	for i, p := range posts {
-		if p.RequestID.IsZero() {
-			continue
-		}
+	for id := range ask {
 		g.Go(func() error {
-			s, ok, err := c.Status(ctx, p.RequestID)
+			s, ok, err := c.Status(ctx, id)
 			if ok {
-				found[i] = &s
+				mu.Lock()
+				defer mu.Unlock()
+				states[id] = s
 			}
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	states := make(map[trade.RequestID]State, len(posts))
-	for _, s := range found {
-		if s != nil {
-			states[s.RequestID] = *s
-		}
-	}
-	return states, nil
+	return states, g.Wait()
 }

@@ -232,7 +232,7 @@ func TestCheckReadsTheTables(t *testing.T) {
 		s.sql(t, spoil)
 		ev, err := Gather(t.Context(), s.Endpoints, s.client)
 		require.NoError(t, err)
-		report := Check(s.ledger, ev)
+		report := Check(s.ledger, ev, OrphansAllowed)
 		require.Subset(t, report.Broken(), rules, "%s: %s", spoil, report)
 		s.sql(t, repair)
 	}

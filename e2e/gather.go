@@ -39,7 +39,7 @@ func Gather(ctx context.Context, at Endpoints, client *Client) (*Evidence, error
 	if err := ev.readTables(ctx, at.Database); err != nil {
 		return nil, err
 	}
-	if ev.States, err = client.States(ctx); err != nil {
+	if ev.States, err = client.States(ctx, slices.Collect(maps.Keys(ev.Opened))); err != nil {
 		return nil, err
 	}
 	return ev, nil
@@ -184,13 +184,14 @@ func (ev *Evidence) readRows(ctx context.Context, conn *pgx.Conn) error {
 func (ev *Evidence) readJournal(ctx context.Context, conn *pgx.Conn) error {
 	rows, _ := conn.Query(ctx, `SELECT request_id::text, outcome, coalesce(reason, ''), coalesce(trade_id, ''), coalesce(version, 0),
 		coalesce(counterparty_id, ''), coalesce(book_id, ''), coalesce(maturity_date, 'epoch'), coalesce(created_date, 'epoch'),
-		generation, partition, coalesce("offset", -1), accepted_at, coalesce(correlation_id, '') FROM submissions`)
+		generation, partition, coalesce("offset", -1), accepted_at, coalesce(correlation_id, ''),
+		CASE reason WHEN 'NOT_DELIVERED' THEN coalesce(substring(detail FROM 'offset ([0-9]+)')::bigint, -1) ELSE 0 END FROM submissions`)
 	var d Decision
 	var id string
 	var maturity, created time.Time
 	_, err := pgx.ForEachRow(rows, []any{&id, &d.Status, &d.Reason, &d.Trade.TradeID, &d.Trade.Version,
 		&d.Trade.CounterpartyID, &d.Trade.BookID, &maturity, &created,
-		&d.Generation, &d.Slot.Partition, &d.Slot.Offset, &d.AcceptedAt, &d.CorrelationID}, func() (err error) {
+		&d.Generation, &d.Slot.Partition, &d.Slot.Offset, &d.AcceptedAt, &d.CorrelationID, &d.ClosedAt}, func() (err error) {
 		d.Trade.MaturityDate, d.Trade.CreatedDate = trade.DateOf(maturity), trade.DateOf(created)
 		d.RequestID, err = trade.ParseRequestID(id)
 		ev.Journal = append(ev.Journal, d)
