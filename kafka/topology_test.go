@@ -1,0 +1,322 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tradestore/topology"
+	"tradestore/trade"
+)
+
+// site is a topic with three partitions of ten records, applied up to their middle.
+type site struct {
+	t         *testing.T
+	client    *kgo.Client
+	admin     *kadm.Client
+	positions []trade.Position
+	posErr    error
+	topo      Topology
+}
+
+const perPartition = 10
+
+func newSite(t *testing.T, cfg Config) *site {
+	t.Helper()
+	return newReplicatedSite(t, cfg, TopicSpec{Partitions: 3, Replication: 1, MinISR: 1, Retention: 72 * time.Hour})
+}
+
+func newReplicatedSite(t *testing.T, cfg Config, spec TopicSpec) *site {
+	t.Helper()
+	ctx := limit(t, time.Minute)
+	id, err := CreateTopic(ctx, cfg, spec)
+	require.NoError(t, err)
+	s := &site{t: t, client: producer(t, cfg, prometheus.NewRegistry())}
+	s.admin = kadm.NewClient(s.client)
+	s.fill(cfg.Topic, 3)
+	for p := range int32(3) {
+		s.positions = append(s.positions, trade.Position{TopicID: id, Generation: 1, Partition: p, NextOffset: perPartition / 2})
+	}
+	s.topo = Topology{
+		Topic: cfg.Topic, Partitions: 3, OutcomeRetention: 7 * 24 * time.Hour,
+		Positions: func(context.Context) ([]trade.Position, error) { return s.positions, s.posErr },
+	}
+	return s
+}
+
+func (s *site) fill(topic string, partitions int32) {
+	s.t.Helper()
+	var records []*kgo.Record
+	for i := range perPartition * partitions {
+		records = append(records, &kgo.Record{Topic: topic, Partition: i % partitions, Value: []byte("{}")})
+	}
+	require.NoError(s.t, s.client.ProduceSync(limit(s.t, time.Minute), records...).FirstErr())
+}
+
+// check returns the result of the check of that name. The list has the same rows each time.
+func (s *site) check(name string) topology.Check {
+	s.t.Helper()
+	checks := s.topo.Checks(limit(s.t, 30*time.Second), s.client)
+	require.Len(s.t, checks, 13)
+	for _, c := range checks {
+		require.NotEmpty(s.t, c.Expected, c.Name)
+		require.NotEmpty(s.t, c.Seen, c.Name)
+		if c.Name == name {
+			return c
+		}
+	}
+	require.Fail(s.t, "no check "+name)
+	return topology.Check{}
+}
+
+// failed returns the names of the checks that failed, with what they saw.
+func (s *site) failed() map[string]string {
+	s.t.Helper()
+	found := map[string]string{}
+	for _, c := range s.topo.Checks(limit(s.t, 30*time.Second), s.client) {
+		require.NotEqual(s.t, topology.Unknown, c.Status, c)
+		if c.Status == topology.Failed {
+			found[c.Name] = c.Seen
+		}
+	}
+	return found
+}
+
+func (s *site) alter(name, value string) {
+	s.t.Helper()
+	_, err := s.admin.AlterTopicConfigs(limit(s.t, time.Minute), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, s.topo.Topic)
+	require.NoError(s.t, err)
+}
+
+// Rules T1 to T5, each as it has to be and not. The embedded broker and Apache Kafka tell the same.
+func TestTopologyOfTheLog(t *testing.T) {
+	f := func(name string, spoil func(*testing.T, *site), want map[string]string) {
+		t.Helper()
+		run := func(t *testing.T, s *site) {
+			require.Empty(t, s.failed(), "before")
+			spoil(t, s)
+			var last map[string]string
+			require.Eventually(t, func() bool { // what an admin does reaches a broker a moment later
+				last = s.failed()
+				return matches(last, want)
+			}, 30*time.Second, 50*time.Millisecond, "%v", &last)
+		}
+		t.Run(name+"/embedded", func(t *testing.T) { run(t, newSite(t, config(broker(t), "check"))) })
+		t.Run(name+"/apache", func(t *testing.T) {
+			cfg := apache(t, "check")
+			cfg.Topic = "topology-" + strings.ReplaceAll(strings.SplitN(t.Name(), "/", 2)[1], "/", "-")
+			run(t, newSite(t, cfg))
+		})
+	}
+	f("nothing wrong", func(*testing.T, *site) {}, nil)
+	f("another topic", func(_ *testing.T, s *site) { s.positions[0].TopicID[0]++ }, map[string]string{"id of the topic": ""})
+	f("made again", func(t *testing.T, s *site) {
+		ctx := limit(t, time.Minute)
+		_, err := s.admin.DeleteTopic(ctx, s.topo.Topic)
+		require.NoError(t, err)
+		cfg := Config{Brokers: s.client.OptValue(kgo.SeedBrokers).([]string), Topic: s.topo.Topic, ClientID: "again"}
+		require.Eventually(t, func() bool {
+			id, err := CreateTopic(ctx, cfg, TopicSpec{Partitions: 3, Replication: 1})
+			return err == nil && id != s.positions[0].TopicID
+		}, time.Minute, 50*time.Millisecond)
+		s.alter("retention.ms", "1000000")
+	}, map[string]string{"id of the topic": "", "positions within the log": "position 5 of partition 0, whose log reaches from 0 to 0", "epochs of the positions": "position 5 in partition 0"})
+	f("partition added", func(t *testing.T, s *site) {
+		_, err := s.admin.UpdatePartitions(limit(t, time.Minute), 4, s.topo.Topic)
+		require.NoError(t, err)
+	}, map[string]string{"partitions of the topic": "4"})
+	f("configured otherwise", func(_ *testing.T, s *site) { s.topo.Partitions = 6 }, map[string]string{"partitions of the topic": "3", "partitions with a position": "3"})
+	f("a position too few", func(_ *testing.T, s *site) { s.positions = s.positions[:2] }, map[string]string{"partitions with a position": "2"})
+	f("compacted", func(_ *testing.T, s *site) { s.alter("cleanup.policy", "compact") }, map[string]string{"cleanup.policy": "compact"})
+	f("records too small", func(_ *testing.T, s *site) { s.alter("max.message.bytes", "1000011") }, map[string]string{"max.message.bytes": "1000011"})
+	f("records just large enough", func(_ *testing.T, s *site) { s.alter("max.message.bytes", "1000012") }, nil)
+	f("position past the end", func(_ *testing.T, s *site) { s.positions[1].NextOffset = perPartition + 1 },
+		map[string]string{"positions within the log": "position 11 of partition 1, whose log reaches from 0 to 10", "epochs of the positions": "position 11 in partition 1"})
+	f("position at the end", func(_ *testing.T, s *site) { s.positions[1].NextOffset = perPartition }, nil)
+	f("records lost below the position", func(t *testing.T, s *site) {
+		var gone kadm.Offsets
+		gone.AddOffset(s.topo.Topic, 2, perPartition/2+1, -1)
+		_, err := s.admin.DeleteRecords(limit(t, time.Minute), gone)
+		require.NoError(t, err)
+	}, map[string]string{"positions within the log": "position 5 of partition 2, whose log reaches from 6 to 10"})
+	f("records gone up to the position", func(t *testing.T, s *site) {
+		var gone kadm.Offsets
+		gone.AddOffset(s.topo.Topic, 2, perPartition/2, -1)
+		_, err := s.admin.DeleteRecords(limit(t, time.Minute), gone)
+		require.NoError(t, err)
+	}, nil)
+	f("an epoch that is still to come", func(_ *testing.T, s *site) { s.positions[0].LeaderEpoch = 7 }, map[string]string{"epochs of the positions": "epoch 7 of position 5 in partition 0"})
+	f("nothing applied yet", func(_ *testing.T, s *site) {
+		for p := range s.positions {
+			s.positions[p].NextOffset, s.positions[p].LeaderEpoch = 0, -1
+		}
+	}, nil)
+	production := func(outcomes time.Duration) func(*testing.T, *site) {
+		return func(_ *testing.T, s *site) { s.topo.Production, s.topo.OutcomeRetention = true, outcomes }
+	}
+	lone := map[string]string{"replicas of each partition": "1", "min.insync.replicas": "1"}
+	f("one broker in production", production(7*24*time.Hour), lone)
+	f("outcomes kept too short", production(4*24*time.Hour), with(lone, "retention.ms", "72h0m0s"))
+	f("outcomes kept just long enough", production(4*24*time.Hour+time.Millisecond), lone)
+	f("outcomes are for others", production(0), lone)
+	f("kept for ever", func(t *testing.T, s *site) {
+		s.alter("retention.ms", "-1")
+		production(7*24*time.Hour)(t, s)
+	}, with(lone, "retention.ms", "unlimited"))
+	f("kept for ever on one machine", func(_ *testing.T, s *site) { s.alter("retention.ms", "-1") }, nil)
+}
+
+func with(m map[string]string, key, value string) map[string]string {
+	all := map[string]string{key: value}
+	for k, v := range m {
+		all[k] = v
+	}
+	return all
+}
+
+// matches says whether exactly the checks named failed, each seeing the text.
+func matches(failed, want map[string]string) bool {
+	if len(failed) != len(want) {
+		return false
+	}
+	for name, text := range want {
+		if seen, ok := failed[name]; !ok || !strings.Contains(seen, text) {
+			return false
+		}
+	}
+	return true
+}
+
+// statuses returns the results by name.
+func (s *site) statuses() map[string]topology.Status {
+	s.t.Helper()
+	found := map[string]topology.Status{}
+	for _, c := range s.topo.Checks(limit(s.t, 5*time.Second), s.client) {
+		found[c.Name] = c.Status
+	}
+	return found
+}
+
+// What can't be told is unknown, and nothing else is (rule T8).
+func TestTopologyThatCanNotBeTold(t *testing.T) {
+	f := func(name string, spoil func(*site, *kfake.Cluster), want map[string]topology.Status) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			cluster := broker(t)
+			s := newSite(t, config(cluster, "check"))
+			s.topo.Production = true // so that every row counts
+			expected := s.statuses()
+			for name, status := range want {
+				require.Contains(t, expected, name)
+				expected[name] = status
+			}
+			spoil(s, cluster)
+			require.Equal(t, expected, s.statuses())
+		})
+	}
+	fault := func(key kmsg.Key) func(*site, *kfake.Cluster) {
+		return func(_ *site, cluster *kfake.Cluster) {
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Count: -1, Err: kerr.TopicAuthorizationFailed})
+		}
+	}
+	all := func(status topology.Status, names ...string) map[string]topology.Status {
+		m := map[string]topology.Status{}
+		for _, name := range names {
+			m[name] = status
+		}
+		return m
+	}
+	topicSettings := []string{"min.insync.replicas", "unclean.leader.election.enable", "cleanup.policy", "max.message.bytes", "retention.ms"}
+	f("nothing wrong", func(*site, *kfake.Cluster) {}, nil)
+	f("ends of the log", fault(kmsg.ListOffsets), all(topology.Unknown, "positions within the log", "epochs of the positions"))
+	f("epochs", fault(kmsg.OffsetForLeaderEpoch), all(topology.Unknown, "epochs of the positions"))
+	f("settings", fault(kmsg.DescribeConfigs), all(topology.Unknown, append(topicSettings, "auto.create.topics.enable")...))
+	f("positions", func(s *site, _ *kfake.Cluster) { s.posErr = errors.New("no database") },
+		all(topology.Unknown, "id of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
+
+	every := append([]string{"topic trades", "id of the topic", "partitions of the topic", "replicas of each partition", "auto.create.topics.enable",
+		"positions within the log", "epochs of the positions"}, topicSettings...)
+	f("no broker", func(_ *site, cluster *kfake.Cluster) { cluster.Close() }, all(topology.Unknown, every...))
+}
+
+func TestTopologyWithoutATopicOrItsPositions(t *testing.T) {
+	s := newSite(t, config(broker(t), "check"))
+	s.posErr = trade.Classed(trade.Broken, "run tradestore migrate")
+	require.Equal(t, topology.Compare("T2", "partitions with a position", "3", "run tradestore migrate", false), s.check("partitions with a position"))
+	require.Equal(t, topology.Unknown, s.check("id of the topic").Status)
+	s.topo.Topic = "other"
+	require.Equal(t, topology.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
+	require.Equal(t, topology.Unknown, s.check("cleanup.policy").Status)
+	err := topology.Err(s.topo.Checks(limit(t, 30*time.Second), s.client))
+	require.ErrorIs(t, err, ErrTopology)
+}
+
+// A setting that the broker does not know is shown and does not count.
+func TestASettingThatTheBrokerDoesNotKnowIsSkipped(t *testing.T) {
+	s := newSite(t, config(broker(t), "check"))
+	s.topo.Production = true
+	for _, name := range []string{"unclean.leader.election.enable", "auto.create.topics.enable"} {
+		c := s.check(name)
+		require.Equal(t, topology.Skip(c.ID, name, "false", "the broker does not know this setting"), c)
+	}
+}
+
+// A cluster as production has it.
+func TestTopologyOfThreeBrokers(t *testing.T) {
+	s := newReplicatedSite(t, config(broker(t, kfake.NumBrokers(3)), "check"), TopicSpec{Partitions: 3, Replication: 3, MinISR: 2, Retention: 72 * time.Hour})
+	s.topo.Production = true
+	require.Empty(t, s.failed())
+	f := func(inSync string, want topology.Status) {
+		t.Helper()
+		s.alter("min.insync.replicas", inSync)
+		require.Equal(t, want, s.check("min.insync.replicas").Status)
+	}
+	f("1", topology.Failed)
+	f("2", topology.OK)
+	f("3", topology.Failed)
+}
+
+// A log that moves while it is looked at is not mistaken for a broken one.
+func TestALogThatMovesIsNotBroken(t *testing.T) {
+	s := newSite(t, config(broker(t), "check"))
+	s.topo.Positions = func(ctx context.Context) ([]trade.Position, error) { // the worker gets on, and retention follows
+		s.fill(s.topo.Topic, 3)
+		var gone kadm.Offsets
+		for p := range s.positions {
+			gone.AddOffset(s.topo.Topic, int32(p), s.positions[p].NextOffset, -1)
+			s.positions[p].NextOffset += perPartition
+		}
+		_, err := s.admin.DeleteRecords(ctx, gone)
+		return s.positions, err
+	}
+	for range 3 {
+		require.Empty(t, s.failed())
+	}
+}
+
+func TestAPositionWhoseRecordIsAnotherOneIsFound(t *testing.T) {
+	f := func(stored, newest int32, end, endEpoch int64, want bool) {
+		t.Helper()
+		s := sight{ends: map[int32]offset{0: {100, newest}}, epochs: map[int32]offset{0: {end, int32(endEpoch)}}}
+		require.Equal(t, want, s.wasCut(trade.Position{NextOffset: 50, LeaderEpoch: stored}))
+	}
+	f(3, 3, 100, 3, false) // the epoch goes on
+	f(3, 5, 50, 3, false)  // it ended where we are
+	f(3, 5, 49, 3, true)   // it ended before: our last record is not there
+	f(3, 5, 60, 2, true)   // it is not there at all
+	f(6, 5, 100, 5, true)  // it is still to come
+	f(3, 5, -1, -1, false) // the broker does not know
+	f(3, -1, 50, 3, false) // an old broker tells no epochs with its offsets
+	f(-1, 5, 0, 0, false)  // nothing was applied
+	require.False(t, (&sight{}).wasCut(trade.Position{LeaderEpoch: -1}))
+}
