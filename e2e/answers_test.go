@@ -265,7 +265,7 @@ func (s *stack) testRefusedHTTP(t *testing.T) {
 	f("POST", trades, good, 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: text/plain")
 	f("POST", trades, good, 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type: application/json; charset=latin1")
 	f("POST", trades, good, 415, "UNSUPPORTED_MEDIA_TYPE", media, "Content-Encoding: gzip")
-	f("POST", trades, good, 400, "IDEMPOTENCY_UNSUPPORTED", media, "Idempotency-Key: k1")
+	f("POST", trades, good, 400, "INVALID_IDEMPOTENCY_KEY", media, "Idempotency-Key: two words")
 	f("POST", trades, good+strings.Repeat(" ", 16<<10), 413, "BODY_TOO_LARGE", media)
 	f("GET", trades, "", 431, "HEADERS_TOO_LARGE", "X-Long: "+strings.Repeat("x", 16<<10))
 	require.Equal(t, "GET, HEAD, POST", f("PUT", trades, good, 405, "METHOD_NOT_ALLOWED", media).Header.Get("Allow"))

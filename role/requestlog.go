@@ -30,6 +30,7 @@ type requestLog struct {
 // entries is the request log as both roles see it.
 type entries interface {
 	server.RequestLog
+	server.KeyedLog
 	worker.RequestLog
 }
 

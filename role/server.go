@@ -50,9 +50,10 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	accept := &gate{RequestLog: log.entries}
+	accept := &gate{RequestLog: log.entries, KeyedLog: log.entries}
 	srv, err := server.New(cfg.server(), server.Deps{
 		Requests: accept,
+		Keys:     accept,
 		Trades:   postgres.NewReader(reads),
 		Kafka:    producer,
 		Checks:   append(cfg.checks(reads, log, producer, accept), env.Checks...),
@@ -106,7 +107,7 @@ func (c ServerConfig) server() server.Config {
 	return server.Config{
 		Topic: c.Kafka.Topic, Partitions: c.Kafka.Partitions,
 		AcceptDeadline: c.Promise.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
-		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes,
+		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes, IdempotencyAttempts: t.KeyAttempts,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
 		MaxConns: t.MaxConns, MaxConnsPerAddr: t.MaxConnsPerAddr, DrainDelay: t.DrainDelay,

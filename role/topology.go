@@ -75,6 +75,7 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, surv
 // promise that nobody keeps. Reads and probes are answered meanwhile.
 type gate struct {
 	server.RequestLog
+	server.KeyedLog
 	open atomic.Bool
 }
 
@@ -100,7 +101,19 @@ func (g *gate) Open(ctx context.Context, batch []*trade.Request) []error {
 	if g.open.Load() {
 		return g.RequestLog.Open(ctx, batch)
 	}
-	refused := make([]error, len(batch))
+	return refuse(len(batch))
+}
+
+// OpenKeyed is Open for requests under idempotency keys.
+func (g *gate) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+	if g.open.Load() {
+		return g.KeyedLog.OpenKeyed(ctx, batch)
+	}
+	return refuse(len(batch))
+}
+
+func refuse(n int) []error {
+	refused := make([]error, n)
 	for i := range refused {
 		refused[i] = fmt.Errorf("%w: %w", trade.ErrNotOpened, errUnverified)
 	}

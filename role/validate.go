@@ -165,6 +165,7 @@ func (t ServerTuning) check(m *mistakes) {
 		value, highest int
 	}{
 		{"--flushes", t.Flushes, 256},
+		{"--idempotency-attempts", t.KeyAttempts, 256},
 		{"--max-batch", t.MaxBatch, 100_000},
 		{"--queue-items", t.QueueItems, 10_000_000},
 		{"--queue-bytes", t.QueueBytes, 64 << 30},

@@ -61,6 +61,7 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.Profile.Profile = "single" })
 	f(func(c *ServerConfig) { c.Log.Level = "loud" }, "--log-level:")
 	f(func(c *ServerConfig) { c.Log.Format = "xml" }, "--log-format:")
+	f(func(c *ServerConfig) { c.Tuning.KeyAttempts = 257 }, "--idempotency-attempts: 257 is not between 1 and 256")
 	f(func(c *ServerConfig) { c.Tuning.Flushes = 0 }, "--flushes: 0 is not between 1 and 256")
 	f(func(c *ServerConfig) { c.Tuning.QueueBytes = 1 }, "--queue-bytes: 1 is less than")
 	f(func(c *ServerConfig) { c.Tuning.MaxBodyBytes = 1 }, "--max-body-bytes: 1 is less than")

@@ -41,12 +41,14 @@ func (s *Server) accept(c *call) {
 // partition.
 func (s *Server) submission(c *call) (*submission, *problem) {
 	switch {
-	case c.head.idempotencyKey:
-		return nil, &problem{code: IdempotencyUnsupported, detail: "send the request without Idempotency-Key: a repeat is a new request"}
 	case !c.head.isPlainJSON():
 		return nil, &problem{code: UnsupportedMediaType, detail: "send Content-Type: application/json, UTF-8, without Content-Encoding"}
 	case len(c.ctx.URI().QueryString()) > 0:
 		return nil, &problem{code: InvalidQuery, detail: "no query parameters are accepted here"}
+	}
+	key, err := c.head.key()
+	if err != nil {
+		return nil, &problem{code: InvalidIdempotencyKey, detail: err.Error()}
 	}
 	body := c.ctx.PostBody()
 	t, invalid := trade.Decode(body)
@@ -57,17 +59,17 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 	c.tradeID = t.TradeID
 	acceptedAt := s.now().UTC().Truncate(time.Microsecond)
 	today := trade.DateOf(acceptedAt)
-	if invalid := t.Validate(today); invalid != nil {
-		p := ofInvalid(invalid)
+	matured := t.Validate(today)
+	if matured != nil && key == "" {
+		p := ofInvalid(matured)
 		return nil, &p
 	}
 	traceParent := c.head.traceParent
 	if traceParent == "" {
 		traceParent = newTraceParent()
 	}
-	return &submission{
+	sub := &submission{
 		req: trade.Request{
-			ID:            trade.NewRequestID(acceptedAt),
 			Trade:         t,
 			AcceptedAt:    acceptedAt,
 			BusinessDate:  today,
@@ -78,7 +80,13 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 		cost:    len(body) + submissionOverhead,
 		arrived: c.start,
 		answer:  make(chan answer, 1),
-	}, nil
+	}
+	if key == "" {
+		sub.req.ID = trade.NewRequestID(acceptedAt)
+	} else {
+		sub.keyed = &keyed{key: key, hash: trade.HashPayload(&t), matured: matured}
+	}
+	return sub, nil
 }
 
 // conclude tells the client what became of its request.
@@ -88,6 +96,9 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 		failpoint.Here("afterAckBefore202")
 		// A process that was frozen since must not say yes: by now the request may have been closed as not delivered (C6).
 		if time.Since(c.start) < s.cfg.AcceptDeadline {
+			if a.replayed {
+				c.ctx.Response.Header.Set(headerReplayed, "true")
+			}
 			s.accepted(c, sub)
 			return
 		}
@@ -97,6 +108,13 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 	switch a.code {
 	case trade.StaleVersion:
 		p.violations = []trade.Violation{{Field: "version", Code: trade.StaleVersion, Detail: a.detail}}
+	case trade.MaturityInPast:
+		p = ofInvalid(sub.keyed.matured)
+	case IdempotencyKeyReused, IdempotencyKeyExhausted:
+	case RequestInProgress:
+		c.requestID = sub.req.ID
+		p.requestID = sub.req.ID
+		p.detail = "repeat the request later, or ask for the request_id"
 	case DeliveryUnknown:
 		c.requestID = sub.req.ID
 		p.requestID = sub.req.ID

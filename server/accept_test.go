@@ -85,7 +85,9 @@ func TestRefusedTradesCostNoStoreCall(t *testing.T) {
 	f(good, jsonType+"\n"+jsonType, 415, UnsupportedMediaType)
 	f(good, jsonType+"\nContent-Encoding: gzip", 415, UnsupportedMediaType)
 	f(good, jsonType+"\nContent-Encoding: identity", 415, UnsupportedMediaType)
-	f(good, jsonType+"\nIdempotency-Key: k", 400, IdempotencyUnsupported)
+	f(good, jsonType+"\nIdempotency-Key: two words", 400, InvalidIdempotencyKey)
+	f(good, jsonType+"\nIdempotency-Key: a\nIdempotency-Key: a", 400, InvalidIdempotencyKey)
+	f(`{}`, jsonType+"\nIdempotency-Key: a", 400, trade.InvalidTrade)
 	f(good+strings.Repeat(" ", 16<<10), jsonType, 413, BodyTooLarge)
 	a.send("POST", tradesPath+"?dry=1", good, jsonType).problem(t, 400, InvalidQuery)
 	lookUps, opens := a.stores.calls()
@@ -341,7 +343,7 @@ func TestNewListsMistakes(t *testing.T) {
 	client, err := kgo.NewClient()
 	require.NoError(t, err)
 	defer client.Close()
-	deps := Deps{Requests: newTwin(t), Trades: newTwin(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
+	deps := Deps{Requests: newTwin(t), Keys: newTwin(t), Trades: newTwin(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)
 	_, err = New(good, deps)

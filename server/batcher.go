@@ -32,17 +32,19 @@ const (
 // submission is one accepted POST on its way to the log. It shares no memory with the HTTP connection.
 type submission struct {
 	req     trade.Request
-	cost    int // bytes held until the answer: the connection keeps the body as long as its handler waits
+	keyed   *keyed // nil without an idempotency key
+	cost    int    // bytes held until the answer: the connection keeps the body as long as its handler waits
 	arrived time.Time
 	stage   atomic.Int32
 	settled atomic.Bool
 	answer  chan answer // capacity 1, written once: nobody waits for a handler that gave up
 }
 
-// answer is what became of a submission. The zero value means that all in-sync replicas have the record.
+// answer is what became of a submission. Without a code, all in-sync replicas have the record.
 type answer struct {
-	code   trade.Code
-	detail string
+	code     trade.Code
+	detail   string
+	replayed bool // by an earlier call with the same key
 }
 
 // giveUp ends the wait of the handler and says whether PENDING may have been sent. After it the batcher sends nothing
@@ -58,6 +60,7 @@ func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != qu
 type batcher struct {
 	cfg      *Config
 	requests RequestLog
+	keys     KeyedLog
 	trades   TradeReader
 	client   *kgo.Client
 	log      zerolog.Logger
@@ -81,7 +84,7 @@ type load struct {
 }
 
 func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
-	b := &batcher{cfg: cfg, requests: deps.Requests, trades: deps.Trades, client: deps.Kafka, m: m}
+	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, m: m}
 	b.log = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second}) // an outage fails every batch
 	b.gathered.L = &b.mu
 	b.rate.since = time.Now()
@@ -163,8 +166,7 @@ func (b *batcher) take() []*submission {
 	return batch
 }
 
-// flush takes a batch as far as the producer. A crash before Open returns leaves PENDING entries, or nothing; one after
-// it leaves PENDING entries without a record, or with a record that the worker decides. No client was told yes.
+// flush takes a batch as far as the producer. Requests under keys go last: what they cost more, nobody else waits for.
 func (b *batcher) flush(batch []*submission) {
 	defer b.rescue(batch)
 	now := time.Now()
@@ -172,13 +174,24 @@ func (b *batcher) flush(batch []*submission) {
 	for _, s := range batch {
 		b.m.queueWait.Observe(now.Sub(s.arrived).Seconds())
 	}
+	plain, keyed := splitByKey(batch)
+	b.deliver(plain, b.open)
+	b.deliver(b.withFreeKeys(keyed), b.openKeyed)
+}
+
+// deliver looks up versions, opens and produces. A crash before open returns leaves PENDING entries, or nothing; one after
+// it leaves PENDING entries without a record, or with a record that the worker decides. No client was told yes.
+func (b *batcher) deliver(batch []*submission, open func([]*submission) []error) {
+	if len(batch) == 0 {
+		return
+	}
 	maxima := b.lookUp(batch)
 	opened := make([]*submission, 0, len(batch))
 	for _, s := range batch {
 		high := maxima[s.req.Trade.TradeID]
 		switch {
 		case s.req.Trade.Version < high:
-			b.settle(s, answer{trade.StaleVersion, trade.StaleDetail(s.req.Trade.Version, high)})
+			b.settle(s, answer{code: trade.StaleVersion, detail: trade.StaleDetail(s.req.Trade.Version, high)})
 		case s.stage.CompareAndSwap(queued, opening):
 			opened = append(opened, s)
 		default: // its deadline passed while it waited
@@ -188,12 +201,14 @@ func (b *batcher) flush(batch []*submission) {
 	if len(opened) == 0 {
 		return
 	}
-	errs := b.open(opened)
+	errs := open(opened)
 	failpoint.Here("afterPending")
 	for i, s := range opened {
 		switch err := errOf(errs, i); {
 		case err == nil:
 			b.produce(s)
+		case errors.Is(err, trade.ErrKeyTaken): // since withFreeKeys looked
+			b.settleKeyed(s, keyInProgress, answer{code: RequestInProgress})
 		case errors.Is(err, trade.ErrNotOpened):
 			b.settle(s, answer{code: RequestLogUnavailable})
 		default:
@@ -243,13 +258,18 @@ func (b *batcher) open(batch []*submission) []error {
 	for i, s := range batch {
 		requests[i] = &s.req
 	}
+	return b.timedOpen(len(batch), func(ctx context.Context) []error { return b.requests.Open(ctx, requests) })
+}
+
+// timedOpen calls the request log within its time limit, measures the call and logs one error of it.
+func (b *batcher) timedOpen(n int, open func(context.Context) []error) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
 	start := time.Now()
-	errs := b.requests.Open(ctx, requests)
+	errs := open(ctx)
 	b.m.openStage.Observe(time.Since(start).Seconds())
-	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
-		b.log.Warn().Err(errs[i]).Int("requests", len(batch)).Msg("cannot open requests: this is the first error")
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, trade.ErrKeyTaken) }); i >= 0 {
+		b.log.Warn().Err(errs[i]).Int("requests", n).Msg("cannot open requests: this is the first error")
 	}
 	return errs
 }

@@ -15,6 +15,7 @@ import (
 const (
 	headerCorrelationID = "X-Correlation-Id"
 	headerCacheControl  = "Cache-Control"
+	headerReplayed      = "Idempotency-Replayed"
 	mediaJSON           = "application/json"
 )
 

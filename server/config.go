@@ -21,6 +21,9 @@ type Config struct {
 	QueueItems     int           // requests between arrival and answer, beyond which new ones are shed; default 4096
 	QueueBytes     int           // that those requests hold, at least one request of MaxBodyBytes; default 64 MiB
 
+	// IdempotencyAttempts is how often a key may be tried whose earlier tries ended NOT_DELIVERED; default 16.
+	IdempotencyAttempts int
+
 	// Reading.
 	StoreTimeout time.Duration // of one read from a store; default 2 s
 	ProbeTimeout time.Duration // of one health probe; default 1 s
@@ -49,6 +52,7 @@ func (c Config) withDefaults() Config {
 	c.OpenTimeout = cmp.Or(c.OpenTimeout, 2*time.Second)
 	c.Flushes = cmp.Or(c.Flushes, 4)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
+	c.IdempotencyAttempts = cmp.Or(c.IdempotencyAttempts, 16)
 	c.QueueItems = cmp.Or(c.QueueItems, 4096)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
@@ -81,6 +85,7 @@ func (c Config) Validate() error {
 		{"partitions", c.Partitions, 1},
 		{"flushes", c.Flushes, 1},
 		{"max-batch", c.MaxBatch, 1},
+		{"idempotency-attempts", c.IdempotencyAttempts, 1},
 		{"queue-items", c.QueueItems, 1},
 		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
 		{"max-body-bytes", c.MaxBodyBytes, sampleBody},

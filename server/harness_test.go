@@ -67,7 +67,7 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	require.NoError(t, err)
 	t.Cleanup(producer.Close)
 	cfg := Config{Topic: testTopic, Partitions: testPartitions, AcceptDeadline: giveUpAfter}
-	deps := Deps{Requests: a.stores, Trades: a.stores, Kafka: producer, Registry: a.reg,
+	deps := Deps{Requests: a.stores, Keys: a.stores, Trades: a.stores, Kafka: producer, Registry: a.reg,
 		Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
 	if change != nil {
 		change(&cfg, &deps)
@@ -251,6 +251,7 @@ type twin struct {
 	mu       sync.Mutex
 	opened   map[trade.RequestID]trade.Request
 	states   map[trade.RequestID]trade.RequestState
+	keys     map[trade.RequestID]trade.KeyedRequest
 	stored   []trade.Trade // ascending by key
 	opens    int
 	lookUps  int
@@ -258,17 +259,22 @@ type twin struct {
 	onOpen   func(context.Context, []*trade.Request) []error
 	onLookUp func(context.Context) error
 	onRead   func() error
+
+	onOpenKeyed func() error // of each request
+	onGetKeyed  func() error
 }
 
 var (
 	_ RequestLog  = (*twin)(nil)
+	_ KeyedLog    = (*twin)(nil)
 	_ TradeReader = (*twin)(nil)
 
 	errDown = errors.New("connection refused: secret-host:5432")
 )
 
 func newTwin(t testing.TB) *twin {
-	return &twin{t: t, opened: map[trade.RequestID]trade.Request{}, states: map[trade.RequestID]trade.RequestState{}}
+	return &twin{t: t, opened: map[trade.RequestID]trade.Request{}, states: map[trade.RequestID]trade.RequestState{},
+		keys: map[trade.RequestID]trade.KeyedRequest{}}
 }
 
 func (w *twin) Open(ctx context.Context, batch []*trade.Request) []error {

@@ -16,8 +16,9 @@ type head struct {
 	contentType     string
 	contentTypes    int // how many Content-Type fields there are
 	contentEncoding bool
-	idempotencyKey  bool
-	chunked         bool // Transfer-Encoding is present
+	idempotencyKey  string // of the last such field
+	idempotencyKeys int    // how many Idempotency-Key fields there are
+	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
 	traceParent     string
 }
@@ -54,7 +55,8 @@ func readHead(raw []byte) head {
 		case is(name, "content-encoding"):
 			h.contentEncoding = true
 		case is(name, "idempotency-key"):
-			h.idempotencyKey = true
+			h.idempotencyKeys++
+			h.idempotencyKey = string(value)
 		case is(name, "x-correlation-id"):
 			h.correlationID = correlation(value, h.correlationID)
 		case is(name, "traceparent"):

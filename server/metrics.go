@@ -24,6 +24,7 @@ type metrics struct {
 	stages       *prometheus.HistogramVec // stage
 	failedOpen   prometheus.Counter
 	unknown      *prometheus.CounterVec // stage
+	keyed        *prometheus.CounterVec // result
 	lookUpStage  prometheus.Observer
 	openStage    prometheus.Observer
 	produceStage prometheus.Observer
@@ -45,6 +46,16 @@ const (
 	shedItems  = "items"
 	shedBytes  = "bytes"
 	shedClosed = "closed"
+)
+
+// Values of the result label of requests under idempotency keys.
+const (
+	keyOpened     = "opened"
+	keyReopened   = "reopened" // after an attempt that was not delivered
+	keyReplayed   = "replayed"
+	keyInProgress = "in_progress"
+	keyReused     = "reused"
+	keyExhausted  = "exhausted"
 )
 
 func newMetrics() *metrics {
@@ -77,6 +88,8 @@ func newMetrics() *metrics {
 		Help: "Version look-ups that failed or took too long, so that their batch went on unchecked."}))
 	m.unknown = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_accept_unknown_total",
 		Help: "Requests whose PENDING was sent and that were not acknowledged, by the stage that failed."}, []string{"stage"}))
+	m.keyed = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_accept_keyed_total",
+		Help: "Requests under idempotency keys, by what their key led to."}, []string{"result"}))
 	m.lookUpStage = m.stages.WithLabelValues(stageLookUp)
 	m.openStage = m.stages.WithLabelValues(stageOpen)
 	m.produceStage = m.stages.WithLabelValues(stageProduce)
@@ -97,6 +110,9 @@ func (m *metrics) startAtZero() {
 	}
 	for _, stage := range []string{stageOpen, stageDeadline, stageProduce} {
 		m.unknown.WithLabelValues(stage)
+	}
+	for _, result := range []string{keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted} {
+		m.keyed.WithLabelValues(result)
 	}
 	for _, code := range []string{"202", "400", "503"} {
 		m.requests.WithLabelValues(tradesPath, "POST", code)

@@ -23,7 +23,8 @@ func TestOnPostgreSQL(t *testing.T) {
 	t.Cleanup(pool.Close)
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
-		deps.Requests, deps.Trades = postgres.NewRequestLog(pool), postgres.NewReader(pool)
+		log := postgres.NewRequestLog(pool)
+		deps.Requests, deps.Keys, deps.Trades = log, log, postgres.NewReader(pool)
 		deps.Checks = []Check{{Name: "database", Probe: pool.Ping}}
 	})
 	for version := range 3 {

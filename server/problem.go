@@ -12,29 +12,32 @@ import (
 
 // Codes of problem documents, beside those of package trade.
 const (
-	MalformedHTTP          trade.Code = "MALFORMED_HTTP"          // the message can't be read, or could be read in two ways
-	InvalidPath            trade.Code = "INVALID_PATH"            // the path is not in its normal form
-	InvalidRequestID       trade.Code = "INVALID_REQUEST_ID"      // the request id in the path is not one
-	InvalidTradeID         trade.Code = "INVALID_TRADE_ID"        // the trade id in the path is not one
-	InvalidQuery           trade.Code = "INVALID_QUERY"           // a query parameter is unknown, doubled or out of range
-	InvalidCursor          trade.Code = "INVALID_CURSOR"          // the cursor was not made by this service
-	UnexpectedBody         trade.Code = "UNEXPECTED_BODY"         // a read carries a body
-	IdempotencyUnsupported trade.Code = "IDEMPOTENCY_UNSUPPORTED" // Idempotency-Key is not honoured, so it is refused
-	NotFound               trade.Code = "NOT_FOUND"               // nothing is there
-	MethodNotAllowed       trade.Code = "METHOD_NOT_ALLOWED"      // the Allow header lists the methods that are
-	RequestTimeout         trade.Code = "REQUEST_TIMEOUT"         // the client took too long to send the request
-	BodyTooLarge           trade.Code = "BODY_TOO_LARGE"          // setting max-body-bytes
-	UnsupportedMediaType   trade.Code = "UNSUPPORTED_MEDIA_TYPE"  // not plain application/json in UTF-8
-	TooManyRequests        trade.Code = "TOO_MANY_REQUESTS"       // setting max-conns-per-addr
-	HeadersTooLarge        trade.Code = "HEADERS_TOO_LARGE"       // setting max-header-bytes
-	Internal               trade.Code = "INTERNAL"                // a fault in the service; the effect of the call is unknown
-	TooManyConnections     trade.Code = "TOO_MANY_CONNECTIONS"    // setting max-conns
-	QueueFull              trade.Code = "QUEUE_FULL"              // settings queue-items and queue-bytes; no effect
-	DeadlineExceeded       trade.Code = "DEADLINE_EXCEEDED"       // setting accept-deadline passed in the queue; no effect
-	ShuttingDown           trade.Code = "SHUTTING_DOWN"           // the process ends; no effect
-	RequestLogUnavailable  trade.Code = "REQUEST_LOG_UNAVAILABLE" // requests can't be tracked now; no effect
-	DeliveryUnknown        trade.Code = "DELIVERY_UNKNOWN"        // PENDING was sent, the rest is unknown: poll request_id
-	StoreUnavailable       trade.Code = "STORE_UNAVAILABLE"       // a store can't answer a read now
+	MalformedHTTP           trade.Code = "MALFORMED_HTTP"            // the message can't be read, or could be read in two ways
+	InvalidPath             trade.Code = "INVALID_PATH"              // the path is not in its normal form
+	InvalidRequestID        trade.Code = "INVALID_REQUEST_ID"        // the request id in the path is not one
+	InvalidTradeID          trade.Code = "INVALID_TRADE_ID"          // the trade id in the path is not one
+	InvalidQuery            trade.Code = "INVALID_QUERY"             // a query parameter is unknown, doubled or out of range
+	InvalidCursor           trade.Code = "INVALID_CURSOR"            // the cursor was not made by this service
+	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
+	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
+	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
+	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under this key is not decided yet: its request_id is given
+	IdempotencyKeyReused    trade.Code = "IDEMPOTENCY_KEY_REUSED"    // the key belongs to another payload; no effect
+	IdempotencyKeyExhausted trade.Code = "IDEMPOTENCY_KEY_EXHAUSTED" // setting idempotency-attempts; no effect
+	MethodNotAllowed        trade.Code = "METHOD_NOT_ALLOWED"        // the Allow header lists the methods that are
+	RequestTimeout          trade.Code = "REQUEST_TIMEOUT"           // the client took too long to send the request
+	BodyTooLarge            trade.Code = "BODY_TOO_LARGE"            // setting max-body-bytes
+	UnsupportedMediaType    trade.Code = "UNSUPPORTED_MEDIA_TYPE"    // not plain application/json in UTF-8
+	TooManyRequests         trade.Code = "TOO_MANY_REQUESTS"         // setting max-conns-per-addr
+	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // setting max-header-bytes
+	Internal                trade.Code = "INTERNAL"                  // a fault in the service; the effect of the call is unknown
+	TooManyConnections      trade.Code = "TOO_MANY_CONNECTIONS"      // setting max-conns
+	QueueFull               trade.Code = "QUEUE_FULL"                // settings queue-items and queue-bytes; no effect
+	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline passed in the queue; no effect
+	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
+	RequestLogUnavailable   trade.Code = "REQUEST_LOG_UNAVAILABLE"   // requests can't be tracked now; no effect
+	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent, the rest is unknown: poll request_id
+	StoreUnavailable        trade.Code = "STORE_UNAVAILABLE"         // a store can't answer a read now
 )
 
 // problemTypes is the one table from code to HTTP answer. A code that is missing here is a fault of ours.
@@ -42,33 +45,36 @@ var problemTypes = map[trade.Code]struct {
 	status int
 	title  string
 }{
-	trade.StaleVersion:     {fasthttp.StatusBadRequest, "A higher version of the trade is stored"},
-	trade.MaturityInPast:   {fasthttp.StatusBadRequest, "The trade has matured"},
-	trade.InvalidTrade:     {fasthttp.StatusBadRequest, "The trade breaks a rule"},
-	trade.MalformedJSON:    {fasthttp.StatusBadRequest, "The body is not one flat JSON object"},
-	MalformedHTTP:          {fasthttp.StatusBadRequest, "The HTTP message is malformed"},
-	InvalidPath:            {fasthttp.StatusBadRequest, "The path is not in its normal form"},
-	InvalidRequestID:       {fasthttp.StatusBadRequest, "Not a request id"},
-	InvalidTradeID:         {fasthttp.StatusBadRequest, "Not a trade id"},
-	InvalidQuery:           {fasthttp.StatusBadRequest, "The query is not accepted"},
-	InvalidCursor:          {fasthttp.StatusBadRequest, "The cursor is not accepted"},
-	UnexpectedBody:         {fasthttp.StatusBadRequest, "A body is not accepted here"},
-	IdempotencyUnsupported: {fasthttp.StatusBadRequest, "Idempotency-Key is not supported"},
-	NotFound:               {fasthttp.StatusNotFound, "Not found"},
-	MethodNotAllowed:       {fasthttp.StatusMethodNotAllowed, "Method not allowed"},
-	RequestTimeout:         {fasthttp.StatusRequestTimeout, "The request took too long to arrive"},
-	BodyTooLarge:           {fasthttp.StatusRequestEntityTooLarge, "The body is too large"},
-	UnsupportedMediaType:   {fasthttp.StatusUnsupportedMediaType, "The media type is not supported"},
-	TooManyRequests:        {fasthttp.StatusTooManyRequests, "Too many connections from one address"},
-	HeadersTooLarge:        {fasthttp.StatusRequestHeaderFieldsTooLarge, "The headers are too large"},
-	Internal:               {fasthttp.StatusInternalServerError, "Internal error"},
-	TooManyConnections:     {fasthttp.StatusServiceUnavailable, "Too many connections"},
-	QueueFull:              {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
-	DeadlineExceeded:       {fasthttp.StatusServiceUnavailable, "The request waited too long"},
-	ShuttingDown:           {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
-	RequestLogUnavailable:  {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
-	DeliveryUnknown:        {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
-	StoreUnavailable:       {fasthttp.StatusServiceUnavailable, "The store can't answer now"},
+	trade.StaleVersion:      {fasthttp.StatusBadRequest, "A higher version of the trade is stored"},
+	trade.MaturityInPast:    {fasthttp.StatusBadRequest, "The trade has matured"},
+	trade.InvalidTrade:      {fasthttp.StatusBadRequest, "The trade breaks a rule"},
+	trade.MalformedJSON:     {fasthttp.StatusBadRequest, "The body is not one flat JSON object"},
+	MalformedHTTP:           {fasthttp.StatusBadRequest, "The HTTP message is malformed"},
+	InvalidPath:             {fasthttp.StatusBadRequest, "The path is not in its normal form"},
+	InvalidRequestID:        {fasthttp.StatusBadRequest, "Not a request id"},
+	InvalidTradeID:          {fasthttp.StatusBadRequest, "Not a trade id"},
+	InvalidQuery:            {fasthttp.StatusBadRequest, "The query is not accepted"},
+	InvalidCursor:           {fasthttp.StatusBadRequest, "The cursor is not accepted"},
+	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
+	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
+	RequestInProgress:       {fasthttp.StatusConflict, "A request under this key is under way"},
+	IdempotencyKeyReused:    {fasthttp.StatusUnprocessableEntity, "The key belongs to another payload"},
+	IdempotencyKeyExhausted: {fasthttp.StatusUnprocessableEntity, "The key was tried too often"},
+	NotFound:                {fasthttp.StatusNotFound, "Not found"},
+	MethodNotAllowed:        {fasthttp.StatusMethodNotAllowed, "Method not allowed"},
+	RequestTimeout:          {fasthttp.StatusRequestTimeout, "The request took too long to arrive"},
+	BodyTooLarge:            {fasthttp.StatusRequestEntityTooLarge, "The body is too large"},
+	UnsupportedMediaType:    {fasthttp.StatusUnsupportedMediaType, "The media type is not supported"},
+	TooManyRequests:         {fasthttp.StatusTooManyRequests, "Too many connections from one address"},
+	HeadersTooLarge:         {fasthttp.StatusRequestHeaderFieldsTooLarge, "The headers are too large"},
+	Internal:                {fasthttp.StatusInternalServerError, "Internal error"},
+	TooManyConnections:      {fasthttp.StatusServiceUnavailable, "Too many connections"},
+	QueueFull:               {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
+	DeadlineExceeded:        {fasthttp.StatusServiceUnavailable, "The request waited too long"},
+	ShuttingDown:            {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
+	RequestLogUnavailable:   {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
+	DeliveryUnknown:         {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
+	StoreUnavailable:        {fasthttp.StatusServiceUnavailable, "The store can't answer now"},
 }
 
 const (
@@ -82,7 +88,7 @@ type problem struct {
 	code       trade.Code
 	detail     string            // for people; never quotes input, unless it is known to be harmless
 	violations []trade.Violation // becomes errors[]
-	requestID  trade.RequestID   // only when PENDING was sent: it means "unknown, poll it"
+	requestID  trade.RequestID   // only when PENDING was sent, by this call (unknown) or an earlier one: poll it
 	retryAfter int               // seconds; 0 leaves the header to the status
 }
 
@@ -94,12 +100,12 @@ func (p *problem) status() int {
 	return fasthttp.StatusInternalServerError
 }
 
-// retry returns the value of Retry-After in seconds, 0 for none. Every 503 and 429 has one.
+// retry returns the value of Retry-After in seconds, 0 for none. Every 409, 429 and 503 has one.
 func (p *problem) retry() int {
 	switch status := p.status(); {
 	case p.retryAfter > 0:
 		return p.retryAfter
-	case status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests:
+	case status == fasthttp.StatusServiceUnavailable, status == fasthttp.StatusTooManyRequests, status == fasthttp.StatusConflict:
 		return retrySoon
 	}
 	return 0

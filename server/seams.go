@@ -18,6 +18,22 @@ type RequestLog interface {
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
 }
 
+// KeyedLog is the part of the request log that requests under idempotency keys need. The id of such a request is derived
+// from its key, so the entry of the request is the record of the key. An entry whose life is over counts as absent. The
+// methods may be called concurrently.
+type KeyedLog interface {
+	// OpenKeyed stores a PENDING entry for each request that has none yet, with the hash of its payload. A nil result
+	// means every entry is durable. Otherwise it has one error per request, in the order given: nil for an entry that is
+	// durable, one that wraps trade.ErrKeyTaken if the id has an entry already, trade.ErrNotOpened for an entry that
+	// certainly does not exist, any other for one that may exist or still appear. Several requests may have the same id:
+	// one of them at most gets nil, however many calls there are at once. The log may send what it got no answer to again;
+	// an entry that a copy has made is known by the nonce of the request.
+	OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error
+	// GetKeyed returns where those of the ids that have an entry stand, strongly consistent with every OpenKeyed and every
+	// outcome that was shown before the call. Any error means that the log can't answer now.
+	GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error)
+}
+
 // TradeReader reads stored trades. Its methods may be called concurrently; the caller repeats nothing. Any error means
 // that the store can't answer now.
 type TradeReader interface {

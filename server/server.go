@@ -21,6 +21,7 @@ import (
 // Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.
 type Deps struct {
 	Requests RequestLog
+	Keys     KeyedLog // the same request log, for requests under idempotency keys
 	Trades   TradeReader
 	Kafka    *kgo.Client // a producer from package kafka
 	Checks   []Check     // what has to be well before the server is ready
@@ -57,8 +58,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot build the server: %w", err)
 	}
-	if deps.Requests == nil || deps.Trades == nil || deps.Kafka == nil || deps.Registry == nil {
-		return nil, errors.New("cannot build the server: request log, trade reader, Kafka client and registry are required")
+	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Kafka == nil || deps.Registry == nil {
+		return nil, errors.New("cannot build the server: request log, its keys, trade reader, Kafka client and registry are required")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now

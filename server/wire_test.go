@@ -248,7 +248,7 @@ func TestHeaders(t *testing.T) {
 	f("X-Other: 1\n", head{})
 	f("content-TYPE:\t a \n", head{contentType: "a", contentTypes: 1})
 	f("Content-Type: a\nContent-Type: b\n", head{contentType: "b", contentTypes: 2})
-	f("Content-Encoding:\nIdempotency-Key:\n", head{contentEncoding: true, idempotencyKey: true})
+	f("Content-Encoding:\nIdempotency-Key:\n", head{contentEncoding: true, idempotencyKeys: 1})
 	f("Transfer-Encoding: chunked\n", head{chunked: true})
 	f("X-Correlation-ID: a\nX-Correlation-ID: b\n", head{correlationID: "a"})
 
