@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"kafka":    {"trade", "failpoint", "topology"},
 	"postgres": {"trade", "failpoint", "migrations", "topology"},
 	"server":   {"trade", "failpoint", "kafka"},
-	"worker":   {"trade", "failpoint", "kafka"},
+	"worker":   {"trade", "failpoint", "kafka", "topology"},
 	"role":     {"trade", "dynamo", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
 
 	"dev/embedded": {},

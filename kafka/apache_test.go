@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/teststack"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -30,7 +31,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	p := producer(t, cfg, prometheus.NewRegistry())
 	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour, MaxRecordBytes: 1 << 20}
 	_, err := CheckTopic(ctx, p, cfg.Topic, 6)
-	require.ErrorIs(t, err, ErrTopology)
+	require.ErrorIs(t, err, topology.ErrWrong)
 	for i := range 10 { // a broker learns of a new topic a moment after the controller
 		c := cfg
 		c.Topic = fmt.Sprintf("%s-%d", cfg.Topic, i)
@@ -46,7 +47,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	assert.Equal(t, first, again)
 	spec.Partitions = 7
 	_, err = CreateTopic(ctx, cfg, spec)
-	require.ErrorIs(t, err, ErrTopology)
+	require.ErrorIs(t, err, topology.ErrWrong)
 	require.ErrorContains(t, err, "expected with 7 partitions, seen: 6")
 
 	admin := kadm.NewClient(p)
@@ -65,7 +66,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	spec.Replication = 3
 	_, err = CreateTopic(ctx, cfg, spec)
 	require.ErrorContains(t, err, "cannot create topic "+cfg.Topic)
-	require.NotErrorIs(t, err, ErrTopology)
+	require.NotErrorIs(t, err, topology.ErrWrong)
 }
 
 func TestApacheTopicMadeAgainIsAnotherOne(t *testing.T) {

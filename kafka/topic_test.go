@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/topology"
 )
 
 func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
@@ -27,7 +29,7 @@ func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
 
 	spec.Partitions = 7
 	_, err = CreateTopic(ctx, cfg, spec)
-	require.ErrorIs(t, err, ErrTopology)
+	require.ErrorIs(t, err, topology.ErrWrong)
 	require.ErrorContains(t, err, "expected with 7 partitions, seen: 6")
 
 	spec.Partitions = 0
@@ -41,7 +43,7 @@ func TestCheckTopicTellsFalseFromUnknown(t *testing.T) {
 	cfg, ctx := config(cluster, "server"), limit(t, 20*time.Second)
 	p := producer(t, cfg, prometheus.NewRegistry())
 	_, err := CheckTopic(ctx, p, "trades", 3)
-	require.ErrorIs(t, err, ErrTopology)
+	require.ErrorIs(t, err, topology.ErrWrong)
 	require.ErrorContains(t, err, "no such topic")
 
 	id, err := CreateTopic(ctx, cfg, TopicSpec{Partitions: 3})
@@ -58,7 +60,7 @@ func TestCheckTopicTellsFalseFromUnknown(t *testing.T) {
 	cluster.Close()
 	_, err = CheckTopic(limit(t, 500*time.Millisecond), p, "trades", 3)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ErrTopology)
+	require.NotErrorIs(t, err, topology.ErrWrong)
 	_, err = CreateTopic(limit(t, 500*time.Millisecond), cfg, TopicSpec{Partitions: 3})
 	require.Error(t, err)
 }

@@ -258,7 +258,7 @@ func TestTopologyWithoutATopicOrItsPositions(t *testing.T) {
 	require.Equal(t, topology.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
 	require.Equal(t, topology.Unknown, s.check("cleanup.policy").Status)
 	err := topology.Err(s.topo.Checks(limit(t, 30*time.Second), s.client))
-	require.ErrorIs(t, err, ErrTopology)
+	require.ErrorIs(t, err, topology.ErrWrong)
 }
 
 // A setting that the broker does not know is shown and does not count.

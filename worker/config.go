@@ -26,7 +26,7 @@ type Config struct {
 	RetryMax         time.Duration // last upper bound; default 5 s
 	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
 	CommitInterval   time.Duration // between two commits of the group offset, which is a lag hint only; default 1 s
-	CheckInterval    time.Duration // between two checks of the topic; default 30 s
+	CheckInterval    time.Duration // between two looks at the end of the log; default 30 s
 	DrainLimit       time.Duration // for the batch in hand, for the last settling, and for leaving the group, each; default 5 s
 
 	SettleInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/kafka"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -115,9 +116,9 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		next, _ := l.held.next(p.Partition)
 		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); records were lost by retention, or the log was cut",
-			kafka.ErrTopology, next, p.Partition, err)
+			topology.ErrWrong, next, p.Partition, err)
 	case errors.As(err, &cut), errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):
-		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", kafka.ErrTopology, p.Partition, topic, err)
+		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", topology.ErrWrong, p.Partition, topic, err)
 	}
 	return fmt.Errorf("%w: partition %d of topic %s: %w", errClient, p.Partition, topic, err)
 }

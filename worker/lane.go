@@ -12,6 +12,7 @@ import (
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -179,7 +180,7 @@ func (l *lane) startAt(ctx, session context.Context, assigned map[string]map[int
 	for partition := range assigned[l.cfg.Kafka.Topic] {
 		if int(partition) >= len(positions) {
 			return nil, trade.Classed(trade.Broken, "%w: topic %s expected with %d partitions, seen: partition %d",
-				kafka.ErrTopology, l.cfg.Kafka.Topic, len(positions), partition)
+				topology.ErrWrong, l.cfg.Kafka.Topic, len(positions), partition)
 		}
 		p := positions[partition]
 		l.held.take(p)

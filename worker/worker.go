@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tradestore/kafka"
+	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -88,7 +89,7 @@ func (w *Worker) run(ctx context.Context) error {
 	for _, l := range w.lanes {
 		all.Go(func() error { return guard(func() error { return l.run(inner) }) })
 	}
-	all.Go(func() error { return guard(func() error { return w.watch(inner) }) })
+	all.Go(func() error { return guard(func() error { w.watch(inner); return nil }) })
 	all.Go(func() error { return guard(func() error { w.settle(inner); return nil }) })
 	all.Go(func() error { return guard(func() error { return newResolver(w).run(inner) }) })
 	all.Go(func() error { return guard(func() error { w.sweep(inner); return nil }) })
@@ -120,18 +121,17 @@ func (w *Worker) start(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return w.retry(ctx, "check the topic", func(ctx context.Context) error {
+	return w.retry(ctx, "read the positions", func(ctx context.Context) error {
 		positions, err := w.positions(ctx)
-		if err != nil {
-			return err
+		if err == nil {
+			w.topic = positions[0]
 		}
-		w.topic = positions[0]
-		return w.checkTopic(ctx)
+		return err
 	})
 }
 
-// checkTopic compares the topic with the one whose positions the store keeps (rules T1, T2). A topic made again starts
-// at offset 0: its records would be skipped in silence.
+// checkTopic is for where a rule rests on the topic at one moment: that it is the one whose positions the store keeps, with
+// the partitions that it had (rules T1, T2).
 func (w *Worker) checkTopic(ctx context.Context) error {
 	id, err := kafka.CheckTopic(ctx, w.admin, w.cfg.Kafka.Topic, w.cfg.Partitions)
 	if err != nil {
@@ -140,12 +140,14 @@ func (w *Worker) checkTopic(ctx context.Context) error {
 	return w.checkID(id)
 }
 
+// checkID compares the topic that a fetch came from with the one whose positions the store keeps (rule T1). One made
+// again between two rounds of the topology checks starts at offset 0: its records would be skipped in silence.
 func (w *Worker) checkID(id trade.TopicID) error {
 	if id == w.topic.TopicID {
 		return nil
 	}
 	return trade.Classed(trade.Broken, "%w: topic %s expected with id %x, as in the store, seen: %x",
-		kafka.ErrTopology, w.cfg.Kafka.Topic, w.topic.TopicID, id)
+		topology.ErrWrong, w.cfg.Kafka.Topic, w.topic.TopicID, id)
 }
 
 // positions reads the positions of all partitions, one for each, of one topic. Later calls expect the same topic.
@@ -157,38 +159,29 @@ func (w *Worker) positions(ctx context.Context) ([]trade.Position, error) {
 		return nil, err
 	}
 	if len(all) != w.cfg.Partitions {
-		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", kafka.ErrTopology, w.cfg.Partitions, len(all))
+		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", topology.ErrWrong, w.cfg.Partitions, len(all))
 	}
 	expected := or(w.topic, all[0])
 	for i, p := range all {
 		if p.TopicID != expected.TopicID || p.Generation != expected.Generation || p.Partition != int32(i) {
 			return nil, trade.Classed(trade.Broken, "%w: position of partition %d of topic %x, generation %d expected in the store, seen: partition %d of %x, generation %d",
-				kafka.ErrTopology, i, expected.TopicID, expected.Generation, p.Partition, p.TopicID, p.Generation)
+				topology.ErrWrong, i, expected.TopicID, expected.Generation, p.Partition, p.TopicID, p.Generation)
 		}
 	}
 	return all, nil
 }
 
-// watch repeats the check of the topic while the worker runs, and learns how far the log reaches, which the lanes can't
-// while they wait for the store. A check that can't be made is counted; a false one stops the worker (rule T8).
-func (w *Worker) watch(ctx context.Context) error {
+// watch learns now and then how far the log reaches, which the lanes can't while they wait for the store.
+func (w *Worker) watch(ctx context.Context) {
 	for wait(ctx, w.cfg.CheckInterval) {
 		limited, cancel := context.WithTimeout(ctx, w.cfg.CheckInterval)
-		err := w.checkTopic(limited)
-		if err == nil {
-			err = w.readEnds(limited)
-		}
+		err := w.readEnds(limited)
 		cancel()
-		switch {
-		case ctx.Err() != nil:
-		case stops(err):
-			return err
-		case err != nil:
+		if err != nil && ctx.Err() == nil {
 			w.metrics.retries.WithLabelValues("check").Inc()
-			w.log.Warn().Err(err).Msg("cannot check the topic now")
+			w.log.Warn().Err(err).Msg("cannot see how far the log reaches")
 		}
 	}
-	return nil
 }
 
 // readEnds notes where the log of each held partition ends.
@@ -246,7 +239,7 @@ func (w *Worker) retry(ctx context.Context, what string, try func(context.Contex
 
 // stops says whether err calls for a loud stop: an assumption does not hold, and waiting won't mend it.
 func stops(err error) bool {
-	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, kafka.ErrTopology))
+	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, topology.ErrWrong))
 }
 
 // unlessDone returns err, or nil when it came from the end of ctx: a drain is no fault.
