@@ -15,7 +15,7 @@ import (
 // benchmarks names the Go benchmarks that the report shows, package by package.
 var benchmarks = []struct{ pkg, pattern, title string }{
 	{"./trade", "^Benchmark(Decode|Validate|AppendJSON|Resolve)$", "Domain: decode, validate, encode, resolve"},
-	{"./postgres", "^Benchmark(Apply|RawUnnest|RawCopy)$", "Store: the apply transaction and the limits it is measured against"},
+	{"./postgres", "^Benchmark(Apply|ApplyTwo|RawUnnest|RawCopy)$", "Store: the apply transaction and the limits it is measured against"},
 }
 
 var benchLine = regexp.MustCompile(`^(Benchmark\S+?)(-\d+)?\s+\d+\s+(.*)$`)

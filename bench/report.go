@@ -17,7 +17,7 @@ type report struct{ bytes.Buffer }
 
 func newReport() *report {
 	r := &report{}
-	fmt.Fprintf(r, "# Results\n\nWritten by `go run ./bench` (`make bench`). Compare figures within one run only.\n\n")
+	fmt.Fprintf(r, "# Results\n\nWritten by `make results`. Compare figures within one run only: machines differ, and so do hours.\n\n")
 	fmt.Fprintf(r, "| | |\n|---|---|\n")
 	fmt.Fprintf(r, "| date | %s |\n", time.Now().UTC().Format(time.DateOnly))
 	fmt.Fprintf(r, "| commit | %s |\n", output("git", "describe", "--always", "--dirty"))
