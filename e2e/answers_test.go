@@ -16,9 +16,11 @@ import (
 	"tradestore/trade"
 )
 
-// TestAnswers reads like a session with curl: every rule and every status, on the program as `make run` starts it.
-func TestAnswers(t *testing.T) {
-	s := newDev(t, "")
+// TestAnswers reads like a session with curl: every rule and every status.
+func TestAnswers(t *testing.T) { onEach(t, testAnswers) }
+
+func testAnswers(t *testing.T, s *stack) {
+	t.Helper()
 	s.start(t)
 	t.Run("accepted", s.testAccepted)
 	t.Run("refused trade", s.testRefusedTrade)

@@ -59,23 +59,28 @@ var ErrNoAnswer = errors.New("no answer")
 
 // Client posts trades and reads their status. It may be used concurrently.
 type Client struct {
-	Bases  []string // http://host:port of each server; calls take turns
 	Ledger *Ledger
 	HTTP   *http.Client
 
-	calls atomic.Uint64
+	bases atomic.Pointer[[]string] // http://host:port of each server in use
+	calls atomic.Uint64            // they take the servers in turn
 }
 
 // NewClient returns a client that keeps up to conns connections to each server open.
 func NewClient(l *Ledger, conns int, bases ...string) *Client {
-	return &Client{Bases: bases, Ledger: l, HTTP: &http.Client{
+	c := &Client{Ledger: l, HTTP: &http.Client{
 		Timeout:   15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
 		Transport: &http.Transport{MaxIdleConns: conns * len(bases), MaxIdleConnsPerHost: conns, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},
 	}}
+	c.Use(bases...)
+	return c
 }
+
+// Use says which servers, at least one, get the calls from now on: what a load balancer does by their readiness.
+func (c *Client) Use(bases ...string) { c.bases.Store(&bases) }
 
 // Answer is an HTTP answer with its whole body.
 type Answer struct {
@@ -86,7 +91,8 @@ type Answer struct {
 
 // Do sends one request. Errors: ErrNoAnswer.
 func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (Answer, error) {
-	base := c.Bases[c.calls.Add(1)%uint64(len(c.Bases))]
+	bases := *c.bases.Load()
+	base := bases[c.calls.Add(1)%uint64(len(bases))]
 	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, err

@@ -72,20 +72,28 @@ func testKilledAt(t *testing.T, point string) {
 
 // SIGTERM under load: whoever got an answer got a good one, and the exit code is 0.
 func TestTerminatedUnderLoad(t *testing.T) {
-	s := newDev(t, teststack.Database(t))
-	s.start(t)
-	for range scale(2, 50) {
-		stop := s.background(t, load{clients: 16, hot: 100})
-		s.accepted(t, 20+rand.IntN(300))
-		s.stop(t)
-		stop()
-		for status := range s.ledger.Count() {
-			require.Contains(t, []int{0, http.StatusAccepted, http.StatusBadRequest}, status, "only connection closes are seen: %v", s.ledger.Count())
-		}
+	onEach(t, func(t *testing.T, s *stack) {
 		s.start(t)
-		s.check(t)
+		for range scale(2, 50) {
+			stop := s.background(t, load{clients: 16, hot: 100})
+			s.accepted(t, 20+rand.IntN(300))
+			s.stop(t)
+			stop()
+			s.onlyCloses(t)
+			s.start(t)
+			s.check(t)
+		}
+		s.stop(t)
+	})
+}
+
+// onlyCloses expects that whoever was not answered as usual saw a closed connection and nothing else.
+func (s *stack) onlyCloses(t *testing.T) {
+	t.Helper()
+	answers := s.ledger.Count()
+	for status := range answers {
+		require.Contains(t, []int{0, http.StatusAccepted, http.StatusBadRequest}, status, "%v", answers)
 	}
-	s.stop(t)
 }
 
 // The database process dies, again and again: it is started again, and readiness says so meanwhile.
@@ -166,37 +174,14 @@ func TestDatabaseDownThenUp(t *testing.T) {
 	s.stop(t)
 }
 
-// Two workers share the partitions and are restarted in turn, the server is killed: the roles in processes of their own
-// keep what the all-in-one process keeps.
-func TestRolesRestarted(t *testing.T) {
-	s := newRoles(t, 2)
-	s.start(t)
-	require.NoError(t, InstallAudit(t.Context(), s.Database))
-	for range scale(1, 20) {
-		stop := s.background(t, load{clients: 16, hot: 100})
-		s.accepted(t, 100)
-		for _, worker := range s.roles[1:] {
-			worker.proc.terminate(t)
-			s.accepted(t, 50)
-			s.start(t)
-		}
-		s.kill("server")
-		s.start(t)
-		s.accepted(t, 50)
-		stop()
-		s.check(t)
-	}
-	s.stop(t)
-}
-
 // A worker is frozen until the other has taken its partitions over, and thawed in the middle of what it was doing: its
 // position has moved on without it, so it changes nothing (A1). Then it is killed.
 func TestWorkerFrozenThenKilled(t *testing.T) {
-	s := newRoles(t, 2)
-	s.env = append(s.env, "TRADESTORE_KAFKA_SESSION_TIMEOUT=6s", "TRADESTORE_TRANSACTION_LIMIT=5s") // how long a hand-over takes
+	s := newRoles(t, realStores(t), 2, 2)
+	s.env = append(s.env, handOver...)
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
-	frozen := s.roles[1].proc.cmd.Process
+	frozen := s.named("worker1").cmd.Process
 	for range scale(1, 20) {
 		s.balanced(t, 4)
 		stop := s.background(t, load{clients: 16, hot: 100})
@@ -215,13 +200,14 @@ func TestWorkerFrozenThenKilled(t *testing.T) {
 	s.run(t.Context(), t, load{clients: 16, posts: 200, hot: 100})
 	s.kill("worker1")
 	s.check(t)
-	s.roles[2].proc.terminate(t)
-	s.roles[0].proc.terminate(t)
+	s.named("worker2").terminate(t)
+	s.named("server1").terminate(t)
+	s.named("server2").terminate(t)
 }
 
 // The checker is red when the tables themselves are spoiled, not only the evidence in its unit tests.
 func TestCheckReadsTheTables(t *testing.T) {
-	s := newRoles(t, 1)
+	s := newRoles(t, embeddedStores(t), 1, 1)
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 5})
@@ -249,7 +235,7 @@ func TestCheckReadsTheTables(t *testing.T) {
 
 // The group offset is a lag hint: moved by hand, it moves nothing else (A8).
 func TestGroupOffsetMovedByHand(t *testing.T) {
-	s := newRoles(t, 1)
+	s := newRoles(t, embeddedStores(t), 1, 1)
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 20})

@@ -8,9 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// group is the consumer group of the workers. Each of their lanes is a member.
-const group = "tradestore-workers"
-
 // moveGroup commits an offset for every partition of the topic in the workers' name. The group must be empty.
 func (s *stack) moveGroup(t *testing.T, to int64) {
 	t.Helper()
@@ -21,10 +18,10 @@ func (s *stack) moveGroup(t *testing.T, to int64) {
 	for p := range int32(partitions) {
 		offsets.AddOffset(s.Topic, p, to, -1)
 	}
-	require.NoError(t, kadm.NewClient(kc).CommitAllOffsets(t.Context(), group, offsets))
+	require.NoError(t, kadm.NewClient(kc).CommitAllOffsets(t.Context(), s.group, offsets))
 }
 
-// balanced waits until the members share the partitions and no rebalance is under way.
+// balanced waits until the members, one for each lane of a worker, share the partitions and no rebalance is under way.
 func (s *stack) balanced(t *testing.T, members int) {
 	t.Helper()
 	kc, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...))
@@ -32,9 +29,9 @@ func (s *stack) balanced(t *testing.T, members int) {
 	defer kc.Close()
 	var seen kadm.DescribedGroup
 	ok := poll(t, drainLimit, func() bool {
-		groups, err := kadm.NewClient(kc).DescribeGroups(t.Context(), group)
+		groups, err := kadm.NewClient(kc).DescribeGroups(t.Context(), s.group)
 		require.NoError(t, err)
-		seen = groups[group]
+		seen = groups[s.group]
 		assigned := 0
 		for _, m := range seen.Members {
 			if parts, ok := m.Assigned.AsConsumer(); ok {

@@ -17,7 +17,7 @@ import (
 func TestRepeatedWithAKeyAfterAKill(t *testing.T) {
 	f := func(point string, delivered bool) {
 		t.Run(point, func(t *testing.T) {
-			s := newRoles(t, 1)
+			s := newRoles(t, embeddedStores(t), 1, 1)
 			s.path = breakingBinary(t)
 			s.env = append(s.env, "TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_OPEN_TIMEOUT=1s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
 				"TRADESTORE_RESOLVE_AFTER=4s", "TRADESTORE_RESOLVE_INTERVAL=200ms")

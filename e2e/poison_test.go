@@ -11,14 +11,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/kafka"
-	"tradestore/teststack"
 	"tradestore/trade"
 )
 
 // Records that no server would write, put straight into the topic among good ones: the partition moves on, and
 // dead_letter holds exactly them.
-func TestPoison(t *testing.T) {
-	s := newDev(t, teststack.Database(t))
+func TestPoison(t *testing.T) { onEach(t, testPoison) }
+
+func testPoison(t *testing.T, s *stack) {
+	t.Helper()
 	s.start(t)
 	poison := 0
 	f := func(spoil func(*kgo.Record)) {
@@ -82,8 +83,10 @@ func headerOf(r *kgo.Record, name string) *kgo.RecordHeader {
 }
 
 // The log holds A, B and a late copy of A: the first decision stands, so B stays (A2). In one batch and across batches.
-func TestDuplicates(t *testing.T) {
-	s := newDev(t, teststack.Database(t))
+func TestDuplicates(t *testing.T) { onEach(t, testDuplicates) }
+
+func testDuplicates(t *testing.T, s *stack) {
+	t.Helper()
 	s.start(t)
 	for _, id := range []string{"DUP-1", "DUP-2"} {
 		a, b := s.record(s.ledger.newTrade(id, 1), time.Now()), s.record(s.ledger.newTrade(id, 1), time.Now())

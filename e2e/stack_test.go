@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -32,9 +31,10 @@ type stack struct {
 	Endpoints
 	ledger *Ledger
 	client *Client
+	group  string   // of the workers
 	path   string   // of the program
 	env    []string // of the next start
-	roles  []*role  // in the order of the drain: the server first
+	roles  []*role  // in the order of the drain: servers first
 	note   string   // file of `tradestore dev` that says where its stores are; empty: they are known
 }
 
@@ -49,7 +49,7 @@ type role struct {
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
 func newDev(t *testing.T, databaseURL string) *stack {
 	t.Helper()
-	s := &stack{path: binary(t), ledger: NewLedger()}
+	s := &stack{path: binary(t), ledger: NewLedger(), group: "tradestore-workers"}
 	dir := dataDir(t)
 	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
 	s.client = NewClient(s.ledger, 64, s.API)
@@ -82,34 +82,6 @@ func (s *stack) learn(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(text, &note))
 	s.Kafka, s.Database = strings.Split(note.Kafka, ","), note.Database
-}
-
-// newRoles returns a stack of one server and some workers, migrated, on stores that belong to the test.
-func newRoles(t *testing.T, workers int) *stack {
-	t.Helper()
-	s := &stack{path: binary(t), ledger: NewLedger()}
-	s.Kafka, s.Database, s.Topic = teststack.Kafka(t), teststack.Database(t), "trades-inbound"
-	s.API = "http://" + freeAddress(t)
-	s.client = NewClient(s.ledger, 64, s.API)
-	s.env = []string{
-		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","),
-		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json",
-	}
-	migrate := launch(t, "migrate", s.path, s.env, "migrate")
-	require.Zero(t, migrate.exit(t), migrate.tail(t))
-	s.roles = []*role{{
-		name: "server", args: []string{"server", "--listen", strings.TrimPrefix(s.API, "http://")},
-		ready: []string{s.API + "/readyz"},
-	}}
-	for i := range workers {
-		at := freeAddress(t)
-		s.Worker = "http://" + at
-		s.roles = append(s.roles, &role{
-			name: fmt.Sprintf("worker%d", i+1), args: []string{"worker", "--listen", at},
-			ready: []string{"http://" + at + "/readyz"},
-		})
-	}
-	return s
 }
 
 // dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test the
@@ -198,7 +170,7 @@ func answers(t *testing.T, url string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// stop drains every process, the server first, and expects exit code 0 of each.
+// stop drains every process, servers first, and expects exit code 0 of each.
 func (s *stack) stop(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
