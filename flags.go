@@ -17,11 +17,12 @@ import (
 type commandLine struct {
 	developerCommands
 
-	Server  serverCommand  `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
-	Worker  workerCommand  `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
-	Migrate migrateCommand `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
-	Check   checkCommand   `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
-	Version versionCommand `cmd:"" help:"Show which build this is."`
+	Server      serverCommand      `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
+	Worker      workerCommand      `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
+	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
+	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
+	Version     versionCommand     `cmd:"" help:"Show which build this is."`
 }
 
 const description = `Trade Store takes trades over HTTP, keeps them in Kafka until they are stored, and stores each one once in PostgreSQL.
