@@ -4,6 +4,10 @@
 // A Ledger remembers every POST and its answer. Gather reads what the processes left behind: the log, the tables and the
 // answers of GET. Check replays the log, record by record, and lists every difference under the invariant it breaks.
 //
+// The tests run on two kinds of stack: `tradestore dev`, which is everything in one process, and servers and workers in
+// processes of their own on Apache Kafka and PostgreSQL, some with the request log on DynamoDB Local. These are killed,
+// frozen and restarted under load; where Java or Maven is missing, tests that need them are skipped, and under CI=true fail.
+//
 // The tests build the binary once per run: with the race detector if they have it themselves, and for coverage if
 // GOCOVERDIR names a folder. TRADESTORE_E2E_LONG=1 repeats each fault as often as a long run should, such as 100 kills
 // per failpoint; that takes hours and wants a longer -timeout.

@@ -23,6 +23,8 @@ type Endpoints struct {
 	Kafka    []string // host:port of the brokers
 	Topic    string
 	Database string // URL
+	DynamoDB string // URL of DynamoDB Local where the request log is there; empty: it is in the database
+	Table    string // of that request log
 }
 
 // ErrBehind is returned while the log has not been applied and settled up to its end.
@@ -38,6 +40,11 @@ func Gather(ctx context.Context, at Endpoints, client *Client) (*Evidence, error
 	}
 	if err := ev.readTables(ctx, at.Database); err != nil {
 		return nil, err
+	}
+	if at.DynamoDB != "" { // instead of the empty one in the database
+		if err := ev.readItems(ctx, at.DynamoDB, at.Table); err != nil {
+			return nil, err
+		}
 	}
 	if ev.States, err = client.States(ctx, slices.Collect(maps.Keys(ev.Opened))); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 type stores struct {
 	kafka    []string
 	database string   // URL
+	dynamoDB string   // URL; empty: the request log is in the database
 	env      []string // further settings of every role
 }
 
@@ -49,6 +50,10 @@ func newRoles(t *testing.T, on stores, servers, workers int) *stack {
 		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","), "TRADESTORE_TOPIC=" + name,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json",
 	}, on.env...)
+	if on.dynamoDB != "" {
+		s.DynamoDB, s.Table = on.dynamoDB, name
+		s.env = append(s.env, "TRADESTORE_REQUEST_LOG=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
+	}
 	migrate := launch(t, "migrate", s.path, s.env, "migrate")
 	require.Zero(t, migrate.exit(t), migrate.tail(t))
 
