@@ -48,7 +48,14 @@ func startProcess(t *testing.T, args ...string) *roleProcess {
 	t.Helper()
 	path, err := productionBinary()
 	require.NoError(t, err)
+	return startBinary(t, path, nil, args...)
+}
+
+// startBinary starts a role as it was built for an image. env is its whole environment; nil is that of the test.
+func startBinary(t *testing.T, path string, env []string, args ...string) *roleProcess {
+	t.Helper()
 	p := &roleProcess{cmd: exec.Command(path, args...), lines: make(chan map[string]any, 1000)}
+	p.cmd.Env = env
 	log, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

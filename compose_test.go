@@ -1,0 +1,235 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/teststack"
+	"tradestore/teststack/services"
+)
+
+// composed loads the compose file as the engine's client does, with nothing set by the user.
+func composed(t *testing.T) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{"docker-compose.yml"}, cli.WithName(module), cli.WithoutEnvironmentResolution)
+	require.NoError(t, err)
+	project, err := options.LoadProject(t.Context())
+	require.NoError(t, err)
+	return project
+}
+
+// ours are the services that run the program.
+var ours = []string{"migrate", "server", "worker"}
+
+func TestComposeServices(t *testing.T) {
+	project := composed(t)
+	require.Equal(t, []string{"dynamodb", "kafka", "migrate", "postgres", "server", "worker"}, slices.Sorted(maps.Keys(project.Services)))
+	for name, s := range project.Services {
+		if slices.Contains(ours, name) {
+			assert.Equal(t, "Dockerfile", s.Build.Dockerfile, name)
+			assert.True(t, s.ReadOnly, name)
+			assert.Equal(t, "65532:65532", s.User, name)
+		}
+		assert.Equal(t, []string{"ALL"}, s.CapDrop, name)
+		assert.Equal(t, []string{"no-new-privileges:true"}, s.SecurityOpt, name)
+		for _, port := range s.Ports {
+			assert.Equal(t, "127.0.0.1", port.HostIP, "%s: %s", name, port.Published)
+		}
+		for _, v := range s.Volumes {
+			assert.Contains(t, project.Volumes, v.Source, "%s keeps its data in a named volume", name)
+		}
+		if name == "migrate" { // it ends
+			assert.True(t, s.HealthCheck.Disable)
+			continue
+		}
+		require.NotNil(t, s.HealthCheck, name)
+		assert.NotNil(t, s.HealthCheck.StartPeriod, name)
+		assert.Equal(t, "CMD", s.HealthCheck.Test[0], "%s: no shell", name)
+	}
+	published := func(service string) string { return project.Services[service].Ports[0].Published }
+	assert.Equal(t, "8000", published("server"))
+	assert.Equal(t, "8001", published("worker"))
+	assert.Equal(t, "8002", published("dynamodb"))
+}
+
+// The images are the releases that the tests of this repository run on.
+func TestComposeImagesAreThoseThatAreTested(t *testing.T) {
+	project := composed(t)
+	f := func(service, want string) {
+		t.Helper()
+		assert.Equal(t, want, project.Services[service].Image)
+	}
+	f("kafka", "apache/kafka:"+services.KafkaVersion)
+	f("dynamodb", "amazon/dynamodb-local:"+services.DynamoDBVersion)
+	embedded := string(read(t, "dev/embedded/binaries.go"))
+	release, _ := strings.CutPrefix(project.Services["postgres"].Image, "postgres:")
+	assert.Contains(t, embedded, fmt.Sprintf("wantVersion = %q", release+".0"))
+}
+
+// A service starts when what it needs works: no restarts, no order by luck.
+func TestComposeOrder(t *testing.T) {
+	project := composed(t)
+	f := func(service string, want map[string]string) {
+		t.Helper()
+		got := map[string]string{}
+		for name, d := range project.Services[service].DependsOn {
+			got[name] = d.Condition
+		}
+		assert.Equal(t, want, got, service)
+	}
+	stores := map[string]string{"postgres": "service_healthy", "kafka": "service_healthy", "dynamodb": "service_healthy"}
+	f("migrate", stores)
+	stores = maps.Clone(stores)
+	stores["migrate"] = "service_completed_successfully"
+	f("server", stores)
+	f("worker", stores)
+}
+
+// environment returns the variables of a service that come from the compose file.
+func environment(s types.ServiceConfig) map[string]string {
+	env := map[string]string{}
+	for name, value := range s.Environment {
+		env[name] = *value
+	}
+	return env
+}
+
+// Command lines, names of variables and health checks are those that the program has.
+func TestComposeCommandsAreUnderstood(t *testing.T) {
+	project := composed(t)
+	flags := commands(t)
+	for _, name := range ours {
+		s := project.Services[name]
+		env := environment(s)
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range env {
+				t.Setenv(variable, value)
+				if flag, ok := strings.CutPrefix(variable, "TRADESTORE_"); ok {
+					assert.Contains(t, flags[s.Command[0]], strings.ToLower(strings.ReplaceAll(flag, "_", "-")), variable)
+				}
+			}
+			_, settings, err := parse(s.Command, os.Stdout, os.Stderr)
+			require.NoError(t, err)
+			assert.Equal(t, "single", settings["profile"])
+			if s.HealthCheck.Disable {
+				return
+			}
+			assert.Equal(t, types.HealthCheckTest{"CMD", "/tradestore", "healthcheck"}, s.HealthCheck.Test)
+			selected, _, err := parse(s.HealthCheck.Test[2:], os.Stdout, os.Stderr)
+			require.NoError(t, err)
+			target, err := selected.(*healthcheckCommand).target()
+			require.NoError(t, err)
+			assert.Equal(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", s.Ports[0].Target), target, "the port that is published")
+			assert.Greater(t, time.Duration(*s.StopGracePeriod), 30*time.Second, "a drain is waited for")
+		})
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// What the services would do in containers, without them: Apache Kafka with the settings of its service, and the program
+// as the image has it, with command lines and environments of the compose file. Only addresses are others.
+func TestComposeServicesWorkTogether(t *testing.T) {
+	path, err := imageBinary()
+	require.NoError(t, err)
+	project := composed(t)
+	inside, host, controller := freePort(t), freePort(t), freePort(t)
+	broker := teststack.ApacheKafka(t, func(cfg *services.KafkaConfig) {
+		moved := strings.NewReplacer(
+			"localhost:9093", fmt.Sprintf("127.0.0.1:%d", controller), "CONTROLLER://:9093", fmt.Sprintf("CONTROLLER://127.0.0.1:%d", controller),
+			"kafka:19092", fmt.Sprintf("127.0.0.1:%d", inside), "INTERNAL://:19092", fmt.Sprintf("INTERNAL://127.0.0.1:%d", inside),
+			"127.0.0.1:9092", fmt.Sprintf("127.0.0.1:%d", host), "HOST://:9092", fmt.Sprintf("HOST://127.0.0.1:%d", host))
+		cfg.Port, cfg.Settings = inside, map[string]string{}
+		for name, value := range environment(project.Services["kafka"]) {
+			if setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "KAFKA_"), "_", ".")); setting != "heap.opts" && setting != "log.dirs" {
+				cfg.Settings[setting] = moved.Replace(value)
+			}
+		}
+	})
+	kafka := broker.Addrs()[0]
+	require.Equal(t, fmt.Sprintf("127.0.0.1:%d", inside), kafka)
+	database, dynamodb := teststack.Database(t), teststack.DynamoDB(t)
+	table := fmt.Sprintf("compose-%d-%d", os.Getpid(), time.Now().UnixNano())
+
+	listen := map[string]string{}
+	started := func(name string) *roleProcess {
+		s := project.Services[name]
+		env := environment(s)
+		assert.Contains(t, env["TRADESTORE_DATABASE_URL"], "@postgres:5432/tradestore")
+		assert.Equal(t, "kafka:19092", env["TRADESTORE_KAFKA_BROKERS"])
+		assert.Equal(t, "http://dynamodb:8000", env["TRADESTORE_DYNAMODB_ENDPOINT"])
+		env["TRADESTORE_DATABASE_URL"], env["TRADESTORE_KAFKA_BROKERS"], env["TRADESTORE_DYNAMODB_ENDPOINT"] = database, kafka, dynamodb
+		env["TRADESTORE_DYNAMODB_TABLE"] = table
+		if env["TRADESTORE_LISTEN"] != "" {
+			listen[name] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			env["TRADESTORE_LISTEN"] = listen[name]
+		}
+		var lines []string
+		for variable, value := range env {
+			lines = append(lines, variable+"="+value)
+		}
+		return startBinary(t, path, lines, s.Command...)
+	}
+	migrated := started("migrate").end(t)
+	require.Equal(t, exitDone, migrated.ExitCode())
+	started("server")
+	started("worker")
+	for _, name := range []string{"server", "worker"} {
+		require.Eventually(t, func() bool { // the health check of the image
+			check := exec.Command(path, project.Services[name].HealthCheck.Test[2:]...)
+			check.Env = []string{"TRADESTORE_LISTEN=" + listen[name]}
+			return check.Run() == nil
+		}, patience, 200*time.Millisecond, name)
+	}
+	const body = `{"trade_id":"T1","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+	api := "http://" + listen["server"]
+	status, answer := ask(t, http.MethodPost, api+"/api/v1/trades", body)
+	require.Equal(t, http.StatusAccepted, status, answer)
+	id := answer["request_id"].(string)
+	require.Eventually(t, func() bool {
+		_, answer = ask(t, http.MethodGet, api+"/api/v1/requests/"+id, "")
+		return answer["status"] == "SUCCESS"
+	}, patience, 50*time.Millisecond)
+}
+
+// The health checks of the stores: the script and the options that they call are there.
+func TestComposeHealthChecksOfTheStores(t *testing.T) {
+	project := composed(t)
+	f := func(service string, want ...string) {
+		t.Helper()
+		assert.Equal(t, types.HealthCheckTest(append([]string{"CMD"}, want...)), project.Services[service].HealthCheck.Test)
+	}
+	f("postgres", "pg_isready", "--host", "127.0.0.1", "--username", "tradestore", "--dbname", "tradestore")
+	f("kafka", "/opt/kafka/bin/kafka-broker-api-versions.sh", "--bootstrap-server", "localhost:19092")
+	f("dynamodb", "curl", "--silent", "--output", "/dev/null", "http://127.0.0.1:8000/")
+
+	endpoint := teststack.DynamoDB(t)
+	resp, err := http.Get(endpoint)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, http.StatusBadRequest, resp.StatusCode, "an unsigned request is refused by a server that works, and curl is content")
+	if tool, err := exec.LookPath("curl"); err == nil {
+		check := slices.Clone([]string(project.Services["dynamodb"].HealthCheck.Test[2:]))
+		check[len(check)-1] = endpoint
+		require.NoError(t, exec.Command(tool, check...).Run())
+	}
+}
