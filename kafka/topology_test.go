@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"tradestore/teststack"
 	"tradestore/topology"
 	"tradestore/trade"
 )
@@ -302,6 +303,28 @@ func TestALogThatMovesIsNotBroken(t *testing.T) {
 	for range 3 {
 		require.Empty(t, s.failed())
 	}
+}
+
+// A broker that is killed and comes back is an outage all the time: it never tells of another topic or a shorter log.
+func TestABrokerThatComesBackIsNoWrongTopology(t *testing.T) {
+	broker := teststack.ApacheKafka(t)
+	s := newSite(t, Config{Brokers: broker.Addrs(), Topic: "trades", ClientID: "check"})
+	for p := range s.positions {
+		s.positions[p].NextOffset = perPartition
+	}
+	require.NoError(t, topology.Err(s.topo.Checks(limit(t, 30*time.Second), s.client)))
+	broker.Kill()
+	back := make(chan error, 1)
+	go func() { back <- broker.Restart(t.Context()) }()
+	for ctx := limit(t, time.Minute); ; {
+		err := topology.Err(s.topo.Checks(limit(t, 2*time.Second), s.client))
+		require.NotErrorIs(t, err, topology.ErrWrong)
+		if err == nil {
+			break
+		}
+		require.NoError(t, ctx.Err(), err)
+	}
+	require.NoError(t, <-back)
 }
 
 func TestAPositionWhoseRecordIsAnotherOneIsFound(t *testing.T) {
