@@ -57,14 +57,14 @@ func table(r *report, out []byte) {
 			}
 		}
 	}
-	fmt.Fprintf(r, "| benchmark | time per operation | rows/s (low to high) | bytes | allocations |\n|---|---:|---:|---:|---:|\n")
+	fmt.Fprintf(r, "| benchmark | ns per operation | rows/s (low to high) | bytes | allocations |\n|---|---:|---:|---:|---:|\n")
 	for _, name := range order {
 		v := values[name]
 		rows := ""
 		if len(v["rows/s"]) > 0 {
 			rows = figureOf(v["rows/s"]).perSecond()
 		}
-		fmt.Fprintf(r, "| %s | %s ns | %s | %s | %s |\n", strings.TrimPrefix(name, "Benchmark"), median(v["ns/op"]), rows,
+		fmt.Fprintf(r, "| %s | %s | %s | %s | %s |\n", strings.TrimPrefix(name, "Benchmark"), median(v["ns/op"]), rows,
 			median(v["B/op"]), median(v["allocs/op"]))
 	}
 }
