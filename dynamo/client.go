@@ -8,6 +8,7 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,10 +78,10 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg.Life = orDefault(cfg.Life, defaultLife)
-	cfg.Conns = orDefault(cfg.Conns, defaultConns)
-	cfg.Calls = orDefault(cfg.Calls, defaultCalls)
-	cfg.CallLimit = orDefault(cfg.CallLimit, defaultLimit)
+	cfg.Life = cmp.Or(cfg.Life, defaultLife)
+	cfg.Conns = cmp.Or(cfg.Conns, defaultConns)
+	cfg.Calls = cmp.Or(cfg.Calls, defaultCalls)
+	cfg.CallLimit = cmp.Or(cfg.CallLimit, defaultLimit)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -97,13 +98,6 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 		}
 	}
 	return l, nil
-}
-
-func orDefault[T comparable](v, fallback T) T {
-	if v == *new(T) {
-		return fallback
-	}
-	return v
 }
 
 // Close ends the connections. Nothing may be called after it.

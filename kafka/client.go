@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func NewProducer(cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*kg
 	if !ok {
 		return nil, fmt.Errorf("cannot make Kafka producer: compression %q is not one of none, lz4, snappy, zstd, gzip", cfg.Compression)
 	}
-	limit := or(cfg.DeliveryTimeout, deliveryLimit)
+	limit := cmp.Or(cfg.DeliveryTimeout, deliveryLimit)
 	return newClient(cfg, reg, log,
 		kgo.DefaultProduceTopicAlways(),
 		kgo.DefaultProduceTopic(cfg.Topic),
@@ -69,8 +70,8 @@ func NewProducer(cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*kg
 		kgo.ProducerLinger(cfg.Linger),
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
-		kgo.MaxBufferedRecords(or(cfg.MaxBufferedRecords, 50_000)),
-		kgo.MaxBufferedBytes(or(cfg.MaxBufferedBytes, 64<<20)),
+		kgo.MaxBufferedRecords(cmp.Or(cfg.MaxBufferedRecords, 50_000)),
+		kgo.MaxBufferedBytes(cmp.Or(cfg.MaxBufferedBytes, 64<<20)),
 		kgo.RecordDeliveryTimeout(limit),
 		// A broker that went silent is given up after half of the delivery time, so that the other half serves a retry.
 		kgo.ProduceRequestTimeout(max(limit/4, 100*time.Millisecond)),
@@ -93,12 +94,12 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.SessionTimeout(or(cfg.SessionTimeout, 45*time.Second)),
-		kgo.HeartbeatInterval(min(3*time.Second, or(cfg.SessionTimeout, 45*time.Second)/3)),
-		kgo.RebalanceTimeout(or(cfg.RebalanceTimeout, 60*time.Second)),
-		kgo.FetchMaxBytes(or(cfg.FetchMaxBytes, 16<<20)),
-		kgo.FetchMaxPartitionBytes(or(cfg.FetchMaxPartition, 1<<20)),
-		kgo.FetchMaxWait(or(cfg.FetchMaxWait, fetchIdle)),
+		kgo.SessionTimeout(cmp.Or(cfg.SessionTimeout, 45*time.Second)),
+		kgo.HeartbeatInterval(min(3*time.Second, cmp.Or(cfg.SessionTimeout, 45*time.Second)/3)),
+		kgo.RebalanceTimeout(cmp.Or(cfg.RebalanceTimeout, 60*time.Second)),
+		kgo.FetchMaxBytes(cmp.Or(cfg.FetchMaxBytes, 16<<20)),
+		kgo.FetchMaxPartitionBytes(cmp.Or(cfg.FetchMaxPartition, 1<<20)),
+		kgo.FetchMaxWait(cmp.Or(cfg.FetchMaxWait, fetchIdle)),
 		kgo.MaxDecompressBatchBytes(maxDecompress),
 		// A record of a transaction that was aborted was never acknowledged to anyone.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -136,12 +137,4 @@ func newClient(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts .
 		return nil, fmt.Errorf("cannot register metrics of Kafka client %q: %w", cfg.ClientID, err)
 	}
 	return client, nil
-}
-
-func or[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
-	}
-	return value
 }

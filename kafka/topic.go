@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID
 		return trade.TopicID{}, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
 	}
 	defer client.Close()
-	made, err := kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(or(spec.Replication, -1)), spec.configs(), cfg.Topic)
+	made, err := kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(cmp.Or(spec.Replication, -1)), spec.configs(), cfg.Topic)
 	switch {
 	case errors.Is(err, kerr.TopicAlreadyExists):
 	case err != nil && made.ErrMessage != "":

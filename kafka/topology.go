@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -260,7 +261,7 @@ func (t Topology) setting(s *sight, id, name, expected string, holds func(string
 func (t Topology) reach(s *sight) []topology.Check {
 	const within, same = "positions within the log", "epochs of the positions"
 	const all, valid = "all", "in the log"
-	err := or(s.positionErr, s.offsetErr)
+	err := cmp.Or(s.positionErr, s.offsetErr)
 	if err == nil && len(s.positions) > len(s.detail.Partitions) {
 		err = fmt.Errorf("there are more positions than partitions") // T2 fails
 	}
@@ -277,11 +278,11 @@ func (t Topology) reach(s *sight) []topology.Check {
 			cut = fmt.Sprintf("epoch %d of position %d in partition %d, where the log has it up to %d", p.LeaderEpoch, p.NextOffset, p.Partition, s.epochs[p.Partition].at)
 		}
 	}
-	checks := []topology.Check{topology.Compare("T5", within, all, or(outside, all), outside == "")}
+	checks := []topology.Check{topology.Compare("T5", within, all, cmp.Or(outside, all), outside == "")}
 	if s.epochErr != nil {
 		return append(checks, topology.CanNotTell("T5", same, valid, s.epochErr))
 	}
-	return append(checks, topology.Compare("T5", same, valid, or(cut, valid), cut == ""))
+	return append(checks, topology.Compare("T5", same, valid, cmp.Or(cut, valid), cut == ""))
 }
 
 // wasCut says whether the record before a position is not the one that was applied. A broker that does not know where an

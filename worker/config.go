@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -59,26 +60,26 @@ type Deps struct {
 const day = 24 * time.Hour
 
 func (c Config) withDefaults() Config {
-	c.Lanes = or(c.Lanes, 2)
-	c.MaxPollRecords = or(c.MaxPollRecords, 4000)
-	c.TransactionLimit = or(c.TransactionLimit, 20*time.Second)
-	c.RetryMin = or(c.RetryMin, 50*time.Millisecond)
-	c.RetryMax = or(c.RetryMax, 5*time.Second)
-	c.MaxRefused = or(c.MaxRefused, 100)
-	c.CommitInterval = or(c.CommitInterval, time.Second)
-	c.CheckInterval = or(c.CheckInterval, 30*time.Second)
-	c.DrainLimit = or(c.DrainLimit, 5*time.Second)
-	c.SettleInterval = or(c.SettleInterval, time.Second)
-	c.SettleLimit = or(c.SettleLimit, 1000)
-	c.ResolveAfter = or(c.ResolveAfter, time.Minute)
-	c.AcceptDeadline = or(c.AcceptDeadline, 3*time.Second)
-	c.DeliveryTimeout = or(c.DeliveryTimeout, 10*time.Second)
-	c.ResolveInterval = or(c.ResolveInterval, 10*time.Second)
-	c.ResolveLimit = or(c.ResolveLimit, 50_000)
-	c.SweepInterval = or(c.SweepInterval, time.Hour)
-	c.Retention.Outcomes = or(c.Retention.Outcomes, 7*day)
-	c.Retention.DeadLetters = or(c.Retention.DeadLetters, 30*day)
-	c.Kafka.RebalanceTimeout = or(c.Kafka.RebalanceTimeout, 60*time.Second)
+	c.Lanes = cmp.Or(c.Lanes, 2)
+	c.MaxPollRecords = cmp.Or(c.MaxPollRecords, 4000)
+	c.TransactionLimit = cmp.Or(c.TransactionLimit, 20*time.Second)
+	c.RetryMin = cmp.Or(c.RetryMin, 50*time.Millisecond)
+	c.RetryMax = cmp.Or(c.RetryMax, 5*time.Second)
+	c.MaxRefused = cmp.Or(c.MaxRefused, 100)
+	c.CommitInterval = cmp.Or(c.CommitInterval, time.Second)
+	c.CheckInterval = cmp.Or(c.CheckInterval, 30*time.Second)
+	c.DrainLimit = cmp.Or(c.DrainLimit, 5*time.Second)
+	c.SettleInterval = cmp.Or(c.SettleInterval, time.Second)
+	c.SettleLimit = cmp.Or(c.SettleLimit, 1000)
+	c.ResolveAfter = cmp.Or(c.ResolveAfter, time.Minute)
+	c.AcceptDeadline = cmp.Or(c.AcceptDeadline, 3*time.Second)
+	c.DeliveryTimeout = cmp.Or(c.DeliveryTimeout, 10*time.Second)
+	c.ResolveInterval = cmp.Or(c.ResolveInterval, 10*time.Second)
+	c.ResolveLimit = cmp.Or(c.ResolveLimit, 50_000)
+	c.SweepInterval = cmp.Or(c.SweepInterval, time.Hour)
+	c.Retention.Outcomes = cmp.Or(c.Retention.Outcomes, 7*day)
+	c.Retention.DeadLetters = cmp.Or(c.Retention.DeadLetters, 30*day)
+	c.Kafka.RebalanceTimeout = cmp.Or(c.Kafka.RebalanceTimeout, 60*time.Second)
 	return c
 }
 
@@ -120,12 +121,4 @@ func CheckResolveAfter(after, acceptDeadline, deliveryTimeout time.Duration) err
 			after, least, acceptDeadline, deliveryTimeout)
 	}
 	return nil
-}
-
-func or[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
-	}
-	return value
 }

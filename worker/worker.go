@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func (w *Worker) positions(ctx context.Context) ([]trade.Position, error) {
 	if len(all) != w.cfg.Partitions {
 		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", topology.ErrWrong, w.cfg.Partitions, len(all))
 	}
-	expected := or(w.topic, all[0])
+	expected := cmp.Or(w.topic, all[0])
 	for i, p := range all {
 		if p.TopicID != expected.TopicID || p.Generation != expected.Generation || p.Partition != int32(i) {
 			return nil, trade.Classed(trade.Broken, "%w: position of partition %d of topic %x, generation %d expected in the store, seen: partition %d of %x, generation %d",
