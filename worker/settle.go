@@ -68,6 +68,7 @@ func (w *Worker) settleStep(ctx context.Context) (more bool, err error) {
 	if err := w.deps.Journal.Settled(ctx, outcomes); err != nil {
 		return false, err
 	}
+	failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor passed what is shown
 	w.metrics.settled(outcomes, time.Since(began), w.deps.Now())
 	more = len(outcomes) >= w.cfg.SettleLimit
 	if !more {
