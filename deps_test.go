@@ -40,11 +40,12 @@ var mayImport = map[string][]string{
 	"teststack/services": {},
 	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
 
-	"": {"dev", "dev/embedded", "role", "telemetry", "topology"}, // the command
+	"": {"dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
 	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},
-	"bench":    {"trade"},
+	"loadtest": {"trade"},
+	"bench":    {"trade", "loadtest"},
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.

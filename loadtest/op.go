@@ -1,0 +1,79 @@
+package loadtest
+
+import (
+	"time"
+
+	"tradestore/trade"
+)
+
+// Kind says what an operation is and how it must be answered.
+type Kind uint8
+
+// The kinds of operations. All but New, Past and Bad refer to an earlier New operation.
+const (
+	New         Kind   = iota // a trade that nobody sent before: 202
+	Higher                    // a higher version of one: 202
+	Replace                   // the same version of one with other fields: 202
+	Stale                     // a lower version: 400 STALE_VERSION, or 202 that ends FAILED
+	Past                      // a maturity that has passed: 400 MATURITY_IN_PAST
+	Bad                       // a body that is no trade: a 4xx with the code that says why
+	ReadTrade                 // GET of a trade: 200, or 404 while it is not stored yet
+	ReadRequest               // GET of a request: 200
+	Kinds       = iota        // how many there are
+)
+
+// Op is one request to the server.
+type Op struct {
+	Seq   uint64
+	Kind  Kind
+	Of    uint64      // Seq of the New operation that it refers to; its own for New
+	Trade trade.Trade // what Body says; for Bad the zero value, for reads the trade asked for
+
+	Method string
+	Path   string // with the request id of Of left out for ReadRequest, which only a run can know
+	Body   []byte // nil for reads
+
+	Status []int      // that may answer it, besides 503: shedding is counted as an error, not as a wrong answer
+	Code   trade.Code // of the 4xx among them; empty: any
+}
+
+// Result is an operation and what came of it. Times count from the start of the run, on the monotonic clock.
+type Result struct {
+	Seq      uint64
+	Kind     Kind
+	Due      time.Duration // when the schedule wanted it sent
+	Sent     time.Duration // when it was
+	Done     time.Duration // when its answer was read, or given up
+	Status   uint16        // 0: no answer
+	Code     trade.Code    // of a problem
+	Request  trade.RequestID
+	BytesIn  uint32
+	BytesOut uint32
+	Err      string // why there was no answer
+}
+
+// Latency is the time from when the operation was due, so that a stalled generator or server hides nothing.
+func (r *Result) Latency() time.Duration { return r.Done - r.Due }
+
+// Verdict is what an answer to a POST allows to conclude about its effect.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Unknown  Verdict = iota // no answer, 500, 409, 503 with a request id: it may exist
+	Accepted                // 202: it is decided exactly once
+	Refused                 // any other 4xx, 503 without a request id: it has no effect
+)
+
+// Verdict says what the answer means, by the promises of the API.
+func (r *Result) Verdict() Verdict {
+	switch {
+	case r.Status == 202:
+		return Accepted
+	case r.Status == 409:
+		return Unknown
+	case r.Status >= 400 && r.Status < 500, r.Status == 503 && r.Request.IsZero():
+		return Refused
+	}
+	return Unknown
+}
