@@ -28,6 +28,8 @@ type Report struct {
 	Timeline       []Second       `json:"timeline"`
 	Series         []Series       `json:"series"`
 	Capacity       *Capacity      `json:"capacity,omitempty"`
+
+	Folder string `json:"-"` // where Write has put it; empty: nowhere
 }
 
 // The verdicts of a run.
@@ -63,6 +65,7 @@ type Setting struct {
 type Load struct {
 	Generator string  `json:"generator"` // vegeta or light
 	Schedule  string  `json:"schedule"`
+	Warmup    float64 `json:"warmup_seconds"`
 	Asked     uint64  `json:"asked"`    // operations due
 	Sent      uint64  `json:"sent"`     // of them
 	Attained  float64 `json:"attained"` // rate of sending over the rate asked for; below 0.99 the run is void
