@@ -30,7 +30,7 @@ func apache(t *testing.T, id string) Config {
 func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	cfg, ctx := apache(t, "migrate"), limit(t, time.Minute)
 	p := producer(t, cfg, prometheus.NewRegistry())
-	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour, MaxRecordBytes: 1 << 20}
+	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour}
 	_, err := CheckTopic(ctx, p, cfg.Topic, 6)
 	require.ErrorIs(t, err, topology.ErrWrong)
 	for i := range 10 { // a broker learns of a new topic a moment after the controller

@@ -18,11 +18,10 @@ import (
 
 // TopicSpec says how a topic is to be made. A zero value leaves the setting to the broker.
 type TopicSpec struct {
-	Partitions     int           // at least 1; can't be changed later without a new topic (T10)
-	Replication    int           // copies of each partition; 3 outside a single machine (T3)
-	MinISR         int           // copies that must have a record before it is acknowledged; 2 with 3 copies
-	Retention      time.Duration // how long records stay (K5)
-	MaxRecordBytes int           // largest batch the broker takes
+	Partitions  int           // at least 1; can't be changed later without a new topic (T10)
+	Replication int           // copies of each partition; 3 outside a single machine (T3)
+	MinISR      int           // copies that must have a record before it is acknowledged; 2 with 3 copies
+	Retention   time.Duration // how long records stay (K5)
 }
 
 const (
@@ -30,15 +29,31 @@ const (
 	hearsayPoll  = 50 * time.Millisecond
 )
 
-// CreateTopic makes cfg.Topic, or finds it made already with the same number of partitions, and returns its identity.
-// Repeating it is safe. Errors: one that wraps topology.ErrWrong for a topic with another number of partitions.
+// Settings of a topic that are set here and checked by Topology.
+const (
+	largestBatch    = "max.message.bytes"
+	uncleanElection = "unclean.leader.election.enable"
+	openBytes       = 1 << 20 // of largestBatch, while a topic takes records; more than maxBatchBytes
+)
+
+// CreateTopic makes cfg.Topic, with the settings that the checks of Topology demand, or finds it made already with the same
+// number of partitions, and returns its identity. Repeating it is safe. Errors: one that wraps topology.ErrWrong for a
+// topic with another number of partitions.
 func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID, error) {
 	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID), kgo.DialTimeout(dialTimeout)}, cfg.Options...)...)
 	if err != nil {
 		return trade.TopicID{}, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
 	}
 	defer client.Close()
-	made, err := kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(cmp.Or(spec.Replication, -1)), spec.configs(), cfg.Topic)
+	create := func(settings map[string]*string) (kadm.CreateTopicResponse, error) {
+		return kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(cmp.Or(spec.Replication, -1)), settings, cfg.Topic)
+	}
+	made, err := create(spec.configs())
+	if errors.Is(err, kerr.InvalidConfig) { // a broker that does not know the one setting that not every broker has
+		settings := spec.configs()
+		delete(settings, uncleanElection)
+		made, err = create(settings)
+	}
 	switch {
 	case errors.Is(err, kerr.TopicAlreadyExists):
 	case err != nil && made.ErrMessage != "":
@@ -71,7 +86,11 @@ func awaitTopic(ctx context.Context, client *kgo.Client, topic string, partition
 }
 
 func (s TopicSpec) configs() map[string]*string {
-	c := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")} // compaction by trade id would delete requests (T4)
+	c := map[string]*string{
+		"cleanup.policy": kadm.StringPtr("delete"), // compaction by trade id would delete requests (T4)
+		uncleanElection:  kadm.StringPtr("false"),  // a replica that lags lacks acknowledged records (T3)
+		largestBatch:     kadm.StringPtr(strconv.Itoa(openBytes)),
+	}
 	set := func(name string, value int64) {
 		if value != 0 {
 			c[name] = kadm.StringPtr(strconv.FormatInt(value, 10))
@@ -79,7 +98,6 @@ func (s TopicSpec) configs() map[string]*string {
 	}
 	set("min.insync.replicas", int64(s.MinISR))
 	set("retention.ms", s.Retention.Milliseconds())
-	set("max.message.bytes", int64(s.MaxRecordBytes))
 	return c
 }
 

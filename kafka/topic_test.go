@@ -14,7 +14,7 @@ import (
 func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
 	cluster := broker(t)
 	cfg, ctx := config(cluster, "migrate"), limit(t, 20*time.Second)
-	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour, MaxRecordBytes: 1 << 20}
+	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour}
 	first, err := CreateTopic(ctx, cfg, spec)
 	require.NoError(t, err)
 	require.NotZero(t, first)

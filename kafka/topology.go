@@ -29,8 +29,9 @@ type Topology struct {
 	// duplicate would find no outcome (rule K5). 0: this role does not know it, and the row is skipped.
 	OutcomeRetention time.Duration
 
-	// Positions reads how far each partition has been applied, ascending by partition. An error of class trade.Broken
-	// says that there are none; any other that they can't be read now.
+	// Positions reads how far each partition of the newest generation has been applied, ascending by partition. An error
+	// of class trade.Broken says that there are none, or that they are of another topic; any other that they can't be
+	// read now.
 	Positions func(context.Context) ([]trade.Position, error)
 }
 
@@ -145,14 +146,15 @@ func (t Topology) identity(s *sight) []topology.Check {
 		recorded := fmt.Sprintf("%x", s.positions[0].TopicID)
 		checks = append(checks, topology.Compare("T1", id, recorded, seen, seen == recorded), t.compareCount(count, len(s.detail.Partitions)))
 	}
-	rows := "partitions with a position"
+	generation, newest, rows := "generation of the topic", "the newest", "partitions with a position"
 	switch {
-	case trade.ClassOf(s.positionErr) == trade.Broken:
-		return append(checks, topology.Compare("T2", rows, want, s.positionErr.Error(), false))
+	case trade.ClassOf(s.positionErr) == trade.Broken: // of another generation, or of none
+		return append(checks, topology.Compare("T1", generation, newest, s.positionErr.Error(), false), topology.CanNotTell("T2", rows, want, s.positionErr))
 	case s.positionErr != nil:
-		return append(checks, topology.CanNotTell("T2", rows, want, s.positionErr))
+		return append(checks, topology.CanNotTell("T1", generation, newest, s.positionErr), topology.CanNotTell("T2", rows, want, s.positionErr))
 	}
-	return append(checks, t.compareCount(rows, len(s.positions)))
+	number := strconv.Itoa(int(s.positions[0].Generation))
+	return append(checks, topology.Compare("T1", generation, newest, number, true), t.compareCount(rows, len(s.positions)))
 }
 
 func (t Topology) compareCount(name string, seen int) topology.Check {
@@ -178,7 +180,7 @@ func (t Topology) safety(s *sight) []topology.Check {
 			n, err := strconv.Atoi(v)
 			return err == nil && n >= fewestInSync && n < replicas
 		}),
-		t.setting(s, "T3", "unclean.leader.election.enable", "false", func(v string) bool { return v == "false" }),
+		t.setting(s, "T3", uncleanElection, "false", func(v string) bool { return v == "false" }),
 	}
 	if !t.Production {
 		for i, c := range checks {
@@ -205,9 +207,13 @@ func (t Topology) settings(s *sight) []topology.Check {
 	case s.autoCreateErr != nil:
 		auto = topology.CanNotTell("T4", auto.Name, auto.Expected, s.autoCreateErr)
 	}
+	size := t.setting(s, "T4", largestBatch, fmt.Sprintf("%d or more", maxBatchBytes), largest)
+	if size.Seen == closedBytes {
+		size.Seen += ", which takes no record: 'tradestore migrate --new-generation' has closed the topic (rule T10)"
+	}
 	return []topology.Check{
 		t.setting(s, "T4", "cleanup.policy", "delete", func(v string) bool { return v == "delete" }),
-		t.setting(s, "T4", "max.message.bytes", fmt.Sprintf("%d or more", maxBatchBytes), largest),
+		size,
 		auto,
 		t.retention(s),
 	}

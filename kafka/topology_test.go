@@ -68,7 +68,7 @@ func (s *site) fill(topic string, partitions int32) {
 func (s *site) check(name string) topology.Check {
 	s.t.Helper()
 	checks := s.topo.Checks(limit(s.t, 30*time.Second), s.client)
-	require.Len(s.t, checks, 13)
+	require.Len(s.t, checks, 14)
 	for _, c := range checks {
 		require.NotEmpty(s.t, c.Expected, c.Name)
 		require.NotEmpty(s.t, c.Seen, c.Name)
@@ -243,7 +243,7 @@ func TestTopologyThatCanNotBeTold(t *testing.T) {
 	f("epochs", fault(kmsg.OffsetForLeaderEpoch), all(topology.Unknown, "epochs of the positions"))
 	f("settings", fault(kmsg.DescribeConfigs), all(topology.Unknown, append(topicSettings, "auto.create.topics.enable")...))
 	f("positions", func(s *site, _ *kfake.Cluster) { s.posErr = errors.New("no database") },
-		all(topology.Unknown, "id of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
+		all(topology.Unknown, "id of the topic", "generation of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
 
 	every := append([]string{"topic trades", "id of the topic", "partitions of the topic", "replicas of each partition", "auto.create.topics.enable",
 		"positions within the log", "epochs of the positions"}, topicSettings...)
@@ -253,7 +253,8 @@ func TestTopologyThatCanNotBeTold(t *testing.T) {
 func TestTopologyWithoutATopicOrItsPositions(t *testing.T) {
 	s := newSite(t, config(broker(t), "check"))
 	s.posErr = trade.Classed(trade.Broken, "run tradestore migrate")
-	require.Equal(t, topology.Compare("T2", "partitions with a position", "3", "run tradestore migrate", false), s.check("partitions with a position"))
+	require.Equal(t, topology.Compare("T1", "generation of the topic", "the newest", "run tradestore migrate", false), s.check("generation of the topic"))
+	require.Equal(t, topology.Unknown, s.check("partitions with a position").Status)
 	require.Equal(t, topology.Unknown, s.check("id of the topic").Status)
 	s.topo.Topic = "other"
 	require.Equal(t, topology.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
@@ -266,10 +267,8 @@ func TestTopologyWithoutATopicOrItsPositions(t *testing.T) {
 func TestASettingThatTheBrokerDoesNotKnowIsSkipped(t *testing.T) {
 	s := newSite(t, config(broker(t), "check"))
 	s.topo.Production = true
-	for _, name := range []string{"unclean.leader.election.enable", "auto.create.topics.enable"} {
-		c := s.check(name)
-		require.Equal(t, topology.Skip(c.ID, name, "false", "the broker does not know this setting"), c)
-	}
+	const name = "auto.create.topics.enable"
+	require.Equal(t, topology.Skip("T4", name, "false", "the broker does not know this setting"), s.check(name))
 }
 
 // A cluster as production has it.
