@@ -1,3 +1,5 @@
-// Package failpoint kills the process at a named line, so that tests can prove what a crash there leaves behind.
-// It does so only in a binary built with -tags failpoint; in any other build Here is empty and compiles to nothing.
+// Package failpoint lets a process break its promises on purpose, so that tests can prove what that looks like. Here kills
+// the process at a named line, and what it leaves behind has to heal. Planted makes it lie, and a checker that compares
+// what was promised with what came of it has to turn red. Both do so only in a binary built with -tags failpoint; in any
+// other build they are empty and compile to nothing.
 package failpoint

@@ -11,24 +11,38 @@ import (
 )
 
 // TRADESTORE_FAILPOINT=name:n kills the process with SIGKILL, the n-th time that it passes the line of that name.
+// TRADESTORE_PLANT=name:n makes it break the promise of that name every n-th time.
 var (
-	name, count = parse(os.Getenv("TRADESTORE_FAILPOINT"))
-	passed      atomic.Int64
+	deadly  = parse("TRADESTORE_FAILPOINT", "beforeCommit:3")
+	planted = parse("TRADESTORE_PLANT", "dropRecord:1000")
 )
 
-func parse(s string) (string, int64) {
+// point is a named line and how often it has been passed.
+type point struct {
+	name   string
+	count  int64
+	passed atomic.Int64
+}
+
+func parse(variable, like string) *point {
+	s := os.Getenv(variable)
 	name, n, ok := strings.Cut(s, ":")
 	count, err := strconv.ParseInt(n, 10, 64)
 	if s != "" && (!ok || err != nil || count < 1) {
-		panic("TRADESTORE_FAILPOINT must look like beforeCommit:3")
+		panic(variable + " must look like " + like)
 	}
-	return name, count
+	return &point{name: name, count: count}
 }
 
 // Here ends the process if this is the line and the pass that were asked for.
 func Here(at string) {
-	if at == name && passed.Add(1) == count {
+	if at == deadly.name && deadly.passed.Add(1) == deadly.count {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // the signal ends the process before this goroutine runs on
 	}
+}
+
+// Planted says whether the promise of that name is to be broken now.
+func Planted(fault string) bool {
+	return fault == planted.name && planted.passed.Add(1)%planted.count == 0
 }

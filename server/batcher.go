@@ -284,6 +284,9 @@ func (b *batcher) produce(s *submission) {
 		return
 	}
 	failpoint.Here("beforeProduce")
+	if b.plantDelivery(s) {
+		return
+	}
 	start := time.Now()
 	b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &s.req), func(_ *kgo.Record, err error) {
 		b.m.produceStage.Observe(time.Since(start).Seconds())

@@ -30,6 +30,7 @@ func (s *Server) getRequest(c *call, q query) {
 		c.refuseRead(err, "there is no such request")
 		return
 	}
+	plantStatus(&state)
 	if !state.Status.Terminal() {
 		c.retryAfter(retrySoon)
 	}

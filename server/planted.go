@@ -1,0 +1,36 @@
+package server
+
+import (
+	"context"
+
+	"tradestore/failpoint"
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// The faults below are planted in a binary with failpoints and in no other. Each breaks one promise of a 202, so that the
+// load test can be seen to notice.
+
+// plantDelivery spoils the delivery of a record and says whether it must not be produced at all.
+func (b *batcher) plantDelivery(s *submission) (dropped bool) {
+	if failpoint.Planted("answerEarly") { // a crash from here to the acknowledgement loses a trade that was accepted
+		b.settle(s, answer{})
+	}
+	if failpoint.Planted("doubleRecord") {
+		twin := s.req
+		twin.ID = trade.NewRequestID(s.req.AcceptedAt)
+		b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &twin), nil)
+	}
+	if failpoint.Planted("dropRecord") {
+		b.settle(s, answer{})
+		return true
+	}
+	return false
+}
+
+// plantStatus spoils what is shown of a request.
+func plantStatus(state *trade.RequestState) {
+	if state.Status == trade.Success && failpoint.Planted("flipStatus") {
+		state.Status, state.Reason, state.Detail = trade.Failed, trade.StaleVersion, trade.StaleDetail(state.Version, state.Version+1)
+	}
+}
