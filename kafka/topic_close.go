@@ -29,15 +29,18 @@ func CloseTopic(ctx context.Context, client *kgo.Client, topic string) error {
 	defer cancel()
 	retry := time.NewTicker(hearsayPoll)
 	defer retry.Stop()
-	for {
+	for last := error(nil); ; {
 		err := refuses(ctx, client, topic)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-retry.C:
 		case <-ctx.Done():
-			return fmt.Errorf("cannot see that topic %s is closed: %w", topic, errors.Join(context.Cause(ctx), err))
+			return fmt.Errorf("cannot see that topic %s is closed: %w", topic, errors.Join(context.Cause(ctx), last))
 		}
 	}
 }
