@@ -7,8 +7,9 @@ import "time"
 type Report struct {
 	Schema   int       `json:"schema"` // 1
 	Verdict  string    `json:"verdict"`
-	Why      []string  `json:"why,omitempty"` // one sentence for each reason that the verdict is not PASS
-	Run      string    `json:"run"`           // begins every trade id of the run
+	Why      []string  `json:"why,omitempty"`   // one sentence for each reason that the verdict is not PASS
+	Notes    []string  `json:"notes,omitempty"` // what could not be measured, and what else a reader has to know
+	Run      string    `json:"run"`             // begins every trade id of the run
 	Seed     uint64    `json:"seed"`
 	Started  time.Time `json:"started"`
 	Took     float64   `json:"took_seconds"` // warm-up, drain and reconciliation included
@@ -28,6 +29,8 @@ type Report struct {
 	Timeline       []Second       `json:"timeline"`
 	Series         []Series       `json:"series"`
 	Capacity       *Capacity      `json:"capacity,omitempty"`
+
+	Interrupted string `json:"interrupted,omitempty"` // why the load ended before its time
 
 	Folder string `json:"-"` // where Write has put it; empty: nowhere
 }
@@ -74,9 +77,12 @@ type Load struct {
 	Errors    float64 `json:"errors"`   // share of operations without the answer they must get, 503 included
 	DelayP99  float64 `json:"delay_p99_seconds"`
 	CPU       float64 `json:"cpu"` // of the generator
+
+	Connections int `json:"connections"` // most that the load might use
 }
 
-// KindAnswers counts the answers to one kind of operation, by "202" or "400 STALE_VERSION" or "no answer".
+// KindAnswers counts the answers to one kind of operation, warm-up included, by "202" or "400 STALE_VERSION" or "no
+// answer".
 type KindAnswers struct {
 	Kind   string            `json:"kind"`
 	Sent   uint64            `json:"sent"`

@@ -1,0 +1,210 @@
+package loadtest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sort"
+	"sync"
+	"time"
+)
+
+const (
+	sampleEvery = time.Second
+	sampleLimit = 900 * time.Millisecond // for one look at one source
+)
+
+// Reading is one value that a source measured.
+type Reading struct {
+	Name  string // of the series, like "server CPU"
+	Group string // of series that belong in one picture
+	Unit  string // as in Series
+	Value float64
+	Total bool // Value only grows, and what is wanted is how much per second
+}
+
+// Source measures something beside the load. Read is never called twice at once; it may keep what it saw last.
+type Source struct {
+	Name string // for messages, like "metrics of the server"
+	Read func(ctx context.Context) ([]Reading, error)
+}
+
+// Monitor looks at every source once a second, at each in a goroutine of its own, so that one that hangs costs no other
+// its samples. A look that fails leaves a gap.
+type Monitor struct {
+	sources []Source
+	began   time.Time
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex // protects what follows
+	series map[string]*track
+	order  []string // of first appearance
+	failed map[string]failure
+}
+
+// track is a series while it grows.
+type track struct {
+	Series
+	total  float64 // the last one, of a reading that only grows
+	at     time.Duration
+	totals bool // total and at are set
+}
+
+// failure says how often a source could not be read, and why at last.
+type failure struct {
+	count int
+	err   error
+}
+
+// NewMonitor returns a monitor of the sources, at rest.
+func NewMonitor(sources ...Source) *Monitor {
+	return &Monitor{sources: sources, series: map[string]*track{}, failed: map[string]failure{}}
+}
+
+// Start looks at the sources until ctx ends or Stop is called. Samples count their time from began.
+func (m *Monitor) Start(ctx context.Context, began time.Time) {
+	m.began = began
+	ctx, m.stop = context.WithCancel(ctx)
+	for _, s := range m.sources {
+		m.running.Go(func() { m.watch(ctx, s) })
+	}
+}
+
+// Stop ends the looking and returns all series, those of a group together.
+func (m *Monitor) Stop() []Series {
+	m.stop()
+	m.running.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Series
+	for _, name := range m.order {
+		if t := m.series[name]; len(t.Points) > 0 {
+			all = append(all, t.Series)
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Group < all[j].Group })
+	return all
+}
+
+func (m *Monitor) watch(ctx context.Context, s Source) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		limited, cancel := context.WithTimeout(ctx, sampleLimit)
+		readings, err := s.Read(limited)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		m.take(s.Name, time.Since(m.began), readings, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// take adds what a source said at a time. A total that shrank belongs to another process than before: the next one
+// counts from there.
+func (m *Monitor) take(source string, at time.Duration, readings []Reading, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.failed[source] = failure{m.failed[source].count + 1, err}
+	}
+	for _, r := range readings {
+		t := m.series[r.Name]
+		if t == nil {
+			t = &track{Series: Series{Name: r.Name, Group: r.Group, Unit: r.Unit}}
+			m.series[r.Name] = t
+			m.order = append(m.order, r.Name)
+		}
+		value := r.Value
+		if r.Total {
+			before, since, known := t.total, t.at, t.totals
+			t.total, t.at, t.totals = r.Value, at, true
+			if !known || r.Value < before || at <= since {
+				continue
+			}
+			value = (r.Value - before) / (at - since).Seconds()
+		}
+		if math.IsNaN(value) || math.IsInf(value, 0) {
+			continue
+		}
+		t.Points = append(t.Points, Sample{At: at.Seconds(), Value: value})
+	}
+}
+
+// Latest returns the last value of a series; false: there is none.
+func (m *Monitor) Latest(name string) (float64, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.series[name]
+	if t == nil || len(t.Points) == 0 {
+		return 0, false
+	}
+	return t.Points[len(t.Points)-1].Value, true
+}
+
+// Between returns the series with the points that lie in [from, to), in seconds from the start.
+func (m *Monitor) Between(from, to float64) []Series {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Series
+	for _, name := range m.order {
+		if part := between(m.series[name].Series, from, to); len(part.Points) > 0 {
+			all = append(all, part)
+		}
+	}
+	return all
+}
+
+func between(s Series, from, to float64) Series {
+	first := sort.Search(len(s.Points), func(i int) bool { return s.Points[i].At >= from })
+	end := sort.Search(len(s.Points), func(i int) bool { return s.Points[i].At >= to })
+	s.Points = append([]Sample(nil), s.Points[first:max(first, end)]...)
+	return s
+}
+
+// mean returns the mean of the points of a series; false: it has none.
+func (s *Series) mean() (float64, bool) {
+	sum := 0.0
+	for _, p := range s.Points {
+		sum += p.Value
+	}
+	return sum / float64(len(s.Points)), len(s.Points) > 0
+}
+
+// highest returns the highest point of a series, 0 if it has none.
+func (s *Series) highest() float64 {
+	most := 0.0
+	for _, p := range s.Points {
+		most = max(most, p.Value)
+	}
+	return most
+}
+
+// find returns the series of that name, or an empty one.
+func find(all []Series, name string) Series {
+	for _, s := range all {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Series{}
+}
+
+// Failures returns a sentence for each source that could not always be read.
+func (m *Monitor) Failures() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []string
+	for _, s := range m.sources {
+		if f, ok := m.failed[s.Name]; ok {
+			all = append(all, fmt.Sprintf("%s: could not be read %d times, at last: %v", s.Name, f.count, f.err))
+		}
+	}
+	return all
+}

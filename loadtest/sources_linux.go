@@ -1,0 +1,226 @@
+package loadtest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/procfs"
+)
+
+const (
+	tick       = 100.0 // of CPU time, per second
+	lookAround = 10 * time.Second
+
+	tcpEstablished, tcpListen = 0x01, 0x0A
+)
+
+// localSources measure what the roles' own metrics do not show: the whole machine, and the stores that run on it.
+func localSources(p places) []Source {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return nil
+	}
+	around := &surroundings{fs: fs, places: p}
+	return []Source{
+		{Name: "machine", Read: func(context.Context) ([]Reading, error) { return machineReadings(fs) }},
+		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) { return around.read(time.Now()) }},
+	}
+}
+
+func machineReadings(fs procfs.FS) ([]Reading, error) {
+	stat, err := fs.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the CPU time of the machine: %w", err)
+	}
+	t := stat.CPUTotal
+	busy := t.User + t.Nice + t.System + t.IRQ + t.SoftIRQ + t.Steal
+	return []Reading{{Name: machineCPU, Group: groupCPU, Unit: "cores", Value: busy, Total: true}}, nil
+}
+
+// processorName is the model of the CPU, empty if the machine does not tell.
+func processorName() string {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return ""
+	}
+	cores, err := fs.CPUInfo()
+	if err != nil || len(cores) == 0 {
+		return ""
+	}
+	return cores[0].ModelName
+}
+
+// surroundings finds the processes of the stores: those that listen where we were told, and those that the roles are
+// connected to. A store may be several processes, a parent and its children.
+type surroundings struct {
+	fs     procfs.FS
+	places places
+	stores map[int]string // name by the id of the parent
+	looked time.Time
+}
+
+func (s *surroundings) read(now time.Time) ([]Reading, error) {
+	all, err := s.fs.AllProcs()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the processes of this machine: %w", err)
+	}
+	stats := make(map[int]procfs.ProcStat, len(all))
+	for _, p := range all {
+		if stat, err := p.Stat(); err == nil { // else it has ended
+			stats[p.PID] = stat
+		}
+	}
+	if now.Sub(s.looked) >= lookAround {
+		if s.stores, err = s.look(all, stats); err != nil {
+			return nil, err
+		}
+		s.looked = now
+	}
+	var readings []Reading
+	for root, name := range s.stores {
+		if _, alive := stats[root]; !alive {
+			continue
+		}
+		ticks, memory := 0.0, 0.0
+		for pid, stat := range stats {
+			if below(stats, pid, root) {
+				ticks += float64(stat.UTime+stat.STime) + float64(stat.CUTime+stat.CSTime) // and of children that have ended
+				memory += float64(stat.ResidentMemory())
+			}
+		}
+		readings = append(readings,
+			Reading{Name: name + " CPU", Group: groupCPU, Unit: "cores", Value: ticks / tick, Total: true},
+			Reading{Name: name + " memory", Group: groupMemory, Unit: "bytes", Value: memory})
+	}
+	slices.SortFunc(readings, func(a, b Reading) int { return cmp.Compare(a.Name, b.Name) })
+	return readings, nil
+}
+
+// below says whether a process is root or descends from it.
+func below(stats map[int]procfs.ProcStat, pid, root int) bool {
+	for range 16 {
+		if pid == root {
+			return true
+		}
+		stat, ok := stats[pid]
+		if !ok || stat.PPID <= 1 {
+			return false
+		}
+		pid = stat.PPID
+	}
+	return false
+}
+
+// look returns the names of the stores that run here, by process.
+func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (map[int]string, error) {
+	sockets, err := s.sockets()
+	if err != nil {
+		return nil, err
+	}
+	owners := socketOwners(all)
+	listeners := map[uint64]int{} // process by port; of several that share a socket, the first that was started
+	for _, l := range sockets {
+		if l.St != tcpListen {
+			continue
+		}
+		for _, pid := range owners[l.Inode] {
+			if other, ok := listeners[l.LocalPort]; !ok || stats[pid].Starttime < stats[other].Starttime {
+				listeners[l.LocalPort] = pid
+			}
+		}
+	}
+	roles, names := map[int]bool{}, map[int]string{}
+	for _, port := range localPorts(s.places.roles) {
+		if pid, ok := listeners[port]; ok {
+			roles[pid] = true
+		}
+	}
+	name := func(pid int, as string) {
+		if !roles[pid] && names[pid] == "" && as != "" {
+			names[pid] = as
+		}
+	}
+	for _, store := range s.places.stores {
+		for _, port := range localPorts(store.addresses) {
+			if pid, ok := listeners[port]; ok {
+				name(pid, store.name)
+			}
+		}
+	}
+	for _, c := range sockets {
+		if pid, ok := listeners[c.RemPort]; ok && c.St == tcpEstablished && isLocal(c.RemAddr) {
+			for _, owner := range owners[c.Inode] {
+				if roles[owner] {
+					name(pid, s.storeName(pid))
+				}
+			}
+		}
+	}
+	return names, nil
+}
+
+// socket is a TCP connection or listener of this machine.
+type socket struct {
+	St, LocalPort, RemPort, Inode uint64
+	RemAddr                       net.IP
+}
+
+func (s *surroundings) sockets() ([]socket, error) {
+	four, err := s.fs.NetTCP() //nolint:staticcheck // what replaces it is another module and needs rights
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the connections of this machine: %w", err)
+	}
+	six, err := s.fs.NetTCP6() //nolint:staticcheck // as above
+	if err != nil {
+		six = nil // a machine without IPv6
+	}
+	var all []socket
+	for _, list := range []procfs.NetTCP{four, six} {
+		for _, l := range list {
+			all = append(all, socket{St: l.St, LocalPort: l.LocalPort, RemPort: l.RemPort, Inode: l.Inode, RemAddr: l.RemAddr})
+		}
+	}
+	return all, nil
+}
+
+// socketOwners returns the processes that hold each socket, as far as we may see.
+func socketOwners(all procfs.Procs) map[uint64][]int {
+	owners := map[uint64][]int{}
+	for _, p := range all {
+		targets, err := p.FileDescriptorTargets()
+		if err != nil {
+			continue // another user's
+		}
+		for _, target := range targets {
+			var inode uint64
+			if n, _ := fmt.Sscanf(target, "socket:[%d]", &inode); n == 1 {
+				owners[inode] = append(owners[inode], p.PID)
+			}
+		}
+	}
+	return owners
+}
+
+// storeName tells a store by its command line; empty: it is none that we know.
+func (s *surroundings) storeName(pid int) string {
+	p, err := s.fs.Proc(pid)
+	if err != nil {
+		return ""
+	}
+	words, err := p.CmdLine()
+	if err != nil {
+		return ""
+	}
+	line := strings.Join(words, " ")
+	for _, known := range []struct{ sign, name string }{{"DynamoDBLocal", "DynamoDB"}, {"kafka.Kafka", "Kafka"}, {"postgres", "PostgreSQL"}} {
+		if strings.Contains(line, known.sign) {
+			return known.name
+		}
+	}
+	return ""
+}
