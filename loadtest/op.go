@@ -29,9 +29,10 @@ type Op struct {
 	Of    uint64      // Seq of the New operation that it refers to; its own for New
 	Trade trade.Trade // what Body says; for Bad the zero value, for reads the trade asked for
 
-	Method string
-	Path   string // with the request id of Of left out for ReadRequest, which only a run can know
-	Body   []byte // nil for reads
+	Method      string
+	Path        string // with the request id of Of left out for ReadRequest, which only a run can know
+	Body        []byte // nil for reads
+	ContentType string // of Body
 
 	Status []int      // that may answer it, besides 503: shedding is counted as an error, not as a wrong answer
 	Code   trade.Code // of the 4xx among them; empty: any
