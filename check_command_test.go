@@ -23,7 +23,7 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Regexp(t, `T1 +id of the topic +as recorded +\? \(1\) +unknown\n`, stdout)
 	require.Contains(t, stdout, "\n(1) no such topic\n")
 	require.Regexp(t, `T6 +version of the schema +\d +none: run tradestore migrate +FAIL\n`, stdout)
-	require.Regexp(t, `tradestore: of 21 checks 3 failed and \d+ could not be made\n`, stderr)
+	require.Regexp(t, `tradestore: of 22 checks 3 failed and \d+ could not be made\n`, stderr)
 
 	code, _, stderr = output("migrate", "--log-format", "json")
 	require.Equal(t, exitDone, code, stderr)
@@ -31,6 +31,7 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Equal(t, exitDone, code, stdout)
 	require.Empty(t, stderr)
 	require.Regexp(t, `^RULE +CHECK +EXPECTED +SEEN +RESULT\n`, stdout)
+	require.Regexp(t, `T1 +generation of the topic +the newest +1 +ok\n`, stdout)
 	require.Regexp(t, `T2 +partitions of the topic +3 +3 +ok\n`, stdout)
 	require.Regexp(t, `T3 +replicas of each partition +at least 3 +1 \(profile single\) +skipped\n`, stdout)
 	require.Regexp(t, `T4 +auto.create.topics.enable +false +the broker does not know this setting +skipped\n`, stdout)
@@ -39,7 +40,7 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	var checks []topology.Check
 	require.NoError(t, json.Unmarshal([]byte(stdout), &checks))
-	require.Len(t, checks, 21)
+	require.Len(t, checks, 22)
 	require.Contains(t, checks, topology.Compare("T2", "partitions of the topic", "4", "3", false))
 
 	code, stdout, _ = output("check", "--profile", "production")

@@ -13,14 +13,14 @@ import (
 )
 
 // moveOn moves the positions of a batch, each only if it still is where the batch begins (invariant A1): a row less than
-// asked for means that another worker applied part of it. The inner SELECT locks the rows in the order of their key, so
+// asked for means that another worker applied part of it, or that another generation has followed (rule T10). The inner SELECT locks the rows in the order of their key, so
 // that two batches over the same partitions never wait for each other in a circle.
 const moveOn = `
 	UPDATE ingest_offsets SET next_offset = span.next, leader_epoch = span.epoch
 	FROM (
 		SELECT o.partition, s.pos, s.next, s.epoch
 		FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::integer[]) AS s(partition, pos, next, epoch)
-		JOIN ingest_offsets AS o ON o.topic_id = $1 AND o.partition = s.partition AND o.next_offset = s.pos
+		JOIN ingest_offsets AS o ON o.topic_id = $1 AND o.partition = s.partition AND o.next_offset = s.pos AND NOT o.closed
 		ORDER BY o.partition
 		FOR UPDATE OF o
 	) AS span

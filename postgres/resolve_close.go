@@ -56,7 +56,7 @@ func daysOf(requests []trade.PendingRequest) []dayIDs {
 }
 
 // lockPosition takes the lock that Apply takes first (invariant A1), so one of the two decides, and the other sees it.
-const lockPosition = `SELECT generation, next_offset FROM ingest_offsets WHERE topic_id = $1 AND partition = $2 FOR UPDATE`
+const lockPosition = `SELECT generation, next_offset FROM ingest_offsets WHERE topic_id = $1 AND partition = $2 AND NOT closed FOR UPDATE`
 
 const closeUndelivered = `
 	INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, version, request_id, outcome,
@@ -104,7 +104,7 @@ func (s *Store) closeIn(ctx context.Context, tx pgx.Tx, topic trade.TopicID, par
 	err := tx.QueryRow(ctx, lockPosition, topic, partition).Scan(&generation, &next)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, trade.Classed(trade.Broken, "the database has no position of the topic %x", topic)
+		return nil, trade.Classed(trade.Broken, "the database has no position of the topic %x in the newest generation", topic)
 	case err != nil:
 		return nil, err
 	case next < end:

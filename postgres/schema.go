@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -47,9 +48,11 @@ func newerSchema(have int32) error {
 // offset 0 in generation 1. The same call again changes nothing. Another id or partition count for a known topic, or
 // another topic beside a known one, is an error of class Broken: offsets would start over or keys move, in silence.
 func AddTopic(ctx context.Context, pool *pgxpool.Pool, topic string, id trade.TopicID, partitions int) error {
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		return addTopic(ctx, tx, topic, id, partitions)
-	})
+	return addTopicOn(ctx, pool, topic, id, partitions)
+}
+
+func addTopicOn(ctx context.Context, db database, topic string, id trade.TopicID, partitions int) error {
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return addTopic(ctx, tx, topic, id, partitions) })
 	if err != nil {
 		return trade.Classed(classOf(err), "cannot add the positions of topic %q: %w", topic, err)
 	}
@@ -57,45 +60,23 @@ func AddTopic(ctx context.Context, pool *pgxpool.Pool, topic string, id trade.To
 }
 
 func addTopic(ctx context.Context, tx pgx.Tx, topic string, id trade.TopicID, partitions int) error {
-	if _, err := tx.Exec(ctx, "LOCK TABLE ingest_offsets IN SHARE ROW EXCLUSIVE MODE"); err != nil {
-		return err // the lock lets one caller at a time look and then insert
-	}
-	rows, err := tx.Query(ctx, `SELECT topic, topic_id, count(*) FROM ingest_offsets
-		WHERE generation = (SELECT max(generation) FROM ingest_offsets) GROUP BY topic, topic_id`)
-	if err != nil {
+	if _, err := tx.Exec(ctx, lockGenerations); err != nil {
 		return err
 	}
-	type known struct {
-		Topic      string
-		ID         trade.TopicID
-		Partitions int
-	}
-	have, err := pgx.CollectRows(rows, pgx.RowToStructByPos[known])
-	if err != nil {
-		return err
-	}
-	want := known{topic, id, partitions}
+	have, err := newest(ctx, tx)
 	switch {
-	case len(have) == 0:
-	case have[0] == want:
-		return nil
-	case have[0].Topic != topic:
-		return trade.Classed(trade.Broken, "the database follows topic %q, not %q: use another database, or the same --topic",
-			have[0].Topic, topic)
-	case have[0].ID != id:
-		return trade.Classed(trade.Broken, "topic %q was created anew: its id is %x, the positions are those of %x",
-			topic, id, have[0].ID)
-	default:
-		return trade.Classed(trade.Broken, "topic %q has %d partitions, the positions are those of %d (--partitions)",
-			topic, partitions, have[0].Partitions)
-	}
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
-		SELECT $1, p, 1, 0, -1, $2 FROM generate_series(0, $3::integer - 1) AS p`, id, topic, partitions); err != nil {
+	case errors.Is(err, errNoGeneration):
+		return insertGeneration(ctx, tx, 1, topic, id, partitions)
+	case err != nil:
 		return err
+	case have.Topic != topic:
+		return trade.Classed(trade.Broken, "the database follows topic %q, not %q: use another database, or the same --topic; --new-generation moves to another one",
+			have.Topic, topic)
+	case have.ID != id:
+		return trade.Classed(trade.Broken, "topic %q was created anew: its id is %x, the positions are those of %x", topic, id, have.ID)
+	case len(have.Positions) != partitions:
+		return trade.Classed(trade.Broken, "topic %q has %d partitions, the positions are those of %d (--partitions)",
+			topic, partitions, len(have.Positions))
 	}
-	_, err = tx.Exec(ctx, `
-		INSERT INTO settle_cursor (generation, partition, settled_offset)
-		SELECT 1, p, 0 FROM generate_series(0, $1::integer - 1) AS p`, partitions)
-	return err
+	return nil
 }

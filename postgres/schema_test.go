@@ -109,6 +109,6 @@ func TestPositions(t *testing.T) {
 	require.EqualValues(t, 5, got[0].NextOffset)
 
 	_, err = NewStore(d.writer, StoreConfig{Topic: "unknown"}).Positions(t.Context())
-	require.ErrorContains(t, err, "run tradestore migrate")
+	require.ErrorContains(t, err, "use its --topic and --partitions")
 	require.Equal(t, trade.Broken, trade.ClassOf(err))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tradestore/trade"
@@ -38,25 +37,16 @@ func NewStore(pool *pgxpool.Pool, cfg StoreConfig) *Store {
 	return &Store{pool: pool, cfg: cfg, stageFrom: stageFrom}
 }
 
-// Positions returns the position of every partition of the topic's highest generation, ascending by partition. A topic
-// that AddTopic never saw is an error of class Broken.
+// Positions returns the position of every partition of the newest generation, ascending by partition. A topic that is not
+// the one of this generation is an error of class Broken: another has followed it, or AddTopic never saw it.
 func (s *Store) Positions(ctx context.Context) ([]trade.Position, error) {
-	rows, err := s.pool.Query(ctx, `
-		SELECT topic_id, generation, partition, next_offset, leader_epoch FROM ingest_offsets
-		WHERE topic = $1 AND generation = (SELECT max(generation) FROM ingest_offsets WHERE topic = $1)
-		ORDER BY partition`, s.cfg.Topic)
-	if err != nil {
-		return nil, trade.Classed(classify(err), "cannot read the positions of topic %q: %w", s.cfg.Topic, err)
+	g, err := newest(ctx, s.pool)
+	switch {
+	case err != nil:
+		return nil, trade.Classed(classOf(err), "cannot read the positions of topic %q: %w", s.cfg.Topic, err)
+	case g.Topic != s.cfg.Topic:
+		return nil, trade.Classed(trade.Broken, "topic %q has no positions in the database, which follows topic %q in generation %d: use its --topic and --partitions",
+			s.cfg.Topic, g.Topic, g.Number)
 	}
-	positions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p trade.Position, err error) {
-		err = row.Scan((*[16]byte)(&p.TopicID), &p.Generation, &p.Partition, &p.NextOffset, &p.LeaderEpoch)
-		return p, err
-	})
-	if err != nil {
-		return nil, trade.Classed(classify(err), "cannot read the positions of topic %q: %w", s.cfg.Topic, err)
-	}
-	if len(positions) == 0 {
-		return nil, trade.Classed(trade.Broken, "topic %q has no positions in the database: run tradestore migrate", s.cfg.Topic)
-	}
-	return positions, nil
+	return g.Positions, nil
 }
