@@ -31,6 +31,7 @@ const (
 	machineCPU   = "machine CPU"
 	inFlight     = "generator in flight"
 	lagRecords   = "lag"
+	workerLag    = "worker lag"
 )
 
 // generatorSource measures this process and how many operations wait for an answer.
@@ -119,7 +120,7 @@ var measures = []struct {
 	{"tradestore_accept_queue_items", Reading{Name: "server queue", Group: groupQueue, Unit: "items"}},
 	{"tradestore_accept_in_flight", Reading{Name: "server in flight", Group: groupQueue, Unit: "requests"}},
 	{"tradestore_accept_shed_total", Reading{Name: "server shed", Group: groupQueue, Unit: "requests", Total: true}},
-	{"tradestore_apply_lag_records", Reading{Name: "worker lag", Group: groupLag, Unit: "records"}},
+	{"tradestore_apply_lag_records", Reading{Name: workerLag, Group: groupLag, Unit: "records"}},
 }
 
 // Histograms of durations, shown as the mean of what fell into the last second. The labelled ones have one series each.

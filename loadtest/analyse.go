@@ -1,0 +1,191 @@
+package loadtest
+
+import (
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Findings is what the results of one attack say.
+type Findings struct {
+	Load     Load
+	Answers  []KindAnswers // warm-up included: a wrong answer is wrong at any time
+	Accept   Latency
+	Sent     Latency
+	Timeline []Second // warm-up included
+}
+
+// sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time: a moment
+// in which the machine did something else is no lack of load.
+const sendGrace = 100 * time.Millisecond
+
+// Analyse sums up the results of an attack that followed the schedule until a time, its length unless it was interrupted.
+// It does not know the generator.
+func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duration) Findings {
+	warm, warmup := schedule.Warm()
+	until = min(until, schedule.Length())
+	due := schedule.Before(until)
+	f := Findings{Timeline: emptySeconds(schedule, until)}
+	f.Load.Schedule = schedule.String()
+	f.Load.Asked = due - min(due, warm)
+	var accept, sent, delay []time.Duration
+	var inTime, good, accepted uint64
+	answered := newReplies()
+	perSecond := make([][]time.Duration, len(f.Timeline))
+	var op Op
+	for r := range results.All() {
+		plan.Fill(&op, r.Seq)
+		right := answered.add(&op, r)
+		f.tell(r, right, perSecond)
+		if r.Seq < warm || r.Due >= until {
+			continue
+		}
+		f.Load.Sent++
+		delay = append(delay, r.Sent-r.Due)
+		if r.Sent < until+sendGrace {
+			inTime++
+		}
+		if right {
+			good++
+		}
+		if r.Status == http.StatusAccepted {
+			accepted++
+			accept = append(accept, r.Latency())
+			sent = append(sent, r.Done-r.Sent)
+		}
+	}
+	for i := range f.Timeline {
+		f.Timeline[i].describe(perSecond[i])
+	}
+	f.Answers = answered.list()
+	f.Accept, f.Sent, f.Load.DelayP99 = describe(accept), describe(sent), describe(delay).P99
+	if held := (until - warmup).Seconds(); held > 0 && f.Load.Asked > 0 {
+		f.Load.Attained = float64(inTime) / float64(f.Load.Asked)
+		f.Load.Rate, f.Load.Accepted = float64(f.Load.Sent)/held, float64(accepted)/held
+		f.Load.Errors = 1 - float64(good)/float64(max(f.Load.Sent, 1))
+	}
+	return f
+}
+
+// emptySeconds returns the seconds of a run with nothing in them but what was asked for.
+func emptySeconds(schedule Schedule, until time.Duration) []Second {
+	timeline := make([]Second, int(math.Ceil(until.Seconds())))
+	before := uint64(0)
+	for i := range timeline {
+		end := min(time.Duration(i+1)*time.Second, until)
+		due := schedule.Before(end)
+		timeline[i].At = float64(i)
+		timeline[i].Asked = float64(due-before) / (end - time.Duration(i)*time.Second).Seconds()
+		before = due
+	}
+	return timeline
+}
+
+// tell puts a result into the timeline: latency and errors in the second in which it was due, what was sent and accepted
+// in the second in which that happened.
+func (f *Findings) tell(r *Result, right bool, latencies [][]time.Duration) {
+	second := func(at time.Duration) *Second {
+		if i := int(at / time.Second); i < len(f.Timeline) {
+			return &f.Timeline[i]
+		}
+		return &Second{} // after the end of the schedule
+	}
+	second(r.Sent).Sent++
+	if !right {
+		second(r.Due).Errors++
+	}
+	if r.Status == http.StatusAccepted {
+		second(r.Done).Accepted++
+		if i := int(r.Due / time.Second); i < len(latencies) {
+			latencies[i] = append(latencies[i], r.Latency())
+		}
+	}
+}
+
+func (s *Second) describe(latencies []time.Duration) {
+	l := describe(latencies)
+	s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
+}
+
+// replies counts what came back, by kind of operation.
+type replies [Kinds]KindAnswers
+
+func newReplies() *replies {
+	a := new(replies)
+	for kind := range a {
+		a[kind] = KindAnswers{Kind: Kind(kind).String(), Counts: map[string]uint64{}}
+	}
+	return a
+}
+
+// add counts a result and says whether it is the answer that the operation must get. One that could not be had, or was
+// refused because the server is full or ending (429, 503), is not right, but not wrong either.
+func (a *replies) add(op *Op, r *Result) (right bool) {
+	counts := &a[op.Kind]
+	counts.Sent++
+	counts.Counts[answerName(r)]++
+	switch {
+	case rightAnswer(op, r):
+		return true
+	case r.Status == 0, r.Status == http.StatusTooManyRequests, r.Status == http.StatusServiceUnavailable:
+		return false
+	}
+	counts.Wrong++
+	return false
+}
+
+func (a *replies) list() []KindAnswers {
+	return slices.DeleteFunc(slices.Clone(a[:]), func(k KindAnswers) bool { return k.Sent == 0 })
+}
+
+// rightAnswer says whether an operation may be answered like this.
+func rightAnswer(op *Op, r *Result) bool {
+	if !slices.Contains(op.Status, int(r.Status)) {
+		return false
+	}
+	return r.Status < 400 || op.Code == "" || op.Code == r.Code
+}
+
+// answerName is how a report calls an answer: "202", "400 STALE_VERSION", "no answer".
+func answerName(r *Result) string {
+	switch {
+	case r.Status == 0:
+		return "no answer"
+	case r.Code != "":
+		return strconv.Itoa(int(r.Status)) + " " + string(r.Code)
+	}
+	return strconv.Itoa(int(r.Status))
+}
+
+// describe returns the exact percentiles of latencies, which it sorts.
+func describe(latencies []time.Duration) Latency {
+	n := len(latencies)
+	if n == 0 {
+		return Latency{}
+	}
+	slices.Sort(latencies)
+	total := 0.0
+	for _, l := range latencies {
+		total += l.Seconds()
+	}
+	// The smallest latency that a share of q of all do not exceed.
+	at := func(q float64) float64 {
+		return latencies[min(n-1, max(0, int(math.Ceil(q*float64(n)-1e-9))-1))].Seconds()
+	}
+	l := Latency{
+		Count: uint64(n), Mean: total / float64(n), P50: at(.5), P90: at(.9), P95: at(.95), P99: at(.99), P999: at(.999),
+		Max: latencies[n-1].Seconds(),
+	}
+	// Eight points for each nine: 0, ..., 0.9, ..., 0.99, as far as there are latencies that tell them apart.
+	for k := 0; ; k++ {
+		beyond := math.Pow(10, -float64(k)/8)
+		if beyond*float64(n) < 1 {
+			break
+		}
+		l.Curve = append(l.Curve, Quant{Q: 1 - beyond, Seconds: at(1 - beyond)})
+	}
+	l.Curve = append(l.Curve, Quant{Q: 1, Seconds: l.Max})
+	return l
+}
