@@ -15,7 +15,7 @@ LDFLAGS := -X tradestore/telemetry.version=$(VERSION) -X tradestore/telemetry.co
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
@@ -43,12 +43,14 @@ cover: ## statement coverage of unit and end-to-end tests together, in coverage/
 	.ci/coverage
 
 .PHONY: bench
-bench: ## run the benchmarks (BENCH=Apply narrows them)
-	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' $(GOTESTFLAGS) ./...
+bench: ## measure each stage against its limit, about 7 minutes alone, and write bench/RESULTS.md (ARGS=-h)
+	$(GO) run ./bench $(ARGS)
 
-.PHONY: results
-results: ## measure this machine, a few minutes alone, and write bench/RESULTS.md
-	$(GO) run ./bench
+.PHONY: bench-micro
+bench-micro: SHELL := bash
+bench-micro: ## run the Go benchmarks, output for benchstat in bench/micro.txt (BENCH=Decode PKG=./trade COUNT=10)
+	@set -o pipefail; $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),6) $(GOTESTFLAGS) $(or $(PKG),./...) | \
+		tee $(or $(OUT),bench/micro.txt)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)

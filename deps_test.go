@@ -45,11 +45,11 @@ var mayImport = map[string][]string{
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
 	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},
 	"loadtest": {"trade"},
-	"bench":    {"trade", "loadtest"},
+	"bench":    {"trade", "dev/embedded", "kafka", "loadtest", "postgres", "role", "server", "teststack/services", "telemetry", "worker"},
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "dev", "dev/embedded", "teststack", "teststack/stack", "e2e"}
+var embeds = []string{"", "dev", "dev/embedded", "teststack", "teststack/stack", "e2e", "bench"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 

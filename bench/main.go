@@ -1,51 +1,179 @@
-// Command bench measures Trade Store against the limits of the machine it runs on and writes bench/RESULTS.md.
+// Command bench measures each stage of Trade Store and, in the same rounds, the limit that it is held against; the result
+// is the stage table, bench/RESULTS.md, and a chart of it.
 //
-//	go run ./bench            everything, a few minutes
-//	go run ./bench -only micro|pipeline
-//
-// Figures of one run may be compared with each other, and with nothing else: machines differ, and so do hours.
+// Each thing that is measured runs in a process of its own, started by this one, which makes the load. Figures of one run
+// may be compared with each other, and with nothing else: machines differ, and so do hours.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
+
+	"tradestore/dev/embedded"
 )
 
-func main() {
-	if len(os.Args) == 2 && os.Args[1] == "noop" {
-		exit(serveNoop())
-	}
-	out := flag.String("out", "bench/RESULTS.md", "file to write")
-	only := flag.String("only", "", "measure one part: micro or pipeline")
-	rounds := flag.Int("rounds", 3, "interleaved rounds; the median is reported with its spread")
-	hold := flag.Duration("hold", 10*time.Second, "how long each round of the pipeline lasts")
-	connections := flag.Int("connections", 256, "HTTP connections of the generator")
-	flag.Parse()
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	report := newReport()
-	if *only != "pipeline" {
-		if err := micro(ctx, report, *rounds); err != nil {
-			exit(err)
-		}
-	}
-	if *only != "micro" {
-		if err := pipeline(ctx, report, *rounds, *hold, *connections); err != nil {
-			exit(err)
-		}
-	}
-	exit(report.write(*out))
+// part is a piece of the run that can be asked for by itself.
+type part struct {
+	name, about string
+	needs       []*need
+	measure     func(ctx context.Context, l *lab, r *results) error
 }
 
-func exit(err error) {
-	if err != nil {
+var parts = []part{
+	{"accept", "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds",
+		[]*need{needPostgres, needLimit}, accept},
+	{"produce", "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka",
+		[]*need{needApache}, produce},
+	{"apply", "the apply transaction against COPY and against an upsert alone",
+		[]*need{needPostgres, needBenchmarks}, applying},
+	{"stacks", "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL",
+		[]*need{needPostgres, needApache, needProgram, needLimit}, stacks},
+}
+
+const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg.
+
+  go run ./bench                                      all of it, about seven minutes on two cores; let nothing else run
+  go run ./bench -only apply                          one part, printed; with -out DIR it is written
+  go run ./bench -rounds 1 -hold 1s -out /tmp/bench   whether all of it works; such figures mean nothing
+
+Parts:
+`
+
+const usage2 = `
+The measured are processes of their own, the load comes from this one, all on this machine. Apache Kafka needs Java 17 and
+Maven; without them its rows are left out, and the report says so. Flags:
+`
+
+func main() {
+	embedded.MaybeHelper()
+	if err := start(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	os.Exit(0)
+}
+
+// start is a run, or what this program does as a child of one.
+func start() error {
+	if mode, ok := childModes[arg(1)]; ok {
+		return mode()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// childModes are what this program is when it started itself, to be measured or to be a store.
+var childModes = map[string]func() error{
+	"noop":   serveNoop,
+	"broker": func() error { return serveBroker(arg(2), arg(3)) },
+	"chain": func() error {
+		return serveChain(chain{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)}, arg(2))
+	},
+}
+
+func arg(n int) string {
+	if n < len(os.Args) {
+		return os.Args[n]
+	}
+	return ""
+}
+
+// run measures what the arguments ask for.
+func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(progress)
+	out := flags.String("out", "", "`folder` to write to; bench by default, nowhere with -only")
+	only := flags.String("only", "", "`parts` to measure, separated by commas")
+	var s settings
+	flags.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the median is reported with its spread")
+	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
+	flags.IntVar(&s.connections, "connections", 256, "HTTP connections of the generator; each sends its next trade when the last is answered")
+	flags.Usage = func() { help(progress, flags) }
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return errUsage
+	}
+	chosen, err := choose(*only)
+	if err == nil && (s.rounds < 1 || s.hold <= 0 || s.connections < 1 || flags.NArg() > 0) {
+		err = errors.New("-rounds and -connections take 1 or more, -hold more than 0, and nothing follows the flags")
+	}
+	if err != nil {
+		return err
+	}
+	if *out == "" && *only == "" {
+		*out = "bench"
+	}
+	return measure(ctx, s, chosen, *out, stdout, progress)
+}
+
+// errUsage is a mistake in the flags that has been shown.
+var errUsage = errors.New("see -h")
+
+func help(w io.Writer, flags *flag.FlagSet) {
+	fmt.Fprint(w, usage1)
+	for _, p := range parts {
+		fmt.Fprintf(w, "  %-8s  %s\n", p.name, p.about)
+	}
+	fmt.Fprint(w, usage2)
+	flags.PrintDefaults()
+}
+
+// choose returns the parts named, or all for the empty list.
+func choose(list string) ([]part, error) {
+	if list == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only: there is no part %q; -h lists them", name)
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}
+
+// measure runs the parts and tells what they found: to the folder, or on stdout without one.
+func measure(ctx context.Context, s settings, chosen []part, folder string, stdout, progress io.Writer) error {
+	l, err := newLab(s, progress)
+	if err != nil {
+		return err
+	}
+	defer l.stop()
+	if err := l.prepare(ctx, chosen); err != nil {
+		return err
+	}
+	l.say("that took %.0f s", time.Since(l.began).Seconds())
+	r := &results{}
+	for _, p := range chosen {
+		began := time.Now()
+		if err := p.measure(ctx, l, r); err != nil {
+			return fmt.Errorf("part %s: %w", p.name, err)
+		}
+		l.say("%s took %.0f s", p.name, time.Since(began).Seconds())
+	}
+	if l.noKafka != nil {
+		r.notes = append(r.notes, "Without Apache Kafka: "+l.noKafka.Error()+".")
+	}
+	r.facts = l.facts(ctx)
+	if folder == "" {
+		_, err := stdout.Write(r.markdown())
+		return err
+	}
+	if err := r.write(folder); err != nil {
+		return err
+	}
+	l.say("wrote RESULTS.md and results.svg to %s", folder)
+	return nil
 }

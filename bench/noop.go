@@ -1,24 +1,119 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"tradestore/trade"
 )
 
+// nothing stands for a store: it answers at once and keeps nothing. It is every seam of server and worker but
+// worker.TradeStore, whose stand-in is positions.
+type nothing struct{}
+
+func (nothing) Open(context.Context, []*trade.Request) []error { return nil }
+
+func (nothing) OpenKeyed(context.Context, []*trade.KeyedRequest) []error { return nil }
+
+func (nothing) Get(context.Context, trade.RequestID) (trade.RequestState, error) {
+	return trade.RequestState{}, trade.ErrNotFound
+}
+
+func (nothing) GetKeyed(context.Context, []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+	return nil, nil
+}
+
+func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
+
+func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+
+func (nothing) List(context.Context, trade.Key, int) ([]trade.Trade, error) { return nil, nil }
+
+func (nothing) Unsettled(context.Context, []int32, int) ([]trade.Outcome, error) { return nil, nil }
+
+func (nothing) Settled(context.Context, []trade.Outcome) error { return nil }
+
+func (nothing) Outcomes(context.Context, []trade.PendingRequest) ([]trade.Outcome, error) {
+	return nil, nil
+}
+
+func (nothing) Close(context.Context, trade.TopicID, int32, int64, []trade.PendingRequest) ([]trade.Outcome, error) {
+	return nil, nil
+}
+
+func (nothing) Pending(context.Context, time.Time, int) ([]trade.PendingRequest, error) {
+	return nil, nil
+}
+
+func (nothing) Settle(context.Context, []trade.Outcome) error { return nil }
+
+func (nothing) MakeDays(context.Context, time.Time) error { return nil }
+
+func (nothing) Sweep(context.Context, time.Time, trade.Retention) (trade.Swept, error) {
+	return trade.Swept{}, nil
+}
+
+// positions is a worker.TradeStore that remembers how far it was told to apply, and nothing else.
+type positions struct {
+	mu  sync.Mutex // guards all
+	all []trade.Position
+}
+
+// newPositions starts every partition of a topic at offset 0.
+func newPositions(topic trade.TopicID, partitions int) *positions {
+	s := &positions{}
+	for p := range partitions {
+		s.all = append(s.all, trade.Position{TopicID: topic, Generation: 1, Partition: int32(p), LeaderEpoch: -1})
+	}
+	return s
+}
+
+// Positions returns where the partitions are.
+func (s *positions) Positions(context.Context) ([]trade.Position, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]trade.Position(nil), s.all...), nil
+}
+
+// Apply moves the positions over the batch.
+func (s *positions) Apply(_ context.Context, batch *trade.Batch) (trade.Applied, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, span := range batch.Spans {
+		p := &s.all[span.Partition]
+		if p.NextOffset != span.From {
+			return trade.Applied{}, trade.Classed(trade.Fenced, "partition %d is at %d, not at %d", span.Partition, p.NextOffset, span.From)
+		}
+		p.NextOffset, p.LeaderEpoch = span.Next, span.LeaderEpoch
+	}
+	return trade.Applied{Rows: len(batch.Records)}, nil
+}
+
 // serveNoop answers every request with a 202 of the usual size and does nothing else: the limit that HTTP itself sets.
-// It prints its address and runs until it is killed.
+// It runs until its parent ends it.
 func serveNoop() error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // lives as long as the process
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	fmt.Println(ln.Addr())
 	body := []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"noop-255-12345","version":1}`)
-	return fasthttp.Serve(ln, func(ctx *fasthttp.RequestCtx) {
+	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 		ctx.SetContentType("application/json")
 		ctx.SetBody(body)
-	})
+	}}
+	ctx, err := announce(place{API: ln.Addr().String()})
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	if err := server.Serve(ln); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }

@@ -2,52 +2,224 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 )
 
-// report is the text of RESULTS.md in the making.
-type report struct{ bytes.Buffer }
-
-func newReport() *report {
-	r := &report{}
-	fmt.Fprintf(r, "# Results\n\nWritten by `make results`. Compare figures within one run only: machines differ, and so do hours.\n\n")
-	fmt.Fprintf(r, "| | |\n|---|---|\n")
-	fmt.Fprintf(r, "| date | %s |\n", time.Now().UTC().Format(time.DateOnly))
-	fmt.Fprintf(r, "| commit | %s |\n", output("git", "describe", "--always", "--dirty"))
-	fmt.Fprintf(r, "| machine | %s, %d cores for everything, generator included |\n", processor(), runtime.NumCPU())
-	fmt.Fprintf(r, "| Go | %s |\n", runtime.Version())
-	return r
+// row is one comparison of the stage table.
+type row struct {
+	stage     string
+	unit      string
+	limit     string
+	limitRate figure
+	name      string
+	rate      figure
+	ratio     figure // of the limit
+	chart     bool   // it is drawn as well
 }
 
-func (r *report) write(file string) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+// results is what the parts found.
+type results struct {
+	facts  []fact
+	rows   []row
+	turn   *stage // the chain with its stores replaced in turn
+	stacks *stage
+	notes  []string // what was left out, and why
+}
+
+// add puts stages into the table, every series with its limit.
+func (r *results) add(stages ...stage) {
+	for _, s := range stages {
+		for _, one := range s.ours {
+			r.rows = append(r.rows, s.row(one, one.name, rate, !one.aside))
+		}
+	}
+}
+
+func (s stage) row(one *series, name string, value func(sample) float64, chart bool) row {
+	return row{s.title, s.unit, s.limit.name, s.limit.of(rate), name, one.of(value), one.over(s.limit, value), chart}
+}
+
+// addTurn puts the accept path alone into the table; the others are compared with the whole chain.
+func (r *results) addTurn(s stage) {
+	r.turn = &s
+	alone := s.ours[len(s.ours)-1]
+	r.rows = append(r.rows, s.row(alone, alone.name, rate, true))
+}
+
+// addStacks puts what was accepted and what was stored into the table.
+func (r *results) addStacks(s stage) {
+	r.stacks = &s
+	for _, one := range s.ours {
+		r.rows = append(r.rows, s.row(one, one.name+": accepted", rate, false), s.row(one, one.name+": stored", stored, true))
+	}
+}
+
+const intro = `# Results
+
+Written by ` + "`make bench`" + `. Each stage was measured together with its limit: all that a row compares ran in turn, round by round,
+on the same machine. A figure is the median of the rounds, with the lowest and the highest in brackets. Compare ratios; rates
+of two machines, or of two hours, say little about the code.
+
+`
+
+// markdown writes the report.
+func (r *results) markdown() []byte {
+	b := &bytes.Buffer{}
+	b.WriteString(intro)
+	fmt.Fprint(b, "| | |\n|---|---|\n")
+	for _, f := range r.facts {
+		fmt.Fprintf(b, "| %s | %s |\n", f.name, f.value)
+	}
+	fmt.Fprint(b, "\n![Each stage and its limit](results.svg)\n")
+	r.table(b)
+	if r.turn != nil {
+		r.writeTurn(b)
+	}
+	if r.stacks != nil {
+		r.writeStacks(b)
+	}
+	for _, note := range r.notes {
+		fmt.Fprintf(b, "\n%s\n", note)
+	}
+	return b.Bytes()
+}
+
+func (r *results) table(b *bytes.Buffer) {
+	fmt.Fprint(b, "\n## Stages and their limits\n\n| Stage | Limit | per second | Ours | per second | of the limit |\n|---|---|---:|---|---:|---:|\n")
+	for i, w := range r.rows {
+		title, limit, perSecond := w.stage, w.limit, w.limitRate.perSecond(w.unit)
+		if i > 0 && r.rows[i-1].stage == w.stage {
+			title, limit, perSecond = "", "", ""
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title, limit, perSecond, w.name, w.rate.perSecond(w.unit), w.ratio.ratio())
+	}
+}
+
+// writeTurn shows what the chain gains without each store, and says which binds.
+func (r *results) writeTurn(b *bytes.Buffer) {
+	base := r.turn.ours[0]
+	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its stores replaced in turn by ones that do nothing.\n\n"+
+		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL |\n|---|---:|---:|---:|---:|\n")
+	for _, s := range r.turn.ours {
+		kept := "nothing is stored"
+		if s.of(stored).median > 0 {
+			kept = s.of(stored).perSecond("")
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f, %.2f, %.2f |\n", s.name, s.of(rate).perSecond(""), kept, gain(s, base).ratio(),
+			s.cores(generator.name), s.cores(wholeChain), s.cores(inPostgres))
+	}
+	fmt.Fprintf(b, "\n%s\n", r.binding())
+}
+
+// gain is how many times as much gets through as in the chain as it is, round by round.
+func gain(s, base *series) figure {
+	values := make([]float64, len(s.rounds))
+	for i := range s.rounds {
+		values[i] = through(s.rounds[i]) / through(base.rounds[i])
+	}
+	return figureOf(values)
+}
+
+// notable is the gain from which on a store is said to bind; less is within the noise of a machine that does other things.
+const notable = 1.1
+
+// binding names the store whose absence gains most, if one does.
+func (r *results) binding() string {
+	base := r.turn.ours[0]
+	most, gained := "", notable
+	for _, s := range r.turn.ours {
+		if g := gain(s, base).median; s.lacks != "" && g >= gained {
+			most, gained = s.lacks, g
+		}
+	}
+	text := "**No store binds by itself**: without any one of them less than a tenth is gained."
+	if most != "" {
+		text = fmt.Sprintf("**What binds: %s.** Without it %.1f times as much gets through.", most, gained)
+	}
+	return text + fmt.Sprintf(" Generator, chain and PostgreSQL use %.1f of %d cores in the chain as it is.",
+		base.cores(generator.name)+base.cores(wholeChain)+base.cores(inPostgres), cores())
+}
+
+// writeStacks shows what a trade costs and who uses the cores.
+func (r *results) writeStacks(b *bytes.Buffer) {
+	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
+		"| | trades/s | µs per trade, server and worker | cores |\n|---|---:|---:|---|\n")
+	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
+		var used []string
+		for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
+			used = append(used, fmt.Sprintf("%s %.2f", name, s.cores(name)))
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(cost).short(), strings.Join(used, ", "))
+	}
+}
+
+// cost is the processor time of server and worker per trade, in microseconds.
+func cost(s sample) float64 {
+	sum := usage(0)
+	for name, used := range s.cpu {
+		if strings.HasPrefix(name, "server") || strings.HasPrefix(name, "worker") {
+			sum += used
+		}
+	}
+	return float64(sum.Microseconds()) / s.count
+}
+
+// cores is how many cores a process used, on average, in the median round.
+func (s *series) cores(name string) float64 {
+	return s.of(func(r sample) float64 { return r.cpu[name].Seconds() / r.lasted.Seconds() }).median
+}
+
+// write writes the report and the chart into a folder. What follows a heading "Capacity" in a report that is there
+// already was not measured here and is kept.
+func (r *results) write(folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("cannot make the folder of the results: %w", err)
 	}
-	if err := os.WriteFile(file, r.Bytes(), 0o600); err != nil {
-		return fmt.Errorf("cannot write the results: %w", err)
+	path := filepath.Join(folder, "RESULTS.md")
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot read the results of before: %w", err)
 	}
-	fmt.Println("wrote", file)
+	text := r.markdown()
+	if at := bytes.Index(old, []byte("\n## Capacity")); at >= 0 {
+		text = append(text, old[at:]...)
+	}
+	chart, err := r.svg()
+	if err != nil {
+		return err
+	}
+	for path, content := range map[string][]byte{path: text, filepath.Join(folder, "results.svg"): chart} {
+		if err := os.WriteFile(path, content, 0o644); err != nil { //nolint:gosec // to be read by everyone
+			return fmt.Errorf("cannot write the results: %w", err)
+		}
+	}
 	return nil
 }
 
-// figure is the median of several rounds and how far they lay apart.
-type figure struct{ median, low, high float64 }
-
-func figureOf(rounds []float64) figure {
-	s := slices.Sorted(slices.Values(rounds))
-	return figure{s[len(s)/2], s[0], s[len(s)-1]}
+// perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).
+func (f figure) perSecond(unit string) string {
+	return strings.TrimSuffix(fmt.Sprintf("%s (%s to %s) %s", thousands(f.median), thousands(f.low), thousands(f.high), unit), " ")
 }
 
-// perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).
-func (f figure) perSecond() string {
-	return fmt.Sprintf("%s (%s to %s)", thousands(f.median), thousands(f.low), thousands(f.high))
+func (f figure) short() string { return fmt.Sprintf("%.0f (%.0f to %.0f)", f.median, f.low, f.high) }
+
+// ratio shows two digits that matter and the spread.
+func (f figure) ratio() string {
+	return fmt.Sprintf("%s (%s to %s)", digits(f.median), digits(f.low), digits(f.high))
+}
+
+func digits(v float64) string {
+	if v < 0.1 {
+		return fmt.Sprintf("%.3f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func thousands(f float64) string {
@@ -56,25 +228,4 @@ func thousands(f float64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-func output(name string, args ...string) string {
-	out, err := exec.Command(name, args...).Output() //nolint:gosec,noctx // fixed commands, for a line of the report
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func processor() string {
-	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOOS + "/" + runtime.GOARCH
-	}
-	for line := range strings.Lines(string(info)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOOS + "/" + runtime.GOARCH
 }

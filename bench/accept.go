@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Names of processes that a table tells apart.
+const (
+	wholeChain = "server, worker, broker"
+	inPostgres = "PostgreSQL"
+)
+
+// variants are the chain as it is, the same with one store replaced, and what is left without any.
+var variants = []struct {
+	name, lacks string
+	chain
+}{
+	{"as it is", "", chain{broker: onDisk}},
+	{"without version look-up", "the version look-up", chain{broker: onDisk, replaced: []string{lookUp}}},
+	{"without request log", "the request log", chain{broker: onDisk, replaced: []string{requestLog}}},
+	{"without apply", "the apply transaction", chain{broker: onDisk, replaced: []string{apply}}},
+	{"without the broker's disk", "the disk of the embedded broker", chain{broker: inMemory}},
+	{"without Kafka, so nothing to apply", "", chain{broker: blackhole}},
+	{"accept path alone: no store at all", "", chain{broker: blackhole, replaced: []string{lookUp, requestLog, apply}}},
+}
+
+// accept measures the accept path and the whole chain with each store replaced by one that does nothing, in turn: what
+// is gained without a store is what it costs, and the store whose absence gains most is what binds.
+func accept(ctx context.Context, l *lab, r *results) error {
+	s := stage{title: "HTTP: the accept path", unit: "trades", limit: l.series(l.limit)}
+	for i, v := range variants {
+		t, err := l.chain(ctx, i, v.name, v.chain)
+		if err != nil {
+			return err
+		}
+		one := l.series(t)
+		one.lacks = v.lacks
+		s.ours = append(s.ours, one)
+	}
+	if err := l.measure(ctx, true, s); err != nil {
+		return err
+	}
+	r.addTurn(s)
+	return nil
+}
+
+// chain starts one as a child, with a database of its own if it needs one.
+func (l *lab) chain(ctx context.Context, number int, name string, c chain) (target, error) {
+	var env []string
+	if c.needsDatabase() {
+		url, err := l.database(ctx, "chain_"+strconv.Itoa(number))
+		if err != nil {
+			return target{}, err
+		}
+		env = append(env, databaseVar+"="+url)
+	}
+	l.say("starting a chain: %s", name)
+	dir := filepath.Join(l.dir, "chain-"+strconv.Itoa(number))
+	p, at, err := l.self(ctx, "the chain "+name, env, "chain", dir, c.broker, strings.Join(c.replaced, ","))
+	if err != nil {
+		return target{}, err
+	}
+	t := target{name: name, api: at.API, worker: at.Worker, watched: []watched{{name: wholeChain, pid: p.cmd.Process.Pid}}}
+	if c.needsDatabase() {
+		t.watched = append(t.watched, watched{name: inPostgres, pid: l.postgres.PID(), scope: both})
+	}
+	if err := t.ready(ctx); err != nil {
+		return target{}, err
+	}
+	if c.broker == blackhole {
+		t.worker = "" // what is acknowledged never reaches it
+	}
+	return t, nil
+}

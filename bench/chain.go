@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/role"
+	"tradestore/server"
+	"tradestore/telemetry"
+	"tradestore/trade"
+	"tradestore/worker"
+)
+
+// What the roles have by default, and the name that a child gets its database by.
+const (
+	topic       = "trades-inbound"
+	partitions  = 12
+	queueItems  = 8192 // the default of --queue-items
+	drainLimit  = 10 * time.Second
+	databaseVar = "TRADESTORE_DATABASE_URL"
+)
+
+// The stores of a chain that can be replaced by one that does nothing. The broker is another matter: see startBroker.
+const (
+	lookUp     = "lookup"     // of the server: the highest stored version
+	requestLog = "requestlog" // of the server: PENDING
+	apply      = "apply"      // everything that the worker writes and reads
+)
+
+// chain says what the whole chain in one process is made of: server, worker and broker, composed as `tradestore dev` does
+// and with the default settings of the roles, but for what is replaced.
+type chain struct {
+	broker   string   // onDisk, inMemory or blackhole
+	replaced []string // stores that do nothing
+	database string   // URL; for the stores that are left
+}
+
+func (c chain) has(store string) bool { return !slices.Contains(c.replaced, store) }
+
+func (c chain) needsDatabase() bool { return c.has(lookUp) || c.has(requestLog) || c.has(apply) }
+
+// serveChain runs a chain until its parent ends it. dir is for the broker.
+func serveChain(c chain, dir string) error {
+	brokers, stopBroker, err := startBroker(c.broker, dir)
+	if err != nil {
+		return err
+	}
+	defer stopBroker()
+	r := &running{}
+	defer r.close()
+	if err := c.build(context.Background(), brokers, r); err != nil {
+		return err
+	}
+	api, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	metrics, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	ctx, err := announce(place{API: api.Addr().String(), Worker: metrics.Addr().String()})
+	if err != nil {
+		return err
+	}
+	return r.run(ctx, api, metrics)
+}
+
+// running is what a chain is made of, as far as it has been built.
+type running struct {
+	server  *server.Server
+	worker  *worker.Worker
+	metrics http.Handler // of the worker
+	closers []func()
+}
+
+// close closes the connections, the last opened first.
+func (r *running) close() {
+	for _, f := range slices.Backward(r.closers) {
+		f()
+	}
+}
+
+// run serves until ctx ends or one of the two fails.
+func (r *running) run(ctx context.Context, api, metrics net.Listener) error {
+	scrapes := &http.Server{Handler: r.metrics, ReadHeaderTimeout: time.Second}
+	work, inner := errgroup.WithContext(ctx)
+	work.Go(func() error { return r.server.Serve(api) })
+	work.Go(func() error { return r.worker.Run(inner) })
+	work.Go(func() error {
+		if err := scrapes.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	<-inner.Done()
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	drained := r.server.Drain(limit)
+	_ = scrapes.Close()
+	return errors.Join(work.Wait(), drained)
+}
+
+// build wires server and worker as package role does, which replaces nothing. The caller closes r, also after an error.
+func (c chain) build(ctx context.Context, brokers []string, r *running) error {
+	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
+	id, err := c.prepare(ctx, brokers, log)
+	if err != nil {
+		return err
+	}
+	if err := c.buildServer(ctx, r, brokers, log); err != nil {
+		return err
+	}
+	return c.buildWorker(ctx, r, brokers, id, log)
+}
+
+// prepare makes the topic and, with a database, schema and positions.
+func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
+	if c.needsDatabase() {
+		err := role.Migrate(ctx, role.MigrateConfig{
+			Kafka:    role.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
+			Database: role.DatabaseFlags{URL: c.database}, RequestLog: role.RequestLogFlags{Kind: "postgres"},
+			Profile: role.ProfileFlags{Profile: "single"}, Log: role.LogFlags{Level: "warn", Format: "json"}, Wait: startLimit,
+		}, log)
+		if err != nil {
+			return trade.TopicID{}, err
+		}
+	}
+	return kafka.CreateTopic(ctx, kafkaClient(brokers, "bench-topic"), kafka.TopicSpec{Partitions: partitions})
+}
+
+func kafkaClient(brokers []string, id string) kafka.Config {
+	return kafka.Config{Brokers: brokers, Topic: topic, ClientID: id}
+}
+
+func (c chain) buildServer(ctx context.Context, r *running, brokers []string, log zerolog.Logger) error {
+	deps := server.Deps{Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
+	if c.has(requestLog) {
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, pool.Close)
+		requests := postgres.NewRequestLog(pool)
+		deps.Requests, deps.Keys = requests, requests
+	}
+	if c.has(lookUp) {
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"}, deps.Registry)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, pool.Close)
+		deps.Trades = postgres.NewReader(pool)
+	}
+	cfg := kafkaClient(brokers, "bench-server")
+	cfg.MaxBufferedRecords = queueItems
+	var err error
+	if deps.Kafka, err = kafka.NewProducer(cfg, deps.Registry, log); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, deps.Kafka.Close)
+	r.server, err = server.New(server.Config{Topic: topic, Partitions: partitions, QueueItems: queueItems}, deps)
+	return err
+}
+
+func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id trade.TopicID, log zerolog.Logger) error {
+	reg := telemetry.NewRegistry()
+	r.metrics = telemetry.Handler(reg)
+	deps := worker.Deps{
+		Store: newPositions(id, partitions), Journal: nothing{}, Closer: nothing{}, Requests: nothing{}, Keeper: nothing{},
+		Registry: reg, Log: log, Now: time.Now,
+	}
+	if c.has(apply) {
+		const lanes = 2 // the worker's default; settler and reads of positions take two more
+		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2, ApplicationName: "bench-apply"}, reg)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, pool.Close)
+		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-keeper"}, reg)
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, keep.Close)
+		store := postgres.NewStore(pool, postgres.StoreConfig{Topic: topic})
+		deps.Store, deps.Journal, deps.Closer, deps.Keeper = store, store, store, postgres.NewKeeper(keep)
+		if c.has(requestLog) {
+			deps.Requests = postgres.NewRequestLog(keep)
+		}
+	}
+	cfg := kafkaClient(brokers, "bench-worker")
+	cfg.Group = "bench-workers"
+	var err error
+	r.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions}, deps)
+	return err
+}

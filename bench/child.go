@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startLimit = 3 * time.Minute // of one process; the first start of all downloads PostgreSQL
+	stopLimit  = 20 * time.Second
+	readyPoll  = 50 * time.Millisecond
+)
+
+// child is a process that was started to be measured.
+type child struct {
+	name   string
+	cmd    *exec.Cmd
+	out    io.Reader      // what it prints
+	hold   io.WriteCloser // while it is open, one of our own children runs
+	log    string         // the file with its log
+	exited chan struct{}
+}
+
+// start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the lab.
+func (l *lab) start(name, program string, env []string, args ...string) (*child, error) {
+	l.children++
+	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children))}
+	log, err := os.Create(c.log)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	defer log.Close() // the child has its own copy
+	c.cmd = exec.Command(program, args...)
+	c.cmd.Env, c.cmd.Stderr = environment(env...), log
+	if c.out, err = c.cmd.StdoutPipe(); err == nil {
+		c.hold, err = c.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", name, err)
+	}
+	go func() {
+		_, _ = c.cmd.Process.Wait() // the command's own Wait would close out under a reader
+		close(c.exited)
+	}()
+	l.onStop(c.stop)
+	return c, nil
+}
+
+// environment is that of this process without settings of ours: what is measured are the defaults.
+func environment(more ...string) []string {
+	kept := slices.DeleteFunc(os.Environ(), func(pair string) bool {
+		return strings.HasPrefix(pair, "TRADESTORE_") && !strings.HasPrefix(pair, "TRADESTORE_CACHE_DIR=")
+	})
+	return append(kept, more...)
+}
+
+// stop ends the process as an operator would. Calling it again is harmless.
+func (c *child) stop() {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-c.exited:
+	case <-time.After(stopLimit):
+		_ = c.cmd.Process.Kill()
+		<-c.exited
+	}
+	_ = c.hold.Close()
+}
+
+// failure is an error with the last thing that the process said.
+func (c *child) failure(what string) error {
+	text, _ := os.ReadFile(c.log) // without it the error says less
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return fmt.Errorf("%s %s: %s", c.name, what, lines[len(lines)-1])
+}
+
+// self starts this program as a child that answers with where it is. The child ends with this process, however that ends.
+func (l *lab) self(ctx context.Context, name string, env []string, args ...string) (*child, place, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, place{}, fmt.Errorf("cannot find this program: %w", err)
+	}
+	c, err := l.start(name, program, env, args...)
+	if err != nil {
+		return nil, place{}, err
+	}
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(c.out).ReadString('\n') // nothing: it has ended
+		said <- line
+	}()
+	select {
+	case line := <-said:
+		var at place
+		if err := json.Unmarshal([]byte(line), &at); err != nil {
+			<-c.exited
+			return nil, place{}, c.failure("does not start")
+		}
+		return c, at, nil
+	case <-ctx.Done():
+		return nil, place{}, ctx.Err()
+	case <-time.After(startLimit):
+		return nil, place{}, c.failure("does not start in time")
+	}
+}
+
+// place is what one of our own children prints when it is ready.
+type place struct {
+	API     string   `json:"api,omitempty"`    // host:port
+	Worker  string   `json:"worker,omitempty"` // host:port of its metrics
+	Brokers []string `json:"brokers,omitempty"`
+}
+
+// announce prints where a child of ours is, and returns a context that ends with SIGTERM, Ctrl-C or the parent.
+func announce(at place) (context.Context, error) {
+	if err := json.NewEncoder(os.Stdout).Encode(at); err != nil {
+		return nil, fmt.Errorf("cannot tell where this process is: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
+		stop()
+	}()
+	return ctx, nil
+}
+
+// awaitReady waits until each address answers 200 under /readyz.
+func (c *child) awaitReady(ctx context.Context, addresses ...string) error {
+	go func() { _, _ = io.Copy(io.Discard, c.out) }() // a full pipe would stop it
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("not ready in time"))
+	defer cancel()
+	poll := time.NewTicker(readyPoll)
+	defer poll.Stop()
+	for _, address := range addresses {
+		for {
+			if _, err := get(ctx, "http://"+address+"/readyz"); err == nil {
+				break
+			}
+			select {
+			case <-poll.C:
+			case <-c.exited:
+				return c.failure("ended before it was ready")
+			case <-ctx.Done():
+				return c.failure(context.Cause(ctx).Error())
+			}
+		}
+	}
+	return nil
+}
+
+// get returns the body of a 200.
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", url, answer.Status)
+	}
+	return io.ReadAll(answer.Body)
+}
+
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("cannot find a free port: %w", err)
+	}
+	return ln.Addr().String(), ln.Close()
+}

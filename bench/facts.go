@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"tradestore/teststack/services"
+)
+
+// fact is a line of what the results rest on.
+type fact struct{ name, value string }
+
+// cores is how many there are, for everything: generator, product and stores.
+func cores() int { return runtime.NumCPU() }
+
+// facts tell what was measured where, at the end of a run.
+func (l *lab) facts(ctx context.Context) []fact {
+	all := []fact{
+		{"date", time.Now().UTC().Format(time.DateOnly)},
+		{"commit", commit(ctx)},
+		{"machine", machine()},
+		{"Go", runtime.Version()},
+	}
+	if l.postgres != nil {
+		all = append(all, fact{"PostgreSQL", l.postgres.Version() + ", on the same machine, synced to disk at each commit"})
+	}
+	if l.kafka != nil {
+		all = append(all, fact{"Apache Kafka", services.KafkaVersion + ", one broker on the same machine, acknowledging from memory as it does by default"})
+	}
+	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", l.rounds, l.hold, l.connections)},
+		fact{"took", time.Since(l.began).Round(time.Second).String()})
+}
+
+// commit names the source. A tree with changes is marked.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// machine leaves out what the system does not tell.
+func machine() string {
+	parts := []string{fmt.Sprintf("%d cores for everything, generator included", cores())}
+	processor, gib := hardware()
+	if processor != "" {
+		parts = append([]string{processor}, parts...)
+	}
+	if gib > 0 {
+		parts = append(parts, fmt.Sprintf("%d GiB", gib))
+	}
+	return strings.Join(append(parts, runtime.GOOS+"/"+runtime.GOARCH), ", ")
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tradestore/teststack"
+)
+
+// TestMain lets the test binary be its own children, as the program is.
+func TestMain(m *testing.M) {
+	if _, child := childModes[arg(1)]; child {
+		if err := start(); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	teststack.Main(m)
+}
+
+func TestHelpTeachesEveryPart(t *testing.T) {
+	var said bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"-h"}, nil, &said))
+	for _, p := range parts {
+		require.Contains(t, said.String(), p.about)
+	}
+	require.Contains(t, said.String(), "-rounds")
+}
+
+func TestMistakesNameTheFlag(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		var said bytes.Buffer
+		require.ErrorContains(t, run(t.Context(), args, nil, &said), want)
+	}
+	f("-only", "-only", "nonsense")
+	f("-only", "-only", "apply,")
+	f("-rounds", "-rounds", "0")
+	f("-hold", "-hold", "-1s")
+	f("-connections", "-connections", "0")
+	f("nothing follows", "apply")
+	f("see -h", "-hold", "long")
+}
+
+func TestChoose(t *testing.T) {
+	f := func(list string, want ...string) {
+		t.Helper()
+		chosen, err := choose(list)
+		require.NoError(t, err)
+		var names []string
+		for _, p := range chosen {
+			names = append(names, p.name)
+		}
+		require.Equal(t, want, names)
+	}
+	f("", "accept", "produce", "apply", "stacks")
+	f("apply", "apply")
+	f("stacks,accept", "stacks", "accept")
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// produce compares the server's producer with what the Kafka client can do at best, on each broker.
+func produce(ctx context.Context, l *lab, r *results) error {
+	l.say("starting the embedded broker")
+	_, at, err := l.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(l.dir, "broker"))
+	if err != nil {
+		return err
+	}
+	embedded, err := l.producers(ctx, "Kafka: produce, embedded broker", at.Brokers)
+	if err != nil {
+		return err
+	}
+	stages := []stage{embedded}
+	if l.kafka != nil {
+		apache, err := l.producers(ctx, "Kafka: produce, Apache Kafka", l.kafka.Addrs())
+		if err != nil {
+			return err
+		}
+		stages = append(stages, apache)
+	}
+	if err := l.measure(ctx, true, stages...); err != nil {
+		return err
+	}
+	r.add(stages...)
+	return nil
+}
+
+// producers makes a topic, and the limit and our producer on it.
+func (l *lab) producers(ctx context.Context, title string, brokers []string) (stage, error) {
+	const name = "bench-produce"
+	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name, MaxBufferedRecords: queueItems}
+	if _, err := kafka.CreateTopic(ctx, cfg, kafka.TopicSpec{Partitions: partitions}); err != nil {
+		return stage{}, err
+	}
+	raw, err := newRawProducer(cfg)
+	if err != nil {
+		return stage{}, err
+	}
+	l.onStop(raw.Close)
+	ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
+	if err != nil {
+		return stage{}, err
+	}
+	l.onStop(ours.Close)
+	return stage{
+		title: title, unit: "records",
+		limit: &series{name: "kgo, records made beforehand", run: pump(raw, copies(name))},
+		ours:  []*series{{name: "our producer, records encoded", run: pump(ours, encoded(name))}},
+	}, nil
+}
+
+// newRawProducer is the client with the promise of ours, acks of all and no duplicates, on the same partitions, and with
+// a larger buffer: nobody waits for one of its records.
+func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
+	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(50_000))
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a Kafka client: %w", err)
+	}
+	return c, nil
+}
+
+// pump hands records to a producer for the time given, never more at once than it buffers, and counts those that were
+// acknowledged until the last one was.
+func pump(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
+	return func(ctx context.Context, hold time.Duration) (sample, error) {
+		var acknowledged atomic.Int64
+		var failure atomic.Pointer[error]
+		done := func(_ *kgo.Record, err error) {
+			if err != nil {
+				failure.CompareAndSwap(nil, &err)
+				return
+			}
+			acknowledged.Add(1)
+		}
+		m, err := newMeter(nil)
+		if err != nil {
+			return sample{}, err
+		}
+		began := time.Now()
+		for time.Since(began) < hold && failure.Load() == nil {
+			for range 100 { // between two looks at the clock
+				client.Produce(ctx, next(), done)
+			}
+		}
+		if err := client.Flush(ctx); err != nil {
+			return sample{}, fmt.Errorf("cannot deliver: %w", err)
+		}
+		if err := failure.Load(); err != nil {
+			return sample{}, fmt.Errorf("cannot deliver: %w", *err)
+		}
+		s := sample{count: float64(acknowledged.Load()), lasted: time.Since(began)}
+		s.rate = s.count / s.lasted.Seconds()
+		s.cpu, err = m.read()
+		return s, err
+	}
+}
+
+// requests returns some as the server makes them, over all partitions.
+func requests() []trade.Request {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	all := make([]trade.Request, 4096)
+	for i := range all {
+		id := "B0-1767312000-255-" + strconv.Itoa(10_000+i) // as long as those of the other parts
+		all[i] = trade.Request{
+			ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
+			CorrelationID: "6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e",
+			Trade: trade.Trade{TradeID: id, Version: 1, CounterpartyID: "CP-" + strconv.Itoa(i%97), BookID: "B-" + strconv.Itoa(i%13),
+				MaturityDate: trade.DateOf(now) + 100_000, CreatedDate: trade.DateOf(now)},
+		}
+	}
+	return all
+}
+
+// encoded makes each record anew, as the server has to.
+func encoded(topic string) func() *kgo.Record {
+	all, i := requests(), 0
+	return func() *kgo.Record {
+		i++
+		return kafka.Encode(topic, &all[i%len(all)])
+	}
+}
+
+// copies returns records with the same bytes, made before.
+func copies(topic string) func() *kgo.Record {
+	var made []*kgo.Record
+	for _, q := range requests() {
+		made = append(made, kafka.Encode(topic, &q))
+	}
+	i := 0
+	return func() *kgo.Record {
+		i++
+		m := made[i%len(made)]
+		return &kgo.Record{Topic: topic, Partition: m.Partition, Key: m.Key, Value: m.Value, Headers: m.Headers}
+	}
+}

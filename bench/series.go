@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// sample is what one round of one series measured.
+type sample struct {
+	rate   float64          // per second: what was accepted, acknowledged or written
+	stored float64          // per second, counted until the last one was stored; 0 where nothing is stored
+	count  float64          // what rate counted, of the whole round
+	lasted time.Duration    // from the start until all was done
+	cpu    map[string]usage // used meanwhile, by process
+	other  int              // answers other than 202
+}
+
+// series is one thing that is measured, once per round.
+type series struct {
+	name   string
+	aside  bool   // it is not quite what the limit is the limit of: told, not drawn
+	lacks  string // the one store that was taken out of the chain; empty: none, or several
+	run    func(ctx context.Context, hold time.Duration) (sample, error)
+	rounds []sample
+}
+
+// stage is a limit, and what others reach in the same rounds: a ratio compares neighbours in time, so that an hour in
+// which the machine is slow weighs on both.
+type stage struct {
+	title string // what is compared, for the table and the chart
+	unit  string // of the rates, without "per second"
+	limit *series
+	ours  []*series
+}
+
+// measure runs every series of the stages once per round, in turn. With warm each one runs shortly before the first round:
+// connections, caches and compilers of a process that just started are no part of what it can do.
+func (l *lab) measure(ctx context.Context, warm bool, stages ...stage) error {
+	var all []*series
+	for _, s := range stages {
+		for _, one := range append([]*series{s.limit}, s.ours...) {
+			if !slices.Contains(all, one) { // stages may share a limit
+				all = append(all, one)
+			}
+		}
+	}
+	if warm {
+		for _, s := range all {
+			l.say("warming up: %s", s.name)
+			if _, err := s.run(ctx, l.hold/5); err != nil {
+				return fmt.Errorf("cannot measure %s: %w", s.name, err)
+			}
+		}
+	}
+	for round := range l.rounds {
+		for _, s := range all {
+			l.say("round %d of %d: %s", round+1, l.rounds, s.name)
+			got, err := s.run(ctx, l.hold)
+			if err != nil {
+				return fmt.Errorf("cannot measure %s: %w", s.name, err)
+			}
+			s.rounds = append(s.rounds, got)
+		}
+	}
+	return nil
+}
+
+// figure is the median of several rounds and how far they lay apart.
+type figure struct{ median, low, high float64 }
+
+// figureOf returns the zero figure for no rounds.
+func figureOf(rounds []float64) figure {
+	if len(rounds) == 0 {
+		return figure{}
+	}
+	s := slices.Sorted(slices.Values(rounds))
+	mid := s[len(s)/2]
+	if len(s)%2 == 0 {
+		mid = (s[len(s)/2-1] + mid) / 2
+	}
+	return figure{mid, s[0], s[len(s)-1]}
+}
+
+// of collects one value of every round.
+func (s *series) of(value func(sample) float64) figure {
+	values := make([]float64, len(s.rounds))
+	for i, r := range s.rounds {
+		values[i] = value(r)
+	}
+	return figureOf(values)
+}
+
+// over compares one value of every round with the rate of the limit in the same round.
+func (s *series) over(limit *series, value func(sample) float64) figure {
+	values := make([]float64, len(s.rounds))
+	for i, r := range s.rounds {
+		values[i] = value(r) / limit.rounds[i].rate
+	}
+	return figureOf(values)
+}
+
+func rate(s sample) float64   { return s.rate }
+func stored(s sample) float64 { return s.stored }
+
+// through is how many per second went all the way that there is: a store that was replaced may leave nothing to store.
+func through(s sample) float64 {
+	if s.stored > 0 {
+		return s.stored
+	}
+	return s.rate
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// stacks measures the product as users run it, program and stores, against the HTTP server that does nothing: everything
+// in one process, and server and worker against Apache Kafka and PostgreSQL.
+func stacks(ctx context.Context, l *lab, r *results) error {
+	s := stage{title: "Whole chain", unit: "trades", limit: l.series(l.limit)}
+	dev, err := l.startDev(ctx)
+	if err != nil {
+		return err
+	}
+	s.ours = append(s.ours, l.series(dev))
+	if l.kafka != nil {
+		split, err := l.startRoles(ctx)
+		if err != nil {
+			return err
+		}
+		s.ours = append(s.ours, l.series(split))
+	}
+	if err := l.measure(ctx, true, s); err != nil {
+		return err
+	}
+	r.addStacks(s)
+	return nil
+}
+
+// startDev starts `tradestore dev` on a new data folder.
+func (l *lab) startDev(ctx context.Context) (target, error) {
+	l.say("starting tradestore dev")
+	api, worker, err := twoAddresses()
+	if err != nil {
+		return target{}, err
+	}
+	data := filepath.Join(l.dir, "dev")
+	c, err := l.start("tradestore dev", l.program, nil, "dev", "--listen", api, "--worker-listen", worker, "--data-dir", data, "--log-level", "warn", "--log-format", "json")
+	if err != nil {
+		return target{}, err
+	}
+	pid := c.cmd.Process.Pid
+	t := target{name: "tradestore dev, embedded stores", api: api, worker: worker, watched: []watched{
+		{name: wholeChain, pid: pid}, {name: inPostgres, pid: pid, scope: below}}}
+	if err := c.awaitReady(ctx, api, worker); err != nil {
+		return target{}, err
+	}
+	return t, t.ready(ctx)
+}
+
+// startRoles starts one server and one worker, as processes of their own, on the shared Apache Kafka and PostgreSQL.
+func (l *lab) startRoles(ctx context.Context) (target, error) {
+	l.say("starting tradestore server and tradestore worker")
+	api, metrics, err := twoAddresses()
+	if err != nil {
+		return target{}, err
+	}
+	url, err := l.database(ctx, "roles")
+	if err != nil {
+		return target{}, err
+	}
+	env := []string{databaseVar + "=" + url, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
+		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}
+	migrate := exec.CommandContext(ctx, l.program, "migrate")
+	migrate.Env = environment(env...)
+	if out, err := migrate.CombinedOutput(); err != nil {
+		return target{}, fmt.Errorf("cannot run tradestore migrate: %w: %s", err, out)
+	}
+	worker, err := l.start("tradestore worker", l.program, env, "worker", "--listen", metrics)
+	if err != nil {
+		return target{}, err
+	}
+	server, err := l.start("tradestore server", l.program, env, "server", "--listen", api)
+	if err != nil {
+		return target{}, err
+	}
+	if err := worker.awaitReady(ctx, metrics); err != nil {
+		return target{}, err
+	}
+	if err := server.awaitReady(ctx, api); err != nil {
+		return target{}, err
+	}
+	t := target{name: "server and worker, Apache Kafka", api: api, worker: metrics, watched: []watched{
+		{name: "server", pid: server.cmd.Process.Pid}, {name: "worker", pid: worker.cmd.Process.Pid},
+		{name: "Kafka", pid: l.kafka.PID(), scope: both}, {name: inPostgres, pid: l.postgres.PID(), scope: both}}}
+	return t, t.ready(ctx)
+}
+
+func twoAddresses() (a, b string, err error) {
+	if a, err = freeAddress(); err == nil {
+		b, err = freeAddress()
+	}
+	return a, b, err
+}

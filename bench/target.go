@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"tradestore/loadtest"
+)
+
+const (
+	storedLimit = 3 * time.Minute       // for what was accepted in one round
+	storedPoll  = 50 * time.Millisecond // each look is a scrape, on the same cores
+)
+
+// target is something that takes trades over HTTP.
+type target struct {
+	name    string
+	api     string    // host:port
+	worker  string    // host:port of the worker's metrics; empty: nothing is stored
+	watched []watched // its processes
+}
+
+// series attacks t in each round.
+func (l *lab) series(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, t, hold) }}
+}
+
+// attack posts new trades for the time given, on all connections at once, each its next one as soon as the one before is
+// answered: a closed loop finds the highest rate, and says nothing about latency. Then it waits until every trade that was
+// accepted is stored.
+func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
+	before, err := t.position(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	m, err := newMeter(t.watched)
+	if err != nil {
+		return sample{}, err
+	}
+	l.attacks++
+	plan := loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
+	results := loadtest.NewResults(time.Now())
+	loadtest.Light{Connections: l.connections}.Closed(ctx, &url.URL{Scheme: "http", Host: t.api}, plan, hold, results)
+	s, err := summary(results)
+	if err != nil {
+		return sample{}, fmt.Errorf("%s: %w", t.name, err)
+	}
+	if t.worker != "" {
+		if err := t.await(ctx, before+s.count); err != nil {
+			return sample{}, err
+		}
+		s.stored = s.count / results.Now().Seconds()
+	}
+	s.lasted = results.Now()
+	s.cpu, err = m.read()
+	return s, err
+}
+
+// summary counts what was accepted until the last answer. Errors: nothing was.
+func summary(results *loadtest.Results) (s sample, err error) {
+	var last time.Duration
+	var other *loadtest.Result
+	for r := range results.All() {
+		last = max(last, r.Done)
+		if r.Status == http.StatusAccepted {
+			s.count++
+		} else {
+			s.other++
+			other = r
+		}
+	}
+	if s.count == 0 && other != nil {
+		return sample{}, fmt.Errorf("nothing is accepted: status %d %s %s", other.Status, other.Code, other.Err)
+	}
+	if s.count == 0 {
+		return sample{}, errors.New("nothing was answered")
+	}
+	s.rate = s.count / last.Seconds()
+	return s, nil
+}
+
+// await waits until the worker has applied as many records as given.
+func (t target) await(ctx context.Context, records float64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the worker does not get through"))
+	defer cancel()
+	poll := time.NewTicker(storedPoll)
+	defer poll.Stop()
+	for {
+		have, err := t.position(ctx)
+		if err == nil && have >= records {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %.0f of %.0f records applied", t.name, context.Cause(ctx), have, records)
+		}
+	}
+}
+
+// position is how many records of the log the worker has applied: the sum over the partitions.
+func (t target) position(ctx context.Context) (float64, error) {
+	if t.worker == "" {
+		return 0, nil
+	}
+	page, err := get(ctx, "http://"+t.worker+"/metrics")
+	if err != nil {
+		return 0, fmt.Errorf("cannot see how far the worker is: %w", err)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the metrics of the worker: %w", err)
+	}
+	sum := 0.0
+	for _, m := range families["tradestore_apply_position"].GetMetric() {
+		sum += m.GetGauge().GetValue()
+	}
+	return sum, nil
+}
+
+// ready waits until the worker holds every partition: until then its positions are no sum.
+func (t target) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
+	defer cancel()
+	poll := time.NewTicker(storedPoll)
+	defer poll.Stop()
+	for {
+		page, err := get(ctx, "http://"+t.worker+"/metrics")
+		if err == nil && bytes.Count(page, []byte("\ntradestore_apply_position{")) == partitions {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", t.name, context.Cause(ctx))
+		}
+	}
+}
