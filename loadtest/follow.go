@@ -68,8 +68,8 @@ func (f *Follower) Wait(limit time.Duration) (ended []Finality, missed uint64) {
 func (f *Follower) choose(perSecond float64) {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
-	var chosen []uint64 // not answered yet
-	var sent uint64     // at the last choice
+	var chosen []uint64    // not answered yet
+	var sent, ahead uint64 // at the last choice: sent, and the end of what was chosen from
 	due, last := 0.0, time.Now()
 	for {
 		select {
@@ -83,19 +83,19 @@ func (f *Follower) choose(perSecond float64) {
 		now := time.Now()
 		due += perSecond * now.Sub(last).Seconds()
 		last = now
-		if next := f.results.live.sent.Load(); due >= 1 && next > sent {
-			n := min(uint64(due), next-sent)
-			chosen = f.sample(chosen, next, next-sent, n)
-			due, sent = due-float64(uint64(due)), next
+		next := f.results.live.sent.Load() // so many come until the next choice as came since the last one
+		if from, to := max(next, ahead), 2*next-sent; due >= 1 && from < to {
+			chosen = f.sample(chosen, from, to, min(uint64(due), to-from))
+			due, sent, ahead = due-float64(uint64(due)), next, to
 		}
 		chosen = f.pick(chosen)
 	}
 }
 
-// sample appends one operation of each n-th part of the next span operations: one that has to be accepted.
-func (f *Follower) sample(chosen []uint64, next, span, n uint64) []uint64 {
+// sample appends one of each n-th part of the operations from begin to before end: one that has to be accepted.
+func (f *Follower) sample(chosen []uint64, begin, end, n uint64) []uint64 {
 	for i := range n {
-		from, to := next+span*i/n, next+span*(i+1)/n
+		from, to := begin+(end-begin)*i/n, begin+(end-begin)*(i+1)/n
 		at, _ := bits.Mul64(scramble(from), to-from)
 		for j := range to - from {
 			seq := from + (at+j)%(to-from)

@@ -68,7 +68,7 @@ func TestReconcileIsGreen(t *testing.T) {
 	clean(t, rec)
 	require.EqualValues(t, a.results.Count().Accepted, rec.Accepted)
 	require.EqualValues(t, len(a.rows()), rec.Rows)
-		require.Zero(t, rec.MayExist)
+	require.Zero(t, rec.MayExist)
 }
 
 func TestReconcileFindsWhatIsBroken(t *testing.T) {
