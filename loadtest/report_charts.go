@@ -1,0 +1,236 @@
+package loadtest
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// chart is one figure of the page. What the script needs of it is JSON; the rest is for the page around it, which must
+// say something without the script too.
+type chart struct {
+	ID    string      `json:"id"`
+	X     string      `json:"x"`    // seconds from the start, a share of all, or a rate
+	Unit  string      `json:"unit"` // of the values
+	Log   bool        `json:"log"`
+	Lines []chartLine `json:"lines"`
+	Data  []column    `json:"data"` // the places on the x axis, then the values of each line there
+	Marks []chartMark `json:"marks,omitempty"`
+
+	Title string `json:"-"`
+	Note  string `json:"-"`
+}
+
+// The x axes.
+const (
+	overTime  = "time"
+	overShare = "share" // on an axis that gives each further nine of a percentile the same room
+	overRate  = "rate"
+)
+
+// chartLine is one line of a chart.
+type chartLine struct {
+	Name string `json:"name"`
+	Tone string `json:"tone"` // a colour of the style sheet
+	Dots bool   `json:"dots,omitempty"`
+}
+
+// chartMark is a vertical line with a name.
+type chartMark struct {
+	At   float64 `json:"at"`
+	Name string  `json:"name"`
+}
+
+// column holds the values of a line. NaN is a gap.
+type column []float64
+
+// MarshalJSON writes gaps as null, and no more digits than a chart can show.
+func (c column) MarshalJSON() ([]byte, error) {
+	b := []byte{'['}
+	for i, v := range c {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			b = append(b, "null"...)
+		} else {
+			b = strconv.AppendFloat(b, v, 'g', 7, 64)
+		}
+	}
+	return append(b, ']'), nil
+}
+
+// lineFigures is what a line of a chart amounts to, as text.
+type lineFigures struct{ Name, Least, Mean, Most, Last string }
+
+// Figures sums each line up, for those who can't see the chart.
+func (c *chart) Figures() []lineFigures {
+	rows := make([]lineFigures, 0, len(c.Lines))
+	for i, l := range c.Lines {
+		least, most, sum, n, last := math.Inf(1), math.Inf(-1), 0.0, 0, math.NaN()
+		for _, v := range c.Data[i+1] {
+			if !math.IsNaN(v) {
+				least, most, sum, n, last = min(least, v), max(most, v), sum+v, n+1, v
+			}
+		}
+		if n == 0 {
+			rows = append(rows, lineFigures{l.Name, "–", "–", "–", "–"})
+			continue
+		}
+		rows = append(rows, lineFigures{l.Name, asAmount(least, c.Unit), asAmount(sum/float64(n), c.Unit), asAmount(most, c.Unit), asAmount(last, c.Unit)})
+	}
+	return rows
+}
+
+// Empty says that no line has a value.
+func (c *chart) Empty() bool {
+	for _, column := range c.Data[min(1, len(c.Data)):] {
+		if slices.ContainsFunc(column, func(v float64) bool { return !math.IsNaN(v) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// latencyChart shows what clients saw, second by second. A second without an answer is a gap.
+func latencyChart(timeline []Second) chart {
+	c := chart{ID: "latency", Title: "Accept latency", X: overTime, Unit: "seconds", Log: true,
+		Note:  "Of the 202s that were due in each second, from when they were due.",
+		Lines: []chartLine{{Name: "p50", Tone: "a"}, {Name: "p99", Tone: "b"}, {Name: "max", Tone: "c"}}}
+	c.Data = make([]column, 4)
+	for _, s := range timeline {
+		c.add(s.At, orGap(s.P50), orGap(s.P99), orGap(s.Max))
+	}
+	return c
+}
+
+func throughputChart(timeline []Second) chart {
+	c := chart{ID: "throughput", Title: "Throughput", X: overTime, Unit: "per second",
+		Note:  "Reads and refusals are sent too, so fewer are accepted than sent.",
+		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"}, {Name: "errors", Tone: "bad"}}}
+	c.Data = make([]column, 5)
+	for _, s := range timeline {
+		c.add(s.At, s.Asked, s.Sent, s.Accepted, s.Errors)
+	}
+	return c
+}
+
+// percentileChart draws the distributions on an axis of nines, where the slow tail has its room.
+func percentileChart(r *Report) chart {
+	c := chart{ID: "percentiles", Title: "Percentiles", X: overShare, Unit: "seconds", Log: true,
+		Note: "How long a share of all took at most. The gap between the first two is what a closed loop would have hidden."}
+	place := func(curve []Quant, count uint64) []Sample {
+		var samples []Sample
+		for _, q := range curve {
+			above := 1 - q.Q
+			if q.Q >= 1 {
+				above = 1 / float64(count+1) // where the slowest of them lies
+			}
+			samples = append(samples, Sample{math.Round(-1e6*math.Log10(above)) / 1e6, orGap(q.Seconds)})
+		}
+		return samples
+	}
+	c.join([]Series{
+		{Name: "accept, from when it was due", Points: place(r.Accept.Curve, r.Accept.Count)},
+		{Name: "accept, from when it was sent", Points: place(r.Sent.Curve, r.Sent.Count)},
+		{Name: "final status", Points: place(r.Final.Curve, r.Final.Count)},
+	})
+	return c
+}
+
+// seriesCharts puts what was measured beside the load into one chart for each group and unit, in order of appearance.
+func seriesCharts(all []Series) []chart {
+	type key struct{ group, unit string }
+	var order []key
+	groups := map[key][]Series{}
+	for _, s := range all {
+		k := key{s.Group, s.Unit}
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], s)
+	}
+	charts := make([]chart, 0, len(order))
+	for i, k := range order {
+		c := chart{ID: "series" + strconv.Itoa(i), Title: cmp.Or(k.group, k.unit), X: overTime, Unit: k.unit}
+		c.join(wholeSeconds(groups[k]))
+		charts = append(charts, c)
+	}
+	return charts
+}
+
+// wholeSeconds moves each point to the nearest second. Sources answer at times of their own, and a crosshair that meets
+// one line at a time compares nothing.
+func wholeSeconds(all []Series) []Series {
+	rounded := slices.Clone(all)
+	for i := range rounded {
+		rounded[i].Points = slices.Clone(rounded[i].Points)
+		for j := range rounded[i].Points {
+			rounded[i].Points[j].At = math.Round(rounded[i].Points[j].At)
+		}
+	}
+	return rounded
+}
+
+// capacityCharts show what became of each rate that was tried.
+func capacityCharts(c *Capacity) []chart {
+	steps := slices.SortedStableFunc(slices.Values(c.Steps), func(a, b Step) int { return cmp.Compare(a.Rate, b.Rate) })
+	accepted := chart{ID: "capacity-accepted", Title: "Accepted by rate", X: overRate, Unit: "per second",
+		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}}, Data: make([]column, 3)}
+	latency := chart{ID: "capacity-latency", Title: "p99 by rate", X: overRate, Unit: "seconds", Log: true,
+		Lines: []chartLine{{Name: "accept", Tone: "b"}, {Name: "final status", Tone: "d"}}, Data: make([]column, 3)}
+	for _, s := range steps {
+		good, bad := s.Accepted, math.NaN()
+		if !s.Sustained {
+			good, bad = bad, good
+		}
+		accepted.add(s.Rate, good, bad)
+		latency.add(s.Rate, orGap(s.AcceptP99), orGap(s.FinalP99))
+	}
+	if c.Knee > 0 {
+		accepted.Marks = []chartMark{{c.Knee, "knee"}}
+		latency.Marks = accepted.Marks
+	}
+	return []chart{accepted, latency}
+}
+
+// add appends one place with a value for each line.
+func (c *chart) add(at float64, values ...float64) {
+	c.Data[0] = append(c.Data[0], at)
+	for i, v := range values {
+		c.Data[i+1] = append(c.Data[i+1], v)
+	}
+}
+
+// join makes lines of series that were measured at different places.
+func (c *chart) join(all []Series) {
+	tones := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	var places column
+	for i, s := range all {
+		c.Lines = append(c.Lines, chartLine{Name: s.Name, Tone: tones[i%len(tones)]})
+		for _, p := range s.Points {
+			places = append(places, p.At)
+		}
+	}
+	slices.Sort(places)
+	places = slices.Compact(places)
+	c.Data = []column{places}
+	for _, s := range all {
+		values := slices.Repeat(column{math.NaN()}, len(places))
+		for _, p := range s.Points {
+			if i, found := slices.BinarySearch(places, p.At); found {
+				values[i] = p.Value
+			}
+		}
+		c.Data = append(c.Data, values)
+	}
+}
+
+// orGap is v, or a gap where a logarithmic axis has no place for it.
+func orGap(v float64) float64 {
+	if v > 0 {
+		return v
+	}
+	return math.NaN()
+}

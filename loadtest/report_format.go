@@ -1,0 +1,133 @@
+package loadtest
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// How figures and foreign text are written, in the page and on the terminal alike.
+
+// asCount writes a count with commas: 60,000.
+func asCount(n uint64) string {
+	digits := strconv.FormatUint(n, 10)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}
+
+// asNumber writes a figure with three or more digits that matter, and none that pretend.
+func asNumber(v float64) string {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v) || math.IsInf(v, 0):
+		return "?"
+	case a >= 100, v == math.Trunc(v):
+		if v < 0 {
+			return "-" + asCount(uint64(math.Round(a)))
+		}
+		return asCount(uint64(math.Round(a)))
+	case a >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case a >= 0.01:
+		return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 2, 64), ".00")
+	default:
+		return strconv.FormatFloat(v, 'g', 2, 64)
+	}
+}
+
+// asSeconds writes a duration in the unit in which it is easy to read: 850 µs, 12.3 ms, 4.50 s.
+func asSeconds(s float64) string {
+	switch a := math.Abs(s); {
+	case a == 0:
+		return "0 s"
+	case a < 0.9995e-3:
+		return asNumber(s*1e6) + " µs"
+	case a < 0.9995:
+		return asNumber(s*1e3) + " ms"
+	default:
+		return asNumber(s) + " s"
+	}
+}
+
+// asTook writes how long a phase lasted: 210 ms, 12.3 s, 1m12s.
+func asTook(s float64) string {
+	if s < 60 {
+		return asSeconds(s)
+	}
+	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
+}
+
+// asShare writes a part of one as percent. What is not nothing is never written as 0 %, nor what lacks something as 100 %.
+func asShare(f float64) string {
+	if f == 0 || f == 1 {
+		return asNumber(f*100) + " %"
+	}
+	for digits := 1; digits <= 6; digits++ {
+		if text := strconv.FormatFloat(f*100, 'f', digits, 64); strings.Trim(text, "0.") != "" && !strings.HasPrefix(text, "100.") {
+			return text + " %"
+		}
+	}
+	return asNumber(f*100) + " %"
+}
+
+// asAmount writes a value of a Series with its unit.
+func asAmount(v float64, unit string) string {
+	switch unit {
+	case "seconds":
+		return asSeconds(v)
+	case "bytes":
+		if v >= 1<<30 {
+			return asNumber(v/(1<<30)) + " GiB"
+		}
+		return asNumber(v/(1<<20)) + " MiB"
+	default:
+		return asNumber(v) + " " + unit
+	}
+}
+
+// plain makes text from a server or a shell safe for a terminal: what is not printable is written as an escape.
+func plain(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return s
+	}
+	quoted := strconv.QuoteToGraphic(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// markdown is plain for a line of Markdown: nothing in it can end the line, open a tag or a link, or split a table.
+func markdown(s string) string {
+	var b strings.Builder
+	for _, r := range plain(s) {
+		if strings.ContainsRune("\\`*_[]<>|&#~!@", r) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// shell quotes an argument where it needs that.
+func shell(arg string) string {
+	for _, r := range arg {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=.,:/@%", r)) {
+			return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return arg
+}
+
+// plural writes a count and its noun: 1 row, 2 rows.
+func plural(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%s %s", asCount(n), many)
+}

@@ -1,0 +1,164 @@
+package loadtest
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	_ "embed" // for the files of the page
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+)
+
+// The page is one file that needs no network. Charts are drawn by uPlot 1.6.32 (MIT), the package of that name in the
+// npm registry, whose files dist/uPlot.iife.min.js, dist/uPlot.min.css and LICENSE are kept here unchanged.
+var (
+	//go:embed assets/report.html
+	pageText string
+	//go:embed assets/report.css
+	pageStyle string
+	//go:embed assets/report.js
+	pageScript string
+	//go:embed assets/uplot.min.js
+	plotScript string
+	//go:embed assets/uplot.min.css
+	plotStyle string
+	//go:embed assets/uplot.LICENSE
+	plotLicence string
+)
+
+// withScript marks a page whose script runs, before anything is drawn, so that nothing moves later.
+const withScript = `document.documentElement.className='js'`
+
+var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+	"count": asCount, "number": asNumber, "seconds": asSeconds, "took": asTook, "share": asShare,
+	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent,
+}).Parse(pageText))
+
+// htmlPage is what the template sees: the report, and what is computed from it for showing.
+type htmlPage struct {
+	*Report
+	Policy             string
+	Style              template.CSS
+	Flag, Plot, Script template.JS
+	Latencies          []latencyRow
+	Offences           []offence
+
+	Latency, Throughput, Measured, Steps []chart
+	Data                                 pageData
+}
+
+// pageData is what the script reads from the page.
+type pageData struct {
+	Until  float64 `json:"until"` // the end of the time axis of all charts, in seconds
+	Warmup float64 `json:"warmup"`
+	End    float64 `json:"end"` // of the load
+	Charts []chart `json:"charts"`
+}
+
+// latencyRow is a line of the table of latencies.
+type latencyRow struct {
+	Name, Means string
+	Latency
+}
+
+// offence is one way to break a promise, and who did.
+type offence struct {
+	Name, Means string
+	Offenders
+}
+
+// writeHTML makes the page. All text of the report is escaped by the template; only the files embedded above are not.
+func writeHTML(r *Report) ([]byte, error) {
+	p := htmlPage{Report: r, Latencies: r.latencies(), Offences: r.Reconciliation.offences()}
+	p.Style = template.CSS(plotStyle + pageStyle)                                                         //nolint:gosec // ours
+	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript)                                   //nolint:gosec // ours
+	p.Plot = template.JS("/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n" + plotScript) //nolint:gosec // embedded
+	p.Policy = pagePolicy(string(p.Style), string(p.Flag), string(p.Plot), string(p.Script))
+
+	p.Latency = drawn(latencyChart(r.Timeline), percentileChart(r))
+	p.Throughput = drawn(throughputChart(r.Timeline))
+	p.Measured = drawn(seriesCharts(r.Series)...)
+	if r.Capacity != nil {
+		p.Steps = drawn(capacityCharts(r.Capacity)...)
+	}
+	p.Data = pageData{Warmup: r.Load.Warmup, Charts: append([]chart{}, slices.Concat(p.Steps, p.Latency, p.Throughput, p.Measured)...)}
+	for _, c := range p.Data.Charts {
+		if c.X == overTime {
+			p.Data.Until = max(p.Data.Until, slices.Max(c.Data[0])+1)
+		}
+	}
+	if n := len(r.Timeline); n > 0 {
+		p.Data.End = r.Timeline[n-1].At + 1
+	}
+	p.Data.Until = max(p.Data.Until, p.Data.End)
+
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, p); err != nil {
+		return nil, fmt.Errorf("cannot make the page of the report: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// pagePolicy lets the browser run our scripts and no other, whatever a text in the report manages to be.
+func pagePolicy(style string, scripts ...string) string {
+	hash := func(text string) string {
+		sum := sha256.Sum256([]byte(text))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	allowed := make([]string, len(scripts))
+	for i, s := range scripts {
+		allowed[i] = hash(s)
+	}
+	return "default-src 'none'; script-src " + strings.Join(allowed, " ") + "; style-src " + hash(style) +
+		"; base-uri 'none'; form-action 'none'"
+}
+
+// drawn leaves out the charts that have nothing to show.
+func drawn(charts ...chart) []chart {
+	return slices.DeleteFunc(charts, func(c chart) bool { return c.Empty() })
+}
+
+// latencies lists the distributions in the order in which a trade meets them.
+func (r *Report) latencies() []latencyRow {
+	return []latencyRow{
+		{"accept", "of 202s, from when they were due", r.Accept},
+		{"from sending", "the same, from when they were sent", r.Sent},
+		{"final status", "of the trades that were followed, from when they were due", r.Final},
+	}
+}
+
+// Broken counts the trades for which a promise does not hold.
+func (r *Reconciliation) Broken() uint64 {
+	return r.Lost.Count + r.Doubled.Count + r.Stuck.Count + r.Wrong.Count
+}
+
+// offences lists what must not happen.
+func (r *Reconciliation) offences() []offence {
+	return []offence{
+		{"lost", "accepted, and not there", r.Lost},
+		{"doubled", "decided twice, or stored though nobody sent it", r.Doubled},
+		{"stuck", "still PENDING when the wait was over", r.Stuck},
+		{"wrong", "another end, or another content, than the answers allow", r.Wrong},
+	}
+}
+
+// answerCount is an answer of the server and how often it came.
+type answerCount struct {
+	Name  string
+	Count uint64
+}
+
+// mostFrequent lists the answers to a kind, the most frequent first.
+func mostFrequent(k KindAnswers) []answerCount {
+	all := make([]answerCount, 0, len(k.Counts))
+	for name, count := range k.Counts {
+		all = append(all, answerCount{name, count})
+	}
+	slices.SortFunc(all, func(a, b answerCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
