@@ -9,21 +9,26 @@ import (
 )
 
 // settle shows outcomes to clients until ctx ends: after each commit, and each interval for what a crash or an outage
-// left behind. Trouble with the request log never stops the lanes (rule A7).
+// left behind. Trouble with the request log never stops the lanes (rule A7). After a failure the steps are shorter, until
+// one gets through: a request log that is too slow for a whole step within the time limit would hold the cursor for ever.
 func (w *Worker) settle(ctx context.Context) {
+	limit := w.cfg.SettleLimit
 	for failures := 0; ctx.Err() == nil; {
-		more, err := w.settleStep(ctx)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
+		n, err := w.settleStep(ctx, limit)
+		if err != nil && ctx.Err() == nil {
 			w.metrics.settleErrors.Inc()
 			w.log.Warn().Err(err).Int("attempt", failures+1).Msg("cannot settle outcomes: trying again")
+			if n > 0 {
+				limit = max(n/2, 1)
+			}
 			wait(ctx, w.pause(failures))
 			failures++
 			continue
-		case !more:
+		}
+		if n < limit {
 			w.awaitNudge(ctx)
 		}
+		limit = min(2*limit, w.cfg.SettleLimit)
 		failures = 0
 	}
 }
@@ -32,49 +37,48 @@ func (w *Worker) settle(ctx context.Context) {
 func (w *Worker) settleRest(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.DrainLimit)
 	defer cancel()
-	for more := true; more; {
+	for n := w.cfg.SettleLimit; n >= w.cfg.SettleLimit; {
 		var err error
-		if more, err = w.settleStep(ctx); err != nil {
+		if n, err = w.settleStep(ctx, w.cfg.SettleLimit); err != nil {
 			w.log.Warn().Err(err).Msg("cannot settle the last outcomes: the next owner of the partitions does")
 			return
 		}
 	}
 }
 
-// settleStep settles the next outcomes of the partitions held here; more says that there may be others. A crash between
-// its calls repeats them: settling twice changes nothing.
-func (w *Worker) settleStep(ctx context.Context) (more bool, err error) {
+// settleStep settles the next outcomes of the partitions held here, up to limit, and returns how many it went for; fewer
+// than limit means that there are no others. A crash between its calls repeats them: settling twice changes nothing.
+func (w *Worker) settleStep(ctx context.Context, limit int) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.TransactionLimit)
 	defer cancel()
 	partitions := w.owned()
 	if len(partitions) == 0 {
 		w.metrics.unsettledSince.Store(0)
-		return false, nil
+		return 0, nil
 	}
-	outcomes, err := w.deps.Journal.Unsettled(ctx, partitions, w.cfg.SettleLimit)
+	outcomes, err := w.deps.Journal.Unsettled(ctx, partitions, limit)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	w.metrics.unsettledSince.Store(oldest(outcomes))
-	if len(outcomes) == 0 {
-		return false, nil
+	if n = len(outcomes); n == 0 {
+		return 0, nil
 	}
 	failpoint.Here("beforeStatus") // a crash here leaves the outcomes unsettled in the journal
 	began := time.Now()
 	if err := w.deps.Requests.Settle(ctx, outcomes); err != nil {
-		return false, err
+		return n, err
 	}
 	failpoint.Here("afterSettleBeforeCursor") // a crash here leaves settled outcomes to settle again
 	if err := w.deps.Journal.Settled(ctx, outcomes); err != nil {
-		return false, err
+		return n, err
 	}
 	failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor passed what is shown
 	w.metrics.settled(outcomes, time.Since(began), w.deps.Now())
-	more = len(outcomes) >= w.cfg.SettleLimit
-	if !more {
+	if n < limit {
 		w.metrics.unsettledSince.Store(0)
 	}
-	return more, nil
+	return n, nil
 }
 
 func (w *Worker) awaitNudge(ctx context.Context) {

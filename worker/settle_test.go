@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +52,40 @@ func TestSettlingIsRepeatedFromTheCursor(t *testing.T) {
 	w.drain()
 	assert.Greater(t, r.store.count("Settle"), 3)
 	assert.Equal(t, 20, r.store.cursor[0])
+}
+
+// slow is a request log that manages a few outcomes within the time limit of a step, and none of a longer step.
+type slow struct {
+	*twin
+	most    int
+	longest atomic.Int64 // step that was tried
+}
+
+func (s *slow) Settle(ctx context.Context, outcomes []trade.Outcome) error {
+	if s.longest.Store(max(s.longest.Load(), int64(len(outcomes)))); len(outcomes) > s.most {
+		return context.DeadlineExceeded
+	}
+	return s.twin.Settle(ctx, outcomes)
+}
+
+// A request log that is too slow for a whole step gets shorter ones, and the cursor goes on.
+func TestASlowRequestLogIsGivenLess(t *testing.T) {
+	r := newRig(t, 3)
+	log := &slow{twin: r.store, most: 2}
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Unsettled" {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	w := r.start(func(c *Config, d *Deps) { c.SettleLimit, d.Requests = 64, log })
+	r.post("T", 100)
+	r.applied(100)
+	r.store.failing(nil)
+	r.reconcile()
+	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	require.EqualValues(t, 64, log.longest.Load())
+	w.drain()
 }
 
 // What a worker left unsettled its successor settles, without a new commit to nudge it.
