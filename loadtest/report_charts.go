@@ -93,13 +93,20 @@ func (c *chart) Empty() bool {
 	return true
 }
 
+// pause is how far apart two seconds of load are, in seconds, when there was none between them, as in the search for a
+// capacity. A line across it would show what nobody measured.
+const pause = 1.5
+
 // latencyChart shows what clients saw, second by second. A second without an answer is a gap.
 func latencyChart(timeline []Second) chart {
 	c := chart{ID: "latency", Title: "Accept latency", X: overTime, Unit: "seconds", Log: true,
 		Note:  "Of the 202s that were due in each second, from when they were due.",
 		Lines: []chartLine{{Name: "p50", Tone: "a"}, {Name: "p99", Tone: "b"}, {Name: "max", Tone: "c"}}}
 	c.Data = make([]column, 4)
-	for _, s := range timeline {
+	for i, s := range timeline {
+		if i > 0 && s.At > timeline[i-1].At+pause {
+			c.add(s.At-pause, math.NaN(), math.NaN(), math.NaN())
+		}
 		c.add(s.At, orGap(s.P50), orGap(s.P99), orGap(s.Max))
 	}
 	return c
@@ -110,7 +117,10 @@ func throughputChart(timeline []Second) chart {
 		Note:  "Reads and refusals are sent too, so fewer are accepted than sent.",
 		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"}, {Name: "errors", Tone: "bad"}}}
 	c.Data = make([]column, 5)
-	for _, s := range timeline {
+	for i, s := range timeline {
+		if i > 0 && s.At > timeline[i-1].At+pause {
+			c.add(s.At-pause, math.NaN(), math.NaN(), math.NaN(), math.NaN())
+		}
 		c.add(s.At, s.Asked, s.Sent, s.Accepted, s.Errors)
 	}
 	return c

@@ -32,6 +32,13 @@ func TestLatencyOfASecondWithoutAnswersIsAGap(t *testing.T) {
 	assert.True(t, new(latencyChart(nil)).Empty())
 }
 
+// A search for the capacity sends, drains and sends again.
+func TestNothingIsDrawnBetweenTwoLoads(t *testing.T) {
+	timeline := []Second{{At: 0, P50: 1, P99: 1, Max: 1}, {At: 1, P50: 1, P99: 1, Max: 1}, {At: 5.2, P50: 1, P99: 1, Max: 1}}
+	assert.Equal(t, `[[0,1,3.7,5.2],[1,1,null,1],[1,1,null,1],[1,1,null,1]]`, inJSON(t, latencyChart(timeline).Data))
+	assert.Equal(t, `[[0,1,3.7,5.2],[0,0,null,0],[0,0,null,0],[0,0,null,0],[0,0,null,0]]`, inJSON(t, throughputChart(timeline).Data))
+}
+
 func TestSeriesShareAChartByGroupAndUnit(t *testing.T) {
 	charts := seriesCharts([]Series{
 		{Name: "server CPU", Group: "CPU", Unit: "cores", Points: []Sample{{0.1, 1}, {1.2, 2}}},

@@ -53,8 +53,8 @@ type htmlPage struct {
 // pageData is what the script reads from the page.
 type pageData struct {
 	Until  float64 `json:"until"` // the end of the time axis of all charts, in seconds
-	Warmup float64 `json:"warmup"`
-	End    float64 `json:"end"` // of the load
+	Warmup float64 `json:"warmup"` // seconds
+	End    float64 `json:"end"`    // of the load
 	Charts []chart `json:"charts"`
 }
 
@@ -84,16 +84,15 @@ func writeHTML(r *Report) ([]byte, error) {
 	if r.Capacity != nil {
 		p.Steps = drawn(capacityCharts(r.Capacity)...)
 	}
-	p.Data = pageData{Warmup: r.Load.Warmup, Charts: append([]chart{}, slices.Concat(p.Steps, p.Latency, p.Throughput, p.Measured)...)}
+	p.Data = pageData{Charts: append([]chart{}, slices.Concat(p.Steps, p.Latency, p.Throughput, p.Measured)...)}
 	for _, c := range p.Data.Charts {
 		if c.X == overTime {
 			p.Data.Until = max(p.Data.Until, slices.Max(c.Data[0])+1)
 		}
 	}
-	if n := len(r.Timeline); n > 0 {
-		p.Data.End = r.Timeline[n-1].At + 1
+	if n := len(r.Timeline); n > 0 && r.Capacity == nil { // a search has many of both
+		p.Data.Warmup, p.Data.End = r.Load.Warmup, r.Timeline[n-1].At+1
 	}
-	p.Data.Until = max(p.Data.Until, p.Data.End)
 
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, p); err != nil {

@@ -48,7 +48,7 @@ func fill(v reflect.Value, text string) {
 // full is a report with everything in it, and a text in place of every string.
 func full(text string) *Report {
 	r := sampleReport(12)
-	r.Why = []string{"x"}
+	r.Why, r.Notes = []string{"x"}, []string{"x"}
 	r.Capacity = sampleCapacity()
 	r.Reconciliation.Lost = Offenders{1, []string{"x"}}
 	if text != "" {
@@ -179,7 +179,9 @@ func TestEveryChartHasDataAndATable(t *testing.T) {
 		Charts             []shown
 	}
 	plots := map[string]bool{}
-	for _, n := range parse(t, full("")) {
+	r := full("")
+	r.Capacity = nil
+	for _, n := range parse(t, r) {
 		switch {
 		case attribute(n, "id") == "data":
 			require.NoError(t, json.Unmarshal([]byte(n.FirstChild.Data), &data))
@@ -192,13 +194,21 @@ func TestEveryChartHasDataAndATable(t *testing.T) {
 	assert.EqualValues(t, 5, data.Warmup)
 	assert.EqualValues(t, 12, data.End)
 	assert.EqualValues(t, 12, data.Until)
-	require.Len(t, data.Charts, 9)
+	require.Len(t, data.Charts, 7)
 	for _, c := range data.Charts {
 		assert.True(t, plots[c.ID], c.ID)
 		assert.Len(t, c.Data, len(c.Lines)+1)
 		for _, column := range c.Data {
 			assert.Len(t, column, len(c.Data[0]))
 		}
+	}
+}
+
+func TestPageOfASearch(t *testing.T) {
+	text, err := writeHTML(full(""))
+	require.NoError(t, err)
+	for _, want := range []string{"Saturated first", `id="capacity-accepted"`, `id="capacity-latency"`, "accept p99 was 180 ms, above 100 ms", `"warmup":0,"end":0`} {
+		assert.Contains(t, string(text), want)
 	}
 }
 

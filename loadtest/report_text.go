@@ -111,6 +111,9 @@ func (r *Report) Print(w io.Writer, colour bool) {
 	for _, why := range r.Why {
 		fmt.Fprintf(w, "      %s\n", plain(why))
 	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "      %s\n", p.faint("note: "+plain(note)))
+	}
 	if r.Capacity != nil {
 		r.Capacity.print(w, p)
 	}
