@@ -27,8 +27,8 @@ type Config struct {
 	Generator   string        `name:"generator" group:"load" default:"auto" help:"vegeta, light (less CPU, for high rates), or auto: light from 4000 operations per second on."`
 	Connections int           `name:"connections" group:"load" default:"1000" help:"Most connections for the load; each carries one operation at a time. A server takes --max-conns-per-addr from one address."`
 
-	MaxAcceptP99 time.Duration `name:"max-accept-p99" group:"objectives" default:"100ms" help:"From when a trade was due to its 202, for 99 of 100."`
-	MaxFinalP99  time.Duration `name:"max-final-p99" group:"objectives" default:"1s" help:"From when a trade was due to its SUCCESS or FAILED, for 99 of 100."`
+	MaxAcceptP99 time.Duration `name:"max-accept-p99" env:"TRADESTORE_MAX_ACCEPT_P99" group:"objectives" default:"100ms" help:"From when a trade was due to its 202, for 99 of 100."`
+	MaxFinalP99  time.Duration `name:"max-final-p99" env:"TRADESTORE_MAX_FINAL_P99" group:"objectives" default:"1s" help:"From when a trade was due to its SUCCESS or FAILED, for 99 of 100."`
 	MaxErrorRate float64       `name:"max-error-rate" group:"objectives" default:"0.001" help:"Share of operations without the answer that they must get; shed ones (503) count."`
 	Follow       float64       `name:"follow" group:"objectives" default:"50" help:"Accepted trades per second that are followed to their end."`
 	DrainTimeout time.Duration `name:"drain-timeout" group:"objectives" default:"60s" help:"After the load, how long everything accepted has to be decided. What is not is stuck."`
@@ -122,14 +122,20 @@ func (c *Config) validateLoad(wrong func(string, ...any)) {
 	if c.Warmup < 0 {
 		wrong("--warmup: %v is negative", c.Warmup)
 	}
-	if c.StepDuration < 2*time.Second {
-		wrong("--step-duration: %v is less than 2s", c.StepDuration)
+	if c.StepDuration < time.Second {
+		wrong("--step-duration: %v is less than a second", c.StepDuration)
 	}
 	if c.Connections < 1 || c.Connections > mostConnections {
 		wrong("--connections: %d is not between 1 and %d", c.Connections, mostConnections)
 	}
 	if c.Generator != auto && c.Generator != withVegeta && c.Generator != withLight {
 		wrong("--generator: %q is not one of auto, vegeta, light", c.Generator)
+	}
+	if _, err := ParseMix(c.Mix); c.Mix != "" && err != nil {
+		wrong("--%w", err) // it begins with "mix"
+	}
+	if _, err := ParseStages(c.Stages); c.Stages != "" && err != nil {
+		wrong("--stages: %w", err)
 	}
 	if c.FindCapacity && c.Stages != "" {
 		wrong("--stages: --find-capacity chooses the rates itself")

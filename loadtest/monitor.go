@@ -168,13 +168,16 @@ func between(s Series, from, to float64) Series {
 	return s
 }
 
-// mean returns the mean of the points of a series; false: it has none.
+// mean returns the mean of the points of a series; 0 and false: it has none.
 func (s *Series) mean() (float64, bool) {
+	if len(s.Points) == 0 {
+		return 0, false
+	}
 	sum := 0.0
 	for _, p := range s.Points {
 		sum += p.Value
 	}
-	return sum / float64(len(s.Points)), len(s.Points) > 0
+	return sum / float64(len(s.Points)), true
 }
 
 // highest returns the highest point of a series, 0 if it has none.

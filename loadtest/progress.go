@@ -10,6 +10,7 @@ import (
 const (
 	liveEvery = 250 * time.Millisecond // on a terminal
 	lineEvery = 10 * time.Second       // elsewhere, such as in CI
+	lookEvery = time.Second            // whether it is time for a line
 )
 
 // Progress shows what a run is doing: on a terminal in one line that changes, elsewhere in a line now and then.
@@ -40,7 +41,7 @@ func (p *Progress) Say(format string, args ...any) {
 
 // Phase shows what line returns, again and again until the returned function is called.
 func (p *Progress) Phase(line func() string) (end func()) {
-	every := lineEvery
+	every := lookEvery
 	if p.terminal {
 		every = liveEvery
 	}
@@ -50,11 +51,11 @@ func (p *Progress) Phase(line func() string) (end func()) {
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			p.show(line())
 			select {
 			case <-stop:
 				return
 			case <-tick.C:
+				p.show(line())
 			}
 		}
 	}()

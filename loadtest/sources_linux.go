@@ -123,7 +123,37 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 		return nil, err
 	}
 	owners := socketOwners(all)
-	listeners := map[uint64]int{} // process by port; of several that share a socket, the first that was started
+	listeners := listening(sockets, owners, stats)
+	roles, names := map[int]bool{}, map[int]string{}
+	for _, port := range localPorts(s.places.roles) {
+		if pid, ok := listeners[port]; ok {
+			roles[pid] = true
+		}
+	}
+	name := func(port uint64, as func(pid int) string) {
+		if pid, ok := listeners[port]; ok && !roles[pid] && names[pid] == "" {
+			if text := as(pid); text != "" {
+				names[pid] = text
+			}
+		}
+	}
+	for _, store := range s.places.stores {
+		for _, port := range localPorts(store.addresses) {
+			name(port, func(int) string { return store.name })
+		}
+	}
+	for _, c := range sockets {
+		isRole := func(pid int) bool { return roles[pid] }
+		if c.St == tcpEstablished && slices.ContainsFunc(owners[c.Inode], isRole) && isLocal(c.RemAddr) {
+			name(c.RemPort, s.storeName)
+		}
+	}
+	return names, nil
+}
+
+// listening returns the process that listens on each port; of several that share a socket, the first that was started.
+func listening(sockets []socket, owners map[uint64][]int, stats map[int]procfs.ProcStat) map[uint64]int {
+	listeners := map[uint64]int{}
 	for _, l := range sockets {
 		if l.St != tcpListen {
 			continue
@@ -134,34 +164,7 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 			}
 		}
 	}
-	roles, names := map[int]bool{}, map[int]string{}
-	for _, port := range localPorts(s.places.roles) {
-		if pid, ok := listeners[port]; ok {
-			roles[pid] = true
-		}
-	}
-	name := func(pid int, as string) {
-		if !roles[pid] && names[pid] == "" && as != "" {
-			names[pid] = as
-		}
-	}
-	for _, store := range s.places.stores {
-		for _, port := range localPorts(store.addresses) {
-			if pid, ok := listeners[port]; ok {
-				name(pid, store.name)
-			}
-		}
-	}
-	for _, c := range sockets {
-		if pid, ok := listeners[c.RemPort]; ok && c.St == tcpEstablished && isLocal(c.RemAddr) {
-			for _, owner := range owners[c.Inode] {
-				if roles[owner] {
-					name(pid, s.storeName(pid))
-				}
-			}
-		}
-	}
-	return names, nil
+	return listeners
 }
 
 // socket is a TCP connection or listener of this machine.

@@ -1,0 +1,142 @@
+package loadtest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Objectives are the limits of a run that can be moved. The others can't: nothing may be lost, decided twice, left
+// undecided or answered wrongly.
+type Objectives struct {
+	AcceptP99 time.Duration
+	FinalP99  time.Duration
+	ErrorRate float64 // share of operations
+}
+
+const (
+	leastAttained = 0.99 // of the rate asked for, or the run is void
+
+	// From these shares of the cores on, CPU is the reason for what went wrong. A process never gets all of them.
+	busyProcess = 0.80
+	busyMachine = 0.92
+
+	otherCPU = 0.1 // cores: less is the machine's own housekeeping
+)
+
+// Judge holds a report against the objectives. It fills Objectives, Verdict and Why. A promise that was broken fails a run
+// even if it is void otherwise: no lack of load explains a trade that is lost.
+func Judge(r *Report, o Objectives) {
+	r.Objectives = []Objective{
+		latencyObjective("accept p99", "--max-accept-p99", r.Accept, o.AcceptP99),
+		latencyObjective("final status p99", "--max-final-p99", r.Final, o.FinalP99),
+		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors), OK: r.Load.Errors <= o.ErrorRate},
+		none("wrong answers", wrongAnswers(r.Answers)),
+		none("lost", r.Reconciliation.Lost.Count),
+		none("doubled", r.Reconciliation.Doubled.Count),
+		none("stuck", r.Reconciliation.Stuck.Count),
+		none("wrong ends or contents", r.Reconciliation.Wrong.Count),
+	}
+	broken := false
+	r.Why = nil
+	for _, objective := range r.Objectives {
+		if !objective.OK {
+			r.Why = append(r.Why, fmt.Sprintf("%s: %s, should be %s", objective.Name, objective.Seen, objective.Limit))
+			broken = broken || objective.Flag == ""
+		}
+	}
+	missed := len(r.Why) > 0
+	r.Objectives = append(r.Objectives, Objective{
+		Name: "rate attained", Limit: "at least " + asShare(leastAttained), Seen: asShare(r.Load.Attained), OK: r.Load.Attained >= leastAttained,
+	})
+	var void []string
+	if r.Interrupted != "" {
+		void = append(void, r.Interrupted)
+	}
+	if r.Load.Attained < leastAttained {
+		void = append(void, fmt.Sprintf("%s of the rate asked for was attained: %s", asShare(r.Load.Attained), tooSlow(r)))
+	}
+	r.Why = slices.Concat(void, r.Why)
+	switch {
+	case broken:
+		r.Verdict = Fail
+	case len(void) > 0:
+		r.Verdict = Void
+	case missed:
+		r.Verdict = Fail
+	default:
+		r.Verdict = Pass
+	}
+}
+
+func latencyObjective(name, flag string, l Latency, limit time.Duration) Objective {
+	o := Objective{Name: name, Flag: flag, Limit: "at most " + asSeconds(limit.Seconds()), Seen: "nothing to measure"}
+	if l.Count > 0 {
+		o.Seen = asSeconds(l.P99)
+		o.OK = l.P99 <= limit.Seconds()
+	}
+	return o
+}
+
+func none(name string, count uint64) Objective {
+	return Objective{Name: name, Limit: "0", Seen: strconv.FormatUint(count, 10), OK: count == 0}
+}
+
+func wrongAnswers(all []KindAnswers) uint64 {
+	count := uint64(0)
+	for _, k := range all {
+		count += k.Wrong
+	}
+	return count
+}
+
+// tooSlow says why the generator sent less than it should have.
+func tooSlow(r *Report) string {
+	cores := float64(max(r.Machine.Cores, 1))
+	generator, machine, waiting := find(r.Series, generatorCPU), find(r.Series, machineCPU), find(r.Series, inFlight)
+	own, _ := generator.mean()
+	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*cores {
+		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores, usageText(usages(r.Series)))
+	}
+	switch {
+	case own >= busyProcess*cores:
+		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs less, another machine has more", own, cores)
+	case r.Load.Connections > 0 && waiting.highest() >= 0.99*float64(r.Load.Connections):
+		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too slowly, or they are too few", r.Load.Connections)
+	}
+	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; was the machine asleep or short of memory?",
+		asSeconds(r.Load.DelayP99), own, cores)
+}
+
+// usages returns the mean CPU of each process that was measured, the largest first, and what else kept this machine busy.
+func usages(all []Series) []Usage {
+	var list []Usage
+	others := 0.0
+	for _, s := range all {
+		name, ok := strings.CutSuffix(s.Name, " CPU")
+		switch mean, known := s.mean(); {
+		case !ok || !known:
+		case s.Name == machineCPU:
+			others += mean
+		default:
+			others -= mean
+			list = append(list, Usage{Name: name, Cores: mean})
+		}
+	}
+	if others > otherCPU { // below 0 if some of the processes are on other machines
+		list = append(list, Usage{Name: "others", Cores: others})
+	}
+	slices.SortStableFunc(list, func(a, b Usage) int { return cmp.Compare(b.Cores, a.Cores) })
+	return list
+}
+
+func usageText(list []Usage) string {
+	parts := make([]string, len(list))
+	for i, u := range list {
+		parts[i] = fmt.Sprintf("%s %.2f", u.Name, u.Cores)
+	}
+	return strings.Join(parts, ", ")
+}
