@@ -163,7 +163,7 @@ func seriesCharts(all []Series) []chart {
 	}
 	charts := make([]chart, 0, len(order))
 	for i, k := range order {
-		c := chart{ID: "series" + strconv.Itoa(i), Title: cmp.Or(k.group, k.unit), X: overTime, Unit: k.unit}
+		c := chart{ID: "series" + strconv.Itoa(i), Title: capital(cmp.Or(k.group, k.unit)), X: overTime, Unit: k.unit}
 		c.join(wholeSeconds(groups[k]))
 		charts = append(charts, c)
 	}

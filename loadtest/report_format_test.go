@@ -58,6 +58,10 @@ func TestFiguresAreWrittenForReaders(t *testing.T) {
 
 	f("1 row", plural(1, "row", "rows"))
 	f("2,000 rows", plural(2000, "row", "rows"))
+
+	f("Memory", capital("memory"))
+	f("CPU", capital("CPU"))
+	f("Éa", capital("éa"))
 }
 
 func TestForeignTextIsPlain(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -95,6 +94,25 @@ func TestSamplesThatJSONHasNoWordsForAreDropped(t *testing.T) {
 	assert.Equal(t, []Sample{{0, 1}, {3, 4}}, r.Series[0].Points)
 }
 
+// hits reads a results.bin as vegeta does.
+func hits(t *testing.T, r *Report) []vegeta.Result {
+	t.Helper()
+	f, err := os.Open(filepath.Join(r.Folder, resultsFile))
+	require.NoError(t, err)
+	defer f.Close()
+	decode := vegeta.DecoderFor(f)
+	require.NotNil(t, decode)
+	var all []vegeta.Result
+	for {
+		var hit vegeta.Result
+		if err := decode(&hit); errors.Is(err, io.EOF) {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, hit)
+	}
+}
+
 // `vegeta report` must see what the report says: the same operations, the same latencies.
 func TestResultsAreInVegetasFormat(t *testing.T) {
 	const all, warm = 20_000, 5_000
@@ -102,21 +120,9 @@ func TestResultsAreInVegetasFormat(t *testing.T) {
 	r := &Report{Load: Load{Warmup: warm / 1000.0}}
 	require.NoError(t, Write(filepath.Join(t.TempDir(), "report"), r, results))
 
-	f, err := os.Open(filepath.Join(r.Folder, resultsFile))
-	require.NoError(t, err)
-	defer f.Close()
-	decode := vegeta.DecoderFor(f)
-	require.NotNil(t, decode)
 	var metrics vegeta.Metrics
-	var latencies []time.Duration
-	for {
-		var hit vegeta.Result
-		if err := decode(&hit); errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err)
+	for _, hit := range hits(t, r) {
 		metrics.Add(&hit)
-		latencies = append(latencies, hit.Latency)
 		ours, ok := results.Get(hit.Seq)
 		require.True(t, ok)
 		require.Equal(t, ours.Latency(), hit.Latency)
@@ -127,8 +133,40 @@ func TestResultsAreInVegetasFormat(t *testing.T) {
 	assert.EqualValues(t, all-warm, metrics.Requests)
 	assert.InDelta(t, 1000, metrics.Rate, 1)
 	assert.InDelta(t, 1, metrics.Success, 0)
-	slices.Sort(latencies)
-	assert.InEpsilon(t, latencies[(all-warm)/2], metrics.Latencies.P50, 0.01)
-	assert.InEpsilon(t, latencies[(all-warm)*99/100], metrics.Latencies.P99, 0.01)
+	assert.InEpsilon(t, (all+warm)/2*time.Microsecond, metrics.Latencies.P50, 0.01)
+	assert.InEpsilon(t, (all-(all-warm)/100)*time.Microsecond, metrics.Latencies.P99, 0.01)
 	assert.Equal(t, all*time.Microsecond, metrics.Latencies.Max)
+}
+
+// The same of operations that were really sent: what a reader of results.bin computes is what the report says.
+func TestReportOfARealAttack(t *testing.T) {
+	plan := NewPlan("r-", 1, DefaultMix, 50, 0)
+	schedule := NewSchedule(200*time.Millisecond, []Stage{{500, 500, 600 * time.Millisecond}})
+	server := newTwin(t, plan, schedule.Total())
+	results := NewResults(time.Now())
+	require.NoError(t, Vegeta{}.Attack(t.Context(), server.url, plan, schedule, results))
+	found := Analyse(schedule, plan, results, schedule.Length())
+	r := &Report{Schema: 1, Verdict: Pass, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent, Timeline: found.Timeline}
+	r.Load.Warmup = 0.2
+	require.NoError(t, Write(Folder(t.TempDir(), results.Began()), r, results))
+
+	all := hits(t, r)
+	assert.Len(t, all, int(r.Load.Sent))
+	var accepted []time.Duration
+	kinds := map[string]bool{}
+	for _, hit := range all {
+		kinds[hit.Attack] = true
+		if hit.Code == 202 {
+			accepted = append(accepted, hit.Latency)
+		}
+	}
+	assert.Equal(t, r.Accept, describe(accepted))
+	assert.Len(t, kinds, len(r.Answers))
+	shown := map[string]bool{}
+	for _, n := range parse(t, r) {
+		if attribute(n, "class") == "plot" {
+			shown[attribute(n, "id")] = true
+		}
+	}
+	assert.Equal(t, map[string]bool{"latency": true, "percentiles": true, "throughput": true}, shown)
 }

@@ -60,7 +60,12 @@ func (m *Machine) Text() string {
 }
 
 // id is the commit, or the version of a build that doesn't know its commit.
-func (b *Build) id() string { return fmt.Sprintf("%.12s", cmp.Or(b.Commit, b.Version)) }
+func (b *Build) id() string {
+	if b.Commit == "" || b.Commit == "unknown" {
+		return b.Version
+	}
+	return fmt.Sprintf("%.12s", b.Commit)
+}
 
 // Command repeats the run: the same operations in the same order.
 func (r *Report) Command() string {
@@ -190,7 +195,7 @@ func (rec *Reconciliation) print(w io.Writer, p paint) {
 		return
 	}
 	fmt.Fprintf(w, "\n%s %s\n", p.bold("Reconciliation"), p.faint("by "+plain(rec.By)))
-	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED as they must; %s may exist; %s compared; drained in %s, checked in %s\n",
+	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s compared; drained in %s, checked in %s\n",
 		asCount(rec.Accepted), asCount(rec.Success), asCount(rec.Failed), plural(rec.MayExist, "operation", "operations"),
 		plural(rec.Rows, "row", "rows"), asTook(rec.Drain), asTook(rec.Took))
 	for _, o := range rec.offences() {

@@ -27,7 +27,7 @@ func TestPrintSaysWhatMatters(t *testing.T) {
 		"PASS  capacity 4,250/s", "4,250/s sustained, 4,460/s not", "saturated first: CPU of the machine",
 		"at 8,500/s: 51.0 % shed, 3,800/s accepted, recovered in 2.40 s",
 		"✗ accept p99", "✓ final status p99", "--max-accept-p99", "400 STALE_VERSION: 1,788, 202: 2",
-		"52,006 accepted with the warm-up: 51,998 SUCCESS, 8 FAILED", "lost     1\n           x\n",
+		"52,006 accepted with the warm-up: 51,998 SUCCESS, 8 FAILED after a higher version", "lost     1\n           x\n",
 		"loadtest-report/2026/report.html", "**PASS**", "--seed=8731224991",
 	} {
 		assert.Contains(t, text, want)

@@ -73,7 +73,7 @@
           value: shown(say),
         })),
       ],
-      cursor: {drag: {setScale: false}, points: {size: 7}, ...(c.x === 'time' ? {sync: {key: 'time', setSeries: false}} : {})},
+      cursor: {y: false, drag: {setScale: false}, points: {size: 7}, ...(c.x === 'time' ? {sync: {key: 'time', setSeries: false}} : {})},
       hooks: {drawClear: c.x === 'time' && page.warmup > 0 ? [shade] : [], draw: [marks(c)]},
     };
     return new uPlot(options, c.data, box);
