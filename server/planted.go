@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
@@ -11,10 +12,14 @@ import (
 // The faults below are planted in a binary with failpoints and in no other. Each breaks one promise of a 202, so that the
 // load test can be seen to notice.
 
-// plantDelivery spoils the delivery of a record and says whether it must not be produced at all.
-func (b *batcher) plantDelivery(s *submission) (dropped bool) {
-	if failpoint.Planted("answerEarly") { // a crash from here to the acknowledgement loses a trade that was accepted
+// plantDelivery spoils the delivery of a record and says whether it must not be produced any more.
+func (b *batcher) plantDelivery(s *submission) (done bool) {
+	if failpoint.Planted("answerEarly") { // a crash before the record is sent loses a trade that was accepted
 		b.settle(s, answer{})
+		time.AfterFunc(100*time.Millisecond, func() {
+			b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &s.req), nil)
+		})
+		return true
 	}
 	if failpoint.Planted("doubleRecord") {
 		twin := s.req
