@@ -90,10 +90,9 @@ func (w *twin) answer(out http.ResponseWriter, r *http.Request, op *Op) {
 	status := op.Status[0]
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case op.Kind == ReadRequest:
+	if op.Kind == ReadRequest {
 		assert.True(w.t, w.requests[strings.TrimPrefix(r.URL.Path, op.Path)], r.URL.Path)
-	default:
+	} else {
 		assert.Equal(w.t, op.Path, r.URL.Path)
 	}
 	if status >= 400 {
@@ -152,7 +151,7 @@ func TestGeneratorsSendThePlan(t *testing.T) {
 		}
 		c := into.Count()
 		require.Equal(t, []uint64{s.Total(), s.Total(), 0, 0}, []uint64{c.Sent, c.Answered, c.InFlight, c.Errors})
-		require.Less(t, w.connections(), 64, "connections are used again")
+		require.LessOrEqual(t, w.connections(), 64, "connections are used again")
 	})
 }
 
@@ -314,7 +313,7 @@ func TestAttackIsStopped(t *testing.T) {
 			defer w.mu.Unlock()
 			require.Len(t, all, w.n, "what arrived has a result")
 			require.GreaterOrEqual(t, len(all), at)
-			require.Less(t, len(all), at+10)
+			require.Less(t, uint64(len(all)), s.Total()/10)
 			for _, r := range all {
 				require.EqualValues(t, 202, r.Status, r.Err)
 			}
@@ -346,7 +345,7 @@ func TestClosedLoopSendsOneAfterTheOther(t *testing.T) {
 		if n := now.Add(1); n > most.Load() {
 			most.Store(n)
 		}
-		defer now.Add(-1)
+		now.Add(-1)
 		return false
 	}
 	into := NewResults(time.Now())

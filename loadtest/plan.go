@@ -204,6 +204,7 @@ func (p *Plan) Fill(op *Op, seq uint64) {
 	case ReadRequest:
 		op.read(requestsPath, found, "")
 		return
+	default: // New and Replace are as they were drawn
 	}
 	op.Body = appendTrade(op.Body, &op.Trade)
 }
@@ -274,10 +275,10 @@ func (p *Plan) payload(hash uint64, kind Kind) trade.Trade {
 		MaturityDate:   matures + trade.Date(b%(30*365/2))*2,
 		CreatedDate:    created + trade.Date((b>>32)%(2*365)),
 	}
-	switch kind {
-	case Replace:
+	if kind == Replace {
 		t.MaturityDate++
-	case Past:
+	}
+	if kind == Past {
 		t.MaturityDate = matured + trade.Date(b%(20*365))
 	}
 	return t

@@ -150,7 +150,7 @@ func TestPlanRefersToEarlierTrades(t *testing.T) {
 				case Replace:
 					require.EqualValues(t, baseVersion, op.Trade.Version)
 					require.NotEqual(t, p.Op(op.Of).Trade, op.Trade)
-				case Stale:
+				default:
 					require.Less(t, op.Trade.Version, int32(baseVersion))
 				}
 			}
@@ -243,6 +243,8 @@ func TestPlanReads(t *testing.T) {
 	for seq := range uint64(300) {
 		op := p.Op(seq)
 		switch op.Kind {
+		default:
+			require.NotContains(t, op.Status, 200)
 		case ReadTrade:
 			require.Equal(t, "/api/v1/trades/"+p.TradeID(op.Of), op.Path)
 			require.Equal(t, []int{200, 404}, op.Status)

@@ -124,9 +124,11 @@ func (r *Results) All() iter.Seq[*Result] {
 func (r *Result) Vegeta(began time.Time, attack string) vegeta.Result {
 	result := vegeta.Result{
 		Attack: attack, Seq: r.Seq, Code: r.Status, Timestamp: began.Add(r.Due), Latency: max(r.Latency(), 0),
-		BytesIn: uint64(r.BytesIn), BytesOut: uint64(r.BytesOut), Error: r.Err, Method: http.MethodPost, URL: tradesPath,
+		BytesIn: uint64(r.BytesIn), BytesOut: uint64(r.BytesOut), Error: r.Err,
 	}
 	switch r.Kind {
+	default:
+		result.Method, result.URL = http.MethodPost, tradesPath
 	case ReadTrade:
 		result.Method, result.URL = http.MethodGet, tradesPath+"/{trade_id}"
 	case ReadRequest:

@@ -115,11 +115,12 @@ func drawSchedule(t *rapid.T) Schedule {
 			stage.To = stage.From
 		}
 		most := time.Duration(4000 / max(stage.From, stage.To, 1) * float64(time.Second))
-		stage.For = time.Duration(rapid.Int64Range(1, int64(most)).Draw(t, "for"))
+		stage.For = time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(most)).Draw(t, "for"))
 		return stage
 	}), 1, 4).Draw(t, "stages")
 	most := time.Duration(4000 / max(stages[0].From, 1) * float64(time.Second))
-	return NewSchedule(time.Duration(rapid.Int64Range(0, int64(most)).Draw(t, "warmup")), stages)
+	warmup := rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(int64(time.Millisecond), int64(most))).Draw(t, "warmup")
+	return NewSchedule(time.Duration(warmup), stages)
 }
 
 func TestScheduleProperties(t *testing.T) {

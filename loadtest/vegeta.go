@@ -69,7 +69,7 @@ type tripper struct {
 
 func newTripper(target *url.URL, p *Plan, into *Results, conns int, timeout time.Duration) *tripper {
 	transport := &http.Transport{
-		MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true, Protocols: new(http.Protocols),
+		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true, Protocols: new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true) // and nothing else: one operation per connection
 	return &tripper{base: target, plan: p, into: into, timeout: timeout, transport: transport}
