@@ -21,6 +21,10 @@ help: ## list the targets
 run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
 	./tradestore dev --data-dir $(DATA_DIR) $(ARGS)
 
+.PHONY: loadtest
+loadtest: build ## prove what becomes of 1,000 trades/s, on a stack of its own (ARGS="--target http://...", "--find-capacity", --help)
+	./tradestore loadtest $(ARGS)
+
 .PHONY: stack
 stack: build ## run Apache Kafka, DynamoDB Local and PostgreSQL until Ctrl-C; needs Java 17 and Maven (ARGS=--help)
 	$(GO) build -o bin/stack ./teststack/stack

@@ -22,9 +22,9 @@ import (
 )
 
 // composed loads the compose file as the engine's client does, with nothing set by the user.
-func composed(t *testing.T) *types.Project {
+func composed(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"docker-compose.yml"}, cli.WithName(module), cli.WithoutEnvironmentResolution)
+	options, err := cli.NewProjectOptions([]string{"docker-compose.yml"}, cli.WithName(module), cli.WithProfiles(profiles), cli.WithoutEnvironmentResolution)
 	require.NoError(t, err)
 	project, err := options.LoadProject(t.Context())
 	require.NoError(t, err)
@@ -135,6 +135,30 @@ func TestComposeCommandsAreUnderstood(t *testing.T) {
 			assert.Equal(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", s.Ports[0].Target), target, "the port that is published")
 			assert.Greater(t, time.Duration(*s.StopGracePeriod), 30*time.Second, "a drain is waited for")
 		})
+	}
+}
+
+// The load test runs when it is asked for, with settings that it has, against the services by their names.
+func TestComposeLoadTest(t *testing.T) {
+	s := composed(t, "load").Services["loadtest"]
+	env := environment(s)
+	for variable, value := range env {
+		t.Setenv(variable, value)
+	}
+	selected, _, err := parse(s.Command, os.Stdout, os.Stderr)
+	require.NoError(t, err)
+	cfg := selected.(*loadtestCommand).Config
+	assert.Equal(t, "http://server:8000", cfg.Target)
+	assert.Equal(t, "http://worker:8001", cfg.WorkerURL)
+	assert.Equal(t, []string{"kafka:19092"}, cfg.KafkaBrokers)
+	assert.EqualValues(t, 1000, cfg.Rate)
+	assert.Equal(t, time.Minute, cfg.Duration)
+	assert.Equal(t, cfg.Out, s.Volumes[0].Target, "it can write its report")
+	assert.True(t, s.ReadOnly)
+	assert.Equal(t, []string{"ALL"}, s.CapDrop)
+	for _, role := range []string{"server", "worker"} {
+		assert.Equal(t, "service_healthy", s.DependsOn[role].Condition)
+		assert.Equal(t, env["TRADESTORE_DATABASE_URL"], environment(composed(t).Services[role])["TRADESTORE_DATABASE_URL"])
 	}
 }
 

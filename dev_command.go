@@ -14,6 +14,9 @@ type developerCommands struct {
 	Dev devCommand `cmd:"" help:"Run everything in this one process, with an embedded Kafka and PostgreSQL."`
 }
 
+// hasDev says whether this build can start the embedded stack.
+const hasDev = true
+
 type devCommand struct {
 	Config dev.Config `embed:""`
 }

@@ -22,9 +22,9 @@ var (
 	fence      = regexp.MustCompile("(?ms)^```.*?\\n```$")
 	notInSlugs = regexp.MustCompile("[^a-z0-9 _-]")
 	ruleID     = regexp.MustCompile(`\b[PSAECBIRKT][1-9][0-9]?\b`)
-	setting    = regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([^`]*)`)? *\\| ([a-z, ]+) \\|")
+	setting    = regexp.MustCompile("(?m)^\\| `--([a-z0-9-]+)` \\| (?:`([^`]*)`)? *\\| ([a-z, ]+) \\|")
 	foreign    = regexp.MustCompile("docker compose [^`\\n]*") // its flags are not ours
-	flagName   = regexp.MustCompile(`--[a-z][a-z-]+`)
+	flagName   = regexp.MustCompile(`--[a-z][a-z0-9-]+`)
 	code       = regexp.MustCompile(`Code += "([A-Z_]+)"`)
 	codeInText = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b`)
 	ruleHome   = regexp.MustCompile(`(?m)^(?:- \*\*|\| )([PSAECBIRKT][1-9][0-9]?)\b`)
@@ -38,7 +38,7 @@ func files(t *testing.T, ending string) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "tradestore-data" || d.Name() == "coverage" || d.Name() == "bin"):
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "tradestore-data" || d.Name() == "coverage" || d.Name() == "bin" || d.Name() == "loadtest-report"):
 			return filepath.SkipDir
 		case strings.HasSuffix(path, ending):
 			found = append(found, path)
@@ -136,7 +136,7 @@ func TestReadmeListsEverySetting(t *testing.T) {
 			inReadme[command][row[1]] = row[2]
 		}
 	}
-	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck"} {
+	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest"} {
 		if want, ok := inBuild[command]; ok { // a production build has no dev
 			delete(want, "help")
 			assert.Equal(t, want, inReadme[command], "settings of tradestore %s in README.md", command)

@@ -22,6 +22,7 @@ type commandLine struct {
 	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
 	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
+	Loadtest    loadtestCommand    `cmd:"" help:"Send a rate of trades to a running store, or to one of its own, and prove what became of each."`
 	Version     versionCommand     `cmd:"" help:"Show which build this is."`
 }
 
@@ -35,6 +36,8 @@ Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the
 The Go runtime takes GOMAXPROCS from the cores (or the CPU limit of the container) by itself. Set GOMEMLIMIT, like GOMEMLIMIT=1800MiB, to about nine tenths of a container's memory.`
 
 var groups = []kong.Group{
+	{Key: "load", Title: "Load"},
+	{Key: "objectives", Title: "Objectives"},
 	{Key: "network", Title: "Network"},
 	{Key: "stores", Title: "Stores"},
 	{Key: "tuning", Title: "Limits and tuning"},
@@ -114,7 +117,7 @@ func (u *unreadable) mappers() []kong.Option {
 		})
 	}
 	options := []kong.Option{kong.TypeMapper(reflect.TypeFor[time.Duration](), collect(reflect.TypeFor[time.Duration]()))}
-	for _, t := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[int64](), reflect.TypeFor[float64]()} {
+	for _, t := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[int64](), reflect.TypeFor[uint64](), reflect.TypeFor[float64]()} {
 		options = append(options, kong.KindMapper(t.Kind(), collect(t)))
 	}
 	return options
