@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Names of processes that a table tells apart.
@@ -31,12 +33,20 @@ var variants = []struct {
 // is gained without a store is what it costs, and the store whose absence gains most is what binds.
 func accept(ctx context.Context, l *lab, r *results) error {
 	s := stage{title: "HTTP: the accept path", unit: "trades", limit: l.series(l.limit)}
+	l.say("starting %d chains", len(variants))
+	targets := make([]target, len(variants))
+	starting, inner := errgroup.WithContext(ctx)
 	for i, v := range variants {
-		t, err := l.chain(ctx, i, v.name, v.chain)
-		if err != nil {
+		starting.Go(func() (err error) {
+			targets[i], err = l.chain(inner, i, v.name, v.chain)
 			return err
-		}
-		one := l.series(t)
+		})
+	}
+	if err := starting.Wait(); err != nil {
+		return err
+	}
+	for i, v := range variants {
+		one := l.series(targets[i])
 		one.lacks = v.lacks
 		s.ours = append(s.ours, one)
 	}
@@ -57,7 +67,6 @@ func (l *lab) chain(ctx context.Context, number int, name string, c chain) (targ
 		}
 		env = append(env, databaseVar+"="+url)
 	}
-	l.say("starting a chain: %s", name)
 	dir := filepath.Join(l.dir, "chain-"+strconv.Itoa(number))
 	p, at, err := l.self(ctx, "the chain "+name, env, "chain", dir, c.broker, strings.Join(c.replaced, ","))
 	if err != nil {

@@ -37,8 +37,7 @@ type child struct {
 
 // start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the lab.
 func (l *lab) start(name, program string, env []string, args ...string) (*child, error) {
-	l.children++
-	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children))}
+	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children.Add(1)))}
 	log, err := os.Create(c.log)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,8 +36,8 @@ type lab struct {
 	dir      string // temporary
 	began    time.Time
 	progress io.Writer
-	children int // started so far
-	attacks  int // made so far: the trade ids of each begin with its number
+	children atomic.Int64 // started so far
+	attacks  int          // made so far: the trade ids of each begin with its number
 
 	mu    sync.Mutex // guards stops, which preparations that run at once add to
 	stops []func()   // in the order of the starts

@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	var s settings
 	flags.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the median is reported with its spread")
 	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
-	flags.IntVar(&s.connections, "connections", 256, "HTTP connections of the generator; each sends its next trade when the last is answered")
+	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade when the last is answered, so this is how many are under way")
 	flags.Usage = func() { help(progress, flags) }
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil

@@ -58,7 +58,7 @@ func TestNoopServerAccepts(t *testing.T) {
 func TestSummary(t *testing.T) {
 	began := time.Now()
 	add := func(into *loadtest.Results, seq uint64, status uint16, done time.Duration, code trade.Code) {
-		into.Add(loadtest.Result{Seq: seq, Status: status, Done: done, Code: code})
+		into.Add(loadtest.Result{Seq: seq, Status: status, Sent: time.Second, Done: done, Code: code})
 	}
 	results := loadtest.NewResults(began)
 	_, err := summary(results)
@@ -71,7 +71,7 @@ func TestSummary(t *testing.T) {
 	add(results, 3, 0, 3*time.Second, "")
 	s, err := summary(results)
 	require.NoError(t, err)
-	require.Equal(t, sample{rate: 0.5, count: 2, other: 2}, s)
+	require.Equal(t, sample{rate: 0.5, count: 2, other: 2, wait: 2 * time.Second}, s)
 }
 
 // A server that accepts nothing has no rate.

@@ -42,10 +42,14 @@ func produce(ctx context.Context, l *lab, r *results) error {
 	return nil
 }
 
-// producers makes a topic, and the limit and our producer on it.
+// plenty is more records under way than a broker needs to be busy.
+const plenty = 50_000
+
+// producers makes a topic, and the limit and our producer on it: with as many records under way as the limit has, which
+// shows what encoding costs, and with no more than the server lets in, which is what it can use.
 func (l *lab) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
-	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name, MaxBufferedRecords: queueItems}
+	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
 	if _, err := kafka.CreateTopic(ctx, cfg, kafka.TopicSpec{Partitions: partitions}); err != nil {
 		return stage{}, err
 	}
@@ -54,23 +58,24 @@ func (l *lab) producers(ctx context.Context, title string, brokers []string) (st
 		return stage{}, err
 	}
 	l.onStop(raw.Close)
-	ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
-	if err != nil {
-		return stage{}, err
+	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand", run: pump(raw, copies(name))}}
+	for _, underWay := range []int{plenty, queueItems} {
+		cfg.MaxBufferedRecords = underWay
+		ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
+		if err != nil {
+			return stage{}, err
+		}
+		l.onStop(ours.Close)
+		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way", run: pump(ours, encoded(name))})
 	}
-	l.onStop(ours.Close)
-	return stage{
-		title: title, unit: "records",
-		limit: &series{name: "kgo, records made beforehand", run: pump(raw, copies(name))},
-		ours:  []*series{{name: "our producer, records encoded", run: pump(ours, encoded(name))}},
-	}, nil
+	return s, nil
 }
 
-// newRawProducer is the client with the promise of ours, acks of all and no duplicates, on the same partitions, and with
-// a larger buffer: nobody waits for one of its records.
+// newRawProducer is the client with the promise of ours, acks of all and no duplicates, on the same partitions. Otherwise
+// it is as it comes, and may wait for more records to send at once.
 func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
 	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(50_000))
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(plenty))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a Kafka client: %w", err)
 	}

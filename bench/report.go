@@ -150,15 +150,17 @@ func (r *results) binding() string {
 // writeStacks shows what a trade costs and who uses the cores.
 func (r *results) writeStacks(b *bytes.Buffer) {
 	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
-		"| | trades/s | µs per trade, server and worker | cores |\n|---|---:|---:|---|\n")
+		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
 	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
 		var used []string
 		for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
 			used = append(used, fmt.Sprintf("%s %.2f", name, s.cores(name)))
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(cost).short(), strings.Join(used, ", "))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(wait).short(), s.of(cost).short(), strings.Join(used, ", "))
 	}
 }
+
+func wait(s sample) float64 { return s.wait.Seconds() * 1000 }
 
 // cost is the processor time of server and worker per trade, in microseconds.
 func cost(s sample) float64 {

@@ -12,6 +12,7 @@ type sample struct {
 	rate   float64          // per second: what was accepted, acknowledged or written
 	stored float64          // per second, counted until the last one was stored; 0 where nothing is stored
 	count  float64          // what rate counted, of the whole round
+	wait   time.Duration    // of an HTTP client for its 202, on average
 	lasted time.Duration    // from the start until all was done
 	cpu    map[string]usage // used meanwhile, by process
 	other  int              // answers other than 202

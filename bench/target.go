@@ -67,12 +67,13 @@ func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample,
 
 // summary counts what was accepted until the last answer. Errors: nothing was.
 func summary(results *loadtest.Results) (s sample, err error) {
-	var last time.Duration
+	var last, waited time.Duration
 	var other *loadtest.Result
 	for r := range results.All() {
 		last = max(last, r.Done)
 		if r.Status == http.StatusAccepted {
 			s.count++
+			waited += r.Done - r.Sent
 		} else {
 			s.other++
 			other = r
@@ -84,7 +85,7 @@ func summary(results *loadtest.Results) (s sample, err error) {
 	if s.count == 0 {
 		return sample{}, errors.New("nothing was answered")
 	}
-	s.rate = s.count / last.Seconds()
+	s.rate, s.wait = s.count/last.Seconds(), waited/time.Duration(s.count)
 	return s, nil
 }
 
