@@ -18,7 +18,13 @@ func (migrateCommand) Help() string {
 Example:
 
     export TRADESTORE_DATABASE_URL=postgres://tradestore:secret@db:5432/tradestore
-    tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --partitions 12`
+    tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --partitions 12
+
+A topic keeps its number of partitions. To move to a new one with more, stop the servers, let the workers finish, and run:
+
+    tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --new-generation --topic trades-inbound-2 --partitions 24
+
+It refuses, says why, and leaves everything in use as it is while something is left to do. Whatever interrupts it, it can be run again. Then start workers and servers with the new --topic and --partitions.`
 }
 
 func (c *migrateCommand) run(ctx context.Context, p *process) error {

@@ -133,6 +133,8 @@ type MigrateConfig struct {
 	Log            LogFlags        `embed:""`
 	TopicRetention time.Duration   `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
 	Wait           time.Duration   `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
+	NewGeneration  bool            `name:"new-generation" env:"-" help:"Move to another topic, the one of --topic, with as many partitions or more. Stop the servers and let the workers finish before; nothing is changed if something is left to do."`
+	AcceptDeadline time.Duration   `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; --new-generation waits as long for servers that it can't see. The same for every role."`
 }
 
 // CheckConfig holds the settings of the check command.

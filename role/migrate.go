@@ -5,29 +5,32 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tradestore/dynamo"
 	"tradestore/kafka"
 	"tradestore/postgres"
+	"tradestore/trade"
 )
 
 // Migrate makes or updates the schema, the table of a request log on DynamoDB, the topic and its position rows. It waits
 // for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves a part of
-// the work done; the next run does the rest. A topic that is not the one known to the database is an error.
+// the work done; the next run does the rest. A topic that is not the one known to the database is an error, unless
+// cfg.NewGeneration asks to move to it (rule T10).
 func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	unshown := prometheus.NewRegistry() // a command that ends shows no metrics
-	pool, err := postgres.Open(ctx, cfg.Database.pool("migrate", 2), unshown)
+	env := Env{Log: log, Registry: prometheus.NewRegistry()} // a command that ends shows no metrics
+	pool, err := postgres.Open(ctx, cfg.Database.pool("migrate", 2), env.Registry)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	client, err := kafka.NewProducer(cfg.Kafka.client("tradestore-migrate"), unshown, log)
+	client, err := kafka.NewProducer(cfg.Kafka.client("tradestore-migrate"), env.Registry, log)
 	if err != nil {
 		return err
 	}
@@ -40,41 +43,69 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	log.Info().Msg("schema is up to date")
-	if err := cfg.makeRequestLog(ctx, log); err != nil {
+	requests, err := cfg.makeRequestLog(ctx, pool, env)
+	if err != nil {
 		return err
 	}
+	defer requests.close()
 	if err := cfg.await(ctx, log, "Kafka", func(ctx context.Context) error { return kafka.Ping(ctx, client) }); err != nil {
 		return err
 	}
-	id, err := kafka.CreateTopic(ctx, cfg.Kafka.client("tradestore-migrate-topic"), cfg.topic())
-	if errors.Is(err, kerr.InvalidReplicationFactor) {
-		err = fmt.Errorf("%w; one machine takes --profile single", err)
-	}
+	var topics *postgres.Topics
+	err = cfg.await(ctx, log, "its turn", func(ctx context.Context) (err error) {
+		topics, err = postgres.LockTopics(ctx, pool)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if err := postgres.AddTopic(ctx, pool, cfg.Kafka.Topic, id, cfg.Kafka.Partitions); err != nil {
+	defer topics.Release()
+	if cfg.NewGeneration {
+		return (&move{cfg: cfg, log: log, client: client, topics: topics, requests: requests}).run(ctx)
+	}
+	return cfg.makeTopic(ctx, log, client, topics)
+}
+
+// makeTopic makes the topic and its positions, and opens it again after a move that did not come to its end.
+func (c MigrateConfig) makeTopic(ctx context.Context, log zerolog.Logger, client *kgo.Client, topics *postgres.Topics) error {
+	id, err := c.createTopic(ctx)
+	if err != nil {
 		return err
 	}
-	log.Info().Str("topic", cfg.Kafka.Topic).Int("partitions", cfg.Kafka.Partitions).Msg("topic and its positions are there")
+	if err := topics.Add(ctx, c.Kafka.Topic, id, c.Kafka.Partitions); err != nil {
+		return err
+	}
+	wasClosed, err := kafka.OpenTopic(ctx, client, c.Kafka.Topic)
+	if err != nil {
+		return err
+	}
+	if wasClosed {
+		log.Warn().Str("topic", c.Kafka.Topic).Msg("the topic was closed by a move to another one that did not come to its end; it takes records again")
+	}
+	log.Info().Str("topic", c.Kafka.Topic).Int("partitions", c.Kafka.Partitions).Msg("topic and its positions are there")
 	return nil
 }
 
-// makeRequestLog makes what the request log needs beyond the schema.
-func (c MigrateConfig) makeRequestLog(ctx context.Context, log zerolog.Logger) error {
-	if c.RequestLog.Kind != onDynamoDB {
-		return nil
+func (c MigrateConfig) createTopic(ctx context.Context) (trade.TopicID, error) {
+	id, err := kafka.CreateTopic(ctx, c.Kafka.client("tradestore-migrate-topic"), c.topic())
+	if errors.Is(err, kerr.InvalidReplicationFactor) {
+		err = fmt.Errorf("%w; one machine takes --profile single", err)
 	}
-	requests, err := dynamo.Open(ctx, c.RequestLog.config(), prometheus.NewRegistry(), log)
-	if err != nil {
-		return err
+	return id, err
+}
+
+// makeRequestLog opens the request log and makes what it needs beyond the schema. The caller closes it.
+func (c MigrateConfig) makeRequestLog(ctx context.Context, pool *pgxpool.Pool, env Env) (requestLog, error) {
+	requests, err := c.RequestLog.open(ctx, pool, 0, env)
+	if err != nil || requests.create == nil {
+		return requests, err
 	}
-	defer requests.Close()
-	if err := c.await(ctx, log, "DynamoDB", requests.CreateTable); err != nil {
-		return err
+	if err := c.await(ctx, env.Log, "DynamoDB", requests.create); err != nil {
+		requests.close()
+		return requestLog{}, err
 	}
-	log.Info().Str("table", c.RequestLog.Table).Msg("table of the request log is there")
-	return nil
+	env.Log.Info().Str("table", c.RequestLog.Table).Msg("table of the request log is there")
+	return requests, nil
 }
 
 func (c MigrateConfig) await(ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error) error {

@@ -10,6 +10,7 @@ import (
 	"tradestore/postgres"
 	"tradestore/server"
 	"tradestore/topology"
+	"tradestore/trade"
 	"tradestore/worker"
 )
 
@@ -24,8 +25,15 @@ type requestLog struct {
 	entries entries
 	probe   func(context.Context) error // whether it answers now
 	checks  topology.Part               // whether it is what this build relies on (rule T7)
+	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
 	close   func()
+
+	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
+	pending func(context.Context) ([]trade.PendingRequest, error)
 }
+
+// fewPending is how many requests are looked at to say that there are some.
+const fewPending = 100
 
 // entries is the request log as both roles see it.
 type entries interface {
@@ -38,11 +46,13 @@ type entries interface {
 // is how long an ended request can be asked for, where that is written with its end.
 func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env) (requestLog, error) {
 	if f.Kind != onDynamoDB {
+		log := postgres.NewRequestLog(pool)
 		return requestLog{
-			entries: postgres.NewRequestLog(pool),
+			entries: log,
 			probe:   pool.Ping,
 			checks:  func(context.Context) []topology.Check { return nil }, // a part of the schema
 			close:   func() {},
+			pending: func(ctx context.Context) ([]trade.PendingRequest, error) { return log.Undecided(ctx, fewPending) },
 		}, nil
 	}
 	cfg := f.config()
@@ -51,7 +61,12 @@ func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time
 	if err != nil {
 		return requestLog{}, err
 	}
-	return requestLog{entries: log, probe: log.Ping, checks: log.Checks, close: log.Close}, nil
+	return requestLog{
+		entries: log, probe: log.Ping, checks: log.Checks, create: log.CreateTable, close: log.Close,
+		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
+			return log.Pending(ctx, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), fewPending)
+		},
+	}, nil
 }
 
 func (f RequestLogFlags) config() dynamo.Config {

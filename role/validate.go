@@ -261,6 +261,9 @@ func (c MigrateConfig) Validate() error {
 		between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*day)
 	}
 	between(&m, "--wait", c.Wait, 100*time.Millisecond, time.Hour)
+	if c.NewGeneration {
+		between(&m, "--accept-deadline", c.AcceptDeadline, time.Millisecond, time.Hour)
+	}
 	return m.all()
 }
 
