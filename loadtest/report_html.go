@@ -34,7 +34,7 @@ const withScript = `document.documentElement.className='js'`
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"count": asCount, "number": asNumber, "seconds": asSeconds, "took": asTook, "share": asShare,
-	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent,
+	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent, "words": inWords,
 }).Parse(pageText))
 
 // htmlPage is what the template sees: the report, and what is computed from it for showing.
@@ -52,7 +52,7 @@ type htmlPage struct {
 
 // pageData is what the script reads from the page.
 type pageData struct {
-	Until  float64 `json:"until"` // the end of the time axis of all charts, in seconds
+	Until  float64 `json:"until"`  // the end of the time axis of all charts, in seconds
 	Warmup float64 `json:"warmup"` // seconds
 	End    float64 `json:"end"`    // of the load
 	Charts []chart `json:"charts"`

@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -14,13 +15,33 @@ func (r *Report) Title() string {
 	if c := r.Capacity; c != nil {
 		return "capacity " + asNumber(c.Knee) + "/s"
 	}
-	stages := strings.Split(r.Load.Schedule, ",")
-	for i, s := range stages {
-		if rate, length, ok := strings.Cut(s, "/"); ok {
-			stages[i] = strings.Replace(rate, "..", " to ", 1) + "/s for " + length
+	return cmp.Or(inWords(r.Load.Schedule), "nothing was sent")
+}
+
+// inWords reads a schedule like "1000/30s,1000..2000/1m" out loud.
+func inWords(schedule string) string {
+	stages := strings.Split(schedule, ",")
+	for i, stage := range stages {
+		rate, length, ok := strings.Cut(stage, "/")
+		if !ok {
+			continue
+		}
+		from, to, ramp := strings.Cut(rate, "..")
+		stages[i] = rounded(from) + "/s for " + length
+		if ramp {
+			stages[i] = rounded(from) + " to " + rounded(to) + "/s for " + length
 		}
 	}
-	return cmp.Or(strings.Join(stages, ", then "), "nothing was sent")
+	return strings.Join(stages, ", then ")
+}
+
+// rounded is a rate of a schedule as other figures are written.
+func rounded(rate string) string {
+	v, err := strconv.ParseFloat(rate, 64)
+	if err != nil {
+		return rate
+	}
+	return asNumber(v)
 }
 
 // Line is the run in one line of Markdown, to be pasted into a pull request.

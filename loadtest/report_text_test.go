@@ -60,12 +60,15 @@ func TestTitleReadsStages(t *testing.T) {
 		assert.Equal(t, want, (&Report{Load: Load{Schedule: schedule}}).Title())
 	}
 	f("", "nothing was sent")
-	f("1000/1m", "1000/s for 1m")
-	f("1000/30s,1000..2000/30s", "1000/s for 30s, then 1000 to 2000/s for 30s")
+	f("1000/1m", "1,000/s for 1m")
+	f("1000/30s,1000..2000/30s", "1,000/s for 30s, then 1,000 to 2,000/s for 30s")
+	f("218.1015465330515/4s", "218/s for 4s")
+	f("x/y", "x/s for y")
+	f("x", "x")
 }
 
 func TestLineIsOneLine(t *testing.T) {
-	assert.Equal(t, `**PASS** 1000/s for 1m0s: sent 1,000/s; accepted 831/s; accept p50 3.10 ms, p99 18.0 ms; final p99 67.9 ms; errors 0 %; `+
+	assert.Equal(t, `**PASS** 1,000/s for 1m0s: sent 1,000/s; accepted 831/s; accept p50 3.10 ms, p99 18.0 ms; final p99 67.9 ms; errors 0 %; `+
 		`lost 0, doubled 0, stuck 0, wrong 0 of 52,006 · vegeta · tradestore dev: embedded Kafka, PostgreSQL 16.13 · `+
 		`AMD EPYC 9R14, 2 cores, linux 6.1 amd64 · 959c0fe3a1b2`, sampleReport(5).Line())
 	assert.Equal(t, `**FAIL** nothing was sent: sent 0/s; accepted 0/s; errors 0 %; not reconciled`, (&Report{Verdict: Fail}).Line())
