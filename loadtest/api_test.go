@@ -55,7 +55,7 @@ func TestAPITrade(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	item := func(id string, version int, created string) string {
-		return fmt.Sprintf(`{"trade_id":"%s","version":%d,"counterparty_id":"C","book_id":"B","maturity_date":"2099-12-31","created_date":"%s","expired":false}`, id, version, created)
+		return fmt.Sprintf(`{"trade_id":%q,"version":%d,"counterparty_id":"C","book_id":"B","maturity_date":"2099-12-31","created_date":%q,"expired":false}`, id, version, created)
 	}
 	maturity, _ := trade.ParseDate("2099-12-31")
 	created, _ := trade.ParseDate("2026-11-23")

@@ -99,6 +99,7 @@ func (r *reconciler) find() {
 			r.rec.Accepted++
 		case Unknown:
 			r.rec.MayExist++
+		case Refused: // and must not have had an effect
 		}
 		r.index = append(r.index, known{group: r.plan.refer(result.Seq).of, seq: result.Seq})
 	}

@@ -126,9 +126,10 @@ func (t *tally) add(seq uint64, found []finding) {
 	defer t.mu.Unlock()
 	for _, f := range found {
 		t.counts[f.breach]++
-		first := append(t.first[f.breach], offender{seq, f.text})
-		slices.SortStableFunc(first, func(a, b offender) int { return cmp.Compare(a.seq, b.seq) })
-		t.first[f.breach] = first[:min(len(first), namedOffenders)]
+		first := &t.first[f.breach]
+		*first = append(*first, offender{seq, f.text})
+		slices.SortStableFunc(*first, func(a, b offender) int { return cmp.Compare(a.seq, b.seq) })
+		*first = (*first)[:min(len(*first), namedOffenders)]
 	}
 }
 

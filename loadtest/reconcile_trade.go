@@ -127,34 +127,45 @@ func (h *history) judge() []finding {
 
 // misjudged says what is wrong with the end of a request; why is empty when nothing is.
 func (h *history) misjudged(p *post) (b breach, why string) {
-	accepted := p.verdict == Accepted
 	switch {
 	case p.verdict == Refused:
 		return 0, ""
 	case p.problem != "":
 		return wrong, p.problem
-	case accepted && p.id.IsZero():
+	case p.verdict == Accepted && p.id.IsZero():
 		return wrong, "answered 202 without a request id"
-	case accepted && p.shown.status == "":
-		return lost, "answered 202, GET answers 404"
-	case accepted && p.shown.status == trade.Pending:
-		return stuck, "answered 202, still PENDING"
-	case accepted && p.shown.reason == trade.NotDelivered:
-		return lost, "answered 202, ended NOT_DELIVERED"
-	case p.shown.status == trade.Success:
-		if q := h.find(func(q *post) bool {
-			return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
-		}); q != nil {
-			return wrong, fmt.Sprintf("ended SUCCESS, but version %d was answered 202 before it was sent", q.trade.Version)
-		}
-	case p.shown.status == trade.Failed && p.shown.reason == trade.StaleVersion:
-		if accepted && !h.stale(p) {
+	}
+	if q := h.find(func(q *post) bool { return q.id == p.id && q.seq < p.seq }); q != nil && !p.id.IsZero() {
+		return wrong, fmt.Sprintf("operations %d and %d, two calls, were answered with this one request", q.seq, p.seq)
+	}
+	if p.verdict == Accepted {
+		switch {
+		case p.shown.status == "":
+			return lost, "answered 202, GET answers 404"
+		case p.shown.status == trade.Pending:
+			return stuck, "answered 202, still PENDING"
+		case p.shown.reason == trade.NotDelivered:
+			return lost, "answered 202, ended NOT_DELIVERED"
+		case p.shown.reason == trade.StaleVersion && !h.stale(p):
 			return wrong, "ended FAILED STALE_VERSION, but no higher version came first"
 		}
-	case p.shown.status == trade.Failed && p.shown.reason != trade.NotDelivered:
+	}
+	switch {
+	case p.shown.status == trade.Success:
+		if q := h.overtaken(p); q != nil {
+			return wrong, fmt.Sprintf("ended SUCCESS, but version %d was answered 202 before it was sent", q.trade.Version)
+		}
+	case p.shown.status == trade.Failed && p.shown.reason != trade.StaleVersion && p.shown.reason != trade.NotDelivered:
 		return wrong, fmt.Sprintf("ended FAILED with reason %q", p.shown.reason)
 	}
 	return 0, ""
+}
+
+// overtaken returns a higher version that lies before p in the log; nil if there is none.
+func (h *history) overtaken(p *post) *post {
+	return h.find(func(q *post) bool {
+		return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
+	})
 }
 
 // stale says whether a higher version may lie before p in the log.

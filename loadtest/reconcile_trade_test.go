@@ -228,6 +228,9 @@ func TestJudgeWhatCannotBe(t *testing.T) {
 	h = historyOf(t, "1a 0-1 202 SUCCESS", "1a", "")
 	h.posts[0].id = trade.RequestID{}
 	require.Equal(t, []string{"wrong: operation 1, trade T version 1: answered 202 without a request id"}, verdictsOf(h))
+	h = historyOf(t, "1a 0-1 202 SUCCESS; 1a 2-3 202 SUCCESS", "1a", "")
+	h.posts[1].id = h.posts[0].id
+	require.Equal(t, []string{"wrong: request 1, trade T version 1: operations 1 and 2, two calls, were answered with this one request"}, verdictsOf(h))
 	h = historyOf(t, "1a 0-1 202 SUCCESS", "", "")
 	h.unreadable = "trade T shows version 1 behind version 2"
 	require.Equal(t, []string{"wrong: trade T shows version 1 behind version 2"}, verdictsOf(h))
