@@ -52,8 +52,8 @@ func Write(dir string, r *Report, results *Results) error {
 	if err != nil {
 		return fmt.Errorf("cannot make a folder for the report (--out): %w", err)
 	}
-	defer os.RemoveAll(part) // no longer there when all went well
-	if err := os.Chmod(part, 0o755); err != nil {
+	defer func() { _ = os.RemoveAll(part) }()     // no longer there when all went well
+	if err := os.Chmod(part, 0o755); err != nil { //nolint:gosec // a report is there to be shown
 		return fmt.Errorf("cannot open the folder of the report to others: %w", err)
 	}
 	for _, f := range []struct {
@@ -117,7 +117,7 @@ func bytesTo(content []byte) func(io.Writer) error {
 
 // writeFile makes a file, and returns when it is on disk.
 func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a report is there to be shown
 	if err != nil {
 		return fmt.Errorf("cannot make %s: %w", filepath.Base(path), err)
 	}

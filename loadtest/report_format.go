@@ -115,14 +115,15 @@ func markdown(s string) string {
 	return b.String()
 }
 
+// bare are the bytes that mean themselves in a shell.
+const bare = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%"
+
 // shell quotes an argument where it needs that.
 func shell(arg string) string {
-	for _, r := range arg {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=.,:/@%", r)) {
-			return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
+	if strings.Trim(arg, bare) == "" {
+		return arg
 	}
-	return arg
+	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
 // plural writes a count and its noun: 1 row, 2 rows.
