@@ -85,7 +85,7 @@ func (r *results) markdown() []byte {
 	if r.stacks != nil {
 		r.writeStacks(b)
 	}
-	for _, note := range r.notes {
+	for _, note := range append(r.refusals(), r.notes...) {
 		fmt.Fprintf(b, "\n%s\n", note)
 	}
 	return b.Bytes()
@@ -116,6 +116,21 @@ func (r *results) writeTurn(b *bytes.Buffer) {
 			s.cores(generator.name), s.cores(wholeChain), s.cores(inPostgres))
 	}
 	fmt.Fprintf(b, "\n%s\n", r.binding())
+}
+
+// refusals tell of answers that were no 202: they cost time as well, and are in no rate.
+func (r *results) refusals() (notes []string) {
+	for _, s := range []*stage{r.turn, r.stacks} {
+		if s == nil {
+			continue
+		}
+		for _, one := range s.ours {
+			if f := one.of(func(s sample) float64 { return float64(s.other) }); f.high > 0 {
+				notes = append(notes, fmt.Sprintf("Answers other than 202 in a round, %s: %s.", one.name, f.short()))
+			}
+		}
+	}
+	return notes
 }
 
 // gain is how many times as much gets through as in the chain as it is, round by round.

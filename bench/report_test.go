@@ -73,6 +73,13 @@ func TestReport(t *testing.T) {
 	require.NotContains(t, text, "%!")
 }
 
+func TestRefusalsAreTold(t *testing.T) {
+	r := found()
+	require.NotContains(t, string(r.markdown()), "other than 202")
+	r.stacks.ours[0].rounds[1].other = 12
+	require.Contains(t, string(r.markdown()), "Answers other than 202 in a round, tradestore dev, embedded stores: 0 (0 to 12).\n")
+}
+
 func TestNothingBinds(t *testing.T) {
 	r := found()
 	for _, s := range r.turn.ours {
