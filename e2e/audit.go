@@ -26,16 +26,16 @@ type Step struct{ From, To int64 }
 const auditSchema = `
 CREATE SCHEMA IF NOT EXISTS audit;
 CREATE TABLE IF NOT EXISTS audit.applied ("order" bigserial, tx bigint, trade_id text, generation int, "offset" bigint);
-CREATE TABLE IF NOT EXISTS audit.steps ("order" bigserial, partition int, "from" bigint, "to" bigint);
+CREATE TABLE IF NOT EXISTS audit.steps ("order" bigserial, generation int, partition int, "from" bigint, "to" bigint);
 CREATE OR REPLACE FUNCTION audit.applied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	INSERT INTO audit.applied (tx, trade_id, generation, "offset")
 	VALUES (pg_current_xact_id()::text::bigint, NEW.trade_id, NEW.src_generation, NEW.src_offset);
 	RETURN NULL; END $$;
 CREATE OR REPLACE FUNCTION audit.stepped() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-	INSERT INTO audit.steps (partition, "from", "to") VALUES (NEW.partition, OLD.next_offset, NEW.next_offset);
+	INSERT INTO audit.steps (generation, partition, "from", "to") VALUES (NEW.generation, NEW.partition, OLD.next_offset, NEW.next_offset);
 	RETURN NULL; END $$;
 CREATE OR REPLACE TRIGGER audit AFTER INSERT OR UPDATE ON trades FOR EACH ROW EXECUTE FUNCTION audit.applied();
-CREATE OR REPLACE TRIGGER audit AFTER UPDATE ON ingest_offsets FOR EACH ROW EXECUTE FUNCTION audit.stepped();`
+CREATE OR REPLACE TRIGGER audit AFTER UPDATE OF next_offset ON ingest_offsets FOR EACH ROW EXECUTE FUNCTION audit.stepped();`
 
 // InstallAudit adds the audit triggers to a migrated database, before the first trade.
 func InstallAudit(ctx context.Context, databaseURL string) error {
@@ -50,7 +50,17 @@ func InstallAudit(ctx context.Context, databaseURL string) error {
 	return nil
 }
 
-// checkAudit is I7 and I11 over time: per trade the applied offsets grow from transaction to transaction, and positions
+// place is where a record lies in the logs of all generations.
+type place struct {
+	generation int32
+	offset     int64
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.generation, q.generation), cmp.Compare(p.offset, q.offset))
+}
+
+// checkAudit is I7 and I11 over time: per trade the applied places grow from transaction to transaction, and positions
 // move forward from where they stood.
 func checkAudit(r *Report, ev *Evidence) {
 	applied := slices.Clone(ev.Applied)
@@ -58,29 +68,43 @@ func checkAudit(r *Report, ev *Evidence) {
 		return cmp.Or(cmp.Compare(a.TradeID, b.TradeID), cmp.Compare(a.Order, b.Order))
 	})
 	var tradeID string
-	var tx, past, within int64 // the highest offset of earlier transactions, and of this one
+	var tx int64
+	var past, within place // the last place of earlier transactions, and of this one
 	for _, a := range applied {
 		switch {
 		case a.TradeID != tradeID:
-			tradeID, tx, past, within = a.TradeID, a.Tx, -1, -1
+			tradeID, tx, past, within = a.TradeID, a.Tx, place{}, place{}
 		case a.Tx != tx:
-			tx, past, within = a.Tx, max(past, within), -1
+			if past.compare(within) < 0 {
+				past = within
+			}
+			tx, within = a.Tx, place{}
 		}
-		within = max(within, a.Offset)
-		if a.Offset <= past {
-			r.add("I7", "trade %s: offset %d was applied after offset %d", a.TradeID, a.Offset, past)
+		here := place{a.Generation, a.Offset}
+		if within.compare(here) < 0 {
+			within = here
+		}
+		if here.compare(past) <= 0 {
+			r.add("I7", "trade %s: offset %d of generation %d was applied after offset %d of generation %d",
+				a.TradeID, here.offset, here.generation, past.offset, past.generation)
 		}
 	}
-	for partition, steps := range ev.Steps {
+	for i, g := range ev.generations() {
+		checkSteps(r, i+1, g)
+	}
+}
+
+func checkSteps(r *Report, generation int, g Generation) {
+	for partition, steps := range g.Steps {
 		at := int64(0)
 		for _, s := range steps {
 			if s.From != at || s.To <= s.From {
-				r.add("I11", "partition %d stood at %d and was moved from %d to %d", partition, at, s.From, s.To)
+				r.add("I11", "partition %d of generation %d stood at %d and was moved from %d to %d", partition, generation, at, s.From, s.To)
 			}
 			at = s.To
 		}
-		if at != ev.Next[partition] {
-			r.add("I11", "the steps of partition %d lead to %d, its position is %d", partition, at, ev.Next[partition])
+		if at != g.Next[partition] {
+			r.add("I11", "the steps of partition %d of generation %d lead to %d, its position is %d", partition, generation, at, g.Next[partition])
 		}
 	}
 }

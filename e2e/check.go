@@ -39,18 +39,38 @@ type Letter struct {
 	Value     string
 }
 
+// Generation is what one topic holds and how it was applied.
+type Generation struct {
+	Log    []trade.Record   // all partitions, each in offset order
+	LogEnd map[int32]int64  // by partition
+	Next   map[int32]int64  // ingest_offsets.next_offset by partition
+	Steps  map[int32][]Step // what the audit triggers saw of ingest_offsets, by partition, in order
+}
+
 // Evidence is what the processes left behind. Gather reads it; a test of the checker may spoil it.
 type Evidence struct {
-	Log     []trade.Record    // all partitions, each in offset order
-	LogEnd  map[int32]int64   // by partition
-	Next    map[int32]int64   // ingest_offsets.next_offset by partition
-	Rows    map[trade.Key]Row // trades
-	Journal []Decision        // submissions
-	Opened  map[trade.RequestID]bool
-	Letters map[Slot]Letter
-	States  map[trade.RequestID]State // by GET; absent: 404
-	Applied []Applied                 // what the audit triggers saw of trades, in no order of their own
-	Steps   map[int32][]Step          // likewise of ingest_offsets, by partition, in order
+	Generation                   // of the topic in use
+	Earlier    []Generation      // of those that it followed, oldest first; without dead letters
+	Rows       map[trade.Key]Row // trades
+	Journal    []Decision        // submissions
+	Opened     map[trade.RequestID]bool
+	Letters    map[Slot]Letter
+	States     map[trade.RequestID]State // by GET; absent: 404
+	Applied    []Applied                 // what the audit triggers saw of trades, in no order of their own
+}
+
+// generations returns all of them, oldest first: the numbers that the tables carry begin at 1.
+func (ev *Evidence) generations() []Generation {
+	return append(slices.Clone(ev.Earlier), ev.Generation)
+}
+
+// records returns those of every generation, in this order.
+func (ev *Evidence) records() []trade.Record {
+	var all []trade.Record
+	for _, g := range ev.generations() {
+		all = append(all, g.Log...)
+	}
+	return all
 }
 
 // shown is how many offenders of one rule a report lists.
@@ -94,7 +114,7 @@ func (r *Report) String() string {
 // been applied and settled; orphans says whether the resolver has been waited for, too.
 func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	r := &Report{offences: map[string][]string{}}
-	want := replay(ev.Log, closedBy(ev.Journal))
+	want := replay(ev.generations(), closedBy(ev.Journal))
 	checkRecords(r, l, ev)
 	checkAnswers(r, l, ev)
 	checkRows(r, want, ev)
@@ -109,7 +129,7 @@ func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	for _, flip := range l.flips {
 		r.add("I6", "%s", flip)
 	}
-	r.Summary = fmt.Sprintf("%d posts, %d records, %d decisions, %d rows, %d dead letters", len(l.posts), len(ev.Log), len(ev.Journal), len(ev.Rows), len(ev.Letters))
+	r.Summary = fmt.Sprintf("%d posts, %d records, %d decisions, %d rows, %d dead letters", len(l.posts), len(ev.records()), len(ev.Journal), len(ev.Rows), len(ev.Letters))
 	return r
 }
 
@@ -124,19 +144,26 @@ type replayed struct {
 // replay decides the log one record at a time. It spells the version rule out once more instead of calling
 // trade.Resolve: a checker that shares the rule with what it checks is blind to a mistake in it. A record of a request
 // that was closed came too late and means nothing (R5).
-func replay(log []trade.Record, closed map[trade.RequestID]Decision) replayed {
+func replay(generations []Generation, closed map[trade.RequestID]Decision) replayed {
 	w := replayed{map[trade.Key]Row{}, map[trade.RequestID]Decision{}, map[Slot]Letter{}, closed}
 	highest := map[string]int32{}
+	for i, g := range generations {
+		w.apply(g.Log, int32(i)+1, highest)
+	}
+	return w
+}
+
+func (w *replayed) apply(log []trade.Record, generation int32, highest map[string]int32) {
 	for i := range log {
 		rec := &log[i]
 		if _, decided := w.decisions[rec.ID]; decided {
 			continue
 		}
-		if _, late := closed[rec.ID]; late {
+		if _, late := w.closed[rec.ID]; late {
 			continue
 		}
 		slot := Slot{rec.Partition, rec.Offset}
-		d := Decision{RequestID: rec.ID, Status: trade.Success, Trade: rec.Trade, Generation: 1, Slot: slot, AcceptedAt: rec.AcceptedAt, CorrelationID: rec.CorrelationID}
+		d := Decision{RequestID: rec.ID, Status: trade.Success, Trade: rec.Trade, Generation: generation, Slot: slot, AcceptedAt: rec.AcceptedAt, CorrelationID: rec.CorrelationID}
 		switch {
 		case rec.Fault != "":
 			w.letters[slot] = Letter{rec.ID, string(rec.Value)}
@@ -145,13 +172,12 @@ func replay(log []trade.Record, closed map[trade.RequestID]Decision) replayed {
 			d.Status, d.Reason = trade.Failed, trade.StaleVersion
 		default:
 			highest[rec.Trade.TradeID] = rec.Trade.Version
-			w.rows[rec.Trade.Key()] = Row{rec.Trade, rec.ID, 1, slot}
+			w.rows[rec.Trade.Key()] = Row{rec.Trade, rec.ID, generation, slot}
 		}
 		if !rec.ID.IsZero() {
 			w.decisions[rec.ID] = d
 		}
 	}
-	return w
 }
 
 // checkRecords is I2: every record is a POST that was sent, unchanged, and no record stems from a refusal. A trade's
@@ -163,8 +189,7 @@ func checkRecords(r *Report, l *Ledger, ev *Evidence) {
 	}
 	latest := map[string]*Post{} // by trade id: the one sent last of those seen so far
 	met := map[trade.RequestID]bool{}
-	for i := range ev.Log {
-		rec := &ev.Log[i]
+	for _, rec := range ev.records() {
 		slot := Slot{rec.Partition, rec.Offset}
 		if l.isPlanted(slot) {
 			continue
@@ -212,8 +237,8 @@ func (l *Ledger) isPlanted(s Slot) bool {
 // how long, and nothing is answered 500.
 func checkAnswers(r *Report, l *Ledger, ev *Evidence) {
 	logged := map[trade.RequestID]bool{}
-	for i := range ev.Log {
-		logged[ev.Log[i].ID] = true
+	for _, rec := range ev.records() {
+		logged[rec.ID] = true
 	}
 	seen := map[trade.RequestID]bool{}
 	for _, p := range l.Posts() {
@@ -341,9 +366,11 @@ func checkStates(r *Report, l *Ledger, want replayed, ev *Evidence) {
 
 // checkPositions is I11 at rest: everything has been applied, and nothing beyond it.
 func checkPositions(r *Report, ev *Evidence) {
-	for partition, end := range ev.LogEnd {
-		if next, ok := ev.Next[partition]; !ok || next != end {
-			r.add("I11", "partition %d ends at %d and is applied up to %d", partition, end, next)
+	for i, g := range ev.generations() {
+		for partition, end := range g.LogEnd {
+			if next, ok := g.Next[partition]; !ok || next != end {
+				r.add("I11", "partition %d of generation %d ends at %d and is applied up to %d", partition, i+1, end, next)
+			}
 		}
 	}
 }

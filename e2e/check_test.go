@@ -22,8 +22,8 @@ var sampleStart = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func sample() (*Ledger, *Evidence) {
 	l := NewLedger()
 	ev := &Evidence{
-		LogEnd: map[int32]int64{}, Next: map[int32]int64{}, Steps: map[int32][]Step{},
-		Opened: map[trade.RequestID]bool{}, States: map[trade.RequestID]State{},
+		Generation: Generation{LogEnd: map[int32]int64{}, Next: map[int32]int64{}, Steps: map[int32][]Step{}},
+		Opened:     map[trade.RequestID]bool{}, States: map[trade.RequestID]State{},
 	}
 	at := sampleStart
 	post := func(id string, version int32, status int, logged bool) *Post {
@@ -71,7 +71,7 @@ func (ev *Evidence) append(rec trade.Record, id string) Slot {
 // settle fills the stores as a faultless worker leaves them.
 func (ev *Evidence) settle(l *Ledger) {
 	slices.SortStableFunc(ev.Log, func(a, b trade.Record) int { return int(a.Partition - b.Partition) })
-	want := replay(ev.Log, nil)
+	want := replay(ev.generations(), nil)
 	ev.Rows, ev.Letters = want.rows, want.letters
 	for id, d := range want.decisions {
 		ev.Journal = append(ev.Journal, d)
@@ -189,6 +189,51 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 	f("records of one client swapped", []string{"order"}, func(l *Ledger, _ *Evidence) {
 		first, second := l.posts[3], l.posts[8] // T3 in version 1 and 3
 		first.Sent, first.Answered, second.Sent, second.Answered = second.Sent, second.Answered, first.Sent, first.Answered
+	})
+}
+
+// moved is the sample with a second topic: T3 in version 3 once more, at offset 0.
+func moved() (l *Ledger, ev *Evidence) {
+	l, ev = sample()
+	first := ev.Generation
+	ev.Generation = Generation{LogEnd: map[int32]int64{}, Next: map[int32]int64{}, Steps: map[int32][]Step{}}
+	at := sampleStart.Add(time.Hour)
+	tr := l.newTrade("T3", 3)
+	p := &Post{Trade: tr, Sent: at, Answered: at, Status: http.StatusAccepted, RequestID: trade.NewRequestID(at), CorrelationID: "corr", RetryAfter: "1"}
+	l.Add(p)
+	value, _ := json.Marshal(DocumentOf(tr))
+	ev.append(trade.Record{Request: trade.Request{ID: p.RequestID, Trade: tr, AcceptedAt: at, CorrelationID: "corr"}, Value: value}, "T3")
+	ev.Opened[p.RequestID], ev.Earlier = true, []Generation{first}
+	slot := Slot{ev.Log[0].Partition, 0}
+	ev.Journal = append(ev.Journal, Decision{RequestID: p.RequestID, Status: trade.Success, Trade: tr, Generation: 2, Slot: slot, AcceptedAt: at, CorrelationID: "corr"})
+	ev.Rows[tr.Key()] = Row{tr, p.RequestID, 2, slot}
+	ev.States[p.RequestID] = State{p.RequestID, trade.Success, "T3", 3, ""}
+	ev.Applied = append(ev.Applied, Applied{"T3", 100, 100, 2, 0})
+	ev.Next[slot.Partition], ev.Steps[slot.Partition] = 1, []Step{{0, 1}}
+	return l, ev
+}
+
+// Offsets start over with a topic: what lies in the later one is later.
+func TestCheckAcrossTopics(t *testing.T) {
+	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
+		t.Helper()
+		l, ev := moved()
+		plant(l, ev)
+		report := Check(l, ev, OrphansAllowed)
+		assert.Equal(t, rules, report.Broken(), "%s: %s", fault, report)
+	}
+	f("none", nil, func(*Ledger, *Evidence) {})
+	f("earlier topic not applied to its end", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].LogEnd[0]++ })
+	f("earlier position jumped", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Steps[0] = []Step{{1, ev.Earlier[0].Next[0]}} })
+	f("record lost from the earlier topic", []string{"I1", "I3", "I4"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Log = ev.Earlier[0].Log[1:] })
+	f("row of the earlier topic kept", []string{"I3"}, func(_ *Ledger, ev *Evidence) {
+		row := ev.Rows[trade.Key{TradeID: "T3", Version: 3}]
+		row.Generation = 1
+		ev.Rows[row.Trade.Key()] = row
+	})
+	f("decided in the wrong topic", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[len(ev.Journal)-1].Generation = 1 })
+	f("applied from the earlier topic afterwards", []string{"I7"}, func(_ *Ledger, ev *Evidence) {
+		ev.Applied = append(ev.Applied, Applied{"T3", 101, 101, 1, 99})
 	})
 }
 

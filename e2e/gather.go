@@ -22,9 +22,10 @@ type Endpoints struct {
 	Worker   string   // http://host:port of the worker's health and metrics
 	Kafka    []string // host:port of the brokers
 	Topic    string
-	Database string // URL
-	DynamoDB string // URL of DynamoDB Local where the request log is there; empty: it is in the database
-	Table    string // of that request log
+	Earlier  []string // topics that it followed, oldest first
+	Database string   // URL
+	DynamoDB string   // URL of DynamoDB Local where the request log is there; empty: it is in the database
+	Table    string   // of that request log
 }
 
 // ErrBehind is returned while the log has not been applied and settled up to its end.
@@ -34,7 +35,15 @@ var ErrBehind = errors.New("the log is not worked through")
 // Errors: ErrBehind; any other means that a store did not answer.
 func Gather(ctx context.Context, at Endpoints, client *Client) (*Evidence, error) {
 	ev := &Evidence{}
+	ev.Earlier = make([]Generation, len(at.Earlier))
 	var err error
+	for i, topic := range at.Earlier {
+		earlier := at
+		earlier.Topic = topic
+		if ev.Earlier[i].Log, ev.Earlier[i].LogEnd, err = readLog(ctx, earlier); err != nil {
+			return nil, err
+		}
+	}
 	if ev.Log, ev.LogEnd, err = readLog(ctx, at); err != nil {
 		return nil, err
 	}
@@ -68,7 +77,7 @@ func Drained(ctx context.Context, at Endpoints) error {
 		return fmt.Errorf("cannot read positions: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	next, err := readPositions(ctx, conn)
+	next, err := readPositions(ctx, conn, len(at.Earlier)+1)
 	if err != nil {
 		return err
 	}
@@ -148,7 +157,12 @@ func (ev *Evidence) readTables(ctx context.Context, databaseURL string) error {
 		return fmt.Errorf("cannot read the tables: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if ev.Next, err = readPositions(ctx, conn); err != nil {
+	for i := range ev.Earlier {
+		if ev.Earlier[i].Next, err = readPositions(ctx, conn, i+1); err != nil {
+			return err
+		}
+	}
+	if ev.Next, err = readPositions(ctx, conn, len(ev.Earlier)+1); err != nil {
 		return err
 	}
 	for _, read := range []func(context.Context, *pgx.Conn) error{ev.readRows, ev.readJournal, ev.readOpened, ev.readLetters, ev.readAudit} {
@@ -159,9 +173,9 @@ func (ev *Evidence) readTables(ctx context.Context, databaseURL string) error {
 	return nil
 }
 
-func readPositions(ctx context.Context, conn *pgx.Conn) (map[int32]int64, error) {
+func readPositions(ctx context.Context, conn *pgx.Conn, generation int) (map[int32]int64, error) {
 	next := map[int32]int64{}
-	rows, _ := conn.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets`) // its error comes with the rows
+	rows, _ := conn.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets WHERE generation = $1`, generation) // its error comes with the rows
 	var partition int32
 	var offset int64
 	_, err := pgx.ForEachRow(rows, []any{&partition, &offset}, func() error { next[partition] = offset; return nil })
@@ -220,7 +234,8 @@ func (ev *Evidence) readOpened(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (ev *Evidence) readLetters(ctx context.Context, conn *pgx.Conn) error {
-	rows, _ := conn.Query(ctx, `SELECT partition, "offset", value, coalesce(request_id::text, '') FROM dead_letter`)
+	rows, _ := conn.Query(ctx, `SELECT partition, "offset", value, coalesce(request_id::text, '') FROM dead_letter
+		WHERE topic_id = (SELECT topic_id FROM ingest_offsets ORDER BY generation DESC LIMIT 1)`)
 	ev.Letters = map[Slot]Letter{}
 	var slot Slot
 	var value []byte
@@ -254,13 +269,23 @@ func (ev *Evidence) readAudit(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	rows, _ = conn.Query(ctx, `SELECT partition, "from", "to" FROM audit.steps ORDER BY "order"`)
-	ev.Steps = map[int32][]Step{}
+	for i := range ev.Earlier {
+		if ev.Earlier[i].Steps, err = readSteps(ctx, conn, i+1); err != nil {
+			return err
+		}
+	}
+	ev.Steps, err = readSteps(ctx, conn, len(ev.Earlier)+1)
+	return err
+}
+
+func readSteps(ctx context.Context, conn *pgx.Conn, generation int) (map[int32][]Step, error) {
+	rows, _ := conn.Query(ctx, `SELECT partition, "from", "to" FROM audit.steps WHERE generation = $1 ORDER BY "order"`, generation)
+	steps := map[int32][]Step{}
 	var partition int32
 	var s Step
-	_, err = pgx.ForEachRow(rows, []any{&partition, &s.From, &s.To}, func() error {
-		ev.Steps[partition] = append(ev.Steps[partition], s)
+	_, err := pgx.ForEachRow(rows, []any{&partition, &s.From, &s.To}, func() error {
+		steps[partition] = append(steps[partition], s)
 		return nil
 	})
-	return err
+	return steps, err
 }

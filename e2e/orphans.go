@@ -36,10 +36,12 @@ func checkClosed(r *Report, want replayed, ev *Evidence) {
 			r.add("P1", "request %s is closed and has no PENDING entry", id)
 		}
 	}
-	for i := range ev.Log {
-		rec := &ev.Log[i]
-		if d, closed := want.closed[rec.ID]; closed && rec.Partition == d.Slot.Partition && rec.Offset < d.ClosedAt {
-			r.add("R5", "request %s was closed when partition %d was applied up to %d, its record lies at %d", rec.ID, rec.Partition, d.ClosedAt, rec.Offset)
+	for i, g := range ev.generations() {
+		for _, rec := range g.Log {
+			d, closed := want.closed[rec.ID]
+			if closed && int(d.Generation) == i+1 && rec.Partition == d.Slot.Partition && rec.Offset < d.ClosedAt {
+				r.add("R5", "request %s was closed when partition %d was applied up to %d, its record lies at %d", rec.ID, rec.Partition, d.ClosedAt, rec.Offset)
+			}
 		}
 	}
 }
