@@ -26,7 +26,7 @@ func TestLoadtestSeesPlantedFaults(t *testing.T) {
 			t.Parallel()
 			s := newPlanted(t, plant)
 			s.start(t)
-			report := s.await(t, s.loadtest(t, sql), 1)
+			report := s.await(t, s.loadtest(t, sql))
 			require.Equal(t, loadtest.Fail, report.Verdict, report.Why)
 			s.guilty(t, report, pick(&report.Reconciliation), guilty)
 			s.stop(t)
@@ -47,7 +47,7 @@ func TestLoadtestSeesAnEarlyAnswer(t *testing.T) {
 	s.start(t)
 	running := s.loadtest(t, false)
 	s.killedUnder(t, running)
-	report := s.await(t, running, 1)
+	report := s.await(t, running)
 	require.Equal(t, loadtest.Fail, report.Verdict, report.Why)
 	s.guilty(t, report, report.Reconciliation.Lost, `SELECT request_id FROM submissions WHERE reason = 'NOT_DELIVERED'`)
 	s.stop(t)
@@ -59,11 +59,18 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 	s := newPlanted(t, "dropRecord:1") // which it does not know
 	s.path = binary(t)
 	s.start(t)
-	report := s.await(t, s.loadtest(t, true), 0)
-	require.Equal(t, loadtest.Pass, report.Verdict, report.Why)
-	unharmed(t, report)
-
 	running := s.loadtest(t, true)
+	code := running.exit(t)
+	report := s.report(t, running)
+	unharmed(t, report)
+	if report.Verdict == loadtest.Void { // the machine was too busy for the load
+		t.Log(report.Why)
+	} else {
+		require.Equal(t, loadtest.Pass, report.Verdict, report.Why)
+		require.Zero(t, code)
+	}
+
+	running = s.loadtest(t, true)
 	s.killedUnder(t, running)
 	running.exit(t)
 	report = s.report(t, running)
@@ -124,10 +131,10 @@ func (s *stack) killedUnder(t *testing.T, running *process) {
 	s.start(t)
 }
 
-// await waits for the load test, expects its exit code, and reads its report.
-func (s *stack) await(t *testing.T, running *process, code int) *loadtest.Report {
+// await waits for a load test that has to end with 1, and reads its report.
+func (s *stack) await(t *testing.T, running *process) *loadtest.Report {
 	t.Helper()
-	require.Equal(t, code, running.exit(t), "%s", running.tail(t))
+	require.Equal(t, 1, running.exit(t), "%s", running.tail(t))
 	return s.report(t, running)
 }
 
