@@ -17,7 +17,7 @@ import (
 var hostile = []string{
 	`</script><script>alert(1)</script>`, `<!--<script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`,
 	`javascript:alert(1)`, `{{.Run}}`, "\u2028;alert(1)//", `</style><style>*{display:none}`, `]]>`, `&lt;b&gt;`, "\x00\x1b]0;x\x07",
-	"a\n| b | c |\n", "\xff\xfe", "\u202e", `[x](javascript:alert(1))`, "`code`", `</title>`,
+	"a\n| b | c |\n", "\xff\xfe", "\u202e", "\u2000", `[x](javascript:alert(1))`, "`code`", `</title>`,
 }
 
 // fill puts a text into every string of a value, whatever there is.
