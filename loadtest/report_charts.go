@@ -189,7 +189,7 @@ func capacityCharts(c *Capacity) []chart {
 	accepted := chart{ID: "capacity-accepted", Title: "Accepted by rate", X: overRate, Unit: "per second",
 		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}}, Data: make([]column, 3)}
 	latency := chart{ID: "capacity-latency", Title: "p99 by rate", X: overRate, Unit: "seconds", Log: true,
-		Lines: []chartLine{{Name: "accept", Tone: "b"}, {Name: "final status", Tone: "d"}}, Data: make([]column, 3)}
+		Lines: []chartLine{{Name: "accept", Tone: "b", Dots: true}, {Name: "final status", Tone: "a", Dots: true}}, Data: make([]column, 3)}
 	for _, s := range steps {
 		good, bad := s.Accepted, math.NaN()
 		if !s.Sustained {
