@@ -23,7 +23,7 @@ type loadtestCommand struct {
 func (loadtestCommand) Help() string {
 	return `Sends operations at the rate that is asked for, however slowly they are answered, and counts latency from when each one was due. Then waits until everything accepted is decided, and compares every request and every row with what was answered. Ends with 0 if all objectives hold; with 1 if one is missed, or if the load could not be made (VOID).
 
-Ctrl-C ends the load early; what was accepted is still compared and reported. A second one ends the process at once.
+Ctrl-C ends the load early; what was accepted is still compared and reported. A second one ends the process at once, and leaves the data of its stack in the folder for temporary files.
 
 The trades stay in the target: their ids begin with LT- and the name of the run. Do not aim it at a store of real trades.
 

@@ -92,10 +92,9 @@ func (p *tester) await(t *testing.T, text string) {
 }
 
 // end waits for the exit and returns the report. The stack and its data are gone.
-func (p *tester) end(t *testing.T, wantCode int) *loadtest.Report {
+func (p *tester) end(t *testing.T) *loadtest.Report {
 	t.Helper()
 	_ = p.cmd.Wait() // the state tells more than the error
-	require.Equal(t, wantCode, p.cmd.ProcessState.ExitCode(), "%s\n%s", p.stderr, p.stdout.String())
 	var r loadtest.Report
 	require.NoError(t, json.Unmarshal(p.stdout.Bytes(), &r), p.stderr)
 	left, err := filepath.Glob(filepath.Join(p.temp, "tradestore-loadtest-*"))
@@ -118,9 +117,16 @@ func (p *tester) reports(t *testing.T) []string {
 
 // The command as a user gives it first: a stack of its own, nothing lost, exit code 0, nothing left behind but a report.
 func TestLoadtestOfItsOwnStack(t *testing.T) {
-	p := startTester(t, "--stages", "10/1s,10..200/2s", "--seed", "7")
-	r := p.end(t, exitDone)
+	var p *tester
+	var r *loadtest.Report
+	for range 5 { // a void run says nothing: the machine has other things to do
+		p = startTester(t, "--stages", "10/1s,10..200/2s", "--seed", "7")
+		if r = p.end(t); r.Verdict != loadtest.Void {
+			break
+		}
+	}
 	require.Equal(t, loadtest.Pass, r.Verdict, r.Why)
+	require.Equal(t, exitDone, p.cmd.ProcessState.ExitCode())
 	require.Equal(t, "HTTP and SQL", r.Reconciliation.By)
 	require.Positive(t, r.Reconciliation.Success)
 	require.EqualValues(t, 7, r.Seed)
@@ -145,7 +151,8 @@ func TestLoadtestInterrupted(t *testing.T) {
 	p := startTester(t, "--rate", "50", "--duration", "1h")
 	p.await(t, "accepted")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
-	r := p.end(t, exitFailed)
+	r := p.end(t)
+	require.Equal(t, exitFailed, p.cmd.ProcessState.ExitCode())
 	require.Equal(t, loadtest.Void, r.Verdict, r.Why)
 	require.Contains(t, r.Interrupted, "interrupted after")
 	require.Equal(t, r.Reconciliation.Accepted, r.Reconciliation.Success+r.Reconciliation.Failed)
@@ -172,7 +179,8 @@ func TestLoadtestWhoseStackIsKilled(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, killed)
-	r := p.end(t, exitFailed)
+	r := p.end(t)
+	require.Equal(t, exitFailed, p.cmd.ProcessState.ExitCode())
 	require.Equal(t, loadtest.Fail, r.Verdict, r.Why)
 	require.Contains(t, r.Interrupted, "the embedded stack ended (signal: killed)")
 	require.Equal(t, r.Reconciliation.Accepted, r.Reconciliation.Stuck.Count, "nothing is known of them")

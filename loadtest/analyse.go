@@ -19,7 +19,7 @@ type Findings struct {
 
 // sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time: a moment
 // in which the machine did something else is no lack of load.
-const sendGrace = 100 * time.Millisecond
+const sendGrace = 250 * time.Millisecond
 
 // Analyse sums up the results of an attack that followed the schedule until a time, its length unless it was interrupted.
 // It does not know the generator.

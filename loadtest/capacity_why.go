@@ -21,11 +21,12 @@ func (c *climb) saturated(beyond float64) string {
 			at = f
 		}
 	}
-	return explain(low, at, float64(runtime.GOMAXPROCS(0)))
+	return explain(low, at, float64(runtime.NumCPU()), float64(runtime.GOMAXPROCS(0)))
 }
 
-// explain names what gave out between a low rate and one that was not sustained, on a machine with so many cores.
-func explain(low, at facts, cores float64) string {
+// explain names what gave out between a low rate and one that was not sustained, on a machine with so many cores, of which
+// the generator may use some.
+func explain(low, at facts, cores, mine float64) string {
 	used := "CPU at " + asNumber(at.Rate) + "/s: " + usageText(at.CPU)
 	generator := 0.0
 	for _, u := range at.CPU {
@@ -35,9 +36,9 @@ func explain(low, at facts, cores float64) string {
 	}
 	machine := fmt.Sprintf("%.2f of %.0f cores of this machine were busy", at.machine, cores)
 	switch {
-	case at.Attained < leastAttained && generator >= busyProcess*cores:
+	case at.Attained < leastAttained && generator >= busyProcess*mine:
 		return fmt.Sprintf("the generator (%s): it used %.2f of %.0f cores and attained %s of %s/s, so the target may do more; measure from another machine",
-			at.generator, generator, cores, asShare(at.Attained), asNumber(at.Rate))
+			at.generator, generator, mine, asShare(at.Attained), asNumber(at.Rate))
 	case at.machine >= busyMachine*cores && generator > 0.1*cores:
 		return "CPU of this machine, which the generator shares: " + machine + "; " + used
 	case at.machine >= busyMachine*cores:

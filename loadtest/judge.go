@@ -95,20 +95,20 @@ func wrongAnswers(all []KindAnswers) uint64 {
 
 // tooSlow says why the generator sent less than it should have.
 func tooSlow(r *Report) string {
-	cores := float64(max(r.Machine.Cores, 1))
+	cores, mine := float64(r.Machine.Cores), float64(r.Load.Cores)
 	generator, machine, waiting := find(r.Series, generatorCPU), find(r.Series, machineCPU), find(r.Series, inFlight)
 	own, _ := generator.mean()
-	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*cores {
+	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*mine {
 		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores, usageText(usages(r.Series)))
 	}
 	switch {
-	case own >= busyProcess*cores:
-		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs less, another machine has more", own, cores)
+	case own >= busyProcess*mine:
+		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs less, another machine has more", own, mine)
 	case r.Load.Connections > 0 && waiting.highest() >= 0.99*float64(r.Load.Connections):
 		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too slowly, or they are too few", r.Load.Connections)
 	}
 	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; was the machine asleep or short of memory?",
-		asSeconds(r.Load.DelayP99), own, cores)
+		asSeconds(r.Load.DelayP99), own, mine)
 }
 
 // usages returns the mean CPU of each process that was measured, the largest first, and what else kept this machine busy.

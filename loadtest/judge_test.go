@@ -16,7 +16,7 @@ func well() *Report {
 	}
 	return &Report{
 		Machine: Machine{Cores: 4},
-		Load:    Load{Attained: 1, Connections: 100},
+		Load:    Load{Attained: 1, Connections: 100, Cores: 4},
 		Answers: []KindAnswers{{Kind: "new", Sent: 10}},
 		Accept:  Latency{Count: 10, P99: .02},
 		Final:   Latency{Count: 10, P99: .2},

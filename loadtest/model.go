@@ -79,6 +79,7 @@ type Load struct {
 	CPU       float64 `json:"cpu"` // of the generator
 
 	Connections int `json:"connections"` // most that the load might use
+	Cores       int `json:"cores"`       // most that the generator might use
 }
 
 // KindAnswers counts the answers to one kind of operation, warm-up included, by "202" or "400 STALE_VERSION" or "no

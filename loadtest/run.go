@@ -51,29 +51,29 @@ func (s *session) attack(ctx context.Context, schedule Schedule, generator Gener
 	a.plan = NewPlan(s.run, s.seed, s.mix, max(1, uint64(referBack.Seconds()*schedule.Max())), s.used)
 	s.used += schedule.Total()
 
-	// The stack may die under us; then nobody will answer any more, and waiting is no use.
-	alive, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	defer s.watch(end)()
-
-	loading, stop := context.WithCancel(alive)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
 	a.results = NewResults(time.Now())
 	a.offset = a.results.Began().Sub(s.began).Seconds()
-	var cut atomic.Int64
-	defer context.AfterFunc(loading, func() { cut.CompareAndSwap(0, int64(a.results.Now())) })()
+	alive, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	loading, stop := context.WithCancel(alive)
+	defer stop()
+	var cut atomic.Int64 // when the load was cut off; 0: it was not
+	cutOff := func() { cut.CompareAndSwap(0, int64(a.results.Now())); stop() }
+	defer context.AfterFunc(ctx, cutOff)()
+	defer s.watch(func() { cutOff(); end() })() // without the stack nobody will answer any more
+
 	s.current.Store(a.results)
 	show := s.progress.Phase(func() string { return s.liveLine(a) })
 	follower := Follow(alive, s.api, a.plan, a.results, s.cfg.Follow)
 	err := generator.Attack(loading, s.target, a.plan, schedule, a.results)
 	show()
-	if loading.Err() == nil && err != nil {
+	at := time.Duration(cut.Load())
+	if at == 0 && err != nil {
 		_, _ = follower.Wait(0)
 		return nil, fmt.Errorf("cannot send the load: %w", err)
 	}
-	if loading.Err() != nil {
-		a.until = min(a.until, max(time.Duration(cut.Load()), time.Millisecond))
+	if at > 0 {
+		a.until = min(a.until, at)
 		a.interrupted = fmt.Sprintf("the load was interrupted after %s of %s", asTook(a.until.Seconds()), asTook(schedule.Length().Seconds()))
 		if why := s.stackEnded(); why != "" {
 			a.interrupted += ": " + why
@@ -109,14 +109,15 @@ func (s *session) prove(ctx context.Context, a *attack, follower *Follower) {
 func (s *session) report(a *attack) *Report {
 	found := Analyse(a.schedule, a.plan, a.results, a.until)
 	_, warmup := a.schedule.Warm()
-	found.Load.Generator, found.Load.Connections, found.Load.Warmup = a.generator.Name(), s.cfg.Connections, warmup.Seconds()
+	found.Load.Generator, found.Load.Warmup = a.generator.Name(), warmup.Seconds()
+	found.Load.Connections, found.Load.Cores = s.cfg.Connections, runtime.GOMAXPROCS(0)
 	under := shifted(s.monitor.Between(a.offset+warmup.Seconds(), a.offset+a.until.Seconds()), -a.offset)
 	cpu := find(under, generatorCPU)
 	found.Load.CPU, _ = cpu.mean()
 	host, _ := os.Hostname() // a name is a courtesy
 	r := &Report{
 		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(), Target: s.cfg.Target, Stack: s.behind,
-		Machine:  Machine{Host: host, CPU: processorName(), Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS + " " + runtime.GOARCH},
+		Machine:  Machine{Host: host, CPU: processorName(), Cores: runtime.NumCPU(), OS: runtime.GOOS + " " + runtime.GOARCH},
 		Build:    s.env.Build,
 		Settings: s.env.Settings, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent,
 		Final: s.finality(a), Reconciliation: a.proof, Timeline: found.Timeline, Series: under, Interrupted: a.interrupted,

@@ -87,8 +87,16 @@ func TestRun(t *testing.T) {
 		cfg := patient(store.base)
 		cfg.Generator, cfg.Seed, cfg.WorkerURL = generator, 42, store.base
 		var said strings.Builder
-		r, results, err := Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}}, Progress: &said})
-		require.NoError(t, err)
+		var r *Report
+		var results *Results
+		for range 5 { // a void run says nothing: the machine has other things to do
+			var err error
+			r, results, err = Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}}, Progress: &said})
+			require.NoError(t, err)
+			if r.Verdict != Void {
+				break
+			}
+		}
 		require.Equal(t, Pass, r.Verdict, r.Why)
 		require.Empty(t, r.Why)
 		require.Equal(t, generator, r.Load.Generator)
@@ -125,6 +133,7 @@ func TestInterruptedRunIsStillProven(t *testing.T) {
 	require.Contains(t, r.Why[0], "the load was interrupted after")
 	require.GreaterOrEqual(t, r.Reconciliation.Success, uint64(20))
 	require.Zero(t, r.Reconciliation.Stuck.Count)
+	require.Greater(t, r.Load.Asked, uint64(30))
 	require.Less(t, r.Load.Asked, uint64(10_000), "only what was due by then was asked for")
 }
 

@@ -233,14 +233,17 @@ func (s *session) behindBy() (float64, bool) {
 
 func (s *session) lagText() string {
 	if behind, ok := s.behindBy(); ok {
-		return ", lag " + asNumber(behind)
+		return "   lag " + asNumber(behind)
 	}
 	return ""
 }
 
 // liveLine is what is shown under load.
 func (s *session) liveLine(a *attack) string {
-	c, at, phase := a.results.Count(), min(a.results.Now(), a.schedule.Length()), "load"
+	c, at, phase := a.results.Count(), a.results.Now(), "load"
+	if at >= a.schedule.Length() {
+		return fmt.Sprintf("load      waiting for %s answers%s", asCount(c.InFlight), s.lagText())
+	}
 	if _, warmup := a.schedule.Warm(); at < warmup {
 		phase = "warm up"
 	}
