@@ -100,17 +100,21 @@ func measure(b *testing.B, attack func(*Plan, *Results)) {
 	require.Zero(b, c.Errors)
 	b.ReportMetric(float64(cpuTime(b)-before)/float64(c.Answered), "cpu-ns/op")
 	b.ReportMetric(float64(c.Answered)/into.Now().Seconds(), "op/s")
-	b.ReportMetric(float64(late(into).Nanoseconds()), "p50-late-ns")
+	sent, done := late(into)
+	b.ReportMetric(float64(sent.Nanoseconds()), "late-ns/p50")
+	b.ReportMetric(float64(done.Nanoseconds()), "answered-ns/p50")
 }
 
-// late is how long after it was due half of the operations were sent.
-func late(r *Results) time.Duration {
-	var all []time.Duration
+// late is how long after they were due half of the operations were sent, and half were answered.
+func late(r *Results) (sent, done time.Duration) {
+	var sents, dones []time.Duration
 	for result := range r.All() {
-		all = append(all, result.Sent-result.Due)
+		sents = append(sents, result.Sent-result.Due)
+		dones = append(dones, result.Latency())
 	}
-	slices.Sort(all)
-	return all[len(all)/2]
+	slices.Sort(sents)
+	slices.Sort(dones)
+	return sents[len(sents)/2], dones[len(dones)/2]
 }
 
 // cpuTime is what this process has used so far.

@@ -85,7 +85,7 @@ func (g *gang) lead(ctx context.Context) {
 		if !more {
 			break
 		}
-		if wait := g.s.At(seq) - g.into.Now(); ctx.Err() != nil || wait > 0 && !sleep(ctx, wait) {
+		if !waitUntil(ctx, g.into, g.s.At(seq)) {
 			break
 		}
 		g.handOut()

@@ -51,8 +51,7 @@ type pacer struct {
 
 // Pace waits itself: vegeta's sleep could not be interrupted.
 func (p *pacer) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) {
-	wait, stop = p.s.Pace(p.into.Now(), hits)
-	return 0, stop || p.ctx.Err() != nil || wait > 0 && !sleep(p.ctx, wait)
+	return 0, hits >= p.s.Total() || !waitUntil(p.ctx, p.into, p.s.At(hits))
 }
 
 func (p *pacer) Rate(elapsed time.Duration) float64 { return p.s.Rate(elapsed) }

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package loadtest
+
+import "time"
+
+// nap sleeps for about d.
+func nap(d time.Duration) { time.Sleep(d) }
