@@ -7,7 +7,8 @@ import (
 
 const (
 	// Timers of Go fire up to a millisecond late when the process has nothing else to do, which is as much as a fast server
-	// takes to answer. So the last part of a wait is a sleep of the kernel's, which is good to less than 100 microseconds.
+	// takes to answer. So the last part of a wait is a sleep of the kernel's, which is usually several times closer. It costs
+	// CPU: BenchmarkGenerators shows both.
 	timerSlack = 2 * time.Millisecond
 	// leastNap bounds how often a high rate wakes the generator: it sends in bursts of what is due within that time.
 	leastNap = 400 * time.Microsecond
