@@ -98,9 +98,31 @@ func TestMetricsSource(t *testing.T) {
 	w, err := whoIs(t.Context(), base)
 	require.NoError(t, err)
 	require.Equal(t, who{build: "v1 abc", started: 17}, w)
+	require.False(t, oneProcess(t.Context(), base, base), "nothing proves it")
 	down = true
 	_, err = source.Read(t.Context())
 	require.ErrorContains(t, err, "503")
+}
+
+// Two roles of one process are told from two processes that were started in the same moment.
+func TestOneProcess(t *testing.T) {
+	role := func(allocated func() float64) *url.URL {
+		reg := prometheus.NewRegistry()
+		started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
+		started.Set(17)
+		reg.MustRegister(started, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "go_memstats_alloc_bytes_total"}, allocated))
+		srv := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+		t.Cleanup(srv.Close)
+		base, err := url.Parse(srv.URL)
+		require.NoError(t, err)
+		return base
+	}
+	mine, other := 1e6, 2e6
+	grow := func(total *float64) func() float64 { return func() float64 { *total += 1e3; return *total } }
+	server, worker, elsewhere := role(grow(&mine)), role(grow(&mine)), role(grow(&other))
+	require.True(t, oneProcess(t.Context(), server, worker))
+	require.False(t, oneProcess(t.Context(), server, elsewhere))
+	require.False(t, oneProcess(t.Context(), elsewhere, server))
 }
 
 func TestGeneratorSource(t *testing.T) {

@@ -150,11 +150,10 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 			return nil, err
 		}
 		at.roles = append(at.roles, hostPort(worker, "80"))
-		it, err := whoIs(ctx, worker)
-		if err != nil {
+		if _, err := whoIs(ctx, worker); err != nil {
 			s.notes = append(s.notes, "the worker's CPU, memory and lag: "+err.Error())
 		}
-		both := err == nil && it == server && it.started > 0 && worker.Hostname() == s.target.Hostname() // `tradestore dev` is one process with two addresses
+		both := oneProcess(ctx, s.target, worker)
 		if both {
 			serverName = "dev"
 			s.behind = cmp.Or(s.behind, "server and worker in one process")

@@ -191,8 +191,9 @@ func has(m *dto.Metric, label, value string) bool {
 
 // who is what the metrics of a role tell about its process.
 type who struct {
-	build   string  // version and commit
-	started float64 // seconds since 1970, to the kernel's tick: with the build, enough to tell processes of a test apart
+	build     string  // version and commit
+	started   float64 // seconds since 1970, to the kernel's tick
+	allocated float64 // bytes since then: it only grows, and no two processes have the same
 }
 
 // whoIs asks a role which process it is.
@@ -205,6 +206,7 @@ func whoIs(ctx context.Context, base *url.URL) (who, error) {
 	}
 	var w who
 	w.started, _ = sum(families["process_start_time_seconds"])
+	w.allocated, _ = sum(families["go_memstats_alloc_bytes_total"])
 	for _, m := range families["tradestore_build_info"].GetMetric() {
 		parts := map[string]string{}
 		for _, pair := range m.GetLabel() {
@@ -213,4 +215,18 @@ func whoIs(ctx context.Context, base *url.URL) (who, error) {
 		w.build = strings.TrimSpace(parts["version"] + " " + parts["commit"])
 	}
 	return w, nil
+}
+
+// oneProcess says whether two roles are one process, as in `tradestore dev`: what it has allocated lies between two looks
+// at the other. Processes that were started together may share everything else.
+func oneProcess(ctx context.Context, server, worker *url.URL) bool {
+	var looks [3]who
+	for i, base := range []*url.URL{server, worker, server} {
+		var err error
+		if looks[i], err = whoIs(ctx, base); err != nil {
+			return false
+		}
+	}
+	first, between, last := looks[0], looks[1], looks[2]
+	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated && between.allocated <= last.allocated
 }

@@ -219,8 +219,8 @@ func (s *surroundings) storeName(pid int) string {
 	if err != nil {
 		return ""
 	}
-	line := strings.Join(words, " ")
-	for _, known := range []struct{ sign, name string }{{"DynamoDBLocal", "DynamoDB"}, {"kafka.Kafka", "Kafka"}, {"postgres", "PostgreSQL"}} {
+	line := strings.ToLower(strings.Join(words, " "))
+	for _, known := range []struct{ sign, name string }{{"dynamodb", "DynamoDB"}, {"kafka.kafka", "Kafka"}, {"postgres", "PostgreSQL"}} {
 		if strings.Contains(line, known.sign) {
 			return known.name
 		}
