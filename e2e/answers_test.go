@@ -17,7 +17,7 @@ import (
 )
 
 // TestAnswers reads like a session with curl: every rule and every status.
-func TestAnswers(t *testing.T) { onEach(t, testAnswers) }
+func TestAnswers(t *testing.T) { t.Parallel(); on(t, testAnswers, onDev, onReal, onDynamoDB) }
 
 func testAnswers(t *testing.T, s *stack) {
 	t.Helper()

@@ -119,7 +119,7 @@ func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	checkAnswers(r, l, ev)
 	checkRows(r, want, ev)
 	checkJournal(r, want, ev)
-	checkStates(r, l, want, ev)
+	checkStates(r, l, want, ev, orphans)
 	checkClosed(r, want, ev)
 	checkOrphans(r, want, ev, orphans)
 	checkPositions(r, ev)
@@ -338,14 +338,18 @@ func checkJournal(r *Report, want replayed, ev *Evidence) {
 }
 
 // checkStates is I4 and I6 as the client sees them: GET shows the outcome of the replay, and what it ever showed stays.
-func checkStates(r *Report, l *Ledger, want replayed, ev *Evidence) {
+func checkStates(r *Report, l *Ledger, want replayed, ev *Evidence, orphans Orphans) {
 	for id, got := range ev.States {
-		w, ok := want.decisions[id]
-		if !ok {
-			w, ok = want.closed[id]
+		w, logged := want.decisions[id]
+		closed := false
+		if !logged {
+			w, closed = want.closed[id]
 		}
-		if !ok {
-			continue // an orphan; checkAnswers refuses SUCCESS
+		switch {
+		case !logged && !closed: // an orphan; checkAnswers refuses SUCCESS
+			continue
+		case closed && got.Status == trade.Pending && orphans == OrphansAllowed: // decided, and about to be shown (R1)
+			continue
 		}
 		shown := State{id, w.Status, w.Trade.TradeID, w.Trade.Version, w.Reason}
 		if w.Reason == trade.InvalidRecord {

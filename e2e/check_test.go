@@ -277,6 +277,9 @@ func TestCheckClosedRequests(t *testing.T) {
 	f("closed and shown PENDING", []string{"I4", "I5"}, func(_ *Ledger, ev *Evidence, d *Decision) {
 		ev.States[d.RequestID] = State{d.RequestID, trade.Pending, "T2", 9, ""}
 	})
+	l, ev, orphan := closed()
+	ev.States[orphan.RequestID] = State{orphan.RequestID, trade.Pending, "T2", 9, ""}
+	assert.Empty(t, Check(l, ev, OrphansAllowed).Broken(), "closed and not yet shown")
 	f("closed and never opened", []string{"P1"}, func(_ *Ledger, ev *Evidence, d *Decision) { delete(ev.Opened, d.RequestID) })
 	f("answered 202 and closed", []string{"I1"}, func(l *Ledger, ev *Evidence, d *Decision) { l.posts[22].Status = http.StatusAccepted })
 	f("orphan left open", []string{"I5"}, func(_ *Ledger, ev *Evidence, d *Decision) {

@@ -57,6 +57,15 @@ type Problem struct {
 // ErrNoAnswer is returned when the call got no HTTP answer: refused, cut or too late.
 var ErrNoAnswer = errors.New("no answer")
 
+// ErrUnavailable is returned for a read that was answered 503, and may be repeated.
+var ErrUnavailable = errors.New("unavailable")
+
+// A read that is answered 503 on a starved machine is repeated for a while.
+const (
+	repeatEvery = 200 * time.Millisecond
+	repeatLimit = time.Minute
+)
+
 // Client posts trades and reads their status. It may be used concurrently.
 type Client struct {
 	Ledger *Ledger
@@ -133,7 +142,7 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 }
 
 // Status reads a request and remembers a terminal state in the ledger. ok is false for 404.
-// Errors: ErrNoAnswer, or any answer but 200 and 404.
+// Errors: ErrNoAnswer, ErrUnavailable, or any other answer but 200 and 404.
 func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
 	answer, err := c.Do(ctx, http.MethodGet, "/api/v1/requests/"+id.String(), nil, nil)
 	if err != nil {
@@ -143,6 +152,8 @@ func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bo
 	case http.StatusNotFound:
 		return State{}, false, nil
 	case http.StatusOK:
+	case http.StatusServiceUnavailable:
+		return State{}, false, fmt.Errorf("cannot read request %s: %w: %.200s", id, ErrUnavailable, answer.Body)
 	default:
 		return State{}, false, fmt.Errorf("cannot read request %s: %d %.200s", id, answer.Status, answer.Body)
 	}
@@ -164,6 +175,21 @@ func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bo
 	return s, true, nil
 }
 
+// PatientStatus is Status with the patience that ErrUnavailable asks for.
+func (c *Client) PatientStatus(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
+	for began := time.Now(); ; {
+		s, ok, err = c.Status(ctx, id)
+		if !errors.Is(err, ErrUnavailable) || time.Since(began) > repeatLimit {
+			return s, ok, err
+		}
+		select {
+		case <-time.After(repeatEvery):
+		case <-ctx.Done():
+			return s, ok, err
+		}
+	}
+}
+
 // States reads every request that an answer of the ledger named, and those of others; one that GET does not know is
 // absent.
 func (c *Client) States(ctx context.Context, others []trade.RequestID) (map[trade.RequestID]State, error) {
@@ -181,7 +207,7 @@ func (c *Client) States(ctx context.Context, others []trade.RequestID) (map[trad
 	g.SetLimit(16)
 	for id := range ask {
 		g.Go(func() error {
-			s, ok, err := c.Status(ctx, id)
+			s, ok, err := c.PatientStatus(ctx, id)
 			if ok {
 				mu.Lock()
 				defer mu.Unlock()

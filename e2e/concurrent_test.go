@@ -10,7 +10,8 @@ import (
 // Every 202 has exactly one terminal status, every SUCCESS exactly one row or a later accepted replace, and the order
 // per trade is kept.
 func TestConcurrentPosts(t *testing.T) {
-	onEach(t, func(t *testing.T, s *stack) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *stack) {
 		s.start(t)
 		require.NoError(t, InstallAudit(t.Context(), s.Database))
 		s.run(t.Context(), t, load{clients: 64, posts: int64(scale(10_000, 200_000)), hot: 500})
@@ -20,5 +21,5 @@ func TestConcurrentPosts(t *testing.T) {
 		require.Zero(t, answers[0], "posts without an answer: %v", answers)
 		require.Greater(t, answers[http.StatusAccepted], scale(5_000, 100_000), "%v", answers)
 		s.stop(t)
-	})
+	}, onDev, onReal)
 }

@@ -8,6 +8,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// The group offset is a lag hint: moved by hand, it moves nothing else (A8).
+func TestGroupOffsetMovedByHand(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *stack) {
+		s.start(t)
+		require.NoError(t, InstallAudit(t.Context(), s.Database))
+		s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 20})
+		for _, to := range []int64{0, 1_000_000} {
+			s.drained(t)
+			s.named("worker1").terminate(t)
+			s.named("worker2").terminate(t)
+			s.moveGroup(t, to)
+			s.start(t)
+			s.run(t.Context(), t, load{clients: 8, posts: 100, hot: 20})
+		}
+		s.check(t)
+		s.stop(t)
+	}, onReal)
+}
+
 // moveGroup commits an offset for every partition of the topic in the workers' name. The group must be empty.
 func (s *stack) moveGroup(t *testing.T, to int64) {
 	t.Helper()

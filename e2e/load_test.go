@@ -85,7 +85,7 @@ func (s *stack) postOne(ctx context.Context, t *testing.T, l load, dice *rand.Ra
 	switch {
 	case p.Status == 0 || p.Status == http.StatusServiceUnavailable: // down or full: a client that behaves stands back
 		select {
-		case <-time.After(time.Duration(dice.IntN(50)) * time.Millisecond):
+		case <-time.After(time.Duration(dice.IntN(200)) * time.Millisecond):
 		case <-ctx.Done():
 		}
 	case p.Verdict() == Accepted && dice.IntN(8) == 0:

@@ -7,7 +7,7 @@ type Orphans uint8
 
 // Whether orphans may still be PENDING. One that was answered 202 is a fault in any case.
 const (
-	OrphansAllowed Orphans = iota // the resolver may not have come to them yet
+	OrphansAllowed Orphans = iota // the resolver may not have come to them yet, or not have shown what it decided
 	OrphansClosed                 // each has ended NOT_DELIVERED
 )
 

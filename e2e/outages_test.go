@@ -8,10 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/teststack"
+	"tradestore/teststack/services"
 )
-
-// handOver makes the group take the partitions of a silent worker away as early as a broker allows.
-var handOver = []string{"TRADESTORE_KAFKA_SESSION_TIMEOUT=6s", "TRADESTORE_TRANSACTION_LIMIT=5s"}
 
 // soonLost makes the resolver wait for as short a time as deadlines allow.
 var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_RESOLVE_AFTER=12s", "TRADESTORE_RESOLVE_INTERVAL=1s"}
@@ -22,50 +20,97 @@ const resolveLimit = 3 * time.Minute
 // kill -9 of each store and each role under load, one after the other. Meanwhile each answer is a 202 that holds or an
 // honest 503; afterwards nothing is lost, nothing is there twice, and what never reached the log ends NOT_DELIVERED.
 func TestOutages(t *testing.T) {
-	broker, database := teststack.ApacheKafka(t), teststack.OwnPostgres(t)
-	s := newRoles(t, stores{kafka: broker.Addrs(), database: database.URL(), env: soonLost}, 2, 2)
-	s.env = append(s.env, handOver...)
+	t.Parallel()
+	t.Run(onReal, func(t *testing.T) {
+		t.Parallel()
+		broker, database := teststack.ApacheKafka(t), teststack.OwnPostgres(t)
+		s := newRoles(t, stores{kafka: broker.Addrs(), database: database.URL(), env: handOver}, 2, 2)
+		testOutages(t, s, broker, func() {
+			s.outage(t, "PostgreSQL", func() { s.refusing(t, 20, s.postgresKiller(t)) }, func() {})
+		})
+	})
+	t.Run(onDynamoDB, func(t *testing.T) {
+		t.Parallel()
+		broker, database, table := teststack.ApacheKafka(t), teststack.OwnPostgres(t), teststack.OwnDynamoDB(t)
+		s := newRoles(t, stores{kafka: broker.Addrs(), database: database.URL(), dynamoDB: table.Endpoint(), env: handOver}, 2, 2)
+		testOutages(t, s, broker, func() {
+			s.outage(t, "PostgreSQL", func() { s.acceptingAlone(t) }, func() {})
+			s.outage(t, "DynamoDB", func() {
+				table.Kill()
+				s.refusing(t, 50)
+			}, func() { require.NoError(t, table.Restart(t.Context())) })
+		})
+	})
+}
+
+// testOutages runs the outages of the log and of the roles, and between them those that differ by the request log.
+func testOutages(t *testing.T, s *stack, broker *services.Kafka, others func()) {
+	t.Helper()
+	s.env = append(s.env, soonLost...)
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
-	outage := func(name string, strike, repair func()) {
-		t.Helper()
-		began := time.Now()
-		stop := s.background(t, load{clients: 16, hot: 100})
-		s.accepted(t, 100)
-		strike()
-		repair()
-		s.accepted(t, 100)
-		stop()
-		s.check(t)
-		t.Logf("outage of %s: %v; answers so far %v", name, time.Since(began).Round(time.Second), s.ledger.Count())
-	}
 	for range scale(1, 20) {
-		outage("Apache Kafka", func() {
+		unanswered := s.ledger.Count()[0]
+		s.outage(t, "Apache Kafka", func() {
 			broker.Kill()
 			s.refusing(t, 20)
 			require.NotZero(t, s.unknown(), "records were under way")
 		}, func() { require.NoError(t, broker.Restart(t.Context())) })
-		outage("PostgreSQL", func() {
-			kill := s.postgresKiller(t)
-			s.refusing(t, 20, kill)
-		}, func() {})
-		outage("a worker", func() {
+		others()
+		s.outage(t, "a worker", func() {
 			s.kill("worker1")
 			s.accepted(t, 50)
 		}, func() { s.start(t) })
-		for _, p := range s.ledger.Posts() {
-			require.NotZero(t, p.Status, "a POST was not answered though no server was disturbed")
-		}
-		outage("a server", func() {
+		require.Equal(t, unanswered, s.ledger.Count()[0], "a POST was not answered though no server was disturbed")
+		s.outage(t, "a server", func() {
 			s.kill("server1")
 			s.accepted(t, 50)
 		}, func() { s.start(t) })
 	}
-	for status := range s.ledger.Count() {
-		require.Contains(t, []int{0, http.StatusAccepted, http.StatusBadRequest, http.StatusServiceUnavailable}, status, "%v", s.ledger.Count())
-	}
+	s.answered(t, 0, http.StatusAccepted, http.StatusBadRequest, http.StatusServiceUnavailable)
 	s.resolved(t)
 	s.stop(t)
+}
+
+// outage strikes under load, repairs, and compares everything with everything.
+func (s *stack) outage(t *testing.T, name string, strike, repair func()) {
+	t.Helper()
+	began := time.Now()
+	stop := s.background(t, load{clients: 16, hot: 100})
+	s.accepted(t, 100)
+	strike()
+	repair()
+	s.accepted(t, 100)
+	stop()
+	s.check(t)
+	t.Logf("outage of %s: %v; answers so far %v", name, time.Since(began).Round(time.Second), s.ledger.Count())
+}
+
+// acceptingAlone keeps PostgreSQL down and expects that every trade is accepted and every status is shown, by the request
+// log on DynamoDB alone, while reads of trades are refused.
+func (s *stack) acceptingAlone(t *testing.T) {
+	t.Helper()
+	kill := s.postgresKiller(t)
+	down := func() bool {
+		kill()
+		a := s.get(t, "/api/v1/trades")
+		if a.Status != http.StatusServiceUnavailable {
+			return false
+		}
+		a.refused(t, http.StatusServiceUnavailable, "STORE_UNAVAILABLE")
+		return true
+	}
+	refused := s.ledger.Count()[http.StatusServiceUnavailable]
+	require.True(t, poll(t, drainLimit, down), "trades are shown as if nothing were wrong")
+	want := s.ledger.Count()[http.StatusAccepted] + 50
+	require.True(t, poll(t, drainLimit, func() bool {
+		kill()
+		return s.ledger.Count()[http.StatusAccepted] >= want
+	}), "posts are not accepted: %v", s.ledger.Count())
+	p := s.submit(t, s.ledger.newTrade("ALONE-1", 1))
+	require.Equal(t, http.StatusOK, s.get(t, "/api/v1/requests/"+p.RequestID.String()).Status)
+	require.True(t, poll(t, drainLimit, down), "PostgreSQL was not down")
+	require.Equal(t, refused, s.ledger.Count()[http.StatusServiceUnavailable], "a trade was refused that needs no PostgreSQL")
 }
 
 // refusing waits until n more POSTs have been answered 503, and does to the store again and again what keeps it down.
@@ -90,7 +135,7 @@ func (s *stack) resolved(t *testing.T) {
 			continue
 		}
 		ended := poll(t, time.Until(limit), func() bool {
-			state, _, err := s.client.Status(t.Context(), id)
+			state, _, err := s.client.PatientStatus(t.Context(), id)
 			require.NoError(t, err)
 			return state.Status.Terminal()
 		})
@@ -102,30 +147,6 @@ func (s *stack) resolved(t *testing.T) {
 	report := Check(s.ledger, ev, OrphansClosed)
 	require.Empty(t, report.Broken(), report)
 	t.Logf("checked %s; waited for %d orphans of %d", report.Summary, closed, len(closedBy(ev.Journal)))
-}
-
-// Both servers and both workers are restarted in turn under load: clients see closed connections and nothing else. No
-// balancer tells them that a server is about to end; one that starts gets calls when it is ready.
-func TestRollingRestart(t *testing.T) {
-	s := newRoles(t, realStores(t), 2, 2)
-	s.start(t)
-	require.NoError(t, InstallAudit(t.Context(), s.Database))
-	for range scale(1, 50) {
-		stop := s.background(t, load{clients: 16, hot: 100})
-		for _, r := range s.roles {
-			s.accepted(t, 100)
-			r.proc.terminate(t)
-			s.client.Use(s.running()...)
-			s.accepted(t, 50)
-			s.start(t)
-			s.client.Use(s.running()...)
-		}
-		s.accepted(t, 50)
-		stop()
-		s.onlyCloses(t)
-		s.check(t)
-	}
-	s.stop(t)
 }
 
 // unknown counts the POSTs that were answered 503 with the id to ask for: it could not be told whether they have effect.

@@ -16,7 +16,7 @@ import (
 
 // Records that no server would write, put straight into the topic among good ones: the partition moves on, and
 // dead_letter holds exactly them.
-func TestPoison(t *testing.T) { onEach(t, testPoison) }
+func TestPoison(t *testing.T) { t.Parallel(); on(t, testPoison, onDev, onReal) }
 
 func testPoison(t *testing.T, s *stack) {
 	t.Helper()
@@ -83,7 +83,7 @@ func headerOf(r *kgo.Record, name string) *kgo.RecordHeader {
 }
 
 // The log holds A, B and a late copy of A: the first decision stands, so B stays (A2). In one batch and across batches.
-func TestDuplicates(t *testing.T) { onEach(t, testDuplicates) }
+func TestDuplicates(t *testing.T) { t.Parallel(); on(t, testDuplicates, onDev, onDynamoDB) }
 
 func testDuplicates(t *testing.T, s *stack) {
 	t.Helper()

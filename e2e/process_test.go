@@ -15,7 +15,7 @@ import (
 )
 
 // exitLimit bounds every wait for an exit. It is longer than the longest drain.
-const exitLimit = 60 * time.Second
+const exitLimit = 3 * time.Minute
 
 // process is one running program whose output goes to a file.
 type process struct {

@@ -16,8 +16,11 @@ type stores struct {
 	kafka    []string
 	database string   // URL
 	dynamoDB string   // URL; empty: the request log is in the database
-	env      []string // further settings of every role
+	env      []string // further settings of the roles
 }
+
+// handOver makes the group take the partitions of a silent worker away soon. The embedded broker does not do that.
+var handOver = []string{"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s"}
 
 // embeddedStores are quick to start: the log is in memory.
 func embeddedStores(t *testing.T) stores {
@@ -28,15 +31,46 @@ func embeddedStores(t *testing.T) stores {
 // realStores are Apache Kafka and PostgreSQL, each shared with other tests.
 func realStores(t *testing.T) stores {
 	t.Helper()
-	return stores{kafka: teststack.SharedApacheKafka(t), database: teststack.Database(t)}
+	return realStoresWith(t, teststack.Database(t))
 }
 
-// onEach runs a test on both kinds of stack: everything in one process, and two servers and two workers on the real
-// stores. The test sees no difference.
-func onEach(t *testing.T, test func(t *testing.T, s *stack)) {
+// realStoresWith are the same with a database of the test's own.
+func realStoresWith(t *testing.T, database string) stores {
 	t.Helper()
-	t.Run("dev", func(t *testing.T) { test(t, newDev(t, teststack.Database(t))) })
-	t.Run("real", func(t *testing.T) { test(t, newRoles(t, realStores(t), 2, 2)) })
+	return stores{kafka: teststack.SharedApacheKafka(t), database: database, env: handOver}
+}
+
+// withDynamoDB are the same with the request log on DynamoDB Local.
+func withDynamoDB(t *testing.T) stores {
+	t.Helper()
+	on := realStores(t)
+	on.dynamoDB = teststack.DynamoDB(t)
+	return on
+}
+
+// The kinds of stack on which tests run that see no difference between them.
+const (
+	onDev      = "dev"      // everything in one process
+	onReal     = "real"     // two servers and two workers on Apache Kafka and PostgreSQL
+	onDynamoDB = "dynamodb" // the same with the request log on DynamoDB Local
+)
+
+// on runs a test on each of the kinds of stack given, side by side where there is room.
+func on(t *testing.T, test func(t *testing.T, s *stack), kinds ...string) {
+	t.Helper()
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			switch kind {
+			case onDev:
+				test(t, newDev(t, teststack.Database(t)))
+			case onReal:
+				test(t, newRoles(t, realStores(t), 2, 2))
+			case onDynamoDB:
+				test(t, newRoles(t, withDynamoDB(t), 2, 2))
+			}
+		})
+	}
 }
 
 // newRoles returns a stack of servers and workers in processes of their own, migrated. A topic and a group of its own
@@ -59,23 +93,39 @@ func newRoles(t *testing.T, on stores, servers, workers int) *stack {
 
 	var bases []string
 	for i := range servers {
-		bases = append(bases, s.add(t, "server", i+1))
+		r := s.add(t, "server", i+1)
+		r.base = r.at()
+		bases = append(bases, r.base)
 	}
 	for i := range workers {
-		s.Worker = s.add(t, "worker", i+1, "--kafka-group", name)
+		s.Worker = s.add(t, "worker", i+1, "--kafka-group", name).at()
 	}
-	s.API, s.client = bases[0], NewClient(s.ledger, 64, bases...)
+	s.API, s.client = bases[0], NewClient(s.ledger, idleConns, bases...)
 	return s
 }
 
-// add puts a process of a role into the stack and returns where it will answer.
-func (s *stack) add(t *testing.T, kind string, number int, args ...string) (base string) {
+// add puts a process of a role into the stack.
+func (s *stack) add(t *testing.T, kind string, number int, args ...string) *role {
 	t.Helper()
 	at := freeAddress(t)
-	s.roles = append(s.roles, &role{
+	r := &role{
 		name: fmt.Sprintf("%s%d", kind, number), args: append([]string{kind, "--listen", at}, args...), ready: []string{"http://" + at + "/readyz"},
-	})
-	return "http://" + at
+	}
+	s.roles = append(s.roles, r)
+	return r
+}
+
+// at is where a process of one role answers.
+func (r *role) at() string { return strings.TrimSuffix(r.ready[0], "/readyz") }
+
+// first returns the first process of a kind, server or worker; `tradestore dev` is both.
+func (s *stack) first(kind string) *role {
+	for _, r := range s.roles {
+		if strings.HasPrefix(r.name, kind) || r.name == "dev" {
+			return r
+		}
+	}
+	return nil
 }
 
 // named returns the process of that name.
@@ -91,8 +141,8 @@ func (s *stack) named(name string) *process {
 // running returns where the servers answer that have a process.
 func (s *stack) running() (bases []string) {
 	for _, r := range s.roles {
-		if strings.HasPrefix(r.name, "server") && r.proc.alive() {
-			bases = append(bases, strings.TrimSuffix(r.ready[0], "/readyz"))
+		if r.base != "" && r.proc.alive() {
+			bases = append(bases, r.base)
 		}
 	}
 	return bases

@@ -91,7 +91,7 @@ func (s *stack) ends(t *testing.T, id trade.RequestID, status trade.Status, reas
 	decided := poll(t, drainLimit, func() bool {
 		var found bool
 		var err error
-		got, found, err = s.client.Status(t.Context(), id)
+		got, found, err = s.client.PatientStatus(t.Context(), id)
 		require.NoError(t, err)
 		require.True(t, found, "request %s is unknown", id)
 		return got.Status.Terminal()

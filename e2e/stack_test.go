@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,11 +24,12 @@ import (
 
 const (
 	readyLimit = 3 * time.Minute // the first start of a run may download PostgreSQL
-	drainLimit = time.Minute
-	pollEvery  = 20 * time.Millisecond
+	drainLimit = 3 * time.Minute
+	pollEvery  = 50 * time.Millisecond
+	idleConns  = 256 // that the client keeps open to a server
 )
 
-// stack is a Trade Store in processes of its own: one that is everything, or one per role. Tests see where it answers
+// stack is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it answers
 // and can start, stop and kill its processes; they don't see which of the two it is.
 type stack struct {
 	Endpoints
@@ -42,6 +46,7 @@ type stack struct {
 type role struct {
 	name  string
 	args  []string
+	base  string   // where its API answers; empty: it has none
 	ready []string // URLs that answer 200 when it is ready
 	proc  *process
 }
@@ -52,7 +57,7 @@ func newDev(t *testing.T, databaseURL string) *stack {
 	s := &stack{path: binary(t), ledger: NewLedger(), group: "tradestore-workers"}
 	dir := dataDir(t)
 	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
-	s.client = NewClient(s.ledger, 64, s.API)
+	s.client = NewClient(s.ledger, idleConns, s.API)
 	args := []string{
 		"dev", "--listen", strings.TrimPrefix(s.API, "http://"), "--worker-listen", strings.TrimPrefix(s.Worker, "http://"),
 		"--data-dir", dir, "--log-format", "json",
@@ -60,7 +65,7 @@ func newDev(t *testing.T, databaseURL string) *stack {
 	if databaseURL != "" {
 		s.env = append(s.env, "TRADESTORE_DATABASE_URL="+databaseURL)
 	}
-	s.roles = []*role{{name: "dev", args: args, ready: []string{s.API + "/readyz", s.Worker + "/readyz"}}}
+	s.roles = []*role{{name: "dev", args: args, base: s.API, ready: []string{s.API + "/readyz", s.Worker + "/readyz"}}}
 	s.note = filepath.Join(dir, "dev.json")
 	return s
 }
@@ -103,13 +108,26 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-// freeAddress returns an address that nobody listens on. It stays the same over restarts, as in production.
+// addresses are those that were given to a stack of this run.
+var addresses sync.Map
+
+// freeAddress returns an address that nobody listens on and that no other stack of this run has. It stays the same over
+// restarts, as in production: it lies below the ports that a kernel gives to connections, so that none takes it while
+// its process is down.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		if _, given := addresses.LoadOrStore(address, true); given {
+			continue
+		}
+		if ln, err := net.Listen("tcp", address); err == nil {
+			require.NoError(t, ln.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no free port")
+	return ""
 }
 
 // start starts what does not run, with more environment for this life alone, and waits until it is ready.

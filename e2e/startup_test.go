@@ -14,6 +14,7 @@ import (
 
 // What keeps `tradestore dev` from starting is said in one line that names the flag to turn.
 func TestDevCannotStart(t *testing.T) {
+	t.Parallel()
 	s := newDev(t, teststack.Database(t))
 	s.start(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,6 +53,7 @@ func TestDevCannotStart(t *testing.T) {
 
 // A second start on the same folder needs no download and no new database. What was stored is still there.
 func TestDevStartsAgain(t *testing.T) {
+	t.Parallel()
 	s := newDev(t, "")
 	s.start(t)
 	s.stored(t, s.ledger.newTrade("AGAIN-1", 1))

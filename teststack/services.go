@@ -9,7 +9,8 @@ import (
 	"tradestore/teststack/services"
 )
 
-// Services to use instead of those that a test binary starts: brokers, host:port, separated by commas, and a URL.
+// Services to use instead of those that a test binary starts: brokers, host:port, separated by commas, and a URL. The
+// brokers' group.min.session.timeout.ms must be no more than 3000.
 const (
 	brokersVar  = "TRADESTORE_TEST_KAFKA_BROKERS"
 	dynamoDBVar = "TRADESTORE_TEST_DYNAMODB_URL"

@@ -130,6 +130,8 @@ func (c KafkaConfig) settings(port, controller int) map[string]string {
 		"share.coordinator.state.topic.num.partitions": "4",
 		// The first member of a group does not wait for others.
 		"group.initial.rebalance.delay.ms": "0",
+		// A member may ask to be given up soon.
+		"group.min.session.timeout.ms": "1000",
 		// A killed broker may come back only when its session is over.
 		"broker.session.timeout.ms":    "5000",
 		"broker.heartbeat.interval.ms": "500",
