@@ -20,6 +20,7 @@ import (
 	"tradestore/telemetry"
 	"tradestore/teststack"
 	"tradestore/topology"
+	"tradestore/trade"
 )
 
 // mover is a stack that is to move to another topic.
@@ -137,7 +138,7 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 		require.NotEmpty(t, orphan)
 		select {
 		case <-worker.ended:
-			require.ErrorIs(t, worker.err, topology.ErrWrong) // the topic was closed, or is no longer the one to follow
+			require.Equal(t, trade.Broken, trade.ClassOf(worker.err), worker.err) // by a check, or when it asked for its positions
 		case <-time.After(patience):
 			require.Fail(t, "still running", worker.log.String())
 		}
