@@ -112,6 +112,7 @@ func TestMigrateSettings(t *testing.T) {
 	}
 	f(func(c *MigrateConfig) { c.TopicRetention = time.Second }, "--topic-retention:")
 	f(func(c *MigrateConfig) { c.Wait = 0 }, "--wait: 0s is not between 100ms")
+	f(func(c *MigrateConfig) { c.NewGeneration, c.AcceptDeadline = true, 0 }, "--accept-deadline: 0s is not between 1ms")
 	f(func(c *MigrateConfig) { c.Kafka.Brokers, c.Database.URL = nil, "" }, "--kafka-brokers:", "--database-url:")
 }
 
