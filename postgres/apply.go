@@ -63,7 +63,7 @@ func (s *Store) apply(ctx context.Context, batch *trade.Batch) (trade.Applied, e
 	failpoint.Here("afterCAS") // nothing is durable yet
 
 	plan := trade.Resolve(batch.Records, known.versions, known.decided)
-	w := write{conn: conn.Conn(), batch: batch, plan: &plan, now: s.cfg.Now().UTC(), stageFrom: s.stageFrom}
+	w := write{conn: conn.Conn(), batch: batch, plan: &plan, now: s.cfg.Now().UTC()}
 	if err := w.all(ctx); err != nil {
 		return trade.Applied{}, abandon(ctx, conn.Conn(), tx, err)
 	}
@@ -219,7 +219,7 @@ func refused(err error) bool {
 }
 
 func count(p *trade.Plan) trade.Applied {
-	a := trade.Applied{Rows: len(p.Rows), Duplicates: p.Duplicates, DeadLetters: len(p.DeadLetters), Invalid: len(p.DeadLetters)}
+	a := trade.Applied{Rows: len(p.Inserts) + len(p.Replaces), Duplicates: p.Duplicates, DeadLetters: len(p.DeadLetters), Invalid: len(p.DeadLetters)}
 	for i := range p.Decisions {
 		if p.Decisions[i].Reason == trade.StaleVersion {
 			a.Stale++

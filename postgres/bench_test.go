@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -124,32 +125,41 @@ func BenchmarkApplyTwo(b *testing.B) {
 	}
 }
 
-// BenchmarkUpsert compares the two upserts, forced, inside the whole transaction. It sets stageFrom.
-func BenchmarkUpsert(b *testing.B) {
-	for _, size := range []int{50, 100, 200, 400, 800, 1_600, 4_000, 8_000} {
-		for path, from := range map[string]int{"unnest": 1 << 30, "staged": 1} {
-			b.Run(fmt.Sprintf("rows=%d/%s", size, path), func(b *testing.B) {
-				d := benchmarkDatabase(b)
-				store := newStore(d)
-				store.stageFrom = from
-				newSupply(d, kindNew, size, allPartitions...).run(b, store)
-			})
-		}
-	}
-}
-
 // BenchmarkRawUnnest and BenchmarkRawCopy write the same trades with one statement per batch and nothing around it: what
 // the table can take.
 func BenchmarkRawUnnest(b *testing.B) {
-	benchmarkRaw(b, func(ctx context.Context, w *write) error { return w.upsertUnnest(ctx) })
+	const upsert = `
+		INSERT INTO trades (trade_id, version, counterparty_id, book_id, maturity_date, created_date, src_generation, src_partition,
+			src_offset, request_id, stored_at)
+		SELECT r.*, $11 FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[], $8::integer[],
+			$9::bigint[], $10::uuid[]) AS r
+		ON CONFLICT (trade_id, version) DO UPDATE SET counterparty_id = excluded.counterparty_id, book_id = excluded.book_id,
+			maturity_date = excluded.maturity_date, created_date = excluded.created_date, src_generation = excluded.src_generation,
+			src_partition = excluded.src_partition, src_offset = excluded.src_offset, request_id = excluded.request_id,
+			stored_at = excluded.stored_at`
+	benchmarkRaw(b, func(ctx context.Context, w *write) error {
+		n := len(w.plan.Inserts)
+		tradeID, counterparty, book := make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+		version, generation, partition := make([]int32, 0, n), make([]int32, 0, n), make([]int32, 0, n)
+		maturity, created := make([]time.Time, 0, n), make([]time.Time, 0, n)
+		offsets, ids := make([]int64, 0, n), make([][16]byte, 0, n)
+		for _, r := range w.plan.Inserts {
+			tradeID, counterparty, book = append(tradeID, r.Trade.TradeID), append(counterparty, r.Trade.CounterpartyID), append(book, r.Trade.BookID)
+			version, generation, partition = append(version, r.Trade.Version), append(generation, 1), append(partition, r.Partition)
+			maturity, created = append(maturity, r.Trade.MaturityDate.Time()), append(created, r.Trade.CreatedDate.Time())
+			offsets, ids = append(offsets, r.Offset), append(ids, [16]byte(r.ID))
+		}
+		_, err := w.conn.Exec(ctx, upsert, tradeID, version, counterparty, book, maturity, created, generation, partition, offsets, ids, w.now)
+		return err
+	})
 }
 
 func BenchmarkRawCopy(b *testing.B) {
 	columns := []string{"trade_id", "version", "counterparty_id", "book_id", "maturity_date", "created_date",
 		"src_generation", "src_partition", "src_offset", "request_id", "stored_at"}
 	benchmarkRaw(b, func(ctx context.Context, w *write) error {
-		_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"trades"}, columns, pgx.CopyFromSlice(len(w.plan.Rows), func(i int) ([]any, error) {
-			r := w.plan.Rows[i]
+		_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"trades"}, columns, pgx.CopyFromSlice(len(w.plan.Inserts), func(i int) ([]any, error) {
+			r := w.plan.Inserts[i]
 			return []any{r.Trade.TradeID, r.Trade.Version, r.Trade.CounterpartyID, r.Trade.BookID, r.Trade.MaturityDate.Time(),
 				r.Trade.CreatedDate.Time(), 1, r.Partition, r.Offset, [16]byte(r.ID), w.now}, nil
 		}))

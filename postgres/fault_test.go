@@ -195,26 +195,26 @@ func TestUnknownCommit(t *testing.T) {
 
 // A connection that breaks anywhere before COMMIT leaves nothing.
 func TestBrokenConnection(t *testing.T) {
-	f := func(stageFrom int, cut func(p *proxy)) {
+	f := func(cut func(p *proxy)) {
 		t.Helper()
 		l := newTopicLog(t)
 		p := newProxy(t, l.db.url)
-		l.store = NewStore(openPool(t, p.url, "writer", OpenWriter), StoreConfig{Topic: testTopic})
-		l.store.stageFrom = stageFrom
+		l.add("T1", 1, "stored")
+		l.apply()
+		l.store = NewStore(openPool(t, p.url, "writer", OpenWriter), StoreConfig{Topic: testTopic}) // prepares each statement anew
 		l.add("T1", 1, "a")
+		l.add("T2", 1, "a")
 		cut(p)
 		l.refused(t.Context(), trade.Unavailable)
 		require.EqualValues(t, 1, p.cuts.Load())
 	}
-	f(1, func(p *proxy) { p.cutRequest("begin isolation level") })
-	f(1, func(p *proxy) { p.cutReply("UPDATE 1\x00") })
-	f(1, func(p *proxy) { p.cutRequest("COPY pg_temp.staged_trades") })
-	f(1, func(p *proxy) { p.cutReply("COPY 1\x00") })
-	f(1, func(p *proxy) { p.cutRequest("INSERT INTO trades") })
-	f(9, func(p *proxy) { p.cutRequest("INSERT INTO trades") })
-	f(9, func(p *proxy) { p.cutReply("INSERT 0 1\x00") })
-	f(9, func(p *proxy) { p.cutRequest("COPY submissions") })
-	f(9, func(p *proxy) { p.cutReply("COPY 1\x00") })
+	f(func(p *proxy) { p.cutRequest("begin isolation level") })
+	f(func(p *proxy) { p.cutReply("UPDATE 1\x00") }) // of the position
+	f(func(p *proxy) { p.cutRequest("COPY trades") })
+	f(func(p *proxy) { p.cutReply("COPY 1\x00") })
+	f(func(p *proxy) { p.cutRequest("UPDATE trades") })
+	f(func(p *proxy) { p.cutRequest("COPY submissions") })
+	f(func(p *proxy) { p.cutReply("COPY 2\x00") })
 }
 
 // Open whose answer is lost, before or after the entry became durable: the error says unknown, the entry tells.

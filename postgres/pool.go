@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +32,7 @@ type Config struct {
 // Open makes a pool for reads and the request log. It does not connect: a database that is down shows in the first call.
 // Errors name a setting that can't be used. The caller closes the pool.
 func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
-	return open(ctx, cfg, reg, nil, nil)
+	return open(ctx, cfg, reg, nil)
 }
 
 // OpenWriter makes a pool for Store. Beside what Open does its sessions refuse plans other than index probes joined by
@@ -41,15 +40,10 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.
 // small and then cached would scan them when they no longer are.
 func OpenWriter(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	pinned := map[string]string{"enable_hashjoin": "off", "enable_mergejoin": "off"}
-	return open(ctx, cfg, reg, pinned, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, makeStaging)
-		return err
-	})
+	return open(ctx, cfg, reg, pinned)
 }
 
-func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session map[string]string,
-	afterConnect func(context.Context, *pgx.Conn) error,
-) (*pgxpool.Pool, error) {
+func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session map[string]string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the database URL (--database-url): %w", err)
@@ -58,7 +52,6 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 		return nil, errors.New("a pool needs an application name and at least 1 connection")
 	}
 	pc.MaxConns = int32(min(orDefault(cfg.MaxConns, 4), 10_000))
-	pc.AfterConnect = afterConnect
 	if pc.ConnConfig.ValidateConnect == nil { // decisions and look-ups on a replica would be wrong
 		pc.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}

@@ -148,7 +148,6 @@ func TestNothingScans(t *testing.T) {
 		for i := range 30 * (round + 1) {
 			id = l.open(log, fmt.Sprintf("T%d-%d", round, i), 1, "a").ID
 		}
-		l.store.stageFrom = 1 << (3 * (round % 5))
 		l.apply()
 		outcomes, err := l.store.Unsettled(t.Context(), allPartitions, 20)
 		require.NoError(t, err)

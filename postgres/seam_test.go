@@ -107,21 +107,15 @@ func (p *proxy) cut(messages [2]string, when seamtest.When) {
 }
 
 func TestTradeStoreSeam(t *testing.T) {
-	suite := func(t *testing.T, stageFrom int) {
-		seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
-			d := newDatabase(t)
-			p := newProxy(t, d.url)
-			store := newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})
-			store.stageFrom = stageFrom
-			return seamtest.StoreSubject{
-				Store:  store,
-				Trades: d.trades,
-				Hurt:   func(_ *testing.T, when seamtest.When) { p.cut(cuts["Decide"], when) },
-			}
-		})
-	}
-	t.Run("upsert", func(t *testing.T) { suite(t, stageFrom) })
-	t.Run("staging table", func(t *testing.T) { suite(t, 1) })
+	seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
+		d := newDatabase(t)
+		p := newProxy(t, d.url)
+		return seamtest.StoreSubject{
+			Store:  newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)}),
+			Trades: d.trades,
+			Hurt:   func(_ *testing.T, when seamtest.When) { p.cut(cuts["Decide"], when) },
+		}
+	})
 }
 
 // trades returns every row, page by page.

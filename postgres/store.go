@@ -23,9 +23,8 @@ type StoreConfig struct {
 // Store applies batches of the log and walks the journal. Its methods may be called concurrently; batches that share a
 // partition then wait for each other and all but one are fenced. Every error carries a class (trade.ClassOf).
 type Store struct {
-	pool      *pgxpool.Pool
-	cfg       StoreConfig
-	stageFrom int // rows from which an upsert goes through the staging table
+	pool *pgxpool.Pool
+	cfg  StoreConfig
 }
 
 // NewStore makes a Store on a pool of OpenWriter.
@@ -34,7 +33,7 @@ func NewStore(pool *pgxpool.Pool, cfg StoreConfig) *Store {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Store{pool: pool, cfg: cfg, stageFrom: stageFrom}
+	return &Store{pool: pool, cfg: cfg}
 }
 
 // Positions returns the position of every partition of the newest generation, ascending by partition. A topic that is not

@@ -11,49 +11,22 @@ import (
 	"tradestore/trade"
 )
 
-// stageFrom is the number of rows from which an upsert goes through the staging table. BenchmarkUpsert compares both;
-// CPU time of server and client per row of the whole transaction, PostgreSQL 15 on two shared cores of an AMD EPYC:
-//
-//	rows    unnest   staged
-//	  50   42.1 µs  50.2 µs
-//	 200   24.4 µs  25.9 µs
-//	 800   18.2 µs  18.7 µs
-//	1600   16.0 µs  14.3 µs
-//	4000   12.9 µs  11.8 µs
-const stageFrom = 1_000
+// Resolve knows, under the lock on the positions, which keys are stored, so those that are not take the cheapest way into
+// the table. A key that somebody else stored since makes the whole transaction fail with unique_violation, class Repeatable.
+const copyTrades = `COPY trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date,
+	request_id, trade_id, counterparty_id, book_id) FROM STDIN BINARY`
 
-// upsertGuard is the tail of both upserts. The source position must grow (invariant A5): Resolve and the lock on the
-// position make sure of it, and a row that this guard drops shows as a row missing in the count.
-const upsertGuard = `
-	ON CONFLICT (trade_id, version) DO UPDATE SET
-		src_offset = excluded.src_offset, stored_at = excluded.stored_at,
-		src_generation = excluded.src_generation, src_partition = excluded.src_partition,
-		maturity_date = excluded.maturity_date, created_date = excluded.created_date,
-		request_id = excluded.request_id,
-		counterparty_id = excluded.counterparty_id, book_id = excluded.book_id
-	WHERE (trades.src_generation, trades.src_offset) < (excluded.src_generation, excluded.src_offset)`
-
-const stagedColumns = `src_offset, version, src_partition, maturity_date, created_date, request_id, trade_id, counterparty_id, book_id`
-
-const upsertUnnest = `
-	INSERT INTO trades (src_generation, stored_at, ` + stagedColumns + `)
-	SELECT $1, $2, src_offset, version, src_partition, DATE '1970-01-01' + maturity, DATE '1970-01-01' + created,
-		request_id, trade_id, counterparty_id, book_id
+// The source position must grow (invariant A5): Resolve and the lock on the position make sure of it, and a row that this
+// guard leaves as it is shows as a row missing in the count.
+const replaceTrades = `
+	UPDATE trades SET
+		src_offset = r.src_offset, stored_at = $2, src_generation = $1, src_partition = r.src_partition,
+		maturity_date = DATE '1970-01-01' + r.maturity, created_date = DATE '1970-01-01' + r.created,
+		request_id = r.request_id, counterparty_id = r.counterparty_id, book_id = r.book_id
 	FROM unnest($3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::uuid[], $9::text[], $10::text[], $11::text[])
-		AS r(src_offset, version, src_partition, maturity, created, request_id, trade_id, counterparty_id, book_id)` + upsertGuard
-
-// The staging table belongs to the session and is empty outside a transaction.
-const makeStaging = `
-	CREATE TEMPORARY TABLE IF NOT EXISTS staged_trades (
-		src_offset bigint, version integer, src_partition integer, maturity_date date, created_date date, request_id uuid,
-		trade_id text COLLATE "C", counterparty_id text COLLATE "C", book_id text COLLATE "C"
-	) ON COMMIT DELETE ROWS`
-
-const copyStaged = `COPY pg_temp.staged_trades (` + stagedColumns + `) FROM STDIN BINARY`
-
-const mergeStaged = `
-	INSERT INTO trades (src_generation, stored_at, ` + stagedColumns + `)
-	SELECT $1, $2, ` + stagedColumns + ` FROM pg_temp.staged_trades ORDER BY trade_id, version` + upsertGuard
+		AS r(src_offset, version, src_partition, maturity, created, request_id, trade_id, counterparty_id, book_id)
+	WHERE trades.trade_id = r.trade_id COLLATE "C" AND trades.version = r.version
+	  AND (trades.src_generation, trades.src_offset) < ($1, r.src_offset)`
 
 const copySubmissions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
 	maturity_date, created_date, request_id, replay_of, outcome, trade_id, counterparty_id, book_id,
@@ -65,23 +38,17 @@ const insertDeadLetters = `
 
 // write stores what a plan says, inside the transaction of the connection.
 type write struct {
-	conn      *pgx.Conn
-	batch     *trade.Batch
-	plan      *trade.Plan
-	now       time.Time // one instant for all that the transaction decides
-	stageFrom int
+	conn  *pgx.Conn
+	batch *trade.Batch
+	plan  *trade.Plan
+	now   time.Time // one instant for all that the transaction decides
 }
 
 func (w *write) all(ctx context.Context) error {
-	var err error
-	switch n := len(w.plan.Rows); {
-	case n == 0:
-	case n < w.stageFrom:
-		err = w.upsertUnnest(ctx)
-	default:
-		err = w.upsertStaged(ctx)
+	if err := w.insert(ctx); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := w.replace(ctx); err != nil {
 		return err
 	}
 	if err := w.journal(ctx); err != nil {
@@ -91,34 +58,20 @@ func (w *write) all(ctx context.Context) error {
 	return w.deadLetters(ctx)
 }
 
-// upsertUnnest sends the rows as one array per column: one round trip, and dear per row.
-func (w *write) upsertUnnest(ctx context.Context) error {
-	n := len(w.plan.Rows)
-	offsets := make([]int64, n)
-	numbers := make([]int32, 4*n)
-	version, partition, maturity, created := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
-	ids := make([][16]byte, n)
-	texts := make([]string, 3*n)
-	tradeID, counterparty, book := texts[:n], texts[n:2*n], texts[2*n:]
-	for i, r := range w.plan.Rows {
-		offsets[i], version[i], partition[i] = r.Offset, r.Trade.Version, r.Partition
-		maturity[i], created[i] = int32(r.Trade.MaturityDate), int32(r.Trade.CreatedDate)
-		ids[i], tradeID[i], counterparty[i], book[i] = r.ID, r.Trade.TradeID, r.Trade.CounterpartyID, r.Trade.BookID
+// insert adds the rows of keys that are not stored.
+func (w *write) insert(ctx context.Context) error {
+	n := len(w.plan.Inserts)
+	if n == 0 {
+		return nil
 	}
-	tag, err := w.conn.Exec(ctx, upsertUnnest, w.batch.Generation, w.now,
-		offsets, version, partition, maturity, created, ids, tradeID, counterparty, book)
-	return checkRows(tag, err, n)
-}
-
-// upsertStaged copies the rows into the staging table and merges that with one statement: two round trips, and cheap
-// per row.
-func (w *write) upsertStaged(ctx context.Context) error {
 	c := newCopyBuffer()
 	defer c.release()
-	for _, r := range w.plan.Rows {
-		c.row(9)
+	for _, r := range w.plan.Inserts {
+		c.row(11)
 		c.int8(r.Offset)
+		c.time(w.now)
 		c.int4(r.Trade.Version)
+		c.int4(w.batch.Generation)
 		c.int4(r.Partition)
 		c.date(r.Trade.MaturityDate)
 		c.date(r.Trade.CreatedDate)
@@ -127,11 +80,29 @@ func (w *write) upsertStaged(ctx context.Context) error {
 		c.text(r.Trade.CounterpartyID)
 		c.text(r.Trade.BookID)
 	}
-	if err := c.send(ctx, w.conn, copyStaged, len(w.plan.Rows)); err != nil {
-		return err
+	return c.send(ctx, w.conn, copyTrades, n)
+}
+
+// replace sends new fields for stored rows as one array per column.
+func (w *write) replace(ctx context.Context) error {
+	n := len(w.plan.Replaces)
+	if n == 0 {
+		return nil
 	}
-	tag, err := w.conn.Exec(ctx, mergeStaged, w.batch.Generation, w.now)
-	return checkRows(tag, err, len(w.plan.Rows))
+	offsets := make([]int64, n)
+	numbers := make([]int32, 4*n)
+	version, partition, maturity, created := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
+	ids := make([][16]byte, n)
+	texts := make([]string, 3*n)
+	tradeID, counterparty, book := texts[:n], texts[n:2*n], texts[2*n:]
+	for i, r := range w.plan.Replaces {
+		offsets[i], version[i], partition[i] = r.Offset, r.Trade.Version, r.Partition
+		maturity[i], created[i] = int32(r.Trade.MaturityDate), int32(r.Trade.CreatedDate)
+		ids[i], tradeID[i], counterparty[i], book[i] = r.ID, r.Trade.TradeID, r.Trade.CounterpartyID, r.Trade.BookID
+	}
+	tag, err := w.conn.Exec(ctx, replaceTrades, w.batch.Generation, w.now,
+		offsets, version, partition, maturity, created, ids, tradeID, counterparty, book)
+	return checkRows(tag, err, n)
 }
 
 // journal remembers every decision. A request that someone decided since begin looked makes the whole transaction fail

@@ -15,7 +15,8 @@ type Decision struct {
 
 // Plan is what a batch changes.
 type Plan struct {
-	Rows        []*Record  // to insert or replace: one per key, sorted by key
+	Inserts     []*Record  // rows to add, of keys that are not stored: one per key, sorted by key
+	Replaces    []*Record  // rows to put in the place of stored ones, likewise
 	Decisions   []Decision // one per request decided here, in log order
 	DeadLetters []*Record  // in log order
 	Duplicates  int        // records of requests that had been decided before, here or earlier
@@ -29,7 +30,8 @@ type Plan struct {
 // The result depends on nothing but the arguments, and splitting a log into other batches gives the same result
 // (invariant A3).
 func Resolve(records []Record, stored map[string]int32, decided map[RequestID]struct{}) Plan {
-	p := Plan{Rows: make([]*Record, 0, len(records)), Decisions: make([]Decision, 0, len(records))}
+	p := Plan{Decisions: make([]Decision, 0, len(records))}
+	rows := make([]*Record, 0, len(records))
 	tops := make(map[string]top, len(records))
 	seen := make(map[RequestID]struct{}, len(records))
 	for i := range records {
@@ -60,20 +62,38 @@ func Resolve(records []Record, stored map[string]int32, decided map[RequestID]st
 		}
 		p.Decisions = append(p.Decisions, Decision{Record: r, Status: Success})
 		if r.Trade.Version == high.version && high.row >= 0 {
-			p.Rows[high.row] = r // replaces a row of this batch: only the last one is stored (invariant A4)
+			rows[high.row] = r // replaces a row of this batch: only the last one is stored (invariant A4)
 			continue
 		}
-		tops[r.Trade.TradeID] = top{r.Trade.Version, len(p.Rows)}
-		p.Rows = append(p.Rows, r)
+		tops[r.Trade.TradeID] = top{r.Trade.Version, len(rows)}
+		rows = append(rows, r)
 	}
-	slices.SortFunc(p.Rows, func(a, b *Record) int { return a.Trade.Key().Compare(b.Trade.Key()) }) // no two are equal
+	slices.SortFunc(rows, func(a, b *Record) int { return a.Trade.Key().Compare(b.Trade.Key()) }) // no two are equal
+	p.split(rows, stored)
 	return p
+}
+
+// split puts rows where they belong, in the order given. A key can only be stored if its version is the highest stored one:
+// a higher one is new, and a lower one was stale.
+func (p *Plan) split(rows []*Record, stored map[string]int32) {
+	isReplace := func(r *Record) bool { return r.Trade.Version == stored[r.Trade.TradeID] }
+	if !slices.ContainsFunc(rows, isReplace) { // the usual batch
+		p.Inserts = rows
+		return
+	}
+	for _, r := range rows {
+		if isReplace(r) {
+			p.Replaces = append(p.Replaces, r)
+		} else {
+			p.Inserts = append(p.Inserts, r)
+		}
+	}
 }
 
 // top is the highest version of a trade so far. Only a row of that version can still be replaced: a lower one is stale.
 type top struct {
 	version int32
-	row     int // in Plan.Rows before it is sorted; -1 while the version is the stored one
+	row     int // among the rows of the batch before they are sorted; -1 while the version is the stored one
 }
 
 // StaleDetail is the text for a version that is lower than the stored one.

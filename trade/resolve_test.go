@@ -29,11 +29,14 @@ func script(text string) []Record {
 	return records
 }
 
-// describe writes a plan as rows, decisions, dead letters and duplicates, each with offsets.
+// describe writes a plan as rows (= before one that replaces), decisions, dead letters and duplicates, each with offsets.
 func describe(p Plan) string {
 	var rows, decisions, letters []string
-	for _, r := range p.Rows {
+	for _, r := range p.Inserts {
 		rows = append(rows, fmt.Sprintf("%sv%d@%d", r.Trade.TradeID, r.Trade.Version, r.Offset))
+	}
+	for _, r := range p.Replaces {
+		rows = append(rows, fmt.Sprintf("=%sv%d@%d", r.Trade.TradeID, r.Trade.Version, r.Offset))
 	}
 	for _, d := range p.Decisions {
 		decisions = append(decisions, strings.TrimSuffix(fmt.Sprintf("%d=%s/%s", d.Record.Offset, d.Status, d.Reason), "/"))
@@ -59,9 +62,9 @@ func TestResolve(t *testing.T) {
 	// higher inserts, equal replaces, lower is stale
 	f("a:Tv1", nil, "", "Tv1@0 | 0=SUCCESS |  | 0")
 	f("a:Tv5", T(4), "", "Tv5@0 | 0=SUCCESS |  | 0")
-	f("a:Tv5", T(5), "", "Tv5@0 | 0=SUCCESS |  | 0")
+	f("a:Tv5", T(5), "", "=Tv5@0 | 0=SUCCESS |  | 0")
 	f("a:Tv5", T(6), "", " | 0=FAILED/STALE_VERSION |  | 0")
-	f("a:Tv2147483647", T(2147483647), "", "Tv2147483647@0 | 0=SUCCESS |  | 0")
+	f("a:Tv2147483647", T(2147483647), "", "=Tv2147483647@0 | 0=SUCCESS |  | 0")
 	f("a:Tv2147483646", T(2147483647), "", " | 0=FAILED/STALE_VERSION |  | 0")
 	f("a:Tv5", map[string]int32{"U": 9}, "", "Tv5@0 | 0=SUCCESS |  | 0")
 	f("a:Tv9", T(1), "", "Tv9@0 | 0=SUCCESS |  | 0") // versions may be skipped
@@ -69,7 +72,8 @@ func TestResolve(t *testing.T) {
 	f("a:Tv5 b:Tv3", nil, "", "Tv5@0 | 0=SUCCESS 1=FAILED/STALE_VERSION |  | 0")
 	f("a:Tv3 b:Tv5", nil, "", "Tv3@0 Tv5@1 | 0=SUCCESS 1=SUCCESS |  | 0")
 	f("a:Tv5 b:Tv5", nil, "", "Tv5@1 | 0=SUCCESS 1=SUCCESS |  | 0")
-	f("a:Tv5 b:Tv5 c:Tv5", T(5), "", "Tv5@2 | 0=SUCCESS 1=SUCCESS 2=SUCCESS |  | 0")
+	f("a:Tv5 b:Tv5 c:Tv5", T(5), "", "=Tv5@2 | 0=SUCCESS 1=SUCCESS 2=SUCCESS |  | 0")
+	f("a:Uv1 b:Tv5 c:Tv6", T(5), "", "Tv6@2 Uv1@0 =Tv5@1 | 0=SUCCESS 1=SUCCESS 2=SUCCESS |  | 0")
 	f("a:Tv5 b:Tv6 c:Tv5", nil, "", "Tv5@0 Tv6@1 | 0=SUCCESS 1=SUCCESS 2=FAILED/STALE_VERSION |  | 0")
 	f("a:Tv3 b:Tv5", T(4), "", "Tv5@1 | 0=FAILED/STALE_VERSION 1=SUCCESS |  | 0")
 	// rows are sorted by key, decisions stay in log order
@@ -173,13 +177,21 @@ func (l *ledger) apply(t require.TestingT, batch []Record) {
 	require.Equal(t, decidedBefore, l.decided)
 	require.Equal(t, describe(plan), describe(Resolve(batch, stored, l.decided)), "the same arguments, another plan")
 
-	require.True(t, slices.IsSortedFunc(plan.Rows, func(a, b *Record) int {
-		if a.Trade.Key().Less(b.Trade.Key()) {
-			return -1
-		}
-		return 1 // two equal keys count as unsorted
-	}), "rows are not sorted or not unique")
-	for _, r := range plan.Rows {
+	for _, rows := range [][]*Record{plan.Inserts, plan.Replaces} {
+		require.True(t, slices.IsSortedFunc(rows, func(a, b *Record) int {
+			if a.Trade.Key().Less(b.Trade.Key()) {
+				return -1
+			}
+			return 1 // two equal keys count as unsorted
+		}), "rows are not sorted or not unique")
+	}
+	for _, r := range plan.Inserts {
+		require.NotContains(t, l.rows, r.Trade.Key())
+	}
+	for _, r := range plan.Replaces {
+		require.Contains(t, l.rows, r.Trade.Key())
+	}
+	for _, r := range slices.Concat(plan.Inserts, plan.Replaces) {
 		l.rows[r.Trade.Key()] = r.Offset
 	}
 	for _, d := range plan.Decisions {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 
 	"tradestore/trade"
 )
@@ -212,7 +213,7 @@ func apply(r *rules, w world, yield func(string, world)) {
 		plan := trade.Resolve(records, stored, decided)
 		next := w
 		next.next = to
-		for _, row := range plan.Rows {
+		for _, row := range slices.Concat(plan.Inserts, plan.Replaces) {
 			next.rows[row.Trade.Version] = row.ID[0]
 		}
 		for _, d := range plan.Decisions {

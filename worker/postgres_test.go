@@ -88,7 +88,7 @@ func (r *onPostgres) reconcile() {
 	}
 	plan := trade.Resolve(records, nil, nil)
 	want, got := map[trade.Key]trade.Trade{}, map[trade.Key]trade.Trade{}
-	for _, row := range plan.Rows {
+	for _, row := range plan.Inserts {
 		want[row.Trade.Key()] = row.Trade
 	}
 	stored, err := postgres.NewReader(r.pool).List(r.t.Context(), trade.Key{}, len(want)+1)

@@ -196,7 +196,7 @@ func (r *rig) reconcile() {
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
 	want := map[trade.Key]trade.Trade{}
-	for _, row := range plan.Rows {
+	for _, row := range plan.Inserts {
 		want[row.Trade.Key()] = row.Trade
 	}
 	require.Equal(r.t, want, r.store.trades)

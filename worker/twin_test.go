@@ -92,8 +92,8 @@ func (s *twin) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error)
 		s.positions[span.Partition].NextOffset, s.positions[span.Partition].LeaderEpoch = span.Next, span.LeaderEpoch
 	}
 	plan := trade.Resolve(b.Records, s.highest, s.decided)
-	applied := trade.Applied{Rows: len(plan.Rows), Duplicates: plan.Duplicates, DeadLetters: len(plan.DeadLetters)}
-	for _, r := range plan.Rows {
+	applied := trade.Applied{Rows: len(plan.Inserts) + len(plan.Replaces), Duplicates: plan.Duplicates, DeadLetters: len(plan.DeadLetters)}
+	for _, r := range slices.Concat(plan.Inserts, plan.Replaces) {
 		s.trades[r.Trade.Key()] = r.Trade
 		s.highest[r.Trade.TradeID] = max(s.highest[r.Trade.TradeID], r.Trade.Version)
 	}
