@@ -35,7 +35,7 @@ func (l *Ledger) newTrade(id string, version int32) trade.Trade {
 // load is many clients that post at once, each one post after the other.
 type load struct {
 	clients int
-	posts   int64  // in total; 0: until the context ends
+	posts   int64  // in total, without a pause; 0: until the context ends, with short ones, to spare the machine
 	hot     int    // trade ids that all clients fight for; half of the posts go to them, the other half to new ones
 	seed    uint64 // logged, for running the same mix again
 }
@@ -84,10 +84,7 @@ func (s *stack) postOne(ctx context.Context, t *testing.T, l load, dice *rand.Ra
 	p := s.client.Submit(context.WithoutCancel(ctx), tr)
 	switch {
 	case p.Status == 0 || p.Status == http.StatusServiceUnavailable: // down or full: a client that behaves stands back
-		select {
-		case <-time.After(time.Duration(dice.IntN(200)) * time.Millisecond):
-		case <-ctx.Done():
-		}
+		pause(ctx, dice, 200*time.Millisecond)
 	case p.Verdict() == Accepted && dice.IntN(8) == 0:
 		_, found, err := s.client.Status(context.WithoutCancel(ctx), p.RequestID)
 		if err == nil && !found {
@@ -96,6 +93,17 @@ func (s *stack) postOne(ctx context.Context, t *testing.T, l load, dice *rand.Ra
 		if err != nil && !errors.Is(err, ErrNoAnswer) {
 			t.Logf("status read while the stack was disturbed: %v", err)
 		}
+	}
+	if l.posts == 0 {
+		pause(ctx, dice, 30*time.Millisecond)
+	}
+}
+
+// pause waits for a random time of up to the longest given, or until ctx ends.
+func pause(ctx context.Context, dice *rand.Rand, longest time.Duration) {
+	select {
+	case <-time.After(time.Duration(dice.Int64N(int64(longest)))):
+	case <-ctx.Done():
 	}
 }
 

@@ -56,7 +56,7 @@ func pacedDynamoDB(t *testing.T) (endpoint string) {
 	if !long {
 		return teststack.DynamoDB(t)
 	}
-	return teststack.OwnDynamoDB(t, func(cfg *services.DynamoDBConfig) { cfg.InMemory, cfg.HeapMiB = true, 2048 }).Endpoint()
+	return teststack.OwnDynamoDB(t, func(cfg *services.DynamoDBConfig) { cfg.InMemory, cfg.FullSpeed, cfg.HeapMiB = true, true, 2048 }).Endpoint()
 }
 
 func testPaced(t *testing.T, s *stack, rate int) {

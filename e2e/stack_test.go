@@ -26,7 +26,8 @@ const (
 	readyLimit = 3 * time.Minute // the first start of a run may download PostgreSQL
 	drainLimit = 3 * time.Minute
 	pollEvery  = 50 * time.Millisecond
-	idleConns  = 256 // that the client keeps open to a server
+	drainEvery = 250 * time.Millisecond // a look at the log and the tables is dear
+	idleConns  = 256                    // that the client keeps open to a server
 )
 
 // stack is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it answers
@@ -209,7 +210,7 @@ func (s *stack) kill(names ...string) {
 func (s *stack) drained(t *testing.T) {
 	t.Helper()
 	var last error
-	ok := poll(t, drainLimit, func() bool {
+	ok := pollEach(t, drainEvery, drainLimit, func() bool {
 		last = Drained(t.Context(), s.Endpoints)
 		return last == nil
 	})
@@ -249,8 +250,13 @@ func (s *stack) connect(t *testing.T) *pgx.Conn {
 // poll repeats f until it is true, or returns false after limit.
 func poll(t *testing.T, limit time.Duration, f func() bool) bool {
 	t.Helper()
+	return pollEach(t, pollEvery, limit, f)
+}
+
+func pollEach(t *testing.T, every, limit time.Duration, f func() bool) bool {
+	t.Helper()
 	end := time.After(limit)
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if f() {

@@ -52,12 +52,14 @@ func SharedApacheKafka(t testing.TB) []string {
 }
 
 // DynamoDB returns the endpoint of a DynamoDB Local, in memory, that all tests of the binary share: they keep apart by the
-// names of tables. Any credentials and any region do. Where it can't run the test is skipped, and with CI=true fails.
+// names of tables. Any credentials and any region do. For benchmarks it gets as fast as it can. Where it can't run the test
+// is skipped, and with CI=true fails.
 func DynamoDB(t testing.TB) string {
 	t.Helper()
 	return dynamoDB.get(t, dynamoDBVar, func() (string, func(), error) {
 		return scratch(func(ctx context.Context, dir string) (string, func(), error) {
-			d, err := services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: dir, InMemory: true})
+			_, bench := t.(*testing.B)
+			d, err := services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: dir, InMemory: true, FullSpeed: bench})
 			if err != nil {
 				return "", nil, err
 			}

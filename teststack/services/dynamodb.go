@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -18,6 +19,8 @@ type DynamoDBConfig struct {
 	Port     int    // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	InMemory bool   // everything is gone at the end; else the tables are in Dir and survive kill -9
 	HeapMiB  int    // most memory of the Java heap; 0: 512. With InMemory the tables are in it
+	// FullSpeed compiles with all optimizations: it is slower for some minutes, and faster then.
+	FullSpeed bool
 }
 
 // DynamoDB is a running DynamoDB Local. All accounts and regions share the same tables; any credentials do.
@@ -59,18 +62,19 @@ func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error)
 	d := &DynamoDB{&Process{name: "DynamoDB Local", port: port, log: filepath.Join(dir, "dynamodb.log")}}
 	d.probe = func(ctx context.Context) error { return listTables(ctx, d.Endpoint()) }
 	d.build = func() *exec.Cmd {
-		cmd := exec.Command(java, append([]string{cfg.heap(), "-Djava.library.path=" + filepath.Join(jars, "lib"), "-cp", classPath(jars), "Loopback"}, args...)...)
+		cmd := exec.Command(java, append(append(cfg.options(), "-Djava.library.path="+filepath.Join(jars, "lib"), "-cp", classPath(jars), "Loopback"), args...)...)
 		cmd.Dir = dir // it leaves files where it runs
 		return cmd
 	}
 	return d, nil
 }
 
-func (c DynamoDBConfig) heap() string {
-	if c.HeapMiB == 0 {
-		return fmt.Sprintf("-Xmx%dm", defaultHeap)
+func (c DynamoDBConfig) options() []string {
+	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap))}
+	if !c.FullSpeed {
+		options = append(options, quickStart...)
 	}
-	return fmt.Sprintf("-Xmx%dm", c.HeapMiB)
+	return options
 }
 
 func (c DynamoDBConfig) args(dir string, port int) ([]string, error) {

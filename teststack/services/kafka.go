@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -20,6 +21,10 @@ import (
 )
 
 const defaultHeap = 512 // MiB
+
+// quickStart are options of a Java that is to be up soon and to leave the processor to others: the best code is not worth
+// the time that it takes to make.
+var quickStart = []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 
 // KafkaConfig says where a broker keeps its files and how it runs.
 type KafkaConfig struct {
@@ -92,14 +97,10 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 }
 
 func (c KafkaConfig) options() []string {
-	heap := c.HeapMiB
-	if heap == 0 {
-		heap = defaultHeap
-	}
-	options := []string{fmt.Sprintf("-Xmx%dm", heap), "-Dorg.slf4j.simpleLogger.showDateTime=true",
+	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap)), "-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"}
 	if !c.FullSpeed {
-		options = append(options, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+		options = append(options, quickStart...)
 	}
 	return options
 }

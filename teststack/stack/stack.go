@@ -84,7 +84,7 @@ func (s *stack) start(ctx context.Context, cfg config, progress io.Writer) (err 
 	s.stops = append(s.stops, s.kafka.Stop)
 
 	fmt.Fprintln(progress, "starting DynamoDB Local")
-	s.dynamodb, err = services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort})
+	s.dynamodb, err = services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort, FullSpeed: true})
 	if err != nil {
 		return blame("--dynamodb-port", err)
 	}
