@@ -69,10 +69,10 @@ func (s *surroundings) read(now time.Time) ([]Reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the processes of this machine: %w", err)
 	}
-	stats := make(map[int]procfs.ProcStat, len(all))
+	stats, procs := make(map[int]procfs.ProcStat, len(all)), make(map[int]procfs.Proc, len(all))
 	for _, p := range all {
 		if stat, err := p.Stat(); err == nil { // else it has ended
-			stats[p.PID] = stat
+			stats[p.PID], procs[p.PID] = stat, p
 		}
 	}
 	if now.Sub(s.looked) >= lookAround {
@@ -86,16 +86,20 @@ func (s *surroundings) read(now time.Time) ([]Reading, error) {
 		if _, alive := stats[root]; !alive {
 			continue
 		}
-		ticks, memory := 0.0, 0.0
+		ticks, own, shared := 0.0, uint64(0), uint64(0)
 		for pid, stat := range stats {
-			if below(stats, pid, root) {
-				ticks += float64(stat.UTime+stat.STime) + float64(stat.CUTime+stat.CSTime) // and of children that have ended
-				memory += float64(stat.ResidentMemory())
+			if !below(stats, pid, root) {
+				continue
+			}
+			ticks += float64(stat.UTime+stat.STime) + float64(stat.CUTime+stat.CSTime) // and of children that have ended
+			if m, err := procs[pid].Statm(); err == nil {                              // else it has ended
+				own += m.ResidentBytes() - m.SHRBytes()
+				shared = max(shared, m.SHRBytes()) // PostgreSQL's processes share their buffers: not once for each
 			}
 		}
 		readings = append(readings,
 			Reading{Name: name + " CPU", Group: groupCPU, Unit: "cores", Value: ticks / tick, Total: true},
-			Reading{Name: name + " memory", Group: groupMemory, Unit: "bytes", Value: memory})
+			Reading{Name: name + " memory", Group: groupMemory, Unit: "bytes", Value: float64(own + shared)})
 	}
 	slices.SortFunc(readings, func(a, b Reading) int { return cmp.Compare(a.Name, b.Name) })
 	return readings, nil
