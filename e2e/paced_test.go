@@ -20,13 +20,14 @@ import (
 const rateVar = "TRADESTORE_E2E_DYNAMODB_RATE"
 
 // A thousand trades a second, posted whether the servers keep up or not: who is turned away is told so, and every 202
-// holds. A long run, which should have the machine to itself, says what was attained.
+// holds. A long run, which should have the machine to itself, says what was attained; a short one posts fewer, as it shares
+// the machine with other tests.
 func TestAThousandASecond(t *testing.T) {
 	if !long {
 		t.Parallel()
 	}
 	const rate = 1000
-	t.Run(onReal, func(t *testing.T) { testPaced(t, newRoles(t, pacedStores(t), 2, 2), rate) })
+	t.Run(onReal, func(t *testing.T) { testPaced(t, newRoles(t, pacedStores(t), 2, 2), scale(300, rate)) })
 	t.Run(onDynamoDB, func(t *testing.T) {
 		slower := scale(200, rate)
 		if given := os.Getenv(rateVar); given != "" {
@@ -61,6 +62,9 @@ func pacedDynamoDB(t *testing.T) (endpoint string) {
 
 func testPaced(t *testing.T, s *stack, rate int) {
 	t.Helper()
+	if !long { // a connection that waits for the processor is not a slow client: 408 or a cut before the answer
+		s.env = append(append(s.env, unhurried...), "TRADESTORE_READ_TIMEOUT=20s")
+	}
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	posts := rate * scale(5, 60)
@@ -69,8 +73,7 @@ func testPaced(t *testing.T, s *stack, rate int) {
 	require.True(t, poll(t, pacedLimit, func() bool { return Drained(t.Context(), s.Endpoints) == nil }), "the log is not worked through")
 	drained := time.Since(ended)
 	s.check(t)
-	// On a starved machine connections wait too long for their first request: 408.
-	s.answered(t, http.StatusAccepted, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusServiceUnavailable)
+	s.answered(t, http.StatusAccepted, http.StatusBadRequest, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	answers := s.ledger.Count()
 	require.NotZero(t, answers[http.StatusAccepted], "%v", answers)
 	t.Logf("%d posts at %d/s in %.1f s: %.0f/s accepted, answers %v; drained %.1f s after the last answer",

@@ -71,7 +71,7 @@ func (a *API) Request(ctx context.Context, id trade.RequestID) (s State, ok bool
 
 // look is one try of Request. wait is what Retry-After says.
 func (a *API) look(ctx context.Context, id trade.RequestID) (s State, ok bool, wait time.Duration, err error) {
-	body, ok, wait, err := a.get(ctx, "/api/v1/requests/"+id.String())
+	body, ok, wait, err := a.get(ctx, requestsPath+id.String())
 	if err != nil || !ok {
 		return State{}, false, wait, err
 	}
@@ -97,7 +97,7 @@ func (a *API) look(ctx context.Context, id trade.RequestID) (s State, ok bool, w
 // Errors: as for Request.
 func (a *API) Trade(ctx context.Context, tradeID string) (versions []trade.Trade, err error) {
 	err = again(ctx, func() (time.Duration, error) {
-		body, ok, wait, err := a.get(ctx, "/api/v1/trades/"+tradeID)
+		body, ok, wait, err := a.get(ctx, tradesPath+"/"+tradeID)
 		if err == nil && ok {
 			versions, err = decodeTrade(body, tradeID)
 		}

@@ -13,8 +13,9 @@ import (
 )
 
 // moveOn moves the positions of a batch, each only if it still is where the batch begins (invariant A1): a row less than
-// asked for means that another worker applied part of it, or that another generation has followed (rule T10). The inner SELECT locks the rows in the order of their key, so
-// that two batches over the same partitions never wait for each other in a circle.
+// asked for means that another worker applied part of it, or that another generation has followed (rule T10). The inner
+// SELECT locks the rows in the order of their key, so that two batches over the same partitions never wait for each other
+// in a circle.
 const moveOn = `
 	UPDATE ingest_offsets SET next_offset = span.next, leader_epoch = span.epoch
 	FROM (

@@ -162,35 +162,41 @@ func TestBrokenAssumptions(t *testing.T) {
 	l := newTopicLog(t)
 	l.add("T1", 1, "stored")
 	l.apply()
-	f := func(prepare, undo string, want trade.Class) {
+	const replaced, inserted = "T1", "T2"
+	f := func(prepare, undo string, want trade.Class, ids ...string) {
 		t.Helper()
 		l.db.exec(t, prepare)
-		at := l.applied
-		l.add("T1", 1, "wrong")
-		l.refused(t.Context(), want)
-		l.next, l.applied = at, at
+		for _, id := range ids {
+			at := l.applied
+			l.add(id, 1, "wrong")
+			l.refused(t.Context(), want)
+			l.next, l.applied = at, at
+		}
 		l.db.exec(t, undo)
 	}
-	f("UPDATE trades SET src_offset = 900", "UPDATE trades SET src_offset = 0", trade.Broken)
-	f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id", trade.Broken)
-	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData)
-	f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE submissions DROP CONSTRAINT drift", trade.BadData)
-	f("ALTER TABLE submissions DETACH PARTITION submissions_default", "ALTER TABLE submissions ATTACH PARTITION submissions_default DEFAULT", trade.Broken)
+	f("UPDATE trades SET src_offset = 900", "UPDATE trades SET src_offset = 0", trade.Broken, replaced)
+	f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id", trade.Broken, replaced, inserted)
+	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
+	f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE submissions DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
+	f("ALTER TABLE submissions DETACH PARTITION submissions_default", "ALTER TABLE submissions ATTACH PARTITION submissions_default DEFAULT", trade.Broken, replaced, inserted)
 
 	g := func(change func(r *trade.Record), want trade.Class) {
 		t.Helper()
-		at := l.applied
-		l.add("T1", 1, "wrong")
-		change(&l.pending[0])
-		l.refused(t.Context(), want)
-		l.next, l.applied = at, at
+		for _, id := range []string{replaced, inserted} {
+			at := l.applied
+			l.add(id, 1, "wrong")
+			change(&l.pending[0])
+			l.refused(t.Context(), want)
+			l.next, l.applied = at, at
+		}
 	}
 	g(func(r *trade.Record) { r.Trade.BookID = "\xff" }, trade.BadData)
 	g(func(r *trade.Record) { r.Trade.BookID = "\x00" }, trade.BadData)
 	g(func(r *trade.Record) { r.Trade.MaturityDate = 1<<31 - 1 }, trade.BadData)
 	g(func(r *trade.Record) { r.ID = trade.RequestID{} }, trade.Broken)
-	l.add("T1", 1, "good")
-	require.Equal(t, 1, l.apply().Rows)
+	l.add(replaced, 1, "good")
+	l.add(inserted, 1, "good")
+	require.Equal(t, 2, l.apply().Rows)
 }
 
 // However a log is cut, the tables hold the rows that Resolve finds over the whole of it at once.

@@ -148,6 +148,9 @@ func TestNothingScans(t *testing.T) {
 		for i := range 30 * (round + 1) {
 			id = l.open(log, fmt.Sprintf("T%d-%d", round, i), 1, "a").ID
 		}
+		for i := range 10 * round { // of those of the round before
+			l.open(log, fmt.Sprintf("T%d-%d", round-1, i), 1, "b")
+		}
 		l.apply()
 		outcomes, err := l.store.Unsettled(t.Context(), allPartitions, 20)
 		require.NoError(t, err)

@@ -67,15 +67,20 @@ func TestListInPages(t *testing.T) {
 // Dates at both ends of what a trade may carry come back as they went in.
 func TestDatesAtTheEnds(t *testing.T) {
 	l := newTopicLog(t)
-	l.add("T", 1, "x")
 	first, _ := trade.ParseDate("0001-01-01")
 	last, _ := trade.ParseDate("9999-12-31")
-	l.pending[0].Trade.CreatedDate, l.pending[0].Trade.MaturityDate = first, last
-	l.apply()
-	got, err := NewReader(l.db.reads).Versions(t.Context(), "T")
-	require.NoError(t, err)
-	require.Equal(t, first, got[0].CreatedDate)
-	require.Equal(t, last, got[0].MaturityDate)
+	f := func(created, maturity trade.Date) {
+		t.Helper()
+		l.add("T", 1, "x")
+		l.pending[0].Trade.CreatedDate, l.pending[0].Trade.MaturityDate = created, maturity
+		l.apply()
+		got, err := NewReader(l.db.reads).Versions(t.Context(), "T")
+		require.NoError(t, err)
+		require.Equal(t, created, got[0].CreatedDate)
+		require.Equal(t, maturity, got[0].MaturityDate)
+	}
+	f(first, last) // inserts
+	f(last, first) // replaces
 	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM submissions WHERE created_date = '0001-01-01' AND maturity_date = '9999-12-31'"))
 }
 

@@ -152,8 +152,9 @@ func (c ServerConfig) Validate() error {
 	c.Tuning.check(&m)
 	m.check(c.Check)
 	m.drain(c.Drain)
-	if c.Drain.Timeout < c.Tuning.DrainDelay {
-		m.addf("--drain-timeout: %v is shorter than --drain-delay %v, so nothing could be drained", c.Drain.Timeout, c.Tuning.DrainDelay)
+	if c.Drain.Timeout <= c.Tuning.DrainDelay+c.Tuning.ReadTimeout {
+		m.addf("--drain-timeout: %v is not more than --drain-delay %v and --read-timeout %v together, which is how long a connection that sends nothing is waited for",
+			c.Drain.Timeout, c.Tuning.DrainDelay, c.Tuning.ReadTimeout)
 	}
 	m.further(c.server().Validate())
 	return m.all()

@@ -73,7 +73,8 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Minute },
 		"--resolve-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s")
 	f(func(c *ServerConfig) { c.Tuning.Compression = "rar" }, "--kafka-compression:")
-	f(func(c *ServerConfig) { c.Tuning.DrainDelay = time.Minute }, "--drain-timeout: 30s is shorter than --drain-delay 1m0s")
+	f(func(c *ServerConfig) { c.Tuning.DrainDelay = 25 * time.Second }, "--drain-timeout: 30s is not more than --drain-delay 25s and --read-timeout 5s together")
+	f(func(c *ServerConfig) { c.Tuning.ReadTimeout = 30 * time.Second }, "--drain-timeout: 30s is not more than --drain-delay 0s and --read-timeout 30s together")
 	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" }, "--listen:", "--topic:", "--database-url:")
 }
 
