@@ -113,7 +113,9 @@ func (s *stack) start(ctx context.Context) error {
 
 func (s *stack) startBroker() error {
 	var err error
-	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort})
+	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{
+		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.log.With().Str("role", "kafka").Logger(),
+	})
 	if errors.Is(err, embedded.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --kafka-port", err)
 	}

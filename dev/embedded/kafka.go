@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -22,11 +23,13 @@ type KafkaConfig struct {
 	// RetentionBytes bounds each partition: the oldest batches go first. 0: 256 MiB. A topic must not limit the age of
 	// its records: the broker forgets the offsets of a partition that has become empty, and would start again at 0.
 	RetentionBytes int64
+	Log            zerolog.Logger // why the broker answers no more
 }
 
 // Kafka is a running broker: one node, in this process, without authentication.
 type Kafka struct {
 	cluster *kfake.Cluster
+	disk    *durable // nil without a folder
 	stop    chan struct{}
 	once    sync.Once
 	done    sync.WaitGroup
@@ -47,6 +50,7 @@ func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 			"default.replication.factor": "1",
 		}),
 	}
+	k := &Kafka{stop: make(chan struct{})}
 	if cfg.Dir != "" {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
@@ -56,13 +60,17 @@ func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
 		}
 		cfg.Port = port
-		opts = append(opts, kfake.DataDir(filepath.Join(cfg.Dir, "data")), kfake.SyncWrites())
+		data := filepath.Join(cfg.Dir, "data")
+		k.disk = newDurable(data, func(err error) {
+			cfg.Log.Error().Err(err).Str("folder", data).Msg("the broker's disk failed: it answers nothing until it is started again")
+		})
+		opts = append(opts, kfake.DataDir(data), kfake.ListenFn(k.disk.listen))
 	}
-	cluster, err := kfake.NewCluster(append(opts, kfake.Ports(cfg.Port))...)
+	var err error
+	k.cluster, err = kfake.NewCluster(append(opts, kfake.Ports(cfg.Port))...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the embedded broker in %q: %w", cfg.Dir, err)
 	}
-	k := &Kafka{cluster: cluster, stop: make(chan struct{})}
 	k.done.Go(k.retain)
 	return k, nil
 }
@@ -90,5 +98,8 @@ func (k *Kafka) Close() {
 		close(k.stop)
 		k.done.Wait()
 		k.cluster.Close()
+		if k.disk != nil {
+			_ = k.disk.flush() // what Close writes speeds up the next start; no promise rests on it
+		}
 	})
 }
