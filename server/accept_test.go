@@ -236,6 +236,39 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 	a.records(2)
 }
 
+// While records are under way, what arrives gathers for the next flush: the slower the brokers, the larger the batches.
+// But nobody waits for ever behind a broker that does not answer.
+func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
+	const posts = 8
+	f := func(wait time.Duration, largest int) {
+		t.Helper()
+		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1 })
+		a.srv.batcher.ackWait = wait
+		gate := newGate()
+		a.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			a.cluster.KeepControl()
+			gate.pass()
+			return nil, nil, false
+		})
+		var under sync.WaitGroup
+		under.Go(func() { a.post(tradeJSON("T0", 1)).accepted(t) })
+		gate.reached(t)
+		for i := range posts {
+			under.Go(func() { a.post(tradeJSON(fmt.Sprintf("T%d", i+1), 1)).accepted(t) })
+			if wait == 0 { // the flush does not wait, so each of them is opened before the broker has answered
+				require.Eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 }, giveUpAfter, time.Millisecond)
+			}
+		}
+		require.Eventually(t, func() bool { return a.srv.batcher.held().items == posts+1 }, giveUpAfter, time.Millisecond)
+		gate.open()
+		under.Wait()
+		assert.Equal(t, largest, a.stores.largest)
+		a.records(posts + 1)
+	}
+	f(time.Hour, posts)
+	f(0, 1)
+}
+
 func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
 		cfg.Flushes, cfg.AcceptDeadline, cfg.OpenTimeout = 1, 100*time.Millisecond, 100*time.Millisecond

@@ -29,12 +29,47 @@ const (
 	abandoned              // the client was answered: nothing may be sent any more
 )
 
+// ackWait is how long a flush waits for its acknowledgements before it takes the next batch.
+const ackWait = 50 * time.Millisecond
+
+// delivery counts the records of one flush that the brokers have not acknowledged.
+type delivery struct {
+	left atomic.Int32  // and one for the flush, until it has handed over its last
+	done chan struct{} // closed when nothing is left
+}
+
+func newDelivery() *delivery {
+	d := &delivery{done: make(chan struct{})}
+	d.begin()
+	return d
+}
+
+func (d *delivery) begin() { d.left.Add(1) }
+
+func (d *delivery) end() {
+	if d.left.Add(-1) == 0 {
+		close(d.done)
+	}
+}
+
+// wait ends the part of the flush, and returns when everything is acknowledged or has failed, or after limit.
+func (d *delivery) wait(limit time.Duration) {
+	d.end()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-d.done:
+	case <-late.C:
+	}
+}
+
 // submission is one accepted POST on its way to the log. It shares no memory with the HTTP connection.
 type submission struct {
 	req     trade.Request
 	keyed   *keyed // nil without an idempotency key
 	cost    int    // bytes held until the answer: the connection keeps the body as long as its handler waits
 	arrived time.Time
+	under   *delivery // set by the flush that takes it
 	stage   atomic.Int32
 	settled atomic.Bool
 	answer  chan answer // capacity 1, written once: nobody waits for a handler that gave up
@@ -53,7 +88,8 @@ func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != qu
 
 // batcher takes submissions from handlers to the log: version look-up, PENDING, produce. There is no timer. A flush
 // takes what has gathered while those before it were under way, so batches grow with the load and an idle service
-// answers at once. A flush ends when its records are handed to the producer; the acknowledgements arrive by themselves.
+// answers at once. A flush ends when its records are acknowledged, so that the next one is as large as the brokers are
+// slow; ackWait bounds that, or a partition without a leader would hold up all others.
 //
 // A client that waits for one answer before it sends the next request finds both in the log in this order: a record is
 // produced before its submission is answered, or never.
@@ -65,6 +101,7 @@ type batcher struct {
 	client   *kgo.Client
 	log      zerolog.Logger
 	m        *metrics
+	ackWait  time.Duration // replaced in tests
 
 	flushes sync.WaitGroup
 
@@ -84,7 +121,7 @@ type load struct {
 }
 
 func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
-	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, m: m}
+	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, m: m, ackWait: ackWait}
 	b.log = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second}) // an outage fails every batch
 	b.gathered.L = &b.mu
 	b.rate.since = time.Now()
@@ -171,12 +208,15 @@ func (b *batcher) flush(batch []*submission) {
 	defer b.rescue(batch)
 	now := time.Now()
 	b.m.batchSize.Observe(float64(len(batch)))
+	under := newDelivery()
 	for _, s := range batch {
+		s.under = under
 		b.m.queueWait.Observe(now.Sub(s.arrived).Seconds())
 	}
 	plain, keyed := splitByKey(batch)
 	b.deliver(plain, b.open)
 	b.deliver(b.withFreeKeys(keyed), b.openKeyed)
+	under.wait(b.ackWait)
 }
 
 // deliver looks up versions, opens and produces. A crash before open returns leaves PENDING entries, or nothing; one after
@@ -288,7 +328,9 @@ func (b *batcher) produce(s *submission) {
 		return
 	}
 	start := time.Now()
+	s.under.begin()
 	b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &s.req), func(_ *kgo.Record, err error) {
+		defer s.under.end()
 		b.m.produceStage.Observe(time.Since(start).Seconds())
 		if err != nil {
 			b.m.unknown.WithLabelValues(stageProduce).Inc()
