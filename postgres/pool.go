@@ -64,8 +64,9 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 		"synchronous_commit":                  "on", // a 202 and an outcome rest on it, whatever the server's default is
 		"statement_timeout":                   limit,
 		"idle_in_transaction_session_timeout": limit,
-		"enable_seqscan":                      "off", // every statement names its rows by key, see OpenWriter
-		"jit":                                 "off", // a refused plan counts as dear, and compiling it takes 100 ms
+		"enable_seqscan":                      "off",                // every statement names its rows by key, see OpenWriter
+		"jit":                                 "off",                // a refused plan counts as dear, and compiling it takes 100 ms
+		"plan_cache_mode":                     "force_generic_plan", // planning a probe takes longer than the probe
 	} {
 		pc.ConnConfig.RuntimeParams[name] = value
 	}
