@@ -108,6 +108,8 @@ func TestNothingIsSaidBeforeItIsOnDisk(t *testing.T) {
 	k.disk.syncFile = seen.sync
 	k.disk.running.Unlock()
 	seen.gate.Lock()
+	release := sync.OnceFunc(seen.gate.Unlock)
+	t.Cleanup(release) // before the broker closes, which waits for its last sync
 	acknowledged, read := make(chan error, 1), make(chan int, 1)
 	go func() {
 		acknowledged <- writer.ProduceSync(t.Context(), &kgo.Record{Topic: "kept", Value: []byte("b")}).FirstErr()
@@ -115,12 +117,12 @@ func TestNothingIsSaidBeforeItIsOnDisk(t *testing.T) {
 	go func() { read <- len(reader.PollFetches(t.Context()).Records()) }()
 	select {
 	case err := <-acknowledged:
-		t.Errorf("acknowledged before it was on disk: %v", err)
+		require.FailNow(t, "acknowledged before it was on disk", "%v", err)
 	case n := <-read:
-		t.Errorf("%d records read before they were on disk", n)
+		require.FailNow(t, "read before it was on disk", "%d records", n)
 	case <-time.After(300 * time.Millisecond):
 	}
-	seen.gate.Unlock()
+	release()
 	require.NoError(t, <-acknowledged)
 	require.Equal(t, 1, <-read)
 }
