@@ -115,6 +115,26 @@ func unfinished(cursors []cursor, found []trade.Outcome, share int) []cursor {
 	return rest
 }
 
+// Pass moves the cursors of the partitions given to their positions, in every generation: past all outcomes, for each was
+// committed together with the position behind it. Rows are locked in the order of their key, like in moveOn.
+func (s *Store) Pass(ctx context.Context, partitions []int32) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE settle_cursor SET settled_offset = moved.next
+		FROM (
+			SELECT c.generation, c.partition, o.next_offset AS next
+			FROM settle_cursor AS c JOIN ingest_offsets AS o ON o.generation = c.generation AND o.partition = c.partition
+			WHERE c.partition = ANY($1) AND c.settled_offset < o.next_offset
+			ORDER BY c.generation, c.partition
+			FOR UPDATE OF c
+		) AS moved
+		WHERE settle_cursor.generation = moved.generation AND settle_cursor.partition = moved.partition
+		  AND settle_cursor.settled_offset < moved.next`, partitions)
+	if err != nil {
+		return trade.Classed(classify(err), "cannot move the settle cursors to the positions: %w", err)
+	}
+	return nil
+}
+
 // Settled moves the cursors past the outcomes given, which came from one call of Unsettled. A cursor that another
 // settler has moved further stays there. Rows are locked in the order of their key, like in moveOn.
 func (s *Store) Settled(ctx context.Context, outcomes []trade.Outcome) error {

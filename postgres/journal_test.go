@@ -39,6 +39,29 @@ func TestUnsettledCarriesTheOutcome(t *testing.T) {
 }
 
 // Whatever the limit and however the backlog lies, walking in steps meets every outcome once and in offset order.
+// All of the partitions given, in every generation, and no other; a cursor never goes back.
+func TestPassMovesTheCursorsToThePositions(t *testing.T) {
+	l := newTopicLog(t)
+	for i := range 20 {
+		l.add(fmt.Sprintf("T%d", i), 1, "a")
+	}
+	l.apply()
+	l.db.exec(t, "INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic) SELECT gen_random_uuid(), partition, 9, 7, 0, 'next' FROM ingest_offsets")
+	l.db.exec(t, "INSERT INTO settle_cursor (generation, partition, settled_offset) SELECT 9, partition, 5 + partition FROM settle_cursor")
+	behind := func() int {
+		return l.db.count(t, "SELECT count(*) FROM settle_cursor JOIN ingest_offsets USING (generation, partition) WHERE settled_offset < next_offset")
+	}
+	require.Equal(t, 6, behind())
+	require.NoError(t, l.store.Pass(t.Context(), allPartitions[:1]))
+	require.Equal(t, 4, behind())
+	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
+	require.Zero(t, behind())
+	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE generation = 9 AND settled_offset = 8"), "the one that was further stays")
+	left, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 func TestUnsettledInSteps(t *testing.T) {
 	l := newTopicLog(t)
 	want := 0

@@ -26,6 +26,7 @@ type requestLog struct {
 	probe   func(context.Context) error // whether it answers now
 	checks  topology.Part               // whether it is what this build relies on (rule T7)
 	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
+	journal bool                        // clients read outcomes from the journal
 	close   func()
 
 	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
@@ -49,6 +50,7 @@ func (f RequestLogFlags) open(ctx context.Context, pool *pgxpool.Pool, life time
 		log := postgres.NewRequestLog(pool)
 		return requestLog{
 			entries: log,
+			journal: true,
 			probe:   pool.Ping,
 			checks:  func(context.Context) []topology.Check { return nil }, // a part of the schema
 			close:   func() {},

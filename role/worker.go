@@ -53,7 +53,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Store:    store,
 		Journal:  store,
 		Closer:   store,
-		Requests: log.entries,
+		Requests: log.entries, OutcomesAtCommit: log.journal,
 		Keeper:   postgres.NewKeeper(keep),
 		Registry: env.Registry,
 		Log:      env.Log,

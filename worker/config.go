@@ -51,10 +51,13 @@ type Deps struct {
 	Journal  Journal
 	Closer   Closer
 	Requests RequestLog
-	Keeper   Keeper
-	Registry prometheus.Registerer
-	Log      zerolog.Logger
-	Now      func() time.Time // the clock of ages and of retention; it never decides about a trade
+	// OutcomesAtCommit says that clients read outcomes where Apply commits them, as they do from the request log in
+	// PostgreSQL: nothing has to be shown, and the cursors follow the positions.
+	OutcomesAtCommit bool
+	Keeper           Keeper
+	Registry         prometheus.Registerer
+	Log              zerolog.Logger
+	Now              func() time.Time // the clock of ages and of retention; it never decides about a trade
 }
 
 const day = 24 * time.Hour

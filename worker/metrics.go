@@ -13,6 +13,8 @@ import (
 // metrics counts what the worker does. Those of a partition are collected from the lanes at each scrape, so a partition
 // that went to another worker is gone from here at once.
 type metrics struct {
+	atCommit bool // clients see outcomes from their commit on
+
 	rows, duplicates, deadLetters, fenced, splits, refused, commitErrors prometheus.Counter
 
 	outcomes     *prometheus.CounterVec // by status and reason
@@ -72,6 +74,7 @@ func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 	durations := prometheus.ExponentialBuckets(0.001, 2, 16) // 1 ms to 33 s
 	ages := prometheus.ExponentialBuckets(0.004, 2, 18)      // 4 ms to 9 min
 	m := &metrics{
+		atCommit:     w.deps.OutcomesAtCommit,
 		rows:         counter("apply_rows_total", "Trades inserted or replaced."),
 		outcomes:     counters("apply_outcomes_total", "Requests decided, by status and reason.", "status", "reason"),
 		duplicates:   counter("apply_duplicates_total", "Records of requests that had been decided before."),
@@ -150,7 +153,12 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 		m.deadLetters.Add(float64(a.DeadLetters))
 		m.outcomes.WithLabelValues(string(trade.Failed), string(trade.StaleVersion)).Add(float64(a.Stale))
 		m.outcomes.WithLabelValues(string(trade.Failed), string(trade.InvalidRecord)).Add(float64(a.Invalid))
-		m.outcomes.WithLabelValues(string(trade.Success), "").Add(float64(max(0, len(part.Records)-a.Stale-a.Invalid-a.Duplicates)))
+		stored := float64(max(0, len(part.Records)-a.Stale-a.Invalid-a.Duplicates))
+		m.outcomes.WithLabelValues(string(trade.Success), "").Add(stored)
+		if m.atCommit {
+			m.settledTotal.WithLabelValues(string(trade.Success)).Add(stored)
+			m.settledTotal.WithLabelValues(string(trade.Failed)).Add(float64(a.Stale + a.Invalid))
+		}
 	}
 	for i := range part.Records {
 		if at := part.Records[i].AcceptedAt; !at.IsZero() {

@@ -25,6 +25,8 @@ type Journal interface {
 	Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error)
 	// Settled moves the cursors past the outcomes given, which came from one call of Unsettled.
 	Settled(ctx context.Context, outcomes []trade.Outcome) error
+	// Pass moves the cursors of the partitions given to their positions: past all outcomes, which clients can see.
+	Pass(ctx context.Context, partitions []int32) error
 }
 
 // Closer gives an end to requests whose record never reached the log. Its methods may be called concurrently, also by

@@ -54,6 +54,38 @@ func TestSettlingIsRepeatedFromTheCursor(t *testing.T) {
 	assert.Equal(t, 20, r.store.cursor[0])
 }
 
+// Where clients read outcomes from the journal, nothing is copied, and the cursor is there in the end, also after a drain.
+func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
+	r := newRig(t, 3)
+	r.store.failing(func(call string, n int, _ bool, _ *trade.Batch) error {
+		if call == "Pass" && n <= 2 {
+			return fmt.Errorf("down")
+		}
+		return nil
+	})
+	passed := func() (n int) {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		for _, at := range r.store.cursor {
+			n += at
+		}
+		return n
+	}
+	w := r.start(func(c *Config, d *Deps) { c.SettleInterval, d.OutcomesAtCommit = often, true })
+	r.post("T", 20)
+	r.eventually("passed", func() bool { return passed() == 20 })
+	assert.InDelta(t, 20, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	w.drain()
+	w = r.start(func(c *Config, d *Deps) { c.SettleInterval, d.OutcomesAtCommit = time.Hour, true })
+	r.post("T", 5)
+	r.applied(25)
+	w.drain()
+	require.Equal(t, 25, passed())
+	for _, call := range []string{"Unsettled", "Settle", "Settled"} {
+		assert.Zero(t, r.store.count(call), call)
+	}
+}
+
 // slow is a request log that manages a few outcomes within the time limit of a step, and none of a longer step.
 type slow struct {
 	*twin

@@ -175,6 +175,17 @@ func (s *twin) Settled(ctx context.Context, outcomes []trade.Outcome) error {
 	return finish()
 }
 
+func (s *twin) Pass(ctx context.Context, partitions []int32) error {
+	finish, err := s.begin(ctx, "Pass", nil)
+	if err != nil {
+		return err
+	}
+	for _, p := range partitions {
+		s.cursor[p] = len(s.journal[p])
+	}
+	return finish()
+}
+
 func (s *twin) Settle(ctx context.Context, outcomes []trade.Outcome) error {
 	finish, err := s.begin(ctx, "Settle", nil)
 	if err != nil {

@@ -32,7 +32,7 @@ type Worker struct {
 	health  health
 	admin   *kgo.Client
 	lanes   []*lane
-	nudge   chan struct{} // a lane committed: there are outcomes to settle
+	nudge   chan struct{} // a lane committed: there are outcomes to settle; nil if they are visible at once
 
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
 }
@@ -44,7 +44,10 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
-	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, nudge: make(chan struct{}, 1)}
+	w := &Worker{cfg: cfg, deps: deps, log: deps.Log}
+	if !deps.OutcomesAtCommit {
+		w.nudge = make(chan struct{}, 1)
+	}
 	w.health.set("start", "starting")
 	for n := range cfg.Lanes {
 		w.lanes = append(w.lanes, newLane(w, n))
