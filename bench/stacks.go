@@ -18,7 +18,11 @@ func stacks(ctx context.Context, l *lab, r *results) error {
 	}
 	s.ours = append(s.ours, l.series(dev))
 	if l.kafka != nil {
-		split, err := l.startRoles(ctx)
+		url, err := l.database(ctx, "stacks")
+		if err != nil {
+			return err
+		}
+		split, err := l.startRoles(ctx, "stacks", url)
 		if err != nil {
 			return err
 		}
@@ -52,19 +56,17 @@ func (l *lab) startDev(ctx context.Context) (target, error) {
 	return t, t.ready(ctx)
 }
 
-// startRoles starts one server and one worker, as processes of their own, on the shared Apache Kafka and PostgreSQL.
-func (l *lab) startRoles(ctx context.Context) (target, error) {
+// startRoles starts one server and one worker, as processes of their own, on a new topic of the shared Apache Kafka and on
+// an empty database of PostgreSQL. Settings are further TRADESTORE_ variables.
+func (l *lab) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
 	l.say("starting tradestore server and tradestore worker")
 	api, metrics, err := twoAddresses()
 	if err != nil {
 		return target{}, err
 	}
-	url, err := l.database(ctx, "roles")
-	if err != nil {
-		return target{}, err
-	}
-	env := []string{databaseVar + "=" + url, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
-		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}
+	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
+		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
+		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)
 	migrate := exec.CommandContext(ctx, l.program, "migrate")
 	migrate.Env = environment(env...)
 	if out, err := migrate.CombinedOutput(); err != nil {
