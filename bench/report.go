@@ -30,6 +30,7 @@ type results struct {
 	rows   []row
 	turn   *stage // the chain with its stores replaced in turn
 	stacks *stage
+	goals  []goal
 	notes  []string // what was left out, and why
 }
 
