@@ -38,6 +38,8 @@ func (nothing) Unsettled(context.Context, []int32, int) ([]trade.Outcome, error)
 
 func (nothing) Settled(context.Context, []trade.Outcome) error { return nil }
 
+func (nothing) Pass(context.Context, []int32) error { return nil }
+
 func (nothing) Outcomes(context.Context, []trade.PendingRequest) ([]trade.Outcome, error) {
 	return nil, nil
 }
