@@ -58,8 +58,8 @@ type tick struct {
 }
 
 // svg draws the ratio of each row to its limit as a bar, with the spread of its rounds as a line across its end.
-func (r *results) svg() ([]byte, error) {
-	d := r.draw()
+func svg(title, under string, rows []row) ([]byte, error) {
+	d := draw(title, under, rows)
 	b := &bytes.Buffer{}
 	if err := chartTemplate.Execute(b, d); err != nil {
 		return nil, fmt.Errorf("cannot draw the chart: %w", err)
@@ -67,18 +67,17 @@ func (r *results) svg() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (r *results) draw() drawing {
-	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20, Title: "Each stage, as a share of its limit",
-		Under: "limit and stage measured in the same rounds; line: lowest to highest round"}
+func draw(title, under string, rows []row) drawing {
+	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20, Title: title, Under: under}
 	most := 1.0 // the limit is always on the scale
-	for _, w := range r.rows {
+	for _, w := range rows {
 		if w.chart {
 			most = max(most, w.ratio.high)
 		}
 	}
 	scale := func(ratio float64) float64 { return math.Round(10*ratio*barWidth/most) / 10 }
 	y := headHeight
-	for _, w := range r.rows {
+	for _, w := range rows {
 		if !w.chart {
 			continue
 		}

@@ -28,6 +28,20 @@ type settings struct {
 	rounds      int           // of each series
 	hold        time.Duration // of each round
 	connections int           // of the HTTP generator
+	sustain     time.Duration // of each round of the sustained load
+	records     int           // of one drain
+	tableRows   int           // of a table that is full
+}
+
+// check returns what is wrong.
+func (s settings) check() error {
+	if s.rounds < 1 || s.connections < 1 || s.hold <= 0 || s.sustain <= 0 {
+		return errors.New("-rounds and -connections take 1 or more, -hold and -sustain more than 0")
+	}
+	if s.records < cellShare || s.tableRows < smallShare {
+		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare, smallShare)
+	}
+	return nil
 }
 
 // lab is what the parts of a run share. Everything that it started ends with stop.

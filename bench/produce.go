@@ -124,14 +124,19 @@ func requests() []trade.Request {
 	all := make([]trade.Request, 4096)
 	for i := range all {
 		id := "B0-1767312000-255-" + strconv.Itoa(10_000+i) // as long as those of the other parts
-		all[i] = trade.Request{
-			ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
-			CorrelationID: "6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e",
-			Trade: trade.Trade{TradeID: id, Version: 1, CounterpartyID: "CP-" + strconv.Itoa(i%97), BookID: "B-" + strconv.Itoa(i%13),
-				MaturityDate: trade.DateOf(now) + 100_000, CreatedDate: trade.DateOf(now)},
-		}
+		all[i] = newRequest(now, i, id, 1, partitions)
 	}
 	return all
+}
+
+// newRequest is the i-th, for the trade and version given, as the server accepts it.
+func newRequest(now time.Time, i int, id string, version int32, partitions int) trade.Request {
+	return trade.Request{
+		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
+		CorrelationID: "6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e",
+		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-" + strconv.Itoa(i%97), BookID: "B-" + strconv.Itoa(i%13),
+			MaturityDate: trade.DateOf(now) + 100_000, CreatedDate: trade.DateOf(now)},
+	}
 }
 
 // encoded makes each record anew, as the server has to.

@@ -2,12 +2,8 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -26,12 +22,13 @@ type row struct {
 
 // results is what the parts found.
 type results struct {
-	facts  []fact
-	rows   []row
-	turn   *stage // the chain with its stores replaced in turn
-	stacks *stage
-	goals  []goal
-	notes  []string // what was left out, and why
+	facts   []fact
+	rows    []row
+	turn    *stage // the chain with its stores replaced in turn
+	stacks  *stage
+	goals   []goal
+	scaling []row    // what is varied is the stage
+	notes   []string // what was left out, and why
 }
 
 // add puts stages into the table, every series with its limit.
@@ -78,8 +75,10 @@ func (r *results) markdown() []byte {
 	for _, f := range r.facts {
 		fmt.Fprintf(b, "| %s | %s |\n", f.name, f.value)
 	}
-	fmt.Fprint(b, "\n![Each stage and its limit](results.svg)\n")
-	r.table(b)
+	if len(r.rows) > 0 {
+		fmt.Fprint(b, "\n![Each stage and its limit](results.svg)\n")
+		r.table(b)
+	}
 	if r.turn != nil {
 		r.writeTurn(b)
 	}
@@ -88,6 +87,12 @@ func (r *results) markdown() []byte {
 	}
 	for _, note := range append(r.refusals(), r.notes...) {
 		fmt.Fprintf(b, "\n%s\n", note)
+	}
+	if len(r.goals) > 0 {
+		r.writeGoals(b)
+	}
+	if len(r.scaling) > 0 {
+		r.writeScaling(b)
 	}
 	return b.Bytes()
 }
@@ -192,33 +197,6 @@ func cost(s sample) float64 {
 // cores is how many cores a process used, on average, in the median round.
 func (s *series) cores(name string) float64 {
 	return s.of(func(r sample) float64 { return r.cpu[name].Seconds() / r.lasted.Seconds() }).median
-}
-
-// write writes the report and the chart into a folder. What follows a heading "Capacity" in a report that is there
-// already was not measured here and is kept.
-func (r *results) write(folder string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("cannot make the folder of the results: %w", err)
-	}
-	path := filepath.Join(folder, "RESULTS.md")
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot read the results of before: %w", err)
-	}
-	text := r.markdown()
-	if at := bytes.Index(old, []byte("\n## Capacity")); at >= 0 {
-		text = append(text, old[at:]...)
-	}
-	chart, err := r.svg()
-	if err != nil {
-		return err
-	}
-	for path, content := range map[string][]byte{path: text, filepath.Join(folder, "results.svg"): chart} {
-		if err := os.WriteFile(path, content, 0o644); err != nil { //nolint:gosec // to be read by everyone
-			return fmt.Errorf("cannot write the results: %w", err)
-		}
-	}
-	return nil
 }
 
 // perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).

@@ -133,7 +133,7 @@ func TestWriteKeepsWhatItDidNotMeasure(t *testing.T) {
 }
 
 func TestChart(t *testing.T) {
-	chart, err := found().svg()
+	chart, err := svg("Each stage", "", found().rows)
 	require.NoError(t, err)
 	text := string(chart)
 	require.NotContains(t, text, "NaN")
@@ -152,14 +152,14 @@ func TestChart(t *testing.T) {
 }
 
 func TestChartScale(t *testing.T) {
-	d := found().draw()
+	d := draw("Each stage", "", found().rows)
 	require.Len(t, d.Groups, 4)
 	two := d.Groups[2].Bars[1]
 	require.EqualValues(t, barWidth, two.Width, "the largest ratio fills the scale")
 	require.InDelta(t, barWidth/1.1034*0.2828, d.Groups[2].Bars[0].Width, 1)
 	require.Equal(t, "1", d.Ticks[4].Label)
 	require.Equal(t, d.LimitAt, d.Ticks[4].X)
-	empty := (&results{}).draw()
+	empty := draw("Nothing", "", nil)
 	require.Empty(t, empty.Groups)
 	require.Len(t, empty.Ticks, 5)
 }

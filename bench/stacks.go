@@ -64,13 +64,9 @@ func (l *lab) startRoles(ctx context.Context, topic, database string, settings .
 	if err != nil {
 		return target{}, err
 	}
-	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
-		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
-		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)
-	migrate := exec.CommandContext(ctx, l.program, "migrate")
-	migrate.Env = environment(env...)
-	if out, err := migrate.CombinedOutput(); err != nil {
-		return target{}, fmt.Errorf("cannot run tradestore migrate: %w: %s", err, out)
+	env, err := l.migrate(ctx, topic, database, settings...)
+	if err != nil {
+		return target{}, err
 	}
 	worker, err := l.start("tradestore worker", l.program, env, "worker", "--listen", metrics)
 	if err != nil {
@@ -90,6 +86,20 @@ func (l *lab) startRoles(ctx context.Context, topic, database string, settings .
 		{name: "server", pid: server.cmd.Process.Pid}, {name: "worker", pid: worker.cmd.Process.Pid},
 		{name: "Kafka", pid: l.kafka.PID(), scope: both}, {name: inPostgres, pid: l.postgres.PID(), scope: both}}}
 	return t, t.ready(ctx)
+}
+
+// migrate makes a new topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
+// the roles that work on them.
+func (l *lab) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
+	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
+		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
+		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)
+	cmd := exec.CommandContext(ctx, l.program, "migrate")
+	cmd.Env = environment(env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("cannot run tradestore migrate: %w: %s", err, out)
+	}
+	return env, nil
 }
 
 func twoAddresses() (a, b string, err error) {

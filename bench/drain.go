@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// draining measures how fast one lane of a worker gets through a topic that was filled beforehand, against an upsert alone
+// on one connection: what the journal, the version rule and the way from the log to the store cost.
+func draining(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	s, err := l.newSite(ctx, "drain", partitions, l.records)
+	if err != nil {
+		return err
+	}
+	one := func(name string, trades func(ctx context.Context) (sample, error)) *series {
+		return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return trades(ctx) }}
+	}
+	lane := crew{count: 1, args: []string{"--lanes", "1"}}
+	again := func(version int32) func(context.Context) (sample, error) { // of the trades that the last drain of new ones stored
+		return func(ctx context.Context) (sample, error) {
+			return l.drain(ctx, s, lane, s.made-s.records, scattered(version))
+		}
+	}
+	unnest := &series{name: "upsert of unnested arrays", run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		return l.benchmark(ctx, "RawUnnest", hold)
+	}}
+	kinds := stage{title: "Drain of a filled topic", unit: "records", limit: unnest, ours: []*series{
+		one("every record new", func(ctx context.Context) (sample, error) { return l.drainNew(ctx, s, lane, scattered(storedVersion)) }),
+		one("every record a replace", again(storedVersion)),
+		one("every record stale", again(storedVersion-1)),
+	}}
+	if err := l.measure(ctx, true, kinds); err != nil {
+		return err
+	}
+	for i, want := range []float64{0.75, 0.5, 0.5} {
+		r.addGoal(atLeast(want, "drain of a filled topic, "+kinds.ours[i].name, kinds.ours[i], kinds.limit, rate, "drain"))
+	}
+	return nil
+}
+
+// storedVersion is the version that new trades have: there is one below.
+const storedVersion = 2
+
+// scattered are trades whose ids are in no order, so that each new one falls between those that are stored.
+func scattered(version int32) flow {
+	return func(number int) (string, int32) { return fmt.Sprintf("TRD-%010d-N", scatter(number)), version }
+}
+
+// scatter maps the numbers below 2^32 on each other, each on one that is far from those of its neighbours.
+func scatter(number int) uint32 { return uint32(number) * 2654435761 } //nolint:gosec // it is meant to wrap
+
+// growing are trades whose ids come after all that are stored.
+func growing(number int) (string, int32) { return fmt.Sprintf("TRE-%010d-N", number), storedVersion }

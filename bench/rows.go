@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/postgres"
+)
+
+// rowsGoal is what a drain into full tables must reach of one into empty tables.
+const rowsGoal = 0.6
+
+// rows measures the drain of new trades into tables that hold many against the same into empty tables: with ids that grow,
+// as those of most systems do, and with ids in no order, where each new row goes to a page of the index that nobody used
+// of late.
+func rows(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	empty, err := l.newSite(ctx, "rows_empty", partitions, l.records)
+	if err != nil {
+		return err
+	}
+	full, err := l.newSite(ctx, "rows_full", partitions, l.records)
+	if err != nil {
+		return err
+	}
+	size, err := l.fillTables(ctx, full, l.tableRows)
+	if err != nil {
+		return err
+	}
+	drain := func(name string, s *site, trades flow) *series {
+		return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
+			return l.drainNew(ctx, s, crew{count: 1}, trades)
+		}}
+	}
+	var stages []stage
+	for _, kind := range []struct {
+		name   string
+		trades flow
+	}{{"ids that grow", growing}, {"ids in no order", scattered(storedVersion)}} {
+		stages = append(stages, stage{title: kind.name, unit: "records",
+			limit: drain("empty tables, "+kind.name, empty, kind.trades),
+			ours:  []*series{drain("full tables, "+kind.name, full, kind.trades)}})
+	}
+	if err := l.measure(ctx, true, stages...); err != nil {
+		return err
+	}
+	for _, s := range stages {
+		g := atLeast(rowsGoal, fmt.Sprintf("drain at %s rows, %s", thousands(float64(l.tableRows)), s.title), s.ours[0], s.limit, rate, "rows")
+		g.got += ", " + size + " in the database"
+		r.addGoal(g)
+	}
+	return nil
+}
+
+// chunk is how many rows are inserted between two words on the progress.
+const chunk = 1_000_000
+
+// The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a journal
+// in the order of time. Generation 0 was before the first, so nothing of it is left to be settled.
+const (
+	earlier = `WITH earlier AS (
+		SELECT n, at, 'TRD-' || lpad((n * (4294967296 / $3::bigint))::text, 10, '0') || '-S' AS trade_id,
+			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid AS request_id
+		FROM generate_series($1::bigint, $2::bigint) n,
+			LATERAL (SELECT date_trunc('day', now(), 'UTC') + (now() - date_trunc('day', now(), 'UTC')) * (n::float8 / $3::bigint) AS at) t)`
+	fillTrades = earlier + `
+		INSERT INTO trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date, request_id,
+			trade_id, counterparty_id, book_id)
+		SELECT n, at, 2, 0, n % 12, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, trade_id, 'CP-' || n % 97, 'B-' || n % 13 FROM earlier`
+	fillJournal = earlier + `
+		INSERT INTO submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date,
+			created_date, request_id, outcome, trade_id, counterparty_id, book_id, correlation_id)
+		SELECT n, at, at, (at AT TIME ZONE 'UTC')::date, 0, n % 12, 2, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, 'SUCCESS',
+			trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
+)
+
+// fillTables puts rows into the tables of a site and returns the size of its database, for people.
+func (l *lab) fillTables(ctx context.Context, s *site, rows int) (size string, err error) {
+	l.say("filling database %s with %s rows in each table", s.topic, thousands(float64(rows)))
+	if err := s.makeDays(ctx); err != nil {
+		return "", err
+	}
+	both, inner := errgroup.WithContext(ctx)
+	for table, statement := range map[string]string{"trades": fillTrades, "submissions": fillJournal} {
+		both.Go(func() error {
+			for from := 0; from < rows; from += chunk {
+				if err := s.exec(inner, statement, from, min(from+chunk, rows)-1, rows); err != nil {
+					return fmt.Errorf("cannot fill table %s: %w", table, err)
+				}
+				l.say("%s: %s of %s rows", table, thousands(float64(min(from+chunk, rows))), thousands(float64(rows)))
+			}
+			return s.exec(inner, "VACUUM (ANALYZE) "+table)
+		})
+	}
+	if err := both.Wait(); err != nil {
+		return "", err
+	}
+	if err := s.exec(ctx, "CHECKPOINT"); err != nil { // of what was filled, not of what is measured
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, s.database)
+	if err != nil {
+		return "", fmt.Errorf("cannot reach PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	err = conn.QueryRow(ctx, "SELECT pg_size_pretty(pg_database_size(current_database()))").Scan(&size)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the size of database %s: %w", s.topic, err)
+	}
+	s.filled = true
+	l.say("database %s takes %s", s.topic, size)
+	return size, nil
+}
+
+// makeDays makes what a worker makes when it starts: the partitions that rows of today go to.
+func (s *site) makeDays(ctx context.Context) error {
+	pool, err := postgres.Open(ctx, postgres.Config{URL: s.database, MaxConns: 1, ApplicationName: "bench-days"}, prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return postgres.NewKeeper(pool).MakeDays(ctx, time.Now())
+}

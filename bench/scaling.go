@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// axis is one thing that is varied while all else is as it is by default.
+type axis struct {
+	title, unit string
+	base        *series // nothing is varied
+	cells       []cell
+}
+
+type cell struct {
+	label string
+	*series
+}
+
+// A drain of scaling is short, and the tables of its axis small: there are many.
+const (
+	cellShare  = 5  // of -records, one in so many
+	smallShare = 50 // of -table-rows
+	largeShare = 5
+)
+
+// scaling measures how the drain of a filled topic and the accept rate of a server change with what can be chosen, and
+// with what can't: the size of the tables and the mix of trade ids.
+func scaling(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	drains, err := l.drainAxes(ctx)
+	if err != nil {
+		return err
+	}
+	accepts, err := l.acceptAxes(ctx)
+	if err != nil {
+		return err
+	}
+	axes := append(drains, accepts...)
+	var stages []stage
+	for _, a := range axes {
+		s := stage{title: a.title, unit: a.unit, limit: a.base}
+		for _, c := range a.cells {
+			s.ours = append(s.ours, c.series)
+		}
+		stages = append(stages, s)
+	}
+	for _, base := range []*series{drains[0].base, accepts[0].base} {
+		l.say("warming up: %s", base.name)
+		if _, err := base.run(ctx, l.hold); err != nil {
+			return fmt.Errorf("cannot measure %s: %w", base.name, err)
+		}
+	}
+	if err := l.measure(ctx, false, stages...); err != nil {
+		return err
+	}
+	for _, a := range axes {
+		r.scaling = append(r.scaling, a.rows()...)
+	}
+	return nil
+}
+
+// rows compares each cell with what nothing was varied in.
+func (a axis) rows() (rows []row) {
+	for _, c := range a.cells {
+		rows = append(rows, row{stage: a.title, unit: a.unit, limit: "nothing varied", limitRate: a.base.of(rate),
+			name: c.label, rate: c.of(rate), ratio: c.over(a.base, rate), chart: true})
+	}
+	return rows
+}
+
+// partitionCounts are those that are compared.
+var partitionCounts = []int{1, 4, partitions, 48}
+
+// drainAxes are drains of new records. Axes share the series in which nothing is varied.
+func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
+	fresh := scattered(storedVersion)
+	one := func(name string, s *site, c crew, trades flow) *series {
+		return &series{name: "drain, " + name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
+			return l.drainNew(ctx, s, c, trades)
+		}}
+	}
+	axes := []axis{{title: "Drain: partitions"}, {title: "Drain: rows in the tables"}}
+	var home *site
+	var base *series
+	for _, n := range partitionCounts {
+		s, err := l.newSite(ctx, fmt.Sprintf("drain_%d", n), n, l.records/cellShare)
+		if err != nil {
+			return nil, err
+		}
+		c := cell{thousands(float64(n)), one(fmt.Sprintf("%d partitions", n), s, crew{count: 1}, fresh)}
+		if n == partitions {
+			home, base = s, c.series
+			c.label += " (default)"
+			base.name = "drain, nothing varied"
+		}
+		axes[0].cells = append(axes[0].cells, c)
+	}
+	axes[1].cells = []cell{{"0 (default)", base}}
+	for _, share := range []int{smallShare, largeShare} {
+		s, err := l.newSite(ctx, fmt.Sprintf("drain_rows_%d", l.tableRows/share), partitions, l.records/cellShare)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := l.fillTables(ctx, s, l.tableRows/share); err != nil {
+			return nil, err
+		}
+		label := thousands(float64(l.tableRows / share))
+		axes[1].cells = append(axes[1].cells, cell{label, one("tables of "+label+" rows", s, crew{count: 1}, fresh)})
+	}
+	flag := func(args ...string) *series { return one(strings.Join(args, " "), home, crew{args, 1}, fresh) }
+	mix := func(name string, trades flow) *series { return one(name, home, crew{count: 1}, trades) }
+	axes = append(axes,
+		axis{title: "Drain: --lanes", cells: []cell{{"1", flag("--lanes", "1")}, {"2 (default)", base}, {"4", flag("--lanes", "4")}}},
+		axis{title: "Drain: workers", cells: []cell{{"1 (default)", base}, {"2", one("2 workers", home, crew{count: 2}, fresh)}}},
+		axis{title: "Drain: --max-poll-records", cells: []cell{{"250", flag("--max-poll-records", "250")}, {"1,000", flag("--max-poll-records", "1000")},
+			{"4,000 (default)", base}, {"10,000", flag("--max-poll-records", "10000")}}},
+		axis{title: "Drain: trade ids", cells: []cell{{"all distinct (default)", base}, {"10 hot ones, replaced", mix("10 hot ids", hot)}}},
+		axis{title: "Drain: versions of each trade", cells: []cell{{"1 (default)", base}, {"10", mix("10 versions", tenVersions)}}})
+	for i := range axes {
+		axes[i].unit, axes[i].base = "records", base
+	}
+	return axes, nil
+}
+
+// hot are the same ten trades again and again.
+func hot(number int) (string, int32) { return fmt.Sprintf("TRH-%d", number%10), storedVersion }
+
+// tenVersions are new trades, each in ten versions, one after the other.
+func tenVersions(number int) (string, int32) {
+	return fmt.Sprintf("TRV-%010d", scatter(number/10)), int32(number%10) + 1
+}
+
+// acceptAxes are loads on a server without a worker, so that nobody competes with it but the stores and the generator.
+func (l *lab) acceptAxes(ctx context.Context) ([]axis, error) {
+	byPartitions := axis{title: "Accept: partitions"}
+	var home *site
+	var base *series
+	for _, n := range partitionCounts {
+		s, err := l.newSite(ctx, fmt.Sprintf("accept_%d", n), n, 0)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.makeDays(ctx); err != nil {
+			return nil, err
+		}
+		c := cell{thousands(float64(n)), l.serverAlone(fmt.Sprintf("%d partitions", n), s)}
+		if n == partitions {
+			home, base = s, c.series
+			c.label += " (default)"
+			base.name = "accept, nothing varied"
+		}
+		byPartitions.cells = append(byPartitions.cells, c)
+	}
+	flag := func(args ...string) *series { return l.serverAlone(strings.Join(args, " "), home, args...) }
+	axes := []axis{byPartitions,
+		{title: "Accept: --flushes", cells: []cell{{"1", flag("--flushes", "1")}, {"2", flag("--flushes", "2")}, {"4 (default)", base}, {"8", flag("--flushes", "8")}}},
+		{title: "Accept: --max-batch", cells: []cell{{"64", flag("--max-batch", "64")}, {"512 (default)", base}, {"2,048", flag("--max-batch", "2048")}}}}
+	for i := range axes {
+		axes[i].unit, axes[i].base = "trades", base
+	}
+	return axes, nil
+}
+
+// serverAlone starts a server for each round, because its flags differ, warms it up and attacks it.
+func (l *lab) serverAlone(name string, s *site, args ...string) *series {
+	return &series{name: "accept, " + name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		address, err := freeAddress()
+		if err != nil {
+			return sample{}, err
+		}
+		server, err := l.start("tradestore server", l.program, s.env, append([]string{"server", "--listen", address}, args...)...)
+		if err != nil {
+			return sample{}, err
+		}
+		defer server.stop()
+		if err := server.awaitReady(ctx, address); err != nil {
+			return sample{}, err
+		}
+		t := target{name: name, api: address}
+		if _, err := l.attack(ctx, t, hold/5); err != nil {
+			return sample{}, err
+		}
+		return l.attack(ctx, t, hold/2)
+	}}
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+)
+
+// What a sustained load is, and what it is held to.
+const (
+	sustainedConnections = 256
+	acceptedGoal         = 0.5        // of the no-op server
+	storedGoal           = 0.45       // of the no-op server
+	costGoal             = 40.0 / 9.0 // times the processor time of the no-op server: 40 µs where that costs 9
+	memoryGoal           = 150        // MiB, of each process
+	lagPoll              = 250 * time.Millisecond
+)
+
+// sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
+// checkpoints have come round, against the HTTP server that does nothing.
+func sustained(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	defer func(before int) { l.connections = before }(l.connections)
+	l.connections = sustainedConnections
+	database, err := l.database(ctx, "sustained")
+	if err != nil {
+		return err
+	}
+	t, err := l.startRoles(ctx, "sustained", database)
+	if err != nil {
+		return err
+	}
+	lag, err := l.newLag(ctx, "sustained", database)
+	if err != nil {
+		return err
+	}
+	var lags [][]float64 // of each attack, those to warm up as well
+	hold := func(ctx context.Context, hold time.Duration) (s sample, err error) {
+		seen := lag.watch(ctx, hold, func() { s, err = l.attack(ctx, t, hold) })
+		lags = append(lags, seen)
+		return s, err
+	}
+	l.say("warming up for %v: Java compiles what is used", l.sustain/3)
+	if _, err := hold(ctx, l.sustain/3); err != nil {
+		return err
+	}
+	ours := &series{name: t.name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
+		return hold(ctx, l.sustain*asked/l.hold) // as much longer as the load is held
+	}}
+	limit := l.series(l.limit)
+	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
+		return err
+	}
+	return r.addSustained(limit, ours, lags[len(lags)-l.rounds:], t)
+}
+
+// addSustained adds the goals of a load that was held.
+func (r *results) addSustained(limit, ours *series, lags [][]float64, t target) error {
+	r.addGoal(atLeast(acceptedGoal, "accepted", ours, limit, rate, "sustained"))
+	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat", ours, limit, stored, "sustained")
+	for _, round := range lags {
+		middle, last := thirds(round)
+		end.met = end.met && flat(middle, last)
+		end.got += fmt.Sprintf("; lag %s in the middle, %s at the end", thousands(mean(middle)), thousands(mean(last)))
+	}
+	r.addGoal(end)
+	ratios := make([]float64, len(ours.rounds))
+	for i := range ratios {
+		ratios[i] = cost(ours.rounds[i]) / cost(limit.rounds[i])
+	}
+	times := figureOf(ratios)
+	r.addGoal(goal{figure: "CPU of server and worker per trade", want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
+		got: fmt.Sprintf("%s: %s µs against %s µs", times.ratio(), ours.of(cost).short(), limit.of(cost).short()),
+		met: times.median <= costGoal, command: command("sustained")})
+	for _, w := range t.watched[:2] {
+		mib, err := peakMemory(w.pid)
+		if err != nil {
+			return fmt.Errorf("cannot read the memory of the %s: %w", w.name, err)
+		}
+		r.addGoal(goal{figure: "memory of the " + w.name + " under sustained load, peak", want: fmt.Sprintf("under %d MiB", memoryGoal),
+			got: fmt.Sprintf("%.0f MiB", mib), met: mib < memoryGoal, command: command("sustained")})
+	}
+	return nil
+}
+
+// lag tells how many records of a topic are not applied.
+type lag struct {
+	topic  string
+	client *kgo.Client
+	conn   *pgx.Conn
+}
+
+func (l *lab) newLag(ctx context.Context, topic, database string) (*lag, error) {
+	client, err := kafka.NewProducer(kafka.Config{Brokers: l.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
+	if err != nil {
+		return nil, err
+	}
+	l.onStop(client.Close)
+	conn, err := pgx.Connect(ctx, database)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+	}
+	l.onStop(func() { _ = conn.Close(context.Background()) })
+	return &lag{topic, client, conn}, nil
+}
+
+// now looks at the positions first: a record that is written and applied between the two looks is then too much, not
+// too little.
+func (l *lag) now(ctx context.Context) (float64, error) {
+	var applied float64
+	if err := l.conn.QueryRow(ctx, appliedQuery).Scan(&applied); err != nil {
+		return 0, err
+	}
+	ends, err := kafka.Ends(ctx, l.client, l.topic, partitions)
+	written := 0.0
+	for _, end := range ends {
+		written += float64(end)
+	}
+	return written - applied, err
+}
+
+// watch returns the lag over the time given, while load runs. A look that fails is one less.
+func (l *lag) watch(ctx context.Context, hold time.Duration, load func()) []float64 {
+	done := make(chan []float64)
+	go func() {
+		var seen []float64
+		poll := time.NewTicker(min(lagPoll, hold/20))
+		defer poll.Stop()
+		for began := time.Now(); time.Since(began) < hold && ctx.Err() == nil; <-poll.C {
+			if lag, err := l.now(ctx); err == nil {
+				seen = append(seen, lag)
+			}
+		}
+		done <- seen
+	}()
+	load()
+	return <-done
+}
+
+// thirds returns the middle and the last third.
+func thirds(seen []float64) (middle, last []float64) {
+	n := len(seen) / 3
+	return seen[n : 2*n], seen[2*n:]
+}
+
+// flat says whether the lag is not above what it was in the middle, whose highest look tells how far it swings by itself.
+func flat(middle, last []float64) bool {
+	return len(middle) > 0 && mean(last) <= slices.Max(middle)
+}
+
+func mean(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(max(1, len(values)))
+}
