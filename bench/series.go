@@ -16,6 +16,7 @@ type sample struct {
 	lasted time.Duration    // from the start until all was done
 	cpu    map[string]usage // used meanwhile, by process
 	other  int              // answers other than 202
+	paced  *delays          // of a load that is sent at a rate; nil: of one that is sent as fast as it is answered
 }
 
 // series is one thing that is measured, once per round.

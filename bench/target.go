@@ -46,10 +46,8 @@ func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample,
 	if err != nil {
 		return sample{}, err
 	}
-	l.attacks++
-	plan := loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
 	results := loadtest.NewResults(time.Now())
-	loadtest.Light{Connections: l.connections}.Closed(ctx, &url.URL{Scheme: "http", Host: t.api}, plan, hold, results)
+	loadtest.Light{Connections: l.connections}.Closed(ctx, t.url(), l.plan(), hold, results)
 	s, err := summary(results)
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", t.name, err)
@@ -64,6 +62,14 @@ func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample,
 	s.cpu, err = m.read()
 	return s, err
 }
+
+// plan is one of trades that nobody sent before.
+func (l *lab) plan() *loadtest.Plan {
+	l.attacks++
+	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
+}
+
+func (t target) url() *url.URL { return &url.URL{Scheme: "http", Host: t.api} }
 
 // summary counts what was accepted until the last answer. Errors: nothing was.
 func summary(results *loadtest.Results) (s sample, err error) {

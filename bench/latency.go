@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"tradestore/loadtest"
+	"tradestore/trade"
+)
+
+const (
+	calm        = 1000.0 // trades per second, at which the stack is idle most of the time
+	brisk       = 3000.0 // to warm up: Java compiles what it has run often enough
+	followed    = 50.0   // of them per second are asked for until they show their end
+	followLimit = 20 * time.Second
+
+	medianGoal  = 4.0 // milliseconds
+	p99Goal     = 10.0
+	successGoal = 100.0
+)
+
+// delays are how long trades took, from when each was due, in milliseconds.
+type delays struct {
+	median, p99 float64 // until the answer
+	success     float64 // p99, until a read showed SUCCESS; 0 where nothing is stored
+}
+
+// latency measures how long a trade takes when there is little to do: until its 202, against the HTTP server that does
+// nothing, and until its request shows SUCCESS.
+func latency(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	database, err := l.database(ctx, "latency")
+	if err != nil {
+		return err
+	}
+	t, err := l.startRoles(ctx, "latency", database)
+	if err != nil {
+		return err
+	}
+	l.say("warming up with %s/s", thousands(brisk))
+	for _, one := range []target{l.limit, t} {
+		if _, err := l.paced(ctx, one, brisk, 4*l.hold); err != nil {
+			return err
+		}
+	}
+	limit, ours := l.calmly(l.limit), l.calmly(t)
+	if err := l.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {
+		return err
+	}
+	for _, g := range latencyGoals(limit, ours) {
+		r.addGoal(g)
+	}
+	return nil
+}
+
+func (l *lab) calmly(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.paced(ctx, t, calm, hold) }}
+}
+
+// paced sends new trades at a rate and follows some of them.
+func (l *lab) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
+	load := l.load(rate, hold)
+	var follower *loadtest.Follower
+	if t.worker != "" {
+		api := loadtest.NewAPI(t.url(), partitions, followLimit)
+		defer api.Close()
+		follower = loadtest.Follow(ctx, api, load.plan, load.results, followed)
+	}
+	sendErr := load.send(ctx, t, 0)
+	paced := &delays{}
+	if follower != nil {
+		ended, _ := follower.Wait(followLimit)
+		var err error
+		if paced.success, err = successes(ended); err != nil {
+			return sample{}, fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	if sendErr != nil {
+		return sample{}, sendErr
+	}
+	s, err := summary(load.results)
+	if err != nil {
+		return sample{}, fmt.Errorf("%s: %w", t.name, err)
+	}
+	accept := load.findings().Accept
+	paced.median, paced.p99 = 1000*accept.P50, 1000*accept.P99
+	s.paced = paced
+	return s, nil
+}
+
+// successes returns the p99 of requests that were followed. Errors: one of them did not end as it must; there is none.
+func successes(ended []loadtest.Finality) (p99 float64, err error) {
+	took := make([]time.Duration, len(ended))
+	for i, one := range ended {
+		if one.State.Status != trade.Success {
+			return 0, fmt.Errorf("trade %d of this load was accepted and shows %q %s", one.Seq, one.State.Status, one.State.Reason)
+		}
+		took[i] = one.Final
+	}
+	if len(took) == 0 {
+		return 0, errors.New("no request was followed")
+	}
+	slices.Sort(took)
+	at := int(math.Ceil(0.99*float64(len(took)))) - 1
+	return 1000 * took[at].Seconds(), nil
+}
+
+// latencyGoals compares the rounds of ours with those of the limit.
+func latencyGoals(limit, ours *series) []goal {
+	median := func(s sample) float64 { return s.paced.median }
+	p99 := func(s sample) float64 { return s.paced.p99 }
+	success := func(s sample) float64 { return s.paced.success }
+	one := func(what, want string, most float64, more, ours, limit figure) goal {
+		return goal{
+			figure: fmt.Sprintf("%s at %s/s", what, thousands(calm)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
+			got: fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
+			command: command("latency"),
+		}
+	}
+	return []goal{
+		one("accept latency, median,", "the no-op's", medianGoal, ours.beyond(limit, median, median), ours.of(median), limit.of(median)),
+		one("accept latency, p99,", "the no-op's", p99Goal, ours.beyond(limit, p99, p99), ours.of(p99), limit.of(p99)),
+		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.beyond(ours, success, p99), ours.of(success), ours.of(p99)),
+	}
+}
+
+// beyond is by how much a value of s exceeds one of other, round by round.
+func (s *series) beyond(other *series, value, otherValue func(sample) float64) figure {
+	values := make([]float64, len(s.rounds))
+	for i := range s.rounds {
+		values[i] = value(s.rounds[i]) - otherValue(other.rounds[i])
+	}
+	return figureOf(values)
+}
+
+func (f figure) ms() string { return fmt.Sprintf("%.1f ms (%.1f to %.1f)", f.median, f.low, f.high) }
+
+// load is new trades that are sent at a rate, whether or not those before are answered, and what came of them.
+type load struct {
+	plan     *loadtest.Plan
+	schedule loadtest.Schedule
+	results  *loadtest.Results
+}
+
+// load makes one that begins now.
+func (l *lab) load(rate float64, hold time.Duration) *load {
+	return &load{l.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
+}
+
+// send returns after the last answer. Connections bounds how many there are, 0 leaves it to the generator.
+func (o *load) send(ctx context.Context, t target, connections int) error {
+	if err := (loadtest.Light{Connections: connections}).Attack(ctx, t.url(), o.plan, o.schedule, o.results); err != nil {
+		return fmt.Errorf("cannot send trades to %s: %w", t.name, err)
+	}
+	return nil
+}
+
+func (o *load) findings() loadtest.Findings {
+	return loadtest.Analyse(o.schedule, o.plan, o.results, o.schedule.Length())
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tradestore/loadtest"
+)
+
+const (
+	storeBytes  = 400 << 10 // that PostgreSQL is given per second: enough to accept about 1,500 trades
+	peakConns   = 256       // of the closed loop that finds the peak
+	overConns   = 8000      // of the overload, at most: with fewer the generator waits for the server, and relieves it
+	overBy      = 5.0       // times the peak
+	atRest      = 0.5       // times the peak, before the overload and after it
+	settledFor  = 3         // seconds in which answers must be as quick as before until a recovery counts
+	quickAgain  = 2.0       // times the p99 of before
+	storedLooks = time.Second
+
+	goodputGoal  = 0.9 // of the peak
+	recoveryGoal = 10  // seconds
+)
+
+// overload measures what a stack does that is asked for several times what its store can take: how much of the peak it still
+// accepts, how soon it is quick again, and whether everything that it accepted is stored in the end.
+func overload(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	s, err := l.strain(ctx)
+	if err != nil {
+		return err
+	}
+	peak, err := s.peak(ctx)
+	if err != nil {
+		return err
+	}
+	rest := atRest * peak.median
+	l.say("at rest: %s/s", thousands(rest))
+	before := l.load(rest, 2*l.hold)
+	if err := s.send(ctx, before, overConns); err != nil {
+		return err
+	}
+	l.say("overload: %s/s", thousands(overBy*peak.median))
+	flood, after, err := s.flood(ctx, overBy*peak.median, rest)
+	if err != nil {
+		return err
+	}
+	l.say("waiting until everything accepted is stored")
+	lost, err := s.lost(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range s.goals(peak, flood, before, after, lost) {
+		r.addGoal(g)
+	}
+	return nil
+}
+
+// strained is a stack whose store is slow.
+type strained struct {
+	*lab
+	target
+	database string // its URL, past the proxy
+
+	mu       sync.Mutex // protects accepted: two loads overlap
+	accepted []string   // trade ids
+}
+
+// strain starts a stack whose server and worker reach PostgreSQL through a slow proxy.
+func (l *lab) strain(ctx context.Context) (*strained, error) {
+	s := &strained{lab: l}
+	var err error
+	if s.database, err = l.database(ctx, "overload"); err != nil {
+		return nil, err
+	}
+	at, err := url.Parse(s.database)
+	if err != nil {
+		return nil, errors.New("cannot read the URL of the database") // the error would quote the password
+	}
+	proxy, err := startSlowProxy(at.Host, storeBytes)
+	if err != nil {
+		return nil, err
+	}
+	l.onStop(proxy.stop)
+	slow, err := proxy.before(s.database)
+	if err != nil {
+		return nil, err
+	}
+	// To the server the generator is one client, but it stands for many.
+	s.target, err = l.startRoles(ctx, "overload", slow, fmt.Sprintf("TRADESTORE_MAX_CONNS_PER_ADDR=%d", 2*overConns))
+	return s, err
+}
+
+// peak is what the stack accepts when no more is under way than it can take. The first round warms up.
+func (s *strained) peak(ctx context.Context) (figure, error) {
+	var rates []float64
+	for round := range s.rounds + 1 {
+		s.say("peak: round %d of %d", round, s.rounds)
+		plan, results := s.plan(), loadtest.NewResults(time.Now())
+		loadtest.Light{Connections: peakConns}.Closed(ctx, s.url(), plan, s.hold, results)
+		got, err := summary(results)
+		if err != nil {
+			return figure{}, fmt.Errorf("%s: %w", s.name, err)
+		}
+		if round > 0 {
+			rates = append(rates, got.rate)
+		}
+		s.keep(plan, results)
+		if _, err := s.lost(ctx); err != nil {
+			return figure{}, err
+		}
+	}
+	return figureOf(rates), nil
+}
+
+// flood sends far too much and then, while that is still being answered, little.
+func (s *strained) flood(ctx context.Context, much, little float64) (flood, after *load, err error) {
+	hold := 4 * s.hold
+	during, end := context.WithTimeout(ctx, hold)
+	defer end()
+	flood = s.load(much, hold)
+	done := make(chan error, 1)
+	go func() { done <- s.send(during, flood, overConns) }()
+	<-during.Done() // what has found no connection by now is never sent
+	s.say("after it: %s/s", thousands(little))
+	after = s.load(little, hold)
+	err = s.send(ctx, after, overConns)
+	if late := <-done; late != nil && !errors.Is(late, context.DeadlineExceeded) {
+		err = errors.Join(err, late)
+	}
+	return flood, after, err
+}
+
+func (s *strained) send(ctx context.Context, o *load, connections int) error {
+	defer s.keep(o.plan, o.results)
+	return o.send(ctx, s.target, connections)
+}
+
+// keep remembers what was accepted.
+func (s *strained) keep(plan *loadtest.Plan, results *loadtest.Results) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := range results.All() {
+		if r.Status == http.StatusAccepted {
+			s.accepted = append(s.accepted, plan.TradeID(r.Seq))
+		}
+	}
+}
+
+// lost waits until every trade accepted is stored, and returns how many are not when the time for that is over.
+func (s *strained) lost(ctx context.Context) (missing int, err error) {
+	conn, err := pgx.Connect(ctx, s.database)
+	if err != nil {
+		return 0, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	look := time.NewTicker(storedLooks)
+	defer look.Stop()
+	for limit := time.Now().Add(storedLimit); ; {
+		const count = "SELECT count(*) FROM unnest($1::text[]) AS id WHERE NOT EXISTS (SELECT FROM trades WHERE trade_id = id)"
+		if err := conn.QueryRow(ctx, count, s.accepted).Scan(&missing); err != nil {
+			return 0, fmt.Errorf("cannot count what is stored of %d trades: %w", len(s.accepted), err)
+		}
+		if missing == 0 || time.Now().After(limit) {
+			return missing, nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// goals says what the loads came to.
+func (s *strained) goals(peak figure, flood, before, after *load, lost int) []goal {
+	hold := flood.schedule.Length()
+	good := 0
+	for r := range flood.results.All() {
+		if r.Status == http.StatusAccepted && r.Done <= hold {
+			good++
+		}
+	}
+	goodput := float64(good) / hold.Seconds()
+	quick := before.findings().Accept.P99
+	took, back := recovery(after.findings().Timeline, quick)
+	recovered := fmt.Sprintf("%.0f s", took.Seconds())
+	if !back {
+		recovered = fmt.Sprintf("not within %.0f s", took.Seconds())
+	}
+	measured := command("overload")
+	return []goal{
+		{fmt.Sprintf("goodput at %.0f times the peak, slow store", overBy), fmt.Sprintf("at least %.2f x the peak", goodputGoal),
+			fmt.Sprintf("%s x: %s/s against %s/s; %s", digits(goodput/peak.median), thousands(goodput), peak.perSecond(""), flood.shares()),
+			goodput >= goodputGoal*peak.median, measured},
+		{"recovery from it", fmt.Sprintf("under %d s until the accept p99 of a second is at most %.0f times what it was", recoveryGoal, quickAgain),
+			fmt.Sprintf("%s; the p99 at %s/s was %.0f ms", recovered, thousands(before.schedule.Max()), 1000*quick),
+			back && took < recoveryGoal*time.Second, measured},
+		{"accepted under overload and not stored", "none", fmt.Sprintf("%d of %s", lost, thousands(float64(len(s.accepted)))), lost == 0, measured},
+	}
+}
+
+// shares tells how much of a load was sent, and how that was answered.
+func (o *load) shares() string {
+	all := o.findings().Answers[0]
+	var shares []string
+	for _, name := range slices.Sorted(maps.Keys(all.Counts)) {
+		shares = append(shares, fmt.Sprintf("%.1f %% %s", 100*float64(all.Counts[name])/float64(all.Sent), name))
+	}
+	return fmt.Sprintf("of %s/s %s/s found a connection, and of those got %s", thousands(o.schedule.Max()),
+		thousands(float64(all.Sent)/o.schedule.Length().Seconds()), strings.Join(shares, ", "))
+}
+
+// recovery is how long it takes until nothing is refused and the p99 is near that of before, for a few seconds on end. It
+// returns the length of the timeline and false if that is never so.
+func recovery(timeline []loadtest.Second, before float64) (took time.Duration, back bool) {
+	well := 0
+	for i, second := range timeline {
+		well++
+		if second.Errors > 0 || second.P99 > quickAgain*before {
+			well = 0
+		}
+		if well == settledFor {
+			return time.Duration(i+1-settledFor) * time.Second, true
+		}
+	}
+	return time.Duration(len(timeline)) * time.Second, false
+}
