@@ -39,9 +39,27 @@ var parts = []part{
 		[]*need{needPostgres, needApache, needProgram, needLimit}, stacks},
 }
 
-const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg.
+// goalParts measure what the product is held to. They take longer, so -goals asks for them.
+var goalParts = []part{
+	{"sustained", "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade, memory",
+		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained},
+	{"drain", "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone",
+		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining},
+	{"latency", "time to the answer and to SUCCESS at a rate that leaves the machine idle",
+		[]*need{needPostgres, needApache, needProgram, needLimit}, latency},
+	{"overload", "what is still accepted beyond the capacity, which a slow store holds down, and the way back",
+		[]*need{needPostgres, needApache, needProgram}, overload},
+	{"rows", "a drain into tables of many rows against one into empty tables",
+		[]*need{needPostgres, needApache, needProgram}, rows},
+	{"scaling", "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids",
+		[]*need{needPostgres, needApache, needProgram}, scaling},
+}
+
+const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg. What
+it does not measure in a run stays in RESULTS.md as it is.
 
   go run ./bench                                      all of it, about seven minutes on two cores; let nothing else run
+  go run ./bench -goals                               what the product is held to, and how it scales: scaling.svg
   go run ./bench -only apply                          one part, printed; with -out DIR it is written
   go run ./bench -rounds 1 -hold 1s -out /tmp/bench   whether all of it works; such figures mean nothing
 
@@ -92,21 +110,28 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(progress)
 	out := flags.String("out", "", "`folder` to write to; bench by default, nowhere with -only")
+	goals := flags.Bool("goals", false, "measure the goals and the scaling instead")
 	only := flags.String("only", "", "`parts` to measure, separated by commas")
 	var s settings
 	flags.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the median is reported with its spread")
 	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
 	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade when the last is answered, so this is how many are under way")
+	flags.DurationVar(&s.sustain, "sustain", time.Minute, "of -goals: how long the sustained load is held in each round")
+	flags.IntVar(&s.records, "records", 300_000, "of -goals: records of one drain; of those of scaling one in five")
+	flags.IntVar(&s.tableRows, "table-rows", 50_000_000, "of -goals: rows in each table that is full, about 0.7 GB for a million in both; of those of scaling one in five")
 	flags.Usage = func() { help(progress, flags) }
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return errUsage
 	}
-	chosen, err := choose(*only)
-	if err == nil && (s.rounds < 1 || s.hold <= 0 || s.connections < 1 || flags.NArg() > 0) {
-		err = errors.New("-rounds and -connections take 1 or more, -hold more than 0, and nothing follows the flags")
+	if flags.NArg() > 0 {
+		return errors.New("nothing follows the flags")
 	}
+	if err := s.check(); err != nil {
+		return err
+	}
+	chosen, err := choose(*only, *goals)
 	if err != nil {
 		return err
 	}
@@ -121,25 +146,31 @@ var errUsage = errors.New("see -h")
 
 func help(w io.Writer, flags *flag.FlagSet) {
 	fmt.Fprint(w, usage1)
-	for _, p := range parts {
-		fmt.Fprintf(w, "  %-8s  %s\n", p.name, p.about)
+	for _, p := range slices.Concat(parts, goalParts) {
+		fmt.Fprintf(w, "  %-9s  %s\n", p.name, p.about)
 	}
 	fmt.Fprint(w, usage2)
 	flags.PrintDefaults()
 }
 
-// choose returns the parts named, or all for the empty list.
-func choose(list string) ([]part, error) {
-	if list == "" {
+// choose returns the parts named, or for the empty list all that measure the stages, or the goals.
+func choose(list string, goals bool) ([]part, error) {
+	switch {
+	case list == "" && goals:
+		return goalParts, nil
+	case list == "":
 		return parts, nil
+	case goals:
+		return nil, errors.New("-goals and -only exclude each other")
 	}
+	all := slices.Concat(parts, goalParts)
 	var chosen []part
 	for name := range strings.SplitSeq(list, ",") {
-		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
+		i := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("-only: there is no part %q; -h lists them", name)
 		}
-		chosen = append(chosen, parts[i])
+		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }
@@ -174,6 +205,6 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 	if err := r.write(folder); err != nil {
 		return err
 	}
-	l.say("wrote RESULTS.md and results.svg to %s", folder)
+	l.say("wrote RESULTS.md and the charts to %s", folder)
 	return nil
 }

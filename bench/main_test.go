@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestHelpTeachesEveryPart(t *testing.T) {
 	var said bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{"-h"}, nil, &said))
-	for _, p := range parts {
+	for _, p := range slices.Concat(parts, goalParts) {
 		require.Contains(t, said.String(), p.about)
 	}
 	require.Contains(t, said.String(), "-rounds")
@@ -42,14 +43,18 @@ func TestMistakesNameTheFlag(t *testing.T) {
 	f("-rounds", "-rounds", "0")
 	f("-hold", "-hold", "-1s")
 	f("-connections", "-connections", "0")
+	f("-sustain", "-sustain", "0s")
+	f("-records", "-records", "4")
+	f("-table-rows", "-table-rows", "49")
+	f("exclude each other", "-goals", "-only", "apply")
 	f("nothing follows", "apply")
 	f("see -h", "-hold", "long")
 }
 
 func TestChoose(t *testing.T) {
-	f := func(list string, want ...string) {
+	f := func(list string, goals bool, want ...string) {
 		t.Helper()
-		chosen, err := choose(list)
+		chosen, err := choose(list, goals)
 		require.NoError(t, err)
 		var names []string
 		for _, p := range chosen {
@@ -57,7 +62,8 @@ func TestChoose(t *testing.T) {
 		}
 		require.Equal(t, want, names)
 	}
-	f("", "accept", "produce", "apply", "stacks")
-	f("apply", "apply")
-	f("stacks,accept", "stacks", "accept")
+	f("", false, "accept", "produce", "apply", "stacks")
+	f("", true, "sustained", "drain", "latency", "overload", "rows", "scaling")
+	f("apply", false, "apply")
+	f("rows,accept", false, "rows", "accept")
 }
