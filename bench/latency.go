@@ -44,10 +44,11 @@ func latency(ctx context.Context, l *lab, r *results) error {
 		return err
 	}
 	l.say("warming up with %s/s", thousands(brisk))
-	for _, one := range []target{l.limit, t} {
-		if _, err := l.paced(ctx, one, brisk, 4*l.hold); err != nil {
-			return err
-		}
+	if _, err := l.paced(ctx, l.limit, brisk, l.hold); err != nil {
+		return err
+	}
+	if _, err := l.paced(ctx, t, brisk, 4*l.hold); err != nil {
+		return err
 	}
 	limit, ours := l.calmly(l.limit), l.calmly(t)
 	if err := l.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {

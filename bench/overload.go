@@ -134,7 +134,7 @@ func (s *strained) flood(ctx context.Context, much, little float64) (flood, afte
 	go func() { done <- s.send(during, flood, overConns) }()
 	<-during.Done() // what has found no connection by now is never sent
 	s.say("after it: %s/s", thousands(little))
-	after = s.load(little, hold)
+	after = s.load(little, 3*s.hold)
 	err = s.send(ctx, after, overConns)
 	if late := <-done; late != nil && !errors.Is(late, context.DeadlineExceeded) {
 		err = errors.Join(err, late)
