@@ -3,49 +3,50 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"tradestore/teststack"
 )
 
-// Each part that measures goals runs once, in its shortest form: what it finds is no figure, but it finds all.
-func TestGoalsAreMeasured(t *testing.T) {
-	l, err := newLab(settings{rounds: 1, hold: 200 * time.Millisecond, connections: 8, sustain: 400 * time.Millisecond, records: 10_000, tableRows: 10_000}, io.Discard)
-	require.NoError(t, err)
-	t.Cleanup(l.stop)
-	var short []part
-	for _, p := range goalParts {
-		switch p.name {
-		case "sustained", "drain", "rows", "scaling":
-			short = append(short, p)
-		}
+// Rounds are the shortest that there are: what is found is no figure, but all of it is.
+func TestGoalsAndScalingAreMeasured(t *testing.T) {
+	l := testLab(t)
+	l.sustain, l.records, l.tableRows = 200*time.Millisecond, 10_000, 10_000
+	l.kafka, l.postgres = teststack.ApacheKafka(t), teststack.OwnPostgres(t)
+	for _, n := range []*need{needBenchmarks, needLimit, needProgram} {
+		require.NoError(t, n.make(t.Context(), l))
 	}
-	require.NoError(t, l.prepare(t.Context(), short))
-	if l.kafka == nil {
-		t.Skip(l.noKafka)
-	}
-	found := &results{facts: l.facts(t.Context())}
-	for _, p := range short {
-		require.NoError(t, p.measure(t.Context(), l, found), p.name)
+	found := &results{}
+	for _, measure := range []func(context.Context, *lab, *results) error{sustained, draining, rows} {
+		require.NoError(t, measure(t.Context(), l, found))
 	}
 	require.Len(t, found.goals, 5+3+2)
 	for _, g := range found.goals {
 		require.NotContains(t, g.got, "NaN", g.figure)
 		require.NotContains(t, g.got, "Inf", g.figure)
 	}
-	varied := map[string]int{}
+
+	drains, err := l.drainAxes(t.Context())
+	require.NoError(t, err)
+	accepts, err := l.acceptAxes(t.Context())
+	require.NoError(t, err)
+	axes := slices.Concat(drains, accepts)
+	for i := range axes {
+		axes[i].cells = axes[i].cells[len(axes[i].cells)-1:] // one of each
+	}
+	require.NoError(t, l.compare(t.Context(), axes, found))
+	require.Len(t, found.scaling, len(axes))
 	for _, w := range found.scaling {
 		require.Positive(t, w.rate.median, "%s %s", w.stage, w.name)
-		varied[w.stage]++
+		require.Positive(t, w.ratio.median, "%s %s", w.stage, w.name)
 	}
-	require.Equal(t, map[string]int{"Drain: partitions": 4, "Drain: rows in the tables": 3, "Drain: --lanes": 3, "Drain: workers": 2,
-		"Drain: --max-poll-records": 4, "Drain: trade ids": 2, "Drain: versions of each trade": 2,
-		"Accept: partitions": 4, "Accept: --flushes": 4, "Accept: --max-batch": 3}, varied)
 }
 
 func TestGoalsAreMetByTheMedian(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,7 +41,11 @@ func scaling(ctx context.Context, l *lab, r *results) error {
 	if err != nil {
 		return err
 	}
-	axes := append(drains, accepts...)
+	return l.compare(ctx, slices.Concat(drains, accepts), r)
+}
+
+// compare measures axes together. Whatever is varied is as slow in the first seconds as what is not.
+func (l *lab) compare(ctx context.Context, axes []axis, r *results) error {
 	var stages []stage
 	for _, a := range axes {
 		s := stage{title: a.title, unit: a.unit, limit: a.base}
@@ -49,7 +54,7 @@ func scaling(ctx context.Context, l *lab, r *results) error {
 		}
 		stages = append(stages, s)
 	}
-	for _, base := range []*series{drains[0].base, accepts[0].base} {
+	for _, base := range []*series{axes[0].base, axes[len(axes)-1].base} { // of drains, and of accepting
 		l.say("warming up: %s", base.name)
 		if _, err := base.run(ctx, l.hold); err != nil {
 			return fmt.Errorf("cannot measure %s: %w", base.name, err)
