@@ -58,6 +58,7 @@ type tick struct {
 }
 
 // svg draws the ratio of each row to its limit as a bar, with the spread of its rounds as a line across its end.
+// The limit is a dashed line.
 func svg(title, under string, rows []row) ([]byte, error) {
 	d := draw(title, under, rows)
 	b := &bytes.Buffer{}
@@ -85,7 +86,7 @@ func draw(title, under string, rows []row) drawing {
 			if n > 0 {
 				y += groupGap
 			}
-			limit := fmt.Sprintf("limit: %s, %s %s/s", w.limit, thousands(w.limitRate.median), w.unit)
+			limit := fmt.Sprintf("%s, %s %s/s", w.limit, thousands(w.limitRate.median), w.unit)
 			d.Groups = append(d.Groups, group{Y: y, Top: y + groupTop - 3, Title: escape(w.stage), Limit: escape(limit)})
 			y += groupTop
 		}
@@ -98,8 +99,8 @@ func draw(title, under string, rows []row) drawing {
 	d.Foot, d.Height, d.LimitAt = y+14, y+footHeight, barLeft+scale(1)
 	d.PaperWidth, d.PaperHeight = d.Width-1, d.Height-1
 	step := 0.25
-	if most > 2 {
-		step = 0.5
+	for most > 8*step { // labels side by side
+		step *= 2
 	}
 	for at := 0.0; at <= most+1e-9; at += step {
 		d.Ticks = append(d.Ticks, tick{X: barLeft + scale(at), Label: fmt.Sprintf("%g", at)})

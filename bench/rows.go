@@ -65,11 +65,13 @@ const chunk = 1_000_000
 // The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a journal
 // in the order of time. Generation 0 was before the first, so nothing of it is left to be settled.
 const (
+	// OFFSET keeps the planner from computing the inner columns once for each use.
 	earlier = `WITH earlier AS (
 		SELECT n, at, 'TRD-' || lpad((n * (4294967296 / $3::bigint))::text, 10, '0') || '-S' AS trade_id,
-			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid AS request_id
-		FROM generate_series($1::bigint, $2::bigint) n,
-			LATERAL (SELECT date_trunc('day', now(), 'UTC') + (now() - date_trunc('day', now(), 'UTC')) * (n::float8 / $3::bigint) AS at) t)`
+			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(random, 1, 3) || '8' || substr(random, 4, 15))::uuid AS request_id
+		FROM generate_series($1::bigint, $2::bigint) n, LATERAL (
+			SELECT date_trunc('day', now(), 'UTC') + (now() - date_trunc('day', now(), 'UTC')) * (n::float8 / $3::bigint) AS at,
+				md5(n::text) AS random OFFSET 0) t)`
 	fillTrades = earlier + `
 		INSERT INTO trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date, request_id,
 			trade_id, counterparty_id, book_id)

@@ -55,7 +55,8 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 		return err
 	}
 	ours := &series{name: t.name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
-		return hold(ctx, l.sustain*asked/l.hold) // as much longer as the load is held
+		longer := l.sustain.Seconds() / l.hold.Seconds()
+		return hold(ctx, time.Duration(longer*float64(asked)))
 	}}
 	limit := l.series(l.limit)
 	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {

@@ -29,7 +29,7 @@ func (r *results) write(folder string) error {
 	}
 	files := map[string][]byte{path: []byte(merge(string(old), string(r.markdown())))}
 	if len(r.rows) > 0 {
-		chart, err := svg("Each stage, as a share of its limit", "limit and stage measured in the same rounds; line: lowest to highest round", r.rows)
+		chart, err := svg("Each stage, as a share of its limit", "dashed: the limit, in the same rounds; line: lowest to highest round", r.rows)
 		if err != nil {
 			return err
 		}
