@@ -63,6 +63,9 @@ func (d *delivery) wait(limit time.Duration) {
 	}
 }
 
+// leastInLine is how many submissions may be under way before a rate is known, or after a store has stood still.
+const leastInLine = 256
+
 // submission is one accepted POST on its way to the log. It shares no memory with the HTTP connection.
 type submission struct {
 	req     trade.Request
@@ -170,11 +173,26 @@ func (b *batcher) admit(s *submission) *problem {
 		b.m.shed.WithLabelValues(shedBytes).Inc()
 		return &problem{code: QueueFull, detail: "the setting queue-bytes limits requests under way", retryAfter: b.retryAfter()}
 	}
+	if b.late(s.arrived) {
+		b.m.shed.WithLabelValues(shedLate).Inc()
+		return &problem{code: QueueFull, detail: "more requests are under way than the stores take before the setting accept-deadline", retryAfter: b.retryAfter()}
+	}
 	b.load.items++
 	b.load.bytes += s.cost
 	b.waiting = append(b.waiting, s)
 	b.gathered.Signal()
 	return nil
+}
+
+// late says that the line is longer than can be served in time. It looks at the rate only once the first in line has
+// waited for a good part of the deadline: until then what was answered per second was what was asked for, not what the
+// stores can do. Without it an overload fills the queue with requests that are opened and then too late to be produced.
+func (b *batcher) late(now time.Time) bool {
+	if len(b.waiting) == 0 || now.Sub(b.waiting[0].arrived) < b.cfg.AcceptDeadline/8 {
+		return false
+	}
+	inTime := b.rate.at(now) * b.cfg.AcceptDeadline.Seconds() / 2
+	return float64(b.load.items) >= max(inTime, leastInLine)
 }
 
 // retryAfter is how many seconds it takes to answer what is held now, at the rate measured last.
@@ -353,7 +371,9 @@ func (b *batcher) settle(s *submission, a answer) {
 	defer b.mu.Unlock()
 	b.load.items--
 	b.load.bytes -= s.cost
-	b.rate.add(time.Now())
+	if a.code == "" || a.code == trade.StaleVersion { // what came too late says nothing about how much comes in time
+		b.rate.add(time.Now())
+	}
 }
 
 // rescue answers what a panic has left behind. What was sent by then is unknown, which is what a 500 says.
@@ -380,7 +400,7 @@ func (b *batcher) held() load {
 	return l
 }
 
-// rate measures answers per second over spans of a second or more.
+// rate measures answers in time per second, over spans of a second or more.
 type rate struct {
 	since     time.Time // start of the span that is being counted
 	count     int

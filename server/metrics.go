@@ -45,6 +45,7 @@ const (
 const (
 	shedItems  = "items"
 	shedBytes  = "bytes"
+	shedLate   = "late"
 	shedClosed = "closed"
 )
 
@@ -105,7 +106,7 @@ func (m *metrics) startAtZero() {
 	for _, code := range []trade.Code{TooManyConnections, TooManyRequests} {
 		m.connsRefused.WithLabelValues(string(code))
 	}
-	for _, cause := range []string{shedItems, shedBytes, shedClosed} {
+	for _, cause := range []string{shedItems, shedBytes, shedLate, shedClosed} {
 		m.shed.WithLabelValues(cause)
 	}
 	for _, stage := range []string{stageOpen, stageDeadline, stageProduce} {
