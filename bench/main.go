@@ -117,8 +117,8 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
 	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade when the last is answered, so this is how many are under way")
 	flags.DurationVar(&s.sustain, "sustain", time.Minute, "of -goals: how long the sustained load is held in each round")
-	flags.IntVar(&s.records, "records", 300_000, "of -goals: records of one drain; of those of scaling one in five")
-	flags.IntVar(&s.tableRows, "table-rows", 50_000_000, "of -goals: rows in each table that is full, 0.4 GB for a million in both; of those of scaling one in five")
+	flags.IntVar(&s.records, "records", 300_000, "of -goals: records of one drain; of scaling half as many")
+	flags.IntVar(&s.tableRows, "table-rows", 50_000_000, "of -goals: rows in each table that is full, 0.4 GB for a million in both; scaling has tables of a fifth and a fiftieth")
 	flags.Usage = func() { help(progress, flags) }
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil

@@ -44,7 +44,7 @@ func TestMistakesNameTheFlag(t *testing.T) {
 	f("-hold", "-hold", "-1s")
 	f("-connections", "-connections", "0")
 	f("-sustain", "-sustain", "0s")
-	f("-records", "-records", "4")
+	f("-records", "-records", "1")
 	f("-table-rows", "-table-rows", "49")
 	f("exclude each other", "-goals", "-only", "apply")
 	f("nothing follows", "apply")

@@ -173,11 +173,7 @@ func (r *results) writeStacks(b *bytes.Buffer) {
 	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
 		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
 	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
-		var used []string
-		for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
-			used = append(used, fmt.Sprintf("%s %.2f", name, s.cores(name)))
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(wait).short(), s.of(cost).short(), strings.Join(used, ", "))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(wait).short(), s.of(cost).short(), s.allCores())
 	}
 }
 
@@ -197,6 +193,15 @@ func cost(s sample) float64 {
 // cores is how many cores a process used, on average, in the median round.
 func (s *series) cores(name string) float64 {
 	return s.of(func(r sample) float64 { return r.cpu[name].Seconds() / r.lasted.Seconds() }).median
+}
+
+// allCores tells who used how many.
+func (s *series) allCores() string {
+	var used []string
+	for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
+		used = append(used, fmt.Sprintf("%s %.2f", name, s.cores(name)))
+	}
+	return strings.Join(used, ", ")
 }
 
 // perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).

@@ -22,7 +22,7 @@ type cell struct {
 
 // A drain of scaling is short, and the tables of its axis small: there are many.
 const (
-	cellShare  = 5  // of -records, one in so many
+	cellShare  = 2  // of -records, one in so many
 	smallShare = 50 // of -table-rows
 	largeShare = 5
 )

@@ -81,7 +81,7 @@ func (r *results) addSustained(limit, ours *series, lags [][]float64, t target) 
 	}
 	times := figureOf(ratios)
 	r.addGoal(goal{figure: "CPU of server and worker per trade", want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
-		got: fmt.Sprintf("%s: %s µs against %s µs", times.ratio(), ours.of(cost).short(), limit.of(cost).short()),
+		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
 		met: times.median <= costGoal, command: command("sustained")})
 	for _, w := range t.watched[:2] {
 		mib, err := peakMemory(w.pid)
