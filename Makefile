@@ -50,6 +50,10 @@ cover: ## statement coverage of unit and end-to-end tests together, in coverage/
 bench: ## measure each stage against its limit, about 7 minutes alone, and write bench/RESULTS.md (ARGS=-h)
 	$(GO) run ./bench $(ARGS)
 
+.PHONY: goals
+goals: ## measure what the product is held to and how it scales, about 25 minutes alone and 25 GB (ARGS="-only drain")
+	$(GO) run ./bench -goals $(ARGS)
+
 .PHONY: bench-micro
 bench-micro: SHELL := bash
 bench-micro: ## run the Go benchmarks, output for benchstat in bench/micro.txt (BENCH=Decode PKG=./trade COUNT=10)

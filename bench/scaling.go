@@ -123,7 +123,7 @@ func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
 		axis{title: "Drain: --lanes", cells: []cell{{"1", flag("--lanes", "1")}, {"2 (default)", base}, {"4", flag("--lanes", "4")}}},
 		axis{title: "Drain: workers", cells: []cell{{"1 (default)", base}, {"2", one("2 workers", home, crew{count: 2}, fresh)}}},
 		axis{title: "Drain: --max-poll-records", cells: []cell{{"250", flag("--max-poll-records", "250")}, {"1,000", flag("--max-poll-records", "1000")},
-			{"4,000 (default)", base}, {"10,000", flag("--max-poll-records", "10000")}}},
+			{"4,000", flag("--max-poll-records", "4000")}, {"10,000 (default)", base}}},
 		axis{title: "Drain: trade ids", cells: []cell{{"all distinct (default)", base}, {"10 hot ones, replaced", mix("10 hot ids", hot)}}},
 		axis{title: "Drain: versions of each trade", cells: []cell{{"1 (default)", base}, {"10", mix("10 versions", tenVersions)}}})
 	for i := range axes {

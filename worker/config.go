@@ -21,7 +21,7 @@ type Config struct {
 	Partitions int // that the topic must have (rule T2); required
 
 	Lanes            int           // loops that apply at once, each with its own part of the partitions; default 2
-	MaxPollRecords   int           // records in one transaction at most; default 4,000
+	MaxPollRecords   int           // records in one transaction at most; default 10,000
 	TransactionLimit time.Duration // for one apply transaction; default 20 s
 	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
 	RetryMax         time.Duration // last upper bound; default 5 s
@@ -64,7 +64,7 @@ const day = 24 * time.Hour
 
 func (c Config) withDefaults() Config {
 	c.Lanes = cmp.Or(c.Lanes, 2)
-	c.MaxPollRecords = cmp.Or(c.MaxPollRecords, 4000)
+	c.MaxPollRecords = cmp.Or(c.MaxPollRecords, 10_000)
 	c.TransactionLimit = cmp.Or(c.TransactionLimit, 20*time.Second)
 	c.RetryMin = cmp.Or(c.RetryMin, 50*time.Millisecond)
 	c.RetryMax = cmp.Or(c.RetryMax, 5*time.Second)

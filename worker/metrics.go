@@ -74,7 +74,6 @@ func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 	durations := prometheus.ExponentialBuckets(0.001, 2, 16) // 1 ms to 33 s
 	ages := prometheus.ExponentialBuckets(0.004, 2, 18)      // 4 ms to 9 min
 	m := &metrics{
-		atCommit:     w.deps.OutcomesAtCommit,
 		rows:         counter("apply_rows_total", "Trades inserted or replaced."),
 		outcomes:     counters("apply_outcomes_total", "Requests decided, by status and reason.", "status", "reason"),
 		duplicates:   counter("apply_duplicates_total", "Records of requests that had been decided before."),

@@ -56,6 +56,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if w.metrics, err = newMetrics(deps.Registry, w); err != nil {
 		return nil, fmt.Errorf("cannot register the metrics of the worker: %w", err)
 	}
+	w.metrics.atCommit = deps.OutcomesAtCommit
 	return w, nil
 }
 
