@@ -16,22 +16,19 @@ func draining(ctx context.Context, l *lab, r *results) error {
 	if err != nil {
 		return err
 	}
-	one := func(name string, trades func(ctx context.Context) (sample, error)) *series {
-		return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return trades(ctx) }}
-	}
 	lane := crew{count: 1, args: []string{"--lanes", "1"}}
-	again := func(version int32) func(context.Context) (sample, error) { // of the trades that the last drain of new ones stored
-		return func(ctx context.Context) (sample, error) {
+	again := func(name string, version int32) *series { // of the trades that the last drain of new ones stored
+		return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
 			return l.drain(ctx, s, lane, s.made-s.records, scattered(version))
-		}
+		}}
 	}
 	unnest := &series{name: "upsert of unnested arrays", run: func(ctx context.Context, hold time.Duration) (sample, error) {
 		return l.benchmark(ctx, "RawUnnest", hold)
 	}}
 	kinds := stage{title: "Drain of a filled topic", unit: "records", limit: unnest, ours: []*series{
-		one("every record new", func(ctx context.Context) (sample, error) { return l.drainNew(ctx, s, lane, scattered(storedVersion)) }),
-		one("every record a replace", again(storedVersion)),
-		one("every record stale", again(storedVersion-1)),
+		l.newDrains("every record new", s, lane, scattered(storedVersion)),
+		again("every record a replace", storedVersion),
+		again("every record stale", storedVersion-1),
 	}}
 	if err := l.measure(ctx, true, kinds); err != nil {
 		return err

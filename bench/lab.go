@@ -201,11 +201,11 @@ func module(ctx context.Context) (string, error) {
 // database makes an empty database and returns its URL, which holds a password.
 func (l *lab) database(ctx context.Context, name string) (string, error) {
 	server := l.postgres.URL()
-	conn, err := pgx.Connect(ctx, server)
+	conn, hangUp, err := connect(ctx, server)
 	if err != nil {
-		return "", fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return "", err
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer hangUp()
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
 		return "", fmt.Errorf("cannot make database %s: %w", name, err)
 	}
@@ -215,4 +215,12 @@ func (l *lab) database(ctx context.Context, name string) (string, error) {
 	}
 	u.Path = name
 	return u.String(), nil
+}
+
+// connect opens a connection to a database. hangUp closes it, also when ctx has ended.
+func connect(ctx context.Context, database string) (conn *pgx.Conn, hangUp func(), err error) {
+	if conn, err = pgx.Connect(ctx, database); err != nil {
+		return nil, nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+	}
+	return conn, func() { _ = conn.Close(context.WithoutCancel(ctx)) }, nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"time"
 
 	"tradestore/loadtest"
@@ -107,9 +105,7 @@ func successes(ended []loadtest.Finality) (p99 float64, err error) {
 	if len(took) == 0 {
 		return 0, errors.New("no request was followed")
 	}
-	slices.Sort(took)
-	at := int(math.Ceil(0.99*float64(len(took)))) - 1
-	return 1000 * took[at].Seconds(), nil
+	return 1000 * loadtest.Describe(took).P99, nil
 }
 
 // latencyGoals compares the rounds of ours with those of the limit.
@@ -125,19 +121,15 @@ func latencyGoals(limit, ours *series) []goal {
 		}
 	}
 	return []goal{
-		one("accept latency, median,", "the no-op's", medianGoal, ours.beyond(limit, median, median), ours.of(median), limit.of(median)),
-		one("accept latency, p99,", "the no-op's", p99Goal, ours.beyond(limit, p99, p99), ours.of(p99), limit.of(p99)),
-		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.beyond(ours, success, p99), ours.of(success), ours.of(p99)),
+		one("accept latency, median,", "the no-op's", medianGoal, ours.against(limit, above(median, median)), ours.of(median), limit.of(median)),
+		one("accept latency, p99,", "the no-op's", p99Goal, ours.against(limit, above(p99, p99)), ours.of(p99), limit.of(p99)),
+		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.against(ours, above(success, p99)), ours.of(success), ours.of(p99)),
 	}
 }
 
-// beyond is by how much a value of s exceeds one of other, round by round.
-func (s *series) beyond(other *series, value, otherValue func(sample) float64) figure {
-	values := make([]float64, len(s.rounds))
-	for i := range s.rounds {
-		values[i] = value(s.rounds[i]) - otherValue(other.rounds[i])
-	}
-	return figureOf(values)
+// above is by how much a value of one exceeds one of the other.
+func above(value, otherValue func(sample) float64) func(one, other sample) float64 {
+	return func(one, other sample) float64 { return value(one) - otherValue(other) }
 }
 
 func (f figure) ms() string { return fmt.Sprintf("%.1f ms (%.1f to %.1f)", f.median, f.low, f.high) }

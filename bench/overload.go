@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"tradestore/loadtest"
 )
 
@@ -160,11 +158,11 @@ func (s *strained) keep(plan *loadtest.Plan, results *loadtest.Results) {
 
 // lost waits until every trade accepted is stored, and returns how many are not when the time for that is over.
 func (s *strained) lost(ctx context.Context) (missing int, err error) {
-	conn, err := pgx.Connect(ctx, s.database)
+	conn, hangUp, err := connect(ctx, s.database)
 	if err != nil {
-		return 0, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return 0, err
 	}
-	defer func() { _ = conn.Close(ctx) }()
+	defer hangUp()
 	look := time.NewTicker(storedLooks)
 	defer look.Stop()
 	for limit := time.Now().Add(storedLimit); ; {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -34,19 +33,14 @@ func rows(ctx context.Context, l *lab, r *results) error {
 	if err != nil {
 		return err
 	}
-	drain := func(name string, s *site, trades flow) *series {
-		return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
-			return l.drainNew(ctx, s, crew{count: 1}, trades)
-		}}
-	}
 	var stages []stage
 	for _, kind := range []struct {
 		name   string
 		trades flow
 	}{{"ids that grow", growing}, {"ids in no order", scattered(storedVersion)}} {
 		stages = append(stages, stage{title: kind.name, unit: "records",
-			limit: drain("empty tables, "+kind.name, empty, kind.trades),
-			ours:  []*series{drain("full tables, "+kind.name, full, kind.trades)}})
+			limit: l.newDrains("empty tables, "+kind.name, empty, crew{count: 1}, kind.trades),
+			ours:  []*series{l.newDrains("full tables, "+kind.name, full, crew{count: 1}, kind.trades)}})
 	}
 	if err := l.measure(ctx, true, stages...); err != nil {
 		return err
@@ -107,11 +101,11 @@ func (l *lab) fillTables(ctx context.Context, s *site, rows int) (size string, e
 	if err := s.exec(ctx, "CHECKPOINT"); err != nil { // of what was filled, not of what is measured
 		return "", err
 	}
-	conn, err := pgx.Connect(ctx, s.database)
+	conn, hangUp, err := connect(ctx, s.database)
 	if err != nil {
-		return "", fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return "", err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer hangUp()
 	err = conn.QueryRow(ctx, "SELECT pg_size_pretty(pg_database_size(current_database()))").Scan(&size)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the size of database %s: %w", s.topic, err)

@@ -85,9 +85,7 @@ var partitionCounts = []int{1, 4, partitions, 48}
 func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
 	fresh := scattered(storedVersion)
 	one := func(name string, s *site, c crew, trades flow) *series {
-		return &series{name: "drain, " + name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
-			return l.drainNew(ctx, s, c, trades)
-		}}
+		return l.newDrains("drain, "+name, s, c, trades)
 	}
 	axes := []axis{{title: "Drain: partitions"}, {title: "Drain: rows in the tables"}}
 	var home *site

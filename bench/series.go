@@ -94,13 +94,18 @@ func (s *series) of(value func(sample) float64) figure {
 	return figureOf(values)
 }
 
-// over compares one value of every round with the rate of the limit in the same round.
-func (s *series) over(limit *series, value func(sample) float64) figure {
+// against compares every round with that of another series in the same round.
+func (s *series) against(other *series, compare func(one, other sample) float64) figure {
 	values := make([]float64, len(s.rounds))
 	for i, r := range s.rounds {
-		values[i] = value(r) / limit.rounds[i].rate
+		values[i] = compare(r, other.rounds[i])
 	}
 	return figureOf(values)
+}
+
+// over compares one value of every round with the rate of the limit in the same round.
+func (s *series) over(limit *series, value func(sample) float64) figure {
+	return s.against(limit, func(one, limit sample) float64 { return value(one) / limit.rate })
 }
 
 func rate(s sample) float64   { return s.rate }

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,11 +45,11 @@ func (l *lab) newSite(ctx context.Context, name string, partitions, records int)
 
 // exec executes a statement in the database of a site.
 func (s *site) exec(ctx context.Context, statement string, args ...any) error {
-	conn, err := pgx.Connect(ctx, s.database)
+	conn, hangUp, err := connect(ctx, s.database)
 	if err != nil {
-		return fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer hangUp()
 	if _, err := conn.Exec(ctx, statement, args...); err != nil {
 		return fmt.Errorf("cannot run %.40q: %w", statement, err)
 	}
@@ -64,6 +63,11 @@ type flow func(number int) (id string, version int32)
 type crew struct {
 	args  []string // flags of each
 	count int
+}
+
+// newDrains is drainNew as a series: a drain lasts as long as it takes.
+func (l *lab) newDrains(name string, s *site, c crew, trades flow) *series {
+	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return l.drainNew(ctx, s, c, trades) }}
 }
 
 // drainNew drains trades that nobody sent before, into empty tables unless they are to stay filled.
@@ -81,11 +85,11 @@ func (l *lab) drainNew(ctx context.Context, s *site, c crew, trades flow) (sampl
 // filled with the trades from a number on, and thawed. So neither their start nor their group is in it; the clock runs from
 // the first move of the positions that was seen to the last.
 func (l *lab) drain(ctx context.Context, s *site, c crew, first int, trades flow) (sample, error) {
-	conn, err := pgx.Connect(ctx, s.database)
+	conn, hangUp, err := connect(ctx, s.database)
 	if err != nil {
-		return sample{}, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return sample{}, err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer hangUp()
 	position := func() (sum float64, err error) {
 		err = conn.QueryRow(ctx, appliedQuery).Scan(&sum)
 		return sum, err

@@ -75,11 +75,7 @@ func (r *results) addSustained(limit, ours *series, lags [][]float64, t target) 
 		end.got += fmt.Sprintf("; lag %s in the middle, %s at the end", thousands(mean(middle)), thousands(mean(last)))
 	}
 	r.addGoal(end)
-	ratios := make([]float64, len(ours.rounds))
-	for i := range ratios {
-		ratios[i] = cost(ours.rounds[i]) / cost(limit.rounds[i])
-	}
-	times := figureOf(ratios)
+	times := ours.against(limit, func(one, limit sample) float64 { return cost(one) / cost(limit) })
 	r.addGoal(goal{figure: "CPU of server and worker per trade", want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
 		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
 		met: times.median <= costGoal, command: command("sustained")})
@@ -107,11 +103,11 @@ func (l *lab) newLag(ctx context.Context, topic, database string) (*lag, error) 
 		return nil, err
 	}
 	l.onStop(client.Close)
-	conn, err := pgx.Connect(ctx, database)
+	conn, hangUp, err := connect(ctx, database)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+		return nil, err
 	}
-	l.onStop(func() { _ = conn.Close(context.Background()) })
+	l.onStop(hangUp)
 	return &lag{topic, client, conn}, nil
 }
 

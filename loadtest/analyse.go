@@ -60,7 +60,7 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 		f.Timeline[i].describe(perSecond[i])
 	}
 	f.Answers = answered.list()
-	f.Accept, f.Sent, f.Load.DelayP99 = describe(accept), describe(sent), describe(delay).P99
+	f.Accept, f.Sent, f.Load.DelayP99 = Describe(accept), Describe(sent), Describe(delay).P99
 	if held := (until - warmup).Seconds(); held > 0 && f.Load.Asked > 0 {
 		f.Load.Attained = float64(inTime) / float64(f.Load.Asked)
 		f.Load.Rate, f.Load.Accepted = float64(f.Load.Sent)/held, float64(accepted)/held
@@ -105,7 +105,7 @@ func (f *Findings) tell(r *Result, right bool, latencies [][]time.Duration) {
 }
 
 func (s *Second) describe(latencies []time.Duration) {
-	l := describe(latencies)
+	l := Describe(latencies)
 	s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
 }
 
@@ -159,8 +159,8 @@ func answerName(r *Result) string {
 	return strconv.Itoa(int(r.Status))
 }
 
-// describe returns the exact percentiles of latencies, which it sorts.
-func describe(latencies []time.Duration) Latency {
+// Describe returns the exact percentiles of latencies, which it sorts.
+func Describe(latencies []time.Duration) Latency {
 	n := len(latencies)
 	if n == 0 {
 		return Latency{}

@@ -125,14 +125,14 @@ func TestRightAnswer(t *testing.T) {
 
 // The percentiles are those of the definition, whatever the latencies are.
 func TestDescribe(t *testing.T) {
-	require.Equal(t, Latency{}, describe(nil))
-	one := describe([]time.Duration{3 * time.Second})
+	require.Equal(t, Latency{}, Describe(nil))
+	one := Describe([]time.Duration{3 * time.Second})
 	require.Equal(t, Latency{Count: 1, Mean: 3, P50: 3, P90: 3, P95: 3, P99: 3, P999: 3, Max: 3, Curve: []Quant{{0, 3}, {1, 3}}}, one)
 	hundred := make([]time.Duration, 100)
 	for i := range hundred {
 		hundred[i] = time.Duration(100-i) * time.Second
 	}
-	l := describe(hundred)
+	l := Describe(hundred)
 	require.Equal(t, []float64{50, 90, 95, 99, 100, 100, 50.5}, []float64{l.P50, l.P90, l.P95, l.P99, l.P999, l.Max, l.Mean})
 
 	rapid.Check(t, func(t *rapid.T) {
@@ -141,7 +141,7 @@ func TestDescribe(t *testing.T) {
 		for i, v := range values {
 			latencies[i] = time.Duration(v)
 		}
-		l := describe(slices.Clone(latencies))
+		l := Describe(slices.Clone(latencies))
 		for _, q := range append(l.Curve, Quant{.5, l.P50}, Quant{.99, l.P99}, Quant{.999, l.P999}) {
 			within, below := 0, 0
 			for _, v := range latencies {

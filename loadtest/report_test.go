@@ -160,7 +160,7 @@ func TestReportOfARealAttack(t *testing.T) {
 			accepted = append(accepted, hit.Latency)
 		}
 	}
-	assert.Equal(t, r.Accept, describe(accepted))
+	assert.Equal(t, r.Accept, Describe(accepted))
 	assert.Len(t, kinds, len(r.Answers))
 	shown := map[string]bool{}
 	for _, n := range parse(t, r) {

@@ -136,7 +136,7 @@ func (s *session) finality(a *attack) Latency {
 			took = append(took, f.Final)
 		}
 	}
-	l := describe(took)
+	l := Describe(took)
 	l.Missed = a.missed
 	return l
 }
