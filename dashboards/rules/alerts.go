@@ -1,0 +1,155 @@
+package rules
+
+// Uids of the dashboards that alerts link to.
+const (
+	ingest  = "tradestore-ingest"
+	worker  = "tradestore-worker"
+	stores  = "tradestore-stores"
+	runtime = "tradestore-runtime"
+)
+
+// Alerts lists every alerting rule: the objectives first, then causes in the order in which a trade meets them.
+func Alerts() []Alert {
+	all := burnAlerts()
+	all = append(all, acceptAlerts...)
+	all = append(all, applyAlerts...)
+	all = append(all, outcomeAlerts...)
+	all = append(all, storeAlerts...)
+	return append(all, processAlerts...)
+}
+
+var acceptAlerts = []Alert{
+	{
+		Name: "TradestoreShedSustained", Severity: Ticket, Dashboard: ingest, For: "10m",
+		Expr:        `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
+		Summary:     "Servers turn trades away because they are full.",
+		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause {{ $labels.cause }}).",
+	},
+}
+
+// Of a partition that nobody reads there is no lag to be seen, and of a worker that is gone no metric at all. Hence the
+// sums over all workers beside the rules for one partition.
+var applyAlerts = []Alert{
+	{
+		Name: "TradestoreNothingDecided", Severity: Page, Dashboard: worker, For: "2m",
+		Expr: `
+			sum(rate(tradestore_accept_delivered_total[5m])) > 0
+			unless
+			sum(rate(tradestore_apply_outcomes_total{reason!="NOT_DELIVERED"}[5m])) > 0`,
+		Summary:     "Trades are accepted, but none is decided.",
+		Description: "{{ $value | humanize }} trades per second are accepted, and no worker has decided any in 5 minutes.",
+	},
+	{
+		Name: "TradestoreConsumerStuck", Severity: Page, Dashboard: worker, For: "2m",
+		Expr:        `count by (job, instance) (tradestore_apply_lag_records > 0 and changes(tradestore_apply_position[5m]) == 0)`,
+		Summary:     "A worker makes no progress.",
+		Description: "{{ $value }} partitions of {{ $labels.instance }} ({{ $labels.job }}) have records to apply and have not moved in 5 minutes.",
+	},
+	{
+		Name: "TradestorePartitionsUnread", Severity: Page, Dashboard: worker, For: "3m",
+		Expr:        `max by (job) (tradestore_apply_topic_partitions) - sum by (job) (tradestore_apply_partitions) > 0`,
+		Summary:     "Partitions of the log are read by no worker.",
+		Description: "{{ $value }} partitions are held by none of the workers ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreLagOld", Severity: Page, Dashboard: worker, For: "5m",
+		Expr:        `max by (job) (tradestore_apply_lag_seconds) > 60`,
+		Summary:     "Accepted trades wait too long to be stored.",
+		Description: "The oldest accepted trade that is not stored is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreFenceLost", Severity: Ticket, Dashboard: worker,
+		Expr:        `sum by (job) (increase(tradestore_apply_fenced_total[15m])) > 0`,
+		Summary:     "A worker went on with partitions that it had lost.",
+		Description: "{{ $value | humanize }} batches were dropped in 15 minutes because another worker had moved the position ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreDeadLetters", Severity: Ticket, Dashboard: worker,
+		Expr:        `sum by (job) (increase(tradestore_apply_dead_letters_total[15m])) > 0`,
+		Summary:     "Records of the log could not be stored.",
+		Description: "{{ $value | humanize }} records became dead letters in 15 minutes ({{ $labels.job }}).",
+	},
+}
+
+var outcomeAlerts = []Alert{
+	{
+		Name: "TradestoreSettleBehind", Severity: Page, Dashboard: worker, For: "5m",
+		Expr:        `max by (job) (tradestore_settle_lag_seconds) > 60`,
+		Summary:     "Outcomes are decided, but clients don't see them.",
+		Description: "The oldest outcome that is not visible was decided {{ $value | humanizeDuration }} ago ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestorePendingOld", Severity: Page, Dashboard: worker, For: "5m",
+		Expr:        `max by (job) (tradestore_resolve_oldest_seconds) > 300`,
+		Summary:     "A request stays PENDING.",
+		Description: "The oldest request without an outcome is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreResolverActive", Severity: Ticket, Dashboard: worker,
+		Expr: `
+			sum by (job) (increase(tradestore_resolve_closed_total[15m]))
+			+
+			sum by (job) (increase(tradestore_resolve_projected_total[15m])) > 0`,
+		Summary:     "Requests were left PENDING and had to be ended by the resolver.",
+		Description: "{{ $value | humanize }} requests in 15 minutes never reached the log, or had an outcome that was not shown ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreOutcomeConflict", Severity: Page, Dashboard: stores,
+		Expr:        `sum by (job) (increase(tradestore_dynamodb_condition_failures_total{found="conflict"}[1h])) > 0`,
+		Summary:     "A request is shown with another outcome than the one decided.",
+		Description: "{{ $value | humanize }} requests had two different ends within an hour ({{ $labels.job }}).",
+	},
+}
+
+var storeAlerts = []Alert{
+	{
+		Name: "TradestoreStoreUnreachable", Severity: Page, Dashboard: stores, For: "2m",
+		Expr:        `max by (job) (sum by (job, instance) (tradestore_topology_checks{status="unknown"})) > 0`,
+		Summary:     "PostgreSQL, Kafka or DynamoDB does not answer.",
+		Description: "{{ $value }} checks of the stores can't be made ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestoreTopologyCheckFailed", Severity: Page, Dashboard: stores,
+		Expr:        `max by (job, rule) (max_over_time(tradestore_topology_checks{status="failed"}[10m])) > 0`,
+		Summary:     "A store is not what it has to be; servers and workers stop.",
+		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",
+	},
+	{
+		Name: "TradestorePoolExhausted", Severity: Ticket, Dashboard: stores, For: "5m",
+		Expr: `
+			max by (job, instance, pool) (rate(tradestore_postgres_pool_acquire_wait_seconds_total[5m])) > 1
+			or
+			sum by (job, instance, pool) (rate(tradestore_postgres_pool_acquires_total{result="cancelled"}[5m])) > 0.1`,
+		Summary:     "There are not enough connections to PostgreSQL.",
+		Description: "{{ $value | humanize }} calls wait for a connection at any time, or give up per second ({{ $labels.instance }}, pool {{ $labels.pool }}).",
+	},
+}
+
+// A process that stops because something does not hold is gone within moments, perhaps before a scrape sees why. What is
+// seen for certain is that it starts again and again.
+var processAlerts = []Alert{
+	{
+		Name: "TradestoreLoudStop", Severity: Page, Dashboard: runtime,
+		Expr: `
+			max by (job, instance) (max_over_time(tradestore_worker_stopped[10m])) > 0
+			or
+			max by (job, instance) (changes(process_start_time_seconds{job=~"tradestore-(server|worker)"}[15m])) > 2`,
+		Summary:     "A process stops by itself, perhaps again and again.",
+		Description: "{{ $labels.instance }} ({{ $labels.job }}) has stopped {{ $value }} times or more within 15 minutes.",
+	},
+	{
+		Name: "TradestoreTargetDown", Severity: Page, Dashboard: runtime, For: "2m",
+		Expr:        `up{job=~"tradestore-(server|worker)"} == 0`,
+		Summary:     "A process does not answer.",
+		Description: "{{ $labels.instance }} ({{ $labels.job }}) can't be scraped (up is {{ $value }}).",
+	},
+	{
+		Name: "TradestoreAbsent", Severity: Page, Dashboard: runtime, For: "5m",
+		Expr: `
+			absent(tradestore_build_info{job="tradestore-server"})
+			or
+			absent(tradestore_build_info{job="tradestore-worker"})`,
+		Summary:     "No process of a role is seen at all.",
+		Description: "There are no metrics of {{ $labels.job }} (absent is {{ $value }}): none runs, or Prometheus does not know where.",
+	},
+}
