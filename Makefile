@@ -30,6 +30,10 @@ stack: build ## run Apache Kafka, DynamoDB Local and PostgreSQL until Ctrl-C; ne
 	$(GO) build -o bin/stack ./teststack/stack
 	bin/stack $(ARGS)
 
+.PHONY: promtool
+promtool: ## run the promtool of the Prometheus that tests use (ARGS="check rules dashboards/rules/*.yaml")
+	@$(GO) run ./teststack/promtool $(ARGS)
+
 .PHONY: build
 build: ## build ./tradestore, stamped with version and commit
 	$(GO) build -ldflags "$(LDFLAGS)" -o tradestore .

@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 	"teststack":    {"dev/embedded", "teststack/services"},
 
 	"teststack/services": {},
+	"teststack/promtool": {"teststack/services"},                 // `make promtool`
 	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
 
 	"": {"dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command

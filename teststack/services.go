@@ -3,6 +3,8 @@ package teststack
 import (
 	"context"
 	"os"
+	osexec "os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -82,6 +84,32 @@ func OwnDynamoDB(t testing.TB, change ...func(*services.DynamoDBConfig)) *servic
 	require(t, err)
 	t.Cleanup(d.Kill)
 	return d
+}
+
+// Prometheus starts a server for this test alone, on a folder of its own, and kills it at the end. Where it can't run, for
+// want of Go or of a way to its modules, the test is skipped, and with CI=true fails.
+func Prometheus(t testing.TB, cfg services.PrometheusConfig) *services.Prometheus {
+	t.Helper()
+	cfg.Dir = t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	server, err := services.StartPrometheus(ctx, cfg)
+	require(t, err)
+	t.Cleanup(server.Kill)
+	return server
+}
+
+// Promtool runs the promtool of that server, such as ("test", "rules", "cases.yaml"), in the folder of the test, and
+// returns what it says; err says that it does not end with 0. Where it can't run the test is skipped, and with CI=true
+// fails.
+func Promtool(t testing.TB, args ...string) (said string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	programs, err := services.FetchPrometheus(ctx, "")
+	require(t, err)
+	out, err := osexec.CommandContext(ctx, filepath.Join(programs, "promtool"), args...).CombinedOutput()
+	return string(out), err
 }
 
 // scratch gives start a temporary folder, which goes when the service is stopped or has not started.

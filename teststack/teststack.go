@@ -1,5 +1,5 @@
-// Package teststack gives tests the real services: PostgreSQL, Apache Kafka, DynamoDB Local, and an embedded Kafka broker
-// that is quicker to start. What tests share ends with the test binary.
+// Package teststack gives tests the real services: PostgreSQL, Apache Kafka, DynamoDB Local, Prometheus, and an embedded
+// Kafka broker that is quicker to start. What tests share ends with the test binary.
 package teststack
 
 import (

@@ -15,7 +15,7 @@ import (
 // DynamoDBConfig says where DynamoDB Local keeps its files and how it runs.
 type DynamoDBConfig struct {
 	Dir      string // for data, log and what else it leaves; made when missing. One at a time
-	CacheDir string // for the jars, shared by all; empty: DefaultCacheDir
+	CacheDir string // for the jars, shared by all; empty: in the user's cache folder
 	Port     int    // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	InMemory bool   // everything is gone at the end; else the tables are in Dir and survive kill -9
 	HeapMiB  int    // most memory of the Java heap; 0: 512. With InMemory the tables are in it

@@ -2,16 +2,12 @@ package services
 
 import (
 	"context"
-	"crypto/sha256"
 	_ "embed" // Loopback.java
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -24,7 +20,6 @@ const (
 const (
 	copyPlugin    = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 	downloadLimit = 5 * time.Minute
-	marker        = "complete" // written last
 )
 
 //go:embed Loopback.java
@@ -48,22 +43,6 @@ var (
 	}, source: loopbackSource}
 )
 
-// ErrMissing says that this machine lacks Java 17, or that the jars are not in the cache and can't be fetched: without
-// Maven, without a JDK (a JRE can't compile) or without a way to Maven Central. The error names which.
-var ErrMissing = errors.New("something is missing")
-
-// DefaultCacheDir is where jars are kept: below TRADESTORE_CACHE_DIR if set, else below the user's cache folder.
-func DefaultCacheDir() (string, error) {
-	if dir := os.Getenv("TRADESTORE_CACHE_DIR"); dir != "" {
-		return filepath.Join(dir, "jars"), nil
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot find a cache folder, set TRADESTORE_CACHE_DIR: %w", err)
-	}
-	return filepath.Join(dir, "tradestore", "jars"), nil
-}
-
 // find returns the java program and the folder of resolve.
 func (j jars) find(ctx context.Context, cache string) (java, dir string, err error) {
 	if java, err = findJava(ctx); err == nil {
@@ -75,46 +54,14 @@ func (j jars) find(ctx context.Context, cache string) (java, dir string, err err
 	return java, dir, nil
 }
 
-// resolve returns the folder with the program's jars in lib and its own class in classes, and fetches them first if
-// need be. cache may be empty. Other processes may do so at the same time: one works, the others wait. A folder without
-// the marker is what a killed or failed attempt left, and is made again.
+// resolve returns the folder with the program's jars in lib and its own class in classes.
 func (j jars) resolve(ctx context.Context, cache, java string) (string, error) {
-	if cache == "" {
-		var err error
-		if cache, err = DefaultCacheDir(); err != nil {
-			return "", err
+	return recipe{kind: "jars", name: j.name, text: j.pom() + copyPlugin + j.source, fill: func(ctx context.Context, dir string) error {
+		if err := j.fetch(ctx, dir, java); err != nil {
+			return fmt.Errorf("cannot fetch the jars of %s: %w", j.name, err)
 		}
-	}
-	cache, err := filepath.Abs(cache)
-	if err != nil {
-		return "", fmt.Errorf("cannot use cache folder: %w", err)
-	}
-	// Another recipe gets another folder, so that no one changes the jars under a running program.
-	sum := sha256.Sum256([]byte(j.pom() + copyPlugin + j.source))
-	dir := filepath.Join(cache, j.name+"-"+hex.EncodeToString(sum[:4]))
-	if j.complete(dir) {
-		return dir, nil
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", fmt.Errorf("cannot make cache folder: %w", err)
-	}
-	unlock, err := waitLock(ctx, dir+".lock")
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if j.complete(dir) { // another process was faster
-		return dir, nil
-	}
-	if err := j.fetch(ctx, dir, java); err != nil {
-		return "", fmt.Errorf("cannot fetch the jars of %s: %w", j.name, err)
-	}
-	return dir, nil
-}
-
-func (j jars) complete(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, marker))
-	return err == nil
+		return nil
+	}}.resolve(ctx, cache)
 }
 
 func (j jars) fetch(ctx context.Context, dir, java string) error {
@@ -122,10 +69,7 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 	if err != nil {
 		return fmt.Errorf("no Maven found: %w", err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("cannot remove what an earlier attempt left: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "classes"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "classes"), 0o755); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(j.pom()), 0o644); err != nil {
@@ -137,12 +81,10 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 	if err := runTool(ctx, dir, mvn, "-B", "-q", "-C", "-Dstyle.color=never", copyPlugin, "-DoutputDirectory=lib", "-DincludeScope=runtime"); err != nil {
 		return err
 	}
-	if j.source != "" {
-		if err := j.compile(ctx, dir, java); err != nil {
-			return err
-		}
+	if j.source == "" {
+		return nil
 	}
-	return os.WriteFile(filepath.Join(dir, marker), nil, 0o644)
+	return j.compile(ctx, dir, java)
 }
 
 func (j jars) compile(ctx context.Context, dir, java string) error {
@@ -178,31 +120,4 @@ func (j jars) pom() string {
 // classPath names the jars of a resolved folder, for java -cp.
 func classPath(dir string) string {
 	return filepath.Join(dir, "lib", "*") + string(filepath.ListSeparator) + filepath.Join(dir, "classes")
-}
-
-// waitLock takes the lock file at path, which it makes, as soon as it is free. The kernel frees it when the process
-// ends, however it ends.
-func waitLock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock: %w", err)
-	}
-	retry := time.NewTicker(100 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", path, err)
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("cannot lock %s, which another process holds: %w", path, context.Cause(ctx))
-		}
-	}
 }

@@ -109,7 +109,7 @@ func TestCacheFolder(t *testing.T) {
 		t.Setenv("TRADESTORE_CACHE_DIR", variable)
 		t.Setenv("XDG_CACHE_HOME", "")
 		t.Setenv("HOME", home)
-		dir, err := DefaultCacheDir()
+		dir, err := cacheDir("jars")
 		if want == "" {
 			assert.ErrorContains(t, err, "set TRADESTORE_CACHE_DIR")
 			return

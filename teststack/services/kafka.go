@@ -29,7 +29,7 @@ var quickStart = []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 // KafkaConfig says where a broker keeps its files and how it runs.
 type KafkaConfig struct {
 	Dir      string // for data, settings and log; made when missing. One broker at a time
-	CacheDir string // for the jars, shared by all brokers; empty: DefaultCacheDir
+	CacheDir string // for the jars, shared by all brokers; empty: in the user's cache folder
 	Port     int    // of clients, on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	HeapMiB  int    // most memory of the Java heap; 0: 512
 	// FullSpeed compiles with all optimizations: it takes about twice as long to start and is faster after some minutes.

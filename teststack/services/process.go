@@ -1,6 +1,6 @@
-// Package services runs the real Apache Kafka and the real DynamoDB Local as child processes, on a machine that has
-// Java 17 and Maven and no container engine. Their jars are fetched once, in pinned versions. It is for tests and for
-// developers: one node, no authentication, 127.0.0.1.
+// Package services runs the real Apache Kafka, DynamoDB Local and Prometheus as child processes, on a machine that has
+// Java 17, Maven and Go, and no container engine. What they consist of is fetched once, in pinned versions. It is for
+// tests and for developers: one node, no authentication, 127.0.0.1.
 package services
 
 import (
