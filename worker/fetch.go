@@ -16,7 +16,7 @@ import (
 	"tradestore/trade"
 )
 
-// gather decodes what was polled into one batch. Errors: errDropped for records that don't continue the position,
+// gather puts what was polled into one batch. Errors: errDropped for records that don't continue the position,
 // errClient, or a broken assumption.
 func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
 	var parts []kgo.FetchTopicPartition
@@ -52,7 +52,7 @@ func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
 	return batch, nil
 }
 
-// add decodes the records of one partition into the batch.
+// add puts the records of one partition into the batch.
 func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
 	from, ok := l.held.next(p.Partition)
 	if !ok {
@@ -68,7 +68,7 @@ func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
 		if rec.Offset < batch.Spans[span].Next {
 			return errDropped // not from where we are; never skipped, because an offset below could be a reused one
 		}
-		batch.Records = append(batch.Records, l.decode(rec))
+		batch.Records = append(batch.Records, rec.Context.(*decoded).record)
 		batch.Spans[span].Next = rec.Offset + 1
 		batch.Spans[span].LeaderEpoch = rec.LeaderEpoch
 	}
@@ -77,12 +77,29 @@ func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
 	return nil
 }
 
+// decoder decodes records while the client buffers them: a lane that waits for its transaction finds the next batch
+// decoded. It is a hook of the client (kgo.HookFetchRecordBuffered), which may call it for several brokers at once.
+type decoder struct {
+	partitions int // of the topic
+}
+
+// decoded is the context of a record that the client has buffered.
+type decoded struct {
+	context.Context
+	record trade.Record
+}
+
+// OnFetchRecordBuffered implements kgo.HookFetchRecordBuffered.
+func (d decoder) OnFetchRecordBuffered(rec *kgo.Record) {
+	rec.Context = &decoded{rec.Context, d.decode(rec)}
+}
+
 // decode is kafka.Decode and the one rule that needs the topic: a record outside the partition of its trade would have
 // two writers, and its order among the others would be lost.
-func (l *lane) decode(rec *kgo.Record) trade.Record {
+func (d decoder) decode(rec *kgo.Record) trade.Record {
 	r := kafka.Decode(rec)
 	if r.Fault == "" {
-		if home := kafka.Partition(r.Trade.TradeID, l.cfg.Partitions); home != rec.Partition {
+		if home := kafka.Partition(r.Trade.TradeID, d.partitions); home != rec.Partition {
 			r.Fault = fmt.Sprintf("the record lies in partition %d, its trade belongs to partition %d", rec.Partition, home)
 		}
 	}

@@ -146,6 +146,7 @@ func (l *lane) open(ctx context.Context) error {
 	life, kill := context.WithCancel(context.WithoutCancel(ctx)) // the client outlives ctx, to commit and to leave
 	client, err := kafka.NewConsumer(cfg, l.deps.Registry, l.log,
 		kgo.WithContext(life),
+		kgo.WithHooks(decoder{l.cfg.Partitions}),
 		kgo.AdjustFetchOffsetsFn(func(session context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			return l.startAt(ctx, session, assigned)
 		}),
