@@ -127,7 +127,7 @@ type asked struct {
 	partitions, epochs []int32
 	from, next         []int64
 	days               []dayIDs
-	tradeIDs           []string // each once
+	tradeIDs           []string // each once, sorted
 }
 
 type dayIDs struct {
@@ -162,6 +162,7 @@ func askAbout(batch *trade.Batch) (asked, error) {
 			a.tradeIDs = append(a.tradeIDs, r.Trade.TradeID)
 		}
 	}
+	slices.Sort(a.tradeIDs) // neighbours in the index are probed one after the other
 	return a, nil
 }
 

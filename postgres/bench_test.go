@@ -171,14 +171,14 @@ func benchmarkRaw(b *testing.B, run func(ctx context.Context, w *write) error) {
 	const size = 4_000
 	d := benchmarkDatabase(b)
 	s := newSupply(d, kindNew, size, allPartitions...)
-	conn, err := d.writer.Acquire(b.Context())
+	conn, err := pgx.Connect(b.Context(), d.url) // as pgx makes it: our pools encode arrays in their own way
 	require.NoError(b, err)
-	defer conn.Release()
+	defer func() { _ = conn.Close(context.WithoutCancel(b.Context())) }()
 	batches := make([]write, b.N)
 	for i := range batches {
 		batch := s.fill(kindNew)
 		plan := trade.Resolve(batch.Records, nil, nil)
-		batches[i] = write{conn: conn.Conn(), batch: batch, plan: &plan, now: testNow}
+		batches[i] = write{conn: conn, batch: batch, plan: &plan, now: testNow}
 	}
 	b.ResetTimer()
 	for i := range batches {

@@ -1,9 +1,9 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"sync"
 	"time"
 
@@ -29,46 +29,23 @@ const (
 	copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // signature, no flags, no extension
 	copyEnd    = 0xffff
 
-	keptBuffer = 8 << 20 // bytes; a larger one came from an unusual batch and is left to the collector
+	copyChunk = 64 << 10 // bytes, about: as much is built while the server reads the chunk before
 )
-
-var copyBuffers = sync.Pool{New: func() any { return new(copyBuffer) }}
-
-// newCopyBuffer returns an empty buffer. The caller gives it back with release.
-func newCopyBuffer() *copyBuffer {
-	c := copyBuffers.Get().(*copyBuffer)
-	c.data = append(c.data[:0], copyHeader...)
-	return c
-}
-
-func (c *copyBuffer) release() {
-	if cap(c.data) <= keptBuffer {
-		copyBuffers.Put(c)
-	}
-}
 
 // row starts a row of n fields; exactly n calls of the methods below must follow.
 func (c *copyBuffer) row(n int) { c.data = binary.BigEndian.AppendUint16(c.data, uint16(n)) }
 
 func (c *copyBuffer) null() { c.data = binary.BigEndian.AppendUint32(c.data, nullLength) }
 
-func (c *copyBuffer) int4(v int32) {
-	c.data = binary.BigEndian.AppendUint64(c.data, 4<<32|uint64(uint32(v)))
-}
+func (c *copyBuffer) int4(v int32) { c.data = appendInt4(c.data, v) }
 
-func (c *copyBuffer) int8(v int64) {
-	c.data = binary.BigEndian.AppendUint32(c.data, 8)
-	c.data = binary.BigEndian.AppendUint64(c.data, uint64(v))
-}
+func (c *copyBuffer) int8(v int64) { c.data = appendInt8(c.data, v) }
 
 func (c *copyBuffer) date(d trade.Date) { c.int4(int32(d) - epochDays) }
 
 func (c *copyBuffer) time(t time.Time) { c.int8(t.UnixMicro() - epochMicros) }
 
-func (c *copyBuffer) text(s string) {
-	c.data = binary.BigEndian.AppendUint32(c.data, uint32(len(s)))
-	c.data = append(c.data, s...)
-}
+func (c *copyBuffer) text(s string) { c.data = appendText(c.data, s) }
 
 // textOrNull stores the empty string as NULL.
 func (c *copyBuffer) textOrNull(s string) {
@@ -79,10 +56,7 @@ func (c *copyBuffer) textOrNull(s string) {
 	c.text(s)
 }
 
-func (c *copyBuffer) id(id trade.RequestID) {
-	c.data = binary.BigEndian.AppendUint32(c.data, uint32(len(id)))
-	c.data = append(c.data, id[:]...)
-}
+func (c *copyBuffer) id(id trade.RequestID) { c.data = appendUUID(c.data, id) }
 
 // idOrNull stores the zero id as NULL.
 func (c *copyBuffer) idOrNull(id trade.RequestID) {
@@ -93,14 +67,68 @@ func (c *copyBuffer) idOrNull(id trade.RequestID) {
 	c.id(id)
 }
 
-// send runs the COPY statement sql with the rows built so far and checks that all of them arrived.
-func (c *copyBuffer) send(ctx context.Context, conn *pgx.Conn, sql string, rows int) error {
-	c.data = binary.BigEndian.AppendUint16(c.data, copyEnd)
-	tag, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(c.data), sql)
-	if err != nil {
-		c.data = nil // on a broken connection pgx returns while its writer may still read the rows: never reuse them
+// copyRows runs the COPY statement sql with n rows, each built by row when it is about to be sent, and checks that all of
+// them arrived. row is not called any more when it returns.
+func copyRows(ctx context.Context, conn *pgx.Conn, sql string, n int, row func(c *copyBuffer, i int)) error {
+	in := copyInputs.Get().(*copyInput)
+	in.begin(n, row)
+	tag, err := conn.PgConn().CopyFrom(ctx, in, sql)
+	in.end()
+	if err == nil { // on a broken connection pgx returns while its writer may still read: that input is left to the collector
+		copyInputs.Put(in)
 	}
-	return checkRows(tag, err, rows)
+	return checkRows(tag, err, n)
+}
+
+var copyInputs = sync.Pool{New: func() any { return new(copyInput) }}
+
+// copyInput is what a COPY reads: rows are built a chunk at a time, while the server works on the chunk before.
+type copyInput struct {
+	mu     sync.Mutex // Read is called in another goroutine, which may outlive the COPY
+	buffer copyBuffer
+	unread []byte                     // of the buffer
+	row    func(c *copyBuffer, i int) // nil: there are no more rows
+	next   int
+	rows   int
+}
+
+func (in *copyInput) begin(n int, row func(c *copyBuffer, i int)) {
+	in.buffer.data = append(in.buffer.data[:0], copyHeader...)
+	in.unread, in.row, in.next, in.rows = nil, row, 0, n
+}
+
+func (in *copyInput) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.unread, in.row = nil, nil
+}
+
+// Read implements io.Reader.
+func (in *copyInput) Read(p []byte) (int, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.unread) == 0 {
+		if in.row == nil {
+			return 0, io.EOF
+		}
+		in.build()
+	}
+	n := copy(p, in.unread)
+	in.unread = in.unread[n:]
+	return n, nil
+}
+
+// build makes the next chunk.
+func (in *copyInput) build() {
+	for in.next < in.rows && len(in.buffer.data) < copyChunk {
+		in.row(&in.buffer, in.next)
+		in.next++
+	}
+	if in.next == in.rows {
+		in.buffer.data = binary.BigEndian.AppendUint16(in.buffer.data, copyEnd)
+		in.row = nil
+	}
+	in.unread, in.buffer.data = in.buffer.data, in.buffer.data[:0]
 }
 
 // checkRows turns a statement that changed other than the planned number of rows into an error of class Broken.

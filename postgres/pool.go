@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,6 +73,10 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 	}
 	for name, value := range session {
 		pc.ConnConfig.RuntimeParams[name] = value
+	}
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		useArrays(conn.TypeMap())
+		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

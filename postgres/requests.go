@@ -52,9 +52,11 @@ func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
 		return fmt.Errorf("cannot open %d requests, no connection: %w: %w", len(batch), trade.ErrNotOpened, err)
 	}
 	defer conn.Release()
-	c := newCopyBuffer()
-	defer c.release()
-	for _, r := range batch {
+	if err := unsent(ctx, conn.Conn()); err != nil {
+		return fmt.Errorf("cannot open %d requests: %w: %w", len(batch), trade.ErrNotOpened, err)
+	}
+	err = copyRows(ctx, conn.Conn(), copyRequests, len(batch), func(c *copyBuffer, i int) {
+		r := batch[i]
 		c.row(7)
 		c.time(r.AcceptedAt)
 		c.date(r.AcceptedOn())
@@ -63,11 +65,7 @@ func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
 		c.id(r.ID)
 		c.text(r.Trade.TradeID)
 		c.textOrNull(r.CorrelationID)
-	}
-	if err := unsent(ctx, conn.Conn()); err != nil {
-		return fmt.Errorf("cannot open %d requests: %w: %w", len(batch), trade.ErrNotOpened, err)
-	}
-	err = c.send(ctx, conn.Conn(), copyRequests, len(batch))
+	})
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:

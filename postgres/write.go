@@ -64,9 +64,8 @@ func (w *write) insert(ctx context.Context) error {
 	if n == 0 {
 		return nil
 	}
-	c := newCopyBuffer()
-	defer c.release()
-	for _, r := range w.plan.Inserts {
+	return copyRows(ctx, w.conn, copyTrades, n, func(c *copyBuffer, i int) {
+		r := w.plan.Inserts[i]
 		c.row(11)
 		c.int8(r.Offset)
 		c.time(w.now)
@@ -79,8 +78,7 @@ func (w *write) insert(ctx context.Context) error {
 		c.text(r.Trade.TradeID)
 		c.text(r.Trade.CounterpartyID)
 		c.text(r.Trade.BookID)
-	}
-	return c.send(ctx, w.conn, copyTrades, n)
+	})
 }
 
 // replace sends new fields for stored rows as one array per column.
@@ -111,12 +109,9 @@ func (w *write) journal(ctx context.Context) error {
 	if len(w.plan.Decisions) == 0 {
 		return nil
 	}
-	c := newCopyBuffer()
-	defer c.release()
-	for i := range w.plan.Decisions {
+	return copyRows(ctx, w.conn, copySubmissions, len(w.plan.Decisions), func(c *copyBuffer, i int) {
 		w.journalRow(c, &w.plan.Decisions[i])
-	}
-	return c.send(ctx, w.conn, copySubmissions, len(w.plan.Decisions))
+	})
 }
 
 func (w *write) journalRow(c *copyBuffer, d *trade.Decision) {
