@@ -25,12 +25,12 @@ var mayImport = map[string][]string{
 	"migrations": {},
 	"telemetry":  {},
 
-	"dynamo":   {"trade", "topology"},
+	"dynamo":   {"trade", "telemetry", "topology"},
 	"topology": {"trade"},
 	"kafka":    {"trade", "failpoint", "topology"},
 	"postgres": {"trade", "failpoint", "migrations", "topology"},
-	"server":   {"trade", "failpoint", "kafka"},
-	"worker":   {"trade", "failpoint", "kafka", "topology"},
+	"server":   {"trade", "failpoint", "kafka", "telemetry"},
+	"worker":   {"trade", "failpoint", "kafka", "telemetry", "topology"},
 	"role":     {"trade", "dynamo", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
 
 	"dev/embedded": {},

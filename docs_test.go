@@ -155,7 +155,7 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	if len(commands(t)["dev"]) == 0 {
 		t.Skip("a production build has no dev, whose flags the documents name")
 	}
-	for _, document := range []string{"README.md", "docs/api.md", "docs/design.md", "docs/load-testing.md"} {
+	for _, document := range []string{"README.md", "docs/api.md", "docs/design.md", "docs/load-testing.md", "docs/logs.md", "docs/metrics.md"} {
 		for _, name := range flagName.FindAllString(string(foreign.ReplaceAll(read(t, document), nil)), -1) {
 			assert.True(t, known[name], "%s names %s, which is no flag", document, name)
 		}

@@ -92,10 +92,8 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 	}
 	l := &RequestLog{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
 	l.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
-	for _, c := range l.metrics.all {
-		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("cannot register the metrics of the request log: %w", err)
-		}
+	if err := l.metrics.Register(reg, "the request log"); err != nil {
+		return nil, err
 	}
 	return l, nil
 }

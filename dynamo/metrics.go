@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"tradestore/telemetry"
 )
 
 // Values of the operation label: the calls of DynamoDB's interface.
@@ -31,29 +33,27 @@ const (
 
 // metrics are the families that the request log counts. Every label has a bounded set of values.
 type metrics struct {
+	telemetry.Families
+
 	calls       *prometheus.CounterVec   // operation, result
 	duration    *prometheus.HistogramVec // operation
 	throttled   *prometheus.CounterVec   // operation
 	unprocessed prometheus.Counter
 	unmet       *prometheus.CounterVec // found
-
-	all []prometheus.Collector
 }
 
 func newMetrics() *metrics {
-	m := &metrics{
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_requests_total",
-			Help: "Calls to DynamoDB, by operation and by what is known afterwards."}, []string{"operation", "result"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_dynamodb_request_duration_seconds",
-			Help:    "Time of one call to DynamoDB, by operation.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}, []string{"operation"}),
-		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_throttled_items_total",
-			Help: "Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff."}, []string{"operation"}),
-		unprocessed: prometheus.NewCounter(prometheus.CounterOpts{Name: "tradestore_dynamodb_unprocessed_items_total",
-			Help: "Items that a batch of PENDING items left out. They are sent again with backoff until the deadline."}),
-		unmet: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_dynamodb_condition_failures_total",
-			Help: "Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule."}, []string{"found"}),
-	}
+	m := &metrics{}
+	m.calls = m.Counters("tradestore_dynamodb_requests_total",
+		"Calls to DynamoDB, by operation and by what is known afterwards.", "operation", "result")
+	m.duration = m.Histograms("tradestore_dynamodb_request_duration_seconds",
+		"Time of one call to DynamoDB, by operation.", telemetry.Durations, "operation")
+	m.throttled = m.Counters("tradestore_dynamodb_throttled_items_total",
+		"Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff.", "operation")
+	m.unprocessed = m.Counter("tradestore_dynamodb_unprocessed_items_total",
+		"Items that a batch of PENDING items left out. They are sent again with backoff until the deadline.")
+	m.unmet = m.Counters("tradestore_dynamodb_condition_failures_total",
+		"Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule.", "found")
 	for _, op := range operations {
 		m.duration.WithLabelValues(op)
 		for _, r := range results {
@@ -66,7 +66,6 @@ func newMetrics() *metrics {
 	for _, found := range []string{foundSame, foundMissing, foundConflict} {
 		m.unmet.WithLabelValues(found)
 	}
-	m.all = []prometheus.Collector{m.calls, m.duration, m.throttled, m.unprocessed, m.unmet}
 	return m
 }
 

@@ -132,7 +132,7 @@ func newClient(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts .
 	if err != nil {
 		return nil, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
 	}
-	if err := reg.Register(metrics); err != nil {
+	if err := reg.Register(newFromStart(metrics)); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("cannot register metrics of Kafka client %q: %w", cfg.ClientID, err)
 	}

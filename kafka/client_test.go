@@ -146,6 +146,35 @@ func TestAClientIDCanBeUsedAgainAfterItsClientClosed(t *testing.T) {
 	producer(t, config(cluster, "server"), reg)
 }
 
+// A family that came with its first event would hide that event from a rate.
+func TestMetricsOfAClientStartAtZero(t *testing.T) {
+	cluster, reg := broker(t, kfake.SeedTopics(1, "trades")), prometheus.NewRegistry()
+	client := producer(t, config(cluster, "server"), reg)
+	value := func(name string) float64 {
+		families, err := reg.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if f.GetName() == "tradestore_kafka_"+name {
+				m := f.GetMetric()[0]
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+		return -1
+	}
+	for _, name := range []string{
+		"connect_errors_total", "write_errors_total", "read_errors_total", "produce_records_total", "fetch_records_total",
+		"request_throttled_seconds", "request_duration_e2e_seconds", "buffered_produce_records_total",
+	} {
+		assert.Zero(t, value(name), name)
+	}
+	r := request()
+	r.Partition = 0
+	require.NoError(t, client.ProduceSync(limit(t, 10*time.Second), Encode("trades", &r)).FirstErr())
+	assert.InDelta(t, 1, value("produce_records_total"), 0)
+	assert.Positive(t, value("request_duration_e2e_seconds"))
+	assert.Zero(t, value("connect_errors_total"))
+}
+
 func TestTheClientLogsThroughZerolog(t *testing.T) {
 	var out bytes.Buffer
 	l := logger{zerolog.New(&out).Level(zerolog.DebugLevel)}

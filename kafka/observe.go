@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -22,7 +23,57 @@ func newClientMetrics(clientID string) *kprom.Metrics {
 	)
 }
 
-// unregister takes the metrics of a client away with the client, so that another of the same name may follow it.
+// fromStart shows the families of a client from its start, at zero. The library's own collector shows each with its first
+// event, which a rate would then miss.
+type fromStart struct {
+	*kprom.Metrics
+	zeros []prometheus.Metric // of what may still have no event
+}
+
+// newFromStart is called when the client exists: its families are made with it.
+func newFromStart(metrics *kprom.Metrics) *fromStart {
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		metrics.Describe(descs)
+		close(descs)
+	}()
+	c := &fromStart{Metrics: metrics}
+	for d := range descs {
+		switch name, _, _ := strings.Cut(d.String(), ","); {
+		case strings.HasSuffix(name, `_total"`):
+			c.zeros = append(c.zeros, prometheus.MustNewConstMetric(d, prometheus.CounterValue, 0))
+		case strings.HasSuffix(name, `_request_duration_e2e_seconds"`), strings.HasSuffix(name, `_request_throttled_seconds"`):
+			empty := make(map[float64]uint64, len(kprom.DefBuckets))
+			for _, bound := range kprom.DefBuckets {
+				empty[bound] = 0
+			}
+			c.zeros = append(c.zeros, prometheus.MustNewConstHistogram(d, 0, 0, empty))
+		}
+	}
+	return c
+}
+
+// Collect implements prometheus.Collector.
+func (c *fromStart) Collect(ch chan<- prometheus.Metric) {
+	found := make(chan prometheus.Metric)
+	go func() {
+		c.Metrics.Collect(found)
+		close(found)
+	}()
+	seen := map[*prometheus.Desc]bool{}
+	for m := range found {
+		seen[m.Desc()] = true
+		ch <- m
+	}
+	for _, zero := range c.zeros {
+		if !seen[zero.Desc()] {
+			ch <- zero
+		}
+	}
+}
+
+// unregister takes the metrics of a client away with the client, so that another of the same name may follow it. It knows
+// them by their names, whichever collector shows them.
 type unregister struct {
 	metrics *kprom.Metrics
 	reg     prometheus.Registerer

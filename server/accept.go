@@ -95,7 +95,8 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 		c.requestID = sub.req.ID
 		failpoint.Here("afterAckBefore202")
 		// A process that was frozen since must not say yes: by now the request may have been closed as not delivered (C6).
-		if time.Since(c.start) < s.cfg.AcceptDeadline {
+		if took := time.Since(c.start); took < s.cfg.AcceptDeadline {
+			s.m.accepted.Observe(took.Seconds())
 			if a.replayed {
 				c.ctx.Response.Header.Set(headerReplayed, "true")
 			}

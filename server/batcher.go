@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -352,11 +353,12 @@ func (b *batcher) produce(s *submission) {
 		b.m.produceStage.Observe(time.Since(start).Seconds())
 		if err != nil {
 			b.m.unknown.WithLabelValues(stageProduce).Inc()
-			b.log.Warn().Err(err).Stringer("request_id", s.req.ID).Str("correlation_id", s.req.CorrelationID).
-				Msg("cannot deliver a record: its request stays PENDING")
+			b.log.Warn().Err(err).Str("correlation_id", s.req.CorrelationID).Stringer("request_id", s.req.ID).
+				Str("trade_id", s.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
 			b.settle(s, answer{code: DeliveryUnknown})
 			return
 		}
+		b.m.delivered.Inc()
 		b.settle(s, answer{})
 	})
 }
@@ -383,7 +385,7 @@ func (b *batcher) rescue(batch []*submission) {
 		return
 	}
 	b.m.panics.Inc()
-	b.log.Error().Interface("panic", cause).Stack().Msg("panic in a flush")
+	b.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Int("requests", len(batch)).Msg("panic in a flush")
 	for _, s := range batch {
 		if s.stage.Load() != producing { // the producer answers for what it was given
 			b.settle(s, answer{code: Internal})

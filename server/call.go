@@ -46,6 +46,7 @@ func (s *Server) newCall(ctx *fasthttp.RequestCtx) *call {
 		c.correlationID = newCorrelationID()
 	}
 	ctx.Response.Header.Set(headerCorrelationID, c.correlationID)
+	s.m.inFlight.Inc()
 	return c
 }
 
@@ -80,7 +81,7 @@ func (c *call) retryAfter(seconds int) {
 func (c *call) finish() {
 	if cause := recover(); cause != nil {
 		c.srv.m.panics.Inc()
-		c.srv.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
+		c.srv.panics.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
 			Str("correlation_id", c.correlationID).Str("route", c.route).Msg("panic in a handler")
 		c.ctx.Response.Reset()
 		c.ctx.Response.Header.Set(headerCorrelationID, c.correlationID)
@@ -91,9 +92,10 @@ func (c *call) finish() {
 		c.ctx.SetConnectionClose() // the client's next request finds another server
 	}
 	took := time.Since(c.start)
-	status := c.ctx.Response.StatusCode()
-	c.srv.m.requests.WithLabelValues(c.route, methodLabel(c.ctx.Method()), strconv.Itoa(status)).Inc()
-	c.srv.m.latency.WithLabelValues(c.route).Observe(took.Seconds())
+	status, method := c.ctx.Response.StatusCode(), methodLabel(c.ctx.Method())
+	c.srv.m.inFlight.Dec()
+	c.srv.m.requests.WithLabelValues(c.route, method, strconv.Itoa(status)).Inc()
+	c.srv.m.latency.WithLabelValues(c.route, method).Observe(took.Seconds())
 	c.log(status, took)
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
 )
@@ -218,23 +216,4 @@ func statusFor(well bool) int {
 		return fasthttp.StatusOK
 	}
 	return fasthttp.StatusServiceUnavailable
-}
-
-// getMetrics answers GET /metrics in the Prometheus text format.
-func (s *Server) getMetrics(c *call) {
-	families, err := s.registry.Gather()
-	if err != nil { // what could be gathered is still worth showing
-		s.failures.Warn().Err(err).Msg("cannot gather every metric")
-	}
-	format := expfmt.NewFormat(expfmt.TypeTextPlain)
-	var body bytes.Buffer
-	encoder := expfmt.NewEncoder(&body, format)
-	for _, family := range families {
-		if err := encoder.Encode(family); err != nil {
-			c.refuse(problem{code: Internal, detail: "cannot write the metrics"})
-			return
-		}
-	}
-	c.json(fasthttp.StatusOK, body.Bytes())
-	c.ctx.SetContentType(string(format))
 }

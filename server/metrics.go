@@ -1,35 +1,38 @@
 package server
 
 import (
-	"fmt"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
 // metrics are the families that the server counts. Every label has a bounded set of values.
 type metrics struct {
-	requests     *prometheus.CounterVec   // route, method, code
-	latency      *prometheus.HistogramVec // route
+	telemetry.Families
+
+	requests     *prometheus.CounterVec // route, method, code
+	inFlight     prometheus.Gauge
+	latency      *prometheus.HistogramVec // route, method
 	problems     *prometheus.CounterVec   // code
 	panics       prometheus.Counter
-	connsRefused *prometheus.CounterVec // cause
+	connsRefused *prometheus.CounterVec // code
 	acceptErrors prometheus.Counter
 	checkUp      *prometheus.GaugeVec // check
 
-	shed         *prometheus.CounterVec // cause
-	queueWait    prometheus.Histogram
-	batchSize    prometheus.Histogram
-	stages       *prometheus.HistogramVec // stage
-	failedOpen   prometheus.Counter
-	unknown      *prometheus.CounterVec // stage
-	keyed        *prometheus.CounterVec // result
-	lookUpStage  prometheus.Observer
-	openStage    prometheus.Observer
-	produceStage prometheus.Observer
+	accepted   prometheus.Histogram
+	delivered  prometheus.Counter
+	shed       *prometheus.CounterVec // cause
+	queueWait  prometheus.Histogram
+	batchSize  prometheus.Histogram
+	failedOpen prometheus.Counter
+	unknown    *prometheus.CounterVec // stage
+	keyed      *prometheus.CounterVec // result
 
-	all []prometheus.Collector
+	lookUpStage, openStage, produceStage prometheus.Observer
 }
 
 // Values of the stage label, in the order in which a request passes them.
@@ -60,40 +63,37 @@ const (
 )
 
 func newMetrics() *metrics {
-	seconds := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	m := &metrics{}
-	m.requests = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_http_requests_total",
-		Help: "HTTP requests answered, by route, method and status code."}, []string{"route", "method", "code"}))
-	m.latency = keep(m, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_http_request_duration_seconds",
-		Help: "Time from a request that was read to its answer, by route.", Buckets: seconds}, []string{"route"}))
-	m.problems = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_http_problems_total",
-		Help: "Requests refused or failed, by the code of the problem document."}, []string{"code"}))
-	m.panics = keep(m, prometheus.NewCounter(prometheus.CounterOpts{Name: "tradestore_http_panics_total",
-		Help: "Panics that were caught. Each is a bug."}))
-	m.connsRefused = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_http_connections_refused_total",
-		Help: "Connections refused because too many are open, by the code of the problem document."}, []string{"code"}))
-	m.acceptErrors = keep(m, prometheus.NewCounter(prometheus.CounterOpts{Name: "tradestore_http_accept_errors_total",
-		Help: "Connections that could not be taken because the process or the machine was out of descriptors or memory."}))
-	m.checkUp = keep(m, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tradestore_health_check_up",
-		Help: "1 if the last probe of the check was well, else 0."}, []string{"check"}))
-	m.shed = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_accept_shed_total",
-		Help: "Trades refused before any store was called, by what was full: items, bytes, or closed for the drain."}, []string{"cause"}))
-	m.queueWait = keep(m, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tradestore_accept_queue_wait_seconds",
-		Help: "Time that an accepted trade waited for a flush.", Buckets: seconds}))
-	m.batchSize = keep(m, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tradestore_accept_batch_size",
-		Help: "Trades per flush.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}))
-	m.stages = keep(m, prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_accept_stage_duration_seconds",
-		Help:    "Time of each stage of a flush: lookup and open per batch, produce per record until it was acknowledged.",
-		Buckets: seconds}, []string{"stage"}))
-	m.failedOpen = keep(m, prometheus.NewCounter(prometheus.CounterOpts{Name: "tradestore_accept_lookups_failed_open_total",
-		Help: "Version look-ups that failed or took too long, so that their batch went on unchecked."}))
-	m.unknown = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_accept_unknown_total",
-		Help: "Requests whose PENDING was sent and that were not acknowledged, by the stage that failed."}, []string{"stage"}))
-	m.keyed = keep(m, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tradestore_accept_keyed_total",
-		Help: "Requests under idempotency keys, by what their key led to."}, []string{"result"}))
-	m.lookUpStage = m.stages.WithLabelValues(stageLookUp)
-	m.openStage = m.stages.WithLabelValues(stageOpen)
-	m.produceStage = m.stages.WithLabelValues(stageProduce)
+	m.requests = m.Counters("tradestore_http_requests_total",
+		"HTTP requests answered, by route, method and status code.", "route", "method", "code")
+	m.inFlight = m.Gauge("tradestore_http_requests_in_flight", "HTTP requests that were read and not answered yet.")
+	m.latency = m.Histograms("tradestore_http_request_duration_seconds",
+		"Time from a request that was read to its answer, whatever that is, by route and method.", telemetry.Durations, "route", "method")
+	m.problems = m.Counters("tradestore_http_problems_total", "Requests refused or failed, by the code of the problem document.", "code")
+	m.panics = m.Counter("tradestore_http_panics_total", "Panics that were caught. Each is a bug.")
+	m.connsRefused = m.Counters("tradestore_http_connections_refused_total",
+		"Connections refused because too many are open, by the code of the problem document.", "code")
+	m.acceptErrors = m.Counter("tradestore_http_accept_errors_total",
+		"Connections that could not be taken because the process or the machine was out of descriptors or memory.")
+	m.checkUp = m.Gauges("tradestore_health_check_up", "1 if the last probe of the check was well, else 0; 0 before the first.", "check")
+
+	m.accepted = m.Histogram("tradestore_accept_duration_seconds", "Time from the arrival of a trade to its 202.", telemetry.Durations)
+	m.delivered = m.Counter("tradestore_accept_delivered_total",
+		"Trades whose record all in-sync replicas have acknowledged, whether or not the 202 was still in time.")
+	m.shed = m.Counters("tradestore_accept_shed_total",
+		"Trades refused before any store was called, by cause: items or bytes (the queue is full), late (it is too long to be served in time), or closed for the drain.",
+		"cause")
+	m.queueWait = m.Histogram("tradestore_accept_queue_wait_seconds", "Time that an accepted trade waited for a flush.", telemetry.Durations)
+	m.batchSize = m.Histogram("tradestore_accept_batch_size", "Trades per flush.", telemetry.Sizes)
+	stages := m.Histograms("tradestore_accept_stage_duration_seconds",
+		"Time of each stage of a flush: lookup (of versions) and open (PENDING) per batch, produce per record until it was acknowledged.",
+		telemetry.Durations, "stage")
+	m.lookUpStage, m.openStage, m.produceStage = stages.WithLabelValues(stageLookUp), stages.WithLabelValues(stageOpen), stages.WithLabelValues(stageProduce)
+	m.failedOpen = m.Counter("tradestore_accept_lookups_failed_open_total",
+		"Version look-ups that failed or took too long, so that their batch went on unchecked.")
+	m.unknown = m.Counters("tradestore_accept_unknown_total",
+		"Requests whose PENDING was sent and that were not acknowledged, by the stage that failed.", "stage")
+	m.keyed = m.Counters("tradestore_accept_keyed_total", "Requests under idempotency keys, by what their key led to.", "result")
 	m.startAtZero()
 	return m
 }
@@ -115,28 +115,22 @@ func (m *metrics) startAtZero() {
 	for _, result := range []string{keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted} {
 		m.keyed.WithLabelValues(result)
 	}
-	for _, code := range []string{"202", "400", "503"} {
-		m.requests.WithLabelValues(tradesPath, "POST", code)
+	for _, status := range []int{fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
+		m.requests.WithLabelValues(tradesPath, fasthttp.MethodPost, strconv.Itoa(status))
 	}
 }
 
-// keep remembers a family for register.
-func keep[T prometheus.Collector](m *metrics, family T) T {
-	m.all = append(m.all, family)
-	return family
+// routeAtZero makes the series of a route that is about to be served, for the answer that is no refusal.
+func (m *metrics) routeAtZero(route, method string) {
+	status := fasthttp.StatusOK
+	if method == fasthttp.MethodPost {
+		status = fasthttp.StatusAccepted
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status))
+	m.latency.WithLabelValues(route, method)
 }
 
 // gauge adds a family that is read when it is asked for.
 func (m *metrics) gauge(name, help string, value func() int) {
-	keep(m, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) }))
-}
-
-// register makes the families visible. Error: one of them is registered already, so two servers share a registry.
-func (m *metrics) register(reg prometheus.Registerer) error {
-	for _, family := range m.all {
-		if err := reg.Register(family); err != nil {
-			return fmt.Errorf("cannot register the metrics of the server: %w", err)
-		}
-	}
-	return nil
+	m.GaugeFunc(name, help, func() float64 { return float64(value()) })
 }

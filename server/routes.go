@@ -7,6 +7,9 @@ import (
 
 	"github.com/fasthttp/router"
 	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"tradestore/telemetry"
 )
 
 // Paths of the API.
@@ -37,7 +40,8 @@ func (s *Server) routes() *router.Router {
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
 	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})
 	s.route(r, readyPath, handlers{fasthttp.MethodGet: s.read(s.getReady)})
-	s.route(r, "/metrics", handlers{fasthttp.MethodGet: s.read(s.getMetrics)})
+	metrics := fasthttpadaptor.NewFastHTTPHandler(telemetry.Handler(s.registry))
+	s.route(r, "/metrics", handlers{fasthttp.MethodGet: s.read(func(c *call) { metrics(c.ctx) })})
 	return r
 }
 
@@ -49,6 +53,7 @@ func (s *Server) route(r *router.Router, path string, methods handlers) {
 	allowed := make([]string, 0, len(methods))
 	for method, handle := range methods {
 		allowed = append(allowed, method)
+		s.m.routeAtZero(path, method)
 		r.Handle(method, path, onRoute(path, handle))
 	}
 	slices.Sort(allowed)

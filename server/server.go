@@ -42,6 +42,7 @@ type Server struct {
 	log      zerolog.Logger
 	refusals zerolog.Logger // sampled: clients decide how many there are
 	failures zerolog.Logger // sampled: an outage makes one of every request
+	panics   zerolog.Logger // sampled: a request that meets a bug can be repeated; apart, so that no outage hides them
 
 	m        *metrics
 	batcher  *batcher
@@ -77,6 +78,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		log:      deps.Log,
 		refusals: sampled(),
 		failures: sampled(),
+		panics:   sampled(),
 		m:        newMetrics(),
 	}
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
@@ -84,7 +86,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.router = s.routes()
 	s.http = s.newHTTP()
 	s.gauges()
-	if err := s.m.register(deps.Registry); err != nil {
+	if err := s.m.Register(deps.Registry, "the server"); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -117,13 +119,16 @@ func (s *Server) newHTTP() *fasthttp.Server {
 func (s *Server) gauges() {
 	s.m.gauge("tradestore_accept_queue_items", "Trades that wait for a flush.", func() int { return s.batcher.held().waiting })
 	s.m.gauge("tradestore_accept_in_flight", "Trades between arrival and answer.", func() int { return s.batcher.held().items })
+	s.m.gauge("tradestore_accept_in_flight_limit", "Trades that may be between arrival and answer at once (--queue-items).", func() int { return s.cfg.QueueItems })
 	s.m.gauge("tradestore_accept_in_flight_bytes", "Bytes held by trades between arrival and answer.", func() int { return s.batcher.held().bytes })
+	s.m.gauge("tradestore_accept_in_flight_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.cfg.QueueBytes })
 	s.m.gauge("tradestore_http_connections", "Open connections.", func() int {
 		if open := s.conns.Load(); open != nil {
 			return open.count()
 		}
 		return 0
 	})
+	s.m.gauge("tradestore_http_connections_limit", "Connections that may be open at once (--max-conns).", func() int { return s.cfg.MaxConns })
 }
 
 // Serve answers requests that arrive on ln until Drain, then returns nil. It closes ln. It is called once.

@@ -8,9 +8,11 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -98,6 +100,9 @@ func TestRegistryIsServed(t *testing.T) {
 	require.Contains(t, answer.Body.String(), `tradestore_build_info{commit="`)
 	require.Contains(t, answer.Body.String(), `go="`+runtime.Version()+`"`)
 	require.Contains(t, answer.Body.String(), "go_goroutines ")
+	require.Contains(t, answer.Body.String(), "go_sched_latencies_seconds_bucket")
+	require.Contains(t, answer.Body.String(), "go_cpu_classes_gc_total_cpu_seconds_total ")
+	require.Contains(t, answer.Body.String(), "go_cpu_classes_total_cpu_seconds_total ")
 	if _, err := os.Stat("/proc/self/stat"); err == nil {
 		require.Contains(t, answer.Body.String(), "process_open_fds ")
 	}
@@ -105,4 +110,34 @@ func TestRegistryIsServed(t *testing.T) {
 
 func TestTwoRolesInOneProcessDoNotClash(t *testing.T) {
 	require.NotPanics(t, func() { NewRegistry(); NewRegistry() })
+}
+
+func TestFamiliesAreRegisteredTogether(t *testing.T) {
+	var f Families
+	f.Counter("requests_total", "Requests.").Inc()
+	f.Counters("errors_total", "Errors.", "cause").WithLabelValues("disk").Inc()
+	f.Gauge("room_bytes", "Room.").Set(1)
+	f.Gauges("up", "Up.", "check").WithLabelValues("disk").Set(1)
+	f.GaugeFunc("open_files", "Files.", func() float64 { return 3 })
+	f.Histogram("wait_seconds", "Wait.", Durations).Observe(.07)
+	f.Histograms("age_seconds", "Age.", Ages, "stage").WithLabelValues("poll").Observe(70)
+	reg := prometheus.NewRegistry()
+	require.NoError(t, f.Register(reg, "the test"))
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	require.Len(t, families, 7)
+	for _, family := range families {
+		if h := family.GetMetric()[0].GetHistogram(); h != nil {
+			require.NotEmpty(t, h.GetBucket(), "%s is a classic histogram", family.GetName())
+			require.NotEmpty(t, h.GetPositiveSpan(), "%s is a native histogram", family.GetName())
+		}
+	}
+	require.ErrorContains(t, f.Register(reg, "the test"), "cannot register the metrics of the test")
+}
+
+// The objectives are about these limits, and a rule can name a classic bucket only if it exists.
+func TestLaddersHaveTheLimitsOfTheObjectives(t *testing.T) {
+	require.Contains(t, Durations, .1)
+	require.Contains(t, Ages, 1.)
+	require.True(t, slices.IsSorted(Durations) && slices.IsSorted(Ages) && slices.IsSorted(Sizes))
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"tradestore/trade"
 )
 
@@ -14,6 +16,7 @@ import (
 // it is. Errors: errDropped when the rest is not ours to finish or the context ended; any other is a broken assumption.
 // Parts that were stored before an error stay stored, and their positions with them.
 func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
+	l.metrics.polled(batch, l.deps.Now())
 	todo := []*trade.Batch{batch}
 	for attempt := 0; len(todo) > 0; attempt++ {
 		part := todo[0]
@@ -98,17 +101,25 @@ func (l *lane) done(part *trade.Batch, applied trade.Applied) {
 	l.metrics.applied(part, applied, l.deps.Now())
 	for i := range part.Records {
 		if r := &part.Records[i]; r.Fault != "" {
-			event := l.log.Warn().Int32("partition", r.Partition).Int64("offset", r.Offset).Str("reason", r.Fault)
-			if r.CorrelationID != "" {
-				event = event.Str("correlation_id", r.CorrelationID)
-			}
-			if !r.ID.IsZero() {
-				event = event.Stringer("request_id", r.ID)
-			}
-			event.Msg("dead letter")
+			named(l.each.Warn(), r).Str("reason", r.Fault).Msg("dead letter")
 		}
 	}
 	signal(l.nudge)
+}
+
+// named says in a line which record it is about. A record that could not be read names no one.
+func named(line *zerolog.Event, r *trade.Record) *zerolog.Event {
+	line = line.Int32("partition", r.Partition).Int64("offset", r.Offset)
+	if r.CorrelationID != "" {
+		line = line.Str("correlation_id", r.CorrelationID)
+	}
+	if !r.ID.IsZero() {
+		line = line.Stringer("request_id", r.ID)
+	}
+	if r.Trade.TradeID != "" {
+		line = line.Str("trade_id", r.Trade.TradeID)
+	}
+	return line
 }
 
 // refuse marks a record that the store does not take. It gives up when that is no longer about single records: inputs
@@ -123,7 +134,7 @@ func (l *lane) refuse(r *trade.Record, cause error) error {
 		return trade.Classed(trade.Broken, "at most %d refused records in a row expected (--max-refused), seen: one more, at partition %d, offset %d: %w",
 			l.cfg.MaxRefused, r.Partition, r.Offset, cause)
 	}
-	l.log.Warn().Err(cause).Int32("partition", r.Partition).Int64("offset", r.Offset).Msg("the store refuses a record")
+	named(l.each.Warn(), r).Err(cause).Msg("the store refuses a record")
 	r.Fault = "the store refuses the record"
 	return nil
 }

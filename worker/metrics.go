@@ -7,25 +7,31 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
 // metrics counts what the worker does. Those of a partition are collected from the lanes at each scrape, so a partition
 // that went to another worker is gone from here at once.
 type metrics struct {
+	telemetry.Families
+
 	atCommit bool // clients see outcomes from their commit on
 
-	rows, duplicates, deadLetters, fenced, splits, refused, commitErrors prometheus.Counter
-
-	outcomes     *prometheus.CounterVec // by status and reason
-	retries      *prometheus.CounterVec // by class
+	pollDelay    prometheus.Histogram
 	batchRecords prometheus.Histogram
 	applySeconds *prometheus.HistogramVec // by result: ok or the class of the error
 	endToEnd     prometheus.Histogram
+	outcomes     *prometheus.CounterVec // by status and reason
+	retries      *prometheus.CounterVec // by class
 
-	settledTotal   *prometheus.CounterVec // by status
+	rows, duplicates, deadLetters, fenced, splits, refused, commitErrors prometheus.Counter
+
+	shown          map[trade.Status]prometheus.Counter // outcomes that clients can see
+	shownEndToEnd  prometheus.Histogram
 	settleErrors   prometheus.Counter
 	settleSeconds  prometheus.Histogram
+	settleBatch    prometheus.Histogram
 	settleAge      prometheus.Histogram
 	unsettledSince atomic.Int64 // when the oldest unsettled outcome was decided, in microseconds since 1970; 0 for none
 
@@ -50,74 +56,63 @@ const (
 
 // newMetrics registers every family of the worker, with the labels that are known beforehand.
 func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
-	var all []prometheus.Collector
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tradestore", Name: name, Help: help})
-		all = append(all, c)
-		return c
-	}
-	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "tradestore", Name: name, Help: help}, labels)
-		all = append(all, c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "tradestore", Name: name, Help: help})
-		all = append(all, g)
-		return g
-	}
-	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "tradestore", Name: name, Help: help, Buckets: buckets})
-		all = append(all, h)
-		return h
-	}
-	durations := prometheus.ExponentialBuckets(0.001, 2, 16) // 1 ms to 33 s
-	ages := prometheus.ExponentialBuckets(0.004, 2, 18)      // 4 ms to 9 min
-	m := &metrics{
-		rows:         counter("apply_rows_total", "Trades inserted or replaced."),
-		outcomes:     counters("apply_outcomes_total", "Requests decided, by status and reason.", "status", "reason"),
-		duplicates:   counter("apply_duplicates_total", "Records of requests that had been decided before."),
-		deadLetters:  counter("apply_dead_letters_total", "Records kept as dead letters."),
-		retries:      counters("apply_retries_total", "Attempts repeated, by class of the error or part that failed.", "class"),
-		fenced:       counter("apply_fenced_total", "Batches dropped because another worker had moved a position."),
-		splits:       counter("apply_splits_total", "Batches halved because the store refused one of their records."),
-		refused:      counter("apply_refused_records_total", "Records that the store refused; a series of them stops the worker."),
-		batchRecords: histogram("apply_batch_records", "Records in one committed transaction.", prometheus.ExponentialBuckets(1, 2, 14)),
-		endToEnd:     histogram("apply_end_to_end_seconds", "From acceptance of a trade to its commit.", ages),
-		commitErrors: counter("apply_group_commit_errors_total", "Commits of the group offset that failed; it is only a hint of the lag."),
-
-		settledTotal:  counters("settle_outcomes_total", "Outcomes made visible in the request log, by status.", "status"),
-		settleErrors:  counter("settle_errors_total", "Steps of the settler that failed and were repeated."),
-		settleSeconds: histogram("settle_duration_seconds", "Time of one step of the settler.", durations),
-		settleAge:     histogram("settle_delay_seconds", "From the decision to the outcome being visible.", ages),
-
-		closed:        counter("resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log."),
-		projected:     counter("resolve_projected_total", "Requests found PENDING that had an outcome, which was shown."),
-		resolveErrors: counter("resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated."),
-
-		swept:       counters("swept_total", "Days and rows deleted because they were past their retention, by kind.", "kind"),
-		sweepErrors: counter("sweep_errors_total", "Sweeps that failed and were repeated."),
-		lastSweep:   gauge("sweep_last_success_timestamp_seconds", "When the last sweep ended well; 0 before the first."),
-		stopped:     gauge("worker_stopped", "1 after a loud stop: what the worker relies on does not hold."),
-	}
-	m.applySeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: "tradestore", Name: "apply_duration_seconds", Help: "Time of one apply transaction, by result: ok or the class of the error.", Buckets: durations,
-	}, []string{"result"})
-	m.pending = newPending()
-	all = append(all, m.applySeconds, m.pending, collector{w, m})
+	m := &metrics{}
+	m.ofApply()
+	m.ofSettle()
+	m.ofUpkeep()
+	m.Add(collector{w, m})
 	m.start()
-	for _, c := range all {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	err := m.Register(reg, "the worker")
+	return m, err
 }
 
-func newPending() *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "tradestore", Name: "resolve_pending_requests", Help: "Requests of held partitions that stay PENDING, by what they wait for before they are closed.",
-	}, []string{"waits_for"})
+// ofApply makes the families of the lanes.
+func (m *metrics) ofApply() {
+	m.pollDelay = m.Histogram("tradestore_apply_poll_delay_seconds", "From acceptance of a trade to its record being polled by a lane.", telemetry.Ages)
+	m.applySeconds = m.Histograms("tradestore_apply_duration_seconds",
+		"Time of one apply transaction, by result: ok or the class of the error.", telemetry.Durations, "result")
+	m.batchRecords = m.Histogram("tradestore_apply_batch_records", "Records in one committed transaction.", telemetry.Sizes)
+	m.endToEnd = m.Histogram("tradestore_apply_end_to_end_seconds", "From acceptance of a trade to its commit.", telemetry.Ages)
+	m.rows = m.Counter("tradestore_apply_rows_total", "Trades inserted or replaced.")
+	m.outcomes = m.Counters("tradestore_apply_outcomes_total", "Requests decided, by status and reason.", "status", "reason")
+	m.duplicates = m.Counter("tradestore_apply_duplicates_total", "Records of requests that had been decided before.")
+	m.deadLetters = m.Counter("tradestore_apply_dead_letters_total", "Records kept as dead letters.")
+	m.retries = m.Counters("tradestore_apply_retries_total", "Attempts repeated, by class of the error or part that failed.", "class")
+	m.fenced = m.Counter("tradestore_apply_fenced_total", "Batches dropped because another worker had moved a position.")
+	m.splits = m.Counter("tradestore_apply_splits_total", "Batches halved because the store refused one of their records.")
+	m.refused = m.Counter("tradestore_apply_refused_records_total", "Records that the store refused; a series of them stops the worker.")
+	m.commitErrors = m.Counter("tradestore_apply_group_commit_errors_total", "Commits of the group offset that failed; it is only a hint of the lag.")
+}
+
+// ofSettle makes the families about what clients can see.
+func (m *metrics) ofSettle() {
+	shown := m.Counters("tradestore_settle_outcomes_total", "Outcomes made visible to clients, by status.", "status")
+	m.shown = map[trade.Status]prometheus.Counter{}
+	for _, status := range []trade.Status{trade.Success, trade.Failed} {
+		m.shown[status] = shown.WithLabelValues(string(status))
+	}
+	m.shownEndToEnd = m.Histogram("tradestore_settle_end_to_end_seconds",
+		"From acceptance of a trade to its outcome being visible to clients, whatever the outcome.", telemetry.Ages)
+	m.settleErrors = m.Counter("tradestore_settle_errors_total", "Steps of the settler that failed and were repeated.")
+	m.settleSeconds = m.Histogram("tradestore_settle_duration_seconds",
+		"Time of one step of the settler; no values where outcomes are visible at their commit.", telemetry.Durations)
+	m.settleBatch = m.Histogram("tradestore_settle_batch_outcomes",
+		"Outcomes in one step of the settler; no values where outcomes are visible at their commit.", telemetry.Sizes)
+	m.settleAge = m.Histogram("tradestore_settle_delay_seconds",
+		"From the decision to the outcome being visible; no values where both are one commit.", telemetry.Ages)
+}
+
+// ofUpkeep makes the families of the resolver, of the sweeper and of the worker as a whole.
+func (m *metrics) ofUpkeep() {
+	m.pending = m.Gauges("tradestore_resolve_pending_requests",
+		"Requests of held partitions that stay PENDING, by what they wait for before they are closed.", "waits_for")
+	m.closed = m.Counter("tradestore_resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log.")
+	m.projected = m.Counter("tradestore_resolve_projected_total", "Requests found PENDING that had an outcome, which was shown.")
+	m.resolveErrors = m.Counter("tradestore_resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
+	m.swept = m.Counters("tradestore_swept_total", "Days and rows deleted because they were past their retention, by kind.", "kind")
+	m.sweepErrors = m.Counter("tradestore_sweep_errors_total", "Sweeps that failed and were repeated.")
+	m.lastSweep = m.Gauge("tradestore_sweep_last_success_timestamp_seconds", "When the last sweep ended well; 0 before the first.")
+	m.stopped = m.Gauge("tradestore_worker_stopped", "1 after a loud stop: what the worker relies on does not hold.")
 }
 
 // start makes the series that are known beforehand, so that a rate over them is right from the first event on.
@@ -136,8 +131,6 @@ func (m *metrics) start() {
 	m.outcomes.WithLabelValues(string(trade.Failed), string(trade.NotDelivered))
 	m.pending.WithLabelValues(forTime)
 	m.pending.WithLabelValues(forPosition)
-	m.settledTotal.WithLabelValues(string(trade.Success))
-	m.settledTotal.WithLabelValues(string(trade.Failed))
 	for _, kind := range []string{"journal_days", "journal_rows", "pending_rows", "dead_letters"} {
 		m.swept.WithLabelValues(kind)
 	}
@@ -155,13 +148,26 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 		stored := float64(max(0, len(part.Records)-a.Stale-a.Invalid-a.Duplicates))
 		m.outcomes.WithLabelValues(string(trade.Success), "").Add(stored)
 		if m.atCommit {
-			m.settledTotal.WithLabelValues(string(trade.Success)).Add(stored)
-			m.settledTotal.WithLabelValues(string(trade.Failed)).Add(float64(a.Stale + a.Invalid))
+			m.shown[trade.Success].Add(stored)
+			m.shown[trade.Failed].Add(float64(a.Stale + a.Invalid))
 		}
 	}
 	for i := range part.Records {
 		if at := part.Records[i].AcceptedAt; !at.IsZero() {
-			m.endToEnd.Observe(max(0, now.Sub(at).Seconds()))
+			took := age(now, at)
+			m.endToEnd.Observe(took)
+			if m.atCommit {
+				m.shownEndToEnd.Observe(took)
+			}
+		}
+	}
+}
+
+// polled counts records that a lane has in hand. A record without a readable time has nothing to measure from.
+func (m *metrics) polled(batch *trade.Batch, now time.Time) {
+	for i := range batch.Records {
+		if at := batch.Records[i].AcceptedAt; !at.IsZero() {
+			m.pollDelay.Observe(age(now, at))
 		}
 	}
 }
@@ -169,11 +175,17 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 // settled counts outcomes that clients can see now.
 func (m *metrics) settled(outcomes []trade.Outcome, took time.Duration, now time.Time) {
 	m.settleSeconds.Observe(took.Seconds())
+	m.settleBatch.Observe(float64(len(outcomes)))
 	for i := range outcomes {
-		m.settledTotal.WithLabelValues(string(outcomes[i].Status)).Inc()
-		m.settleAge.Observe(max(0, now.Sub(outcomes[i].DecidedAt).Seconds()))
+		o := &outcomes[i]
+		m.shown[o.Status].Inc()
+		m.settleAge.Observe(age(now, o.DecidedAt))
+		m.shownEndToEnd.Observe(age(now, o.AcceptedAt))
 	}
 }
+
+// age is how many seconds ago something happened, on a clock that may be behind ours or ahead of it.
+func age(now, at time.Time) float64 { return max(0, now.Sub(at).Seconds()) }
 
 // collector answers, at each scrape, what is known of the partitions held now.
 type collector struct {
@@ -182,17 +194,21 @@ type collector struct {
 }
 
 var (
-	positionDesc = prometheus.NewDesc("tradestore_apply_position", "Next offset to apply.", []string{"partition"}, nil)
-	lagDesc      = prometheus.NewDesc("tradestore_apply_lag_records", "Offsets between the position and the end of the log as last seen.", []string{"partition"}, nil)
-	lagAgeDesc   = prometheus.NewDesc("tradestore_apply_lag_seconds", "Time since the oldest record not yet applied was accepted; 0 without lag.", []string{"partition"}, nil)
-	inRowDesc    = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
-	pendingDesc  = prometheus.NewDesc("tradestore_resolve_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
-	unsettled    = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
+	positionDesc   = prometheus.NewDesc("tradestore_apply_position", "Next offset to apply.", []string{"partition"}, nil)
+	lagDesc        = prometheus.NewDesc("tradestore_apply_lag_records", "Offsets between the position and the end of the log as last seen.", []string{"partition"}, nil)
+	lagAgeDesc     = prometheus.NewDesc("tradestore_apply_lag_seconds", "Time since the oldest record not yet applied was accepted; 0 without lag.", []string{"partition"}, nil)
+	partitionsDesc = prometheus.NewDesc("tradestore_apply_partitions", "Partitions held by this worker.", nil, nil)
+	ofTopicDesc    = prometheus.NewDesc("tradestore_apply_topic_partitions", "Partitions that the topic has, which the workers share (--partitions).", nil, nil)
+	lanesDesc      = prometheus.NewDesc("tradestore_apply_lanes", "Loops that apply at once (--lanes).", nil, nil)
+	inRowDesc      = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
+	pendingDesc    = prometheus.NewDesc("tradestore_resolve_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
+	unsettledDesc  = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
+	readyDesc      = prometheus.NewDesc("tradestore_worker_ready", "1 while the worker applies what it holds, else 0: what /readyz says.", nil, nil)
 )
 
 // Describe sends the descriptions.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, inRowDesc, pendingDesc, unsettled} {
+	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, partitionsDesc, ofTopicDesc, lanesDesc, inRowDesc, pendingDesc, unsettledDesc, readyDesc} {
 		ch <- d
 	}
 }
@@ -213,21 +229,29 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for partition, p := range places {
-		label, age := strconv.Itoa(int(partition)), 0.0
+		label, oldest := strconv.Itoa(int(partition)), 0.0
 		if p.end > p.next && !p.oldest.IsZero() {
-			age = max(0, now.Sub(p.oldest).Seconds())
+			oldest = age(now, p.oldest)
 		}
 		gauge(positionDesc, float64(p.next), label)
 		gauge(lagDesc, float64(max(0, p.end-p.next)), label)
-		gauge(lagAgeDesc, age, label)
+		gauge(lagAgeDesc, oldest, label)
 	}
+	gauge(partitionsDesc, float64(len(places)))
+	gauge(ofTopicDesc, float64(c.w.cfg.Partitions))
+	gauge(lanesDesc, float64(len(c.w.lanes)))
 	gauge(inRowDesc, float64(inRow))
 	since := func(micros int64) float64 {
 		if micros == 0 {
 			return 0
 		}
-		return max(0, now.Sub(time.UnixMicro(micros)).Seconds())
+		return age(now, time.UnixMicro(micros))
 	}
 	gauge(pendingDesc, since(c.m.pendingSince.Load()))
-	gauge(unsettled, since(c.m.unsettledSince.Load()))
+	gauge(unsettledDesc, since(c.m.unsettledSince.Load()))
+	ready := 1.0
+	if c.w.Ready() != nil {
+		ready = 0
+	}
+	gauge(readyDesc, ready)
 }

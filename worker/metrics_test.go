@@ -1,14 +1,19 @@
 package worker
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
 )
 
 // value returns the largest value of a family, over the series that have all the label values given: of a gauge or
@@ -59,8 +64,74 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 	for _, partition := range []string{"0", "1", "2"} {
 		r.eventually("a position of each partition", func() bool { return w.value("tradestore_apply_position", partition) > 0 })
 	}
+	assert.InDelta(t, 3, w.value("tradestore_apply_partitions"), 0)
+	assert.InDelta(t, 3, w.value("tradestore_apply_topic_partitions"), 0)
+	assert.InDelta(t, 1, w.value("tradestore_worker_ready"), 0)
 	w.drain()
 	assert.InDelta(t, -1, w.value("tradestore_apply_position"), 0)
+	assert.InDelta(t, 0, w.value("tradestore_apply_partitions"), 0)
+	assert.InDelta(t, 0, w.value("tradestore_worker_ready"), 0)
+	assert.InDelta(t, 30, w.value("tradestore_apply_poll_delay_seconds"), 0)
 	assert.InDelta(t, 30, w.value("tradestore_apply_end_to_end_seconds"), 0)
+	assert.InDelta(t, 30, w.value("tradestore_settle_end_to_end_seconds"), 0)
+	assert.InDelta(t, 30, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
 	assert.InDelta(t, 30, w.value("tradestore_apply_outcomes_total", "SUCCESS"), 0)
+}
+
+// Outcomes that are visible at their commit are counted there, and the settler has nothing to measure.
+func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
+	r := newRig(t, 1)
+	reg := prometheus.NewRegistry()
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: reg, Now: r.store.now, OutcomesAtCommit: true})
+	require.NoError(t, err)
+	now := time.Now()
+	part := &trade.Batch{Records: []trade.Record{{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}, {Fault: "no time can be read"}}}
+	w.metrics.polled(part, now)
+	w.metrics.applied(part, trade.Applied{Rows: 1, Invalid: 1}, now)
+	run := &running{Worker: w, t: t, reg: reg}
+	assert.InDelta(t, 1, run.value("tradestore_apply_poll_delay_seconds"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_settle_end_to_end_seconds"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_settle_outcomes_total", "FAILED"), 0)
+	assert.InDelta(t, 0, run.value("tradestore_settle_delay_seconds"), 0)
+}
+
+func TestCountingRecordsAllocatesNothing(t *testing.T) {
+	r := newRig(t, 1)
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: prometheus.NewRegistry(), OutcomesAtCommit: true})
+	require.NoError(t, err)
+	now := time.Now()
+	part := &trade.Batch{Records: make([]trade.Record, 1000)}
+	for i := range part.Records {
+		part.Records[i].AcceptedAt = now.Add(-time.Duration(i) * time.Millisecond)
+	}
+	assert.Less(t, testing.AllocsPerRun(10, func() {
+		w.metrics.polled(part, now)
+		w.metrics.applied(part, trade.Applied{Rows: 1000}, now)
+	}), 10.0)
+}
+
+// Whoever can write to the log, or an outage, must not be able to fill the disk with lines.
+func TestLinesAboutRecordsAreSampled(t *testing.T) {
+	r := newRig(t, 1)
+	out := &syncBuffer{}
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: prometheus.NewRegistry(), Log: zerolog.New(out), Now: time.Now})
+	require.NoError(t, err)
+	part := &trade.Batch{}
+	for range 500 {
+		spoiled := trade.Record{Request: r.request("T-1", 1, "secret"), Offset: 7, Value: []byte("secret"), Fault: "the store refuses the record"}
+		part.Records = append(part.Records, spoiled)
+	}
+	w.lanes[0].done(part, trade.Applied{DeadLetters: len(part.Records), Invalid: len(part.Records)})
+	lines := slices.Collect(strings.Lines(out.String()))
+	require.NotEmpty(t, lines)
+	assert.Less(t, len(lines), 100)
+	assert.NotContains(t, out.String(), "secret")
+	var line map[string]any
+	require.NoError(t, json.Unmarshal([]byte(lines[0]), &line))
+	assert.Equal(t, "warn", line["level"])
+	assert.Equal(t, "corr", line["correlation_id"])
+	assert.Equal(t, part.Records[0].ID.String(), line["request_id"])
+	assert.Equal(t, "T-1", line["trade_id"])
+	assert.EqualValues(t, 7, line["offset"])
 }

@@ -213,7 +213,7 @@ func (r *resolver) closeChunk(ctx context.Context, partition int32, requests []t
 		}
 		r.metrics.closed.Inc()
 		r.metrics.outcomes.WithLabelValues(string(o.Status), string(o.Reason)).Inc()
-		r.log.Warn().Stringer("request_id", o.ID).Str("correlation_id", o.CorrelationID).Int32("partition", partition).
+		r.each.Warn().Str("correlation_id", o.CorrelationID).Stringer("request_id", o.ID).Str("trade_id", o.TradeID).Int32("partition", partition).
 			Time("accepted_at", o.AcceptedAt).Str("reason", string(o.Reason)).Msg("request closed: its trade never reached the log")
 	}
 	return r.deps.Requests.Settle(ctx, outcomes)

@@ -28,6 +28,7 @@ type Worker struct {
 	cfg     Config
 	deps    Deps
 	log     zerolog.Logger
+	each    zerolog.Logger // sampled: lines about single requests, of which a spoiled log or an outage makes very many
 	metrics *metrics
 	health  health
 	admin   *kgo.Client
@@ -37,6 +38,9 @@ type Worker struct {
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
 }
 
+// linesPerSecond bounds the lines about single requests; the metrics count all of them, and so do the tables.
+const linesPerSecond = 20
+
 // New makes a worker; Run starts it. Nothing is connected yet. Errors: settings that can't be right, metrics that are
 // registered already.
 func New(cfg Config, deps Deps) (*Worker, error) {
@@ -45,6 +49,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	w := &Worker{cfg: cfg, deps: deps, log: deps.Log}
+	w.each = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
 	if !deps.OutcomesAtCommit {
 		w.nudge = make(chan struct{}, 1)
 	}
@@ -54,7 +59,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	}
 	var err error
 	if w.metrics, err = newMetrics(deps.Registry, w); err != nil {
-		return nil, fmt.Errorf("cannot register the metrics of the worker: %w", err)
+		return nil, err
 	}
 	w.metrics.atCommit = deps.OutcomesAtCommit
 	return w, nil
