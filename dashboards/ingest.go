@@ -1,0 +1,107 @@
+package dashboards
+
+import "github.com/grafana/grafana-foundation-sdk/go/units"
+
+const stages = "tradestore_accept_stage_duration_seconds"
+
+// ingest follows a trade through the server, from its arrival to the 202.
+var ingest = page{
+	file: "ingest", uid: "tradestore-ingest", title: "Trade Store: ingest", since: "now-1h", refresh: "30s",
+	about: "A trade in the server: HTTP, refusals, the queue, the version look-up, PENDING, Kafka, and the answer.",
+	rows: []row{
+		{"HTTP", []panel{
+			lines("Requests", units.RequestsPerSecond, built(),
+				"Requests answered, by method and route. The line at 1,000 is the load that Trade Store is built for.",
+				q("{{method}} {{route}}", `sum by (method, route) (rate(tradestore_http_requests_total{@}[$__rate_interval]) > 0)`)),
+			lines("Answers to submitted trades", units.RequestsPerSecond, unjudged(),
+				"Answers of POST /api/v1/trades by status code. 4xx is the client's mistake; 5xx and 429 count against the objective.",
+				q("{{code}}", `sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`)).
+				alert("TradestoreAcceptAvailabilityBurn"),
+			spread("Time to the 202", units.Seconds, above(0.05, 0.1),
+				"From the arrival of a trade to its 202. The objective is 100 ms for 99 % of them.",
+				"tradestore_accept_duration_seconds", "").alert("TradestoreAcceptLatencyBurn"),
+			heat("Times to the 202", units.Seconds,
+				"How the times from arrival to 202 spread: two bands are two kinds of requests, a band that climbs is a queue that grows.",
+				"tradestore_accept_duration_seconds", ""),
+			lines("Slowest 1 % by route", units.Seconds, above(0.1, 1),
+				"The 99th percentile of the time from a request that was read to its answer, of any status.",
+				quantile("{{method}} {{route}}", 0.99, "tradestore_http_request_duration_seconds", "", "method, route").empty("a route that nobody calls")),
+			lines("Requests in flight", units.Short, above(4000, 8000),
+				"Requests that are being worked on, of all routes.",
+				q("{{instance}}", `sum by (instance) (tradestore_http_requests_in_flight{@})`)),
+			lines("Connections", units.PercentUnit, above(0.7, 0.9),
+				"Open connections as a share of --max-conns.",
+				q("{{instance}}", `tradestore_http_connections{@} / tradestore_http_connections_limit{@}`)),
+			lines("Connections refused", perSecond, rare(),
+				"Connections refused because too many were open, in all or from one address, and those that the process or the machine had no descriptors or memory for.",
+				q("{{code}}", `sum by (code) (rate(tradestore_http_connections_refused_total{@}[$__rate_interval]))`),
+				q("no descriptors or memory", `sum(rate(tradestore_http_accept_errors_total{@}[$__rate_interval]))`)),
+		}},
+		{"Refusals", []panel{
+			lines("Refused by reason", units.RequestsPerSecond, unjudged(),
+				"Requests refused or failed, by the code of the answer. docs/api.md says what each means.",
+				q("{{code}}", `sum by (code) (rate(tradestore_http_problems_total{@}[$__rate_interval])) > 0`).
+					empty("no request is refused; filled by a body that breaks a rule")),
+			lines("Shed by cause", tradesPerSecond, above(0.1, 1),
+				"Trades refused with a 503 before any store was asked: items or bytes for a full queue, late for one that moves too slowly, closed for a server that drains.",
+				q("{{cause}}", `sum by (cause) (rate(tradestore_accept_shed_total{@}[$__rate_interval]))`)).alert("TradestoreShedSustained"),
+			lines("Panics", perSecond, never(),
+				"Panics that were caught: each cost one request a 500, and is a bug. The log has its stack.",
+				q("{{instance}}", `rate(tradestore_http_panics_total{@}[$__rate_interval])`)),
+		}},
+		{"Queue", []panel{
+			lines("Trades that wait", trades, unjudged(),
+				"Trades that wait for a flush. A few are the batch that gathers while the flushes are busy.",
+				q("{{instance}}", `tradestore_accept_queue_items{@}`)),
+			lines("Room used", units.PercentUnit, above(0.5, 0.9),
+				"Trades and bytes between arrival and answer, as a share of --queue-items and --queue-bytes. At 100 % trades are shed.",
+				q("trades {{instance}}", `tradestore_accept_in_flight{@} / tradestore_accept_in_flight_limit{@}`),
+				q("bytes {{instance}}", `tradestore_accept_in_flight_bytes{@} / tradestore_accept_in_flight_limit_bytes{@}`)).alert("TradestoreShedSustained"),
+			spread("Wait", units.Seconds, above(0.05, 0.375),
+				"Time that a trade waited for a flush. From 375 ms on, an eighth of the default --accept-deadline, trades may be shed.",
+				"tradestore_accept_queue_wait_seconds", ""),
+			spread("Batches", trades, above(256, 512),
+				"Trades per flush. They grow with the load; batches of --max-batch (512) mean that the flushes do not keep up.",
+				"tradestore_accept_batch_size", ""),
+		}},
+		{"Version look-up", []panel{
+			spread("Look-up", units.Seconds, above(0.05, 0.1),
+				"Time in which a batch learned the highest stored version of its trades. After --lookup-timeout, 100 ms, it goes on without.",
+				stages, `stage="lookup"`),
+			lines("Look-ups given up", perSecond, rare(),
+				"Look-ups that failed or took too long. Nothing is lost: the worker refuses low versions as well, only later.",
+				q("{{instance}}", `rate(tradestore_accept_lookups_failed_open_total{@}[$__rate_interval])`)),
+		}},
+		{"PENDING", []panel{
+			spread("Opening a batch", units.Seconds, above(0.1, 1),
+				"Time in which a batch was written to the request log as PENDING. After --open-timeout, 2 s, its requests are answered 503.",
+				stages, `stage="open"`),
+			lines("Flushes", perSecond, unjudged(),
+				"Batches that were opened and produced. A server that is not busy flushes each trade by itself.",
+				q("{{instance}}", `rate(tradestore_accept_batch_size_count{@}[$__rate_interval])`)),
+			lines("Idempotency keys", units.RequestsPerSecond, unjudged(),
+				"Requests under idempotency keys, by what the key led to. Exhausted keys had --idempotency-attempts tries that were not delivered.",
+				q("{{result}}", `sum by (result) (rate(tradestore_accept_keyed_total{@}[$__rate_interval]))`)),
+		}},
+		{"Kafka", []panel{
+			spread("Producing a record", units.Seconds, above(0.1, 1),
+				"Time until every replica in sync had acknowledged a record.",
+				stages, `stage="produce"`),
+			lines("Acknowledged", tradesPerSecond, built(),
+				"Trades that the log has: these are the accepted ones.",
+				q("{{instance}}", `rate(tradestore_accept_delivered_total{@}[$__rate_interval])`)),
+			lines("Waiting in the producer", records, above(1000, 5000),
+				"Records that were handed to the Kafka client and are not acknowledged.",
+				q("{{instance}}", `sum by (instance) (tradestore_kafka_buffered_produce_records_total{@,client="tradestore-server"})`)),
+		}},
+		{"Answer", []panel{
+			lines("Not known", tradesPerSecond, rare(),
+				"Requests answered 503 with an id, because PENDING was sent and no acknowledgement came in time, by the stage that failed. Each is decided by its record, or closed by the resolver.",
+				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
+			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
+				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",
+				q("errors", `sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST",code=~"5..|429"}[$__rate_interval])) / (sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval])) > 0)`)).
+				alert("TradestoreAcceptAvailabilityBurn"),
+		}},
+	},
+}
