@@ -64,6 +64,10 @@ bench-micro: ## run the Go benchmarks, output for benchstat in bench/micro.txt (
 	@set -o pipefail; $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),6) $(GOTESTFLAGS) $(or $(PKG),./...) | \
 		tee $(or $(OUT),bench/micro.txt)
 
+.PHONY: rules
+rules: ## write the Prometheus rules in dashboards/rules (ARGS="-dashboards https://grafana -runbooks https://..../runbooks.md -out FOLDER")
+	$(GO) run ./dashboards/rules/generate $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
@@ -76,6 +80,10 @@ lint: $(GOLANGCI_LINT) ## run the linters
 .PHONY: verify
 verify: ## everything that CI checks
 	.ci/run
+
+.PHONY: dashboards
+dashboards: ## write the Grafana dashboards, from the Go code that describes them
+	$(GO) run ./dashboards/generate dashboards
 
 .PHONY: migrate
 migrate: ## create or update the schema, the topic and its position rows (ARGS="--database-url ... --kafka-brokers ...")
