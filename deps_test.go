@@ -41,6 +41,12 @@ var mayImport = map[string][]string{
 	"teststack/promtool": {"teststack/services"},                 // `make promtool`
 	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
 
+	"dashboards":                {"dashboards/rules"},
+	"dashboards/generate":       {"dashboards"}, // `make dashboards`
+	"dashboards/rules":          {},
+	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
+	"dashboards/live":           {},                   // tests alone
+
 	"": {"dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests

@@ -69,7 +69,7 @@ func preparePrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, 
 		return nil, fmt.Errorf("cannot write settings: %w", err)
 	}
 	p := &Prometheus{&Process{name: "Prometheus", port: port, log: filepath.Join(dir, "prometheus.log")}}
-	p.probe = func(ctx context.Context) error { return isReady(ctx, p.URL()) }
+	p.probe = func(ctx context.Context) error { return isOK(ctx, p.URL()+"/-/ready") }
 	p.build = func() *exec.Cmd {
 		cmd := exec.Command(filepath.Join(programs, "prometheus"), "--config.file=prometheus.yaml", "--storage.tsdb.path=data",
 			"--web.listen-address="+loopback(port), "--enable-feature=exemplar-storage")
@@ -112,8 +112,8 @@ func (c PrometheusConfig) settings() ([]byte, error) {
 	}, "", "  ")
 }
 
-func isReady(ctx context.Context, base string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/-/ready", http.NoBody)
+func isOK(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ type Rule struct {
 	Health    string // ok, err, or unknown before the first evaluation
 	LastError string
 	State     string // of an alert: inactive, pending, firing
+	Labels    map[string]string
 	Alerts    []Alert
 }
 

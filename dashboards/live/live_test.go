@@ -1,0 +1,143 @@
+// Package live shows the panels and the alerts on a real Prometheus that watches a running pipeline under load, in health
+// and through faults.
+package live
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/dashboards"
+	"tradestore/teststack/services"
+)
+
+// TestLive is the story of one stack: it is well, it meets one fault after the other, and it is well again. In the end no
+// panel is left that has never had anything to show.
+func TestLive(t *testing.T) {
+	began := time.Now()
+	s := newStack(t)
+	end := s.load(t, 50, 50, "")
+	s.panelsAreFilled(t)
+	s.rulesAreWell(t)
+	for _, f := range faults {
+		s.strike(t, f)
+	}
+	for _, q := range dashboards.Queries() {
+		if q.MayBeEmpty != "" {
+			s.hasShown(t, q, time.Since(began))
+		}
+	}
+	became := end()
+	require.NotZero(t, became.Accepted)
+	for _, offenders := range [][]string{became.Lost.First, became.Doubled.First, became.Stuck.First, became.Wrong.First} {
+		assert.Empty(t, offenders, "through all faults")
+	}
+}
+
+// panelsAreFilled waits until every query has data, all of it numbers. One that may be empty only has to be understood.
+func (s *stack) panelsAreFilled(t *testing.T) {
+	t.Helper()
+	wrong := map[dashboards.Query]string{}
+	for _, q := range dashboards.Queries() {
+		wrong[q] = "not asked yet"
+	}
+	eventually(t, func() bool {
+		for q := range wrong {
+			found, err := s.prometheus.Query(t.Context(), choose(t, q.Expr, 15*time.Second))
+			require.NoError(t, err, "%s: %s", q.Dashboard, q.Panel)
+			if wrong[q] = judge(found); wrong[q] == "" || q.MayBeEmpty != "" {
+				delete(wrong, q)
+			}
+		}
+		return len(wrong) == 0
+	})
+	for q, what := range wrong {
+		assert.Fail(t, what, "%s: %s: %s", q.Dashboard, q.Panel, q.Expr)
+	}
+}
+
+// hasShown demands that the query had a number at some time of the test.
+func (s *stack) hasShown(t *testing.T, q dashboards.Query, back time.Duration) {
+	t.Helper()
+	found, err := s.prometheus.QueryRange(t.Context(), choose(t, q.Expr, time.Minute), back, time.Second)
+	require.NoError(t, err)
+	for _, series := range found {
+		for _, value := range series.Values {
+			if !math.IsNaN(value) && !math.IsInf(value, 0) {
+				return
+			}
+		}
+	}
+	assert.Fail(t, "no fault has filled it", "%s: %s: %s (%s)", q.Dashboard, q.Panel, q.Expr, q.MayBeEmpty)
+}
+
+// choose fills in the variables of a dashboard: everything, at the time resolution of this Prometheus.
+func choose(t *testing.T, expr string, window time.Duration) string {
+	t.Helper()
+	chosen := strings.NewReplacer("$__rate_interval", fmt.Sprintf("%ds", int(window.Seconds())), "$job", ".+", "$instance", ".+", "$capacity", "1000").Replace(expr)
+	require.NotContains(t, chosen, "$", "a variable that this test does not know")
+	return chosen
+}
+
+// judge says what is wrong with a result.
+func judge(found []services.Series) string {
+	if len(found) == 0 {
+		return "no data"
+	}
+	for _, series := range found {
+		for _, value := range series.Values {
+			if math.IsNaN(value) || math.IsInf(value, 0) {
+				return fmt.Sprintf("%v of %v", value, series.Labels)
+			}
+		}
+	}
+	return ""
+}
+
+// rulesAreWell waits until every rule has been evaluated without an error, and every recorded series is a number.
+func (s *stack) rulesAreWell(t *testing.T) {
+	t.Helper()
+	var last string
+	well := func() bool {
+		all, err := s.prometheus.Rules(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, all)
+		for _, rule := range all {
+			if last = rule.Name + ": " + rule.Health + ": " + rule.LastError; rule.Health != "ok" {
+				return false
+			}
+			if rule.Type != "recording" {
+				continue
+			}
+			found, err := s.prometheus.Query(t.Context(), rule.Name)
+			require.NoError(t, err)
+			if wrong := judge(found); wrong != "" {
+				last = rule.Name + ": " + wrong
+				return false
+			}
+		}
+		return true
+	}
+	require.True(t, eventually(t, well), "%s", last)
+}
+
+// eventually asks until it is so, or for too long.
+func eventually(t *testing.T, so func() bool) bool {
+	t.Helper()
+	end := time.After(limit)
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-end:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,152 @@
+package live
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/dashboards/rules"
+	"tradestore/dev/embedded"
+	"tradestore/loadtest"
+	"tradestore/teststack"
+	"tradestore/teststack/services"
+)
+
+func TestMain(m *testing.M) { teststack.Main(m) }
+
+const (
+	topic = "trades-inbound"
+	most  = 64              // trades in the server at once, four of them on their way to the stores
+	scale = 1.0 / 120       // of the rules: an hour is half a minute
+	limit = 3 * time.Minute // for anything to start, or to show in Prometheus
+	look  = 250 * time.Millisecond
+)
+
+// stack is a server and a worker as processes of their own on the real stores, and the Prometheus that watches them.
+type stack struct {
+	env            []string
+	kafka          *services.Kafka
+	dynamo         *services.DynamoDB
+	postgres       *embedded.Postgres
+	folder         string // of PostgreSQL
+	server, worker *services.Process
+	prometheus     *services.Prometheus
+}
+
+// newStack starts everything. The request log is on DynamoDB, so that both kinds of store have something to show. The
+// server is small, so that a load that a laptop can make is too much for it.
+func newStack(t *testing.T) *stack {
+	t.Helper()
+	s := &stack{kafka: teststack.ApacheKafka(t), dynamo: teststack.OwnDynamoDB(t)}
+	var err error
+	s.folder, err = teststack.Dir()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(s.folder) })
+	t.Cleanup(func() { s.postgres.Stop() })
+	s.startPostgres(t)
+	s.env = append(os.Environ(),
+		"TRADESTORE_DATABASE_URL="+s.postgres.URL(), "TRADESTORE_KAFKA_BROKERS="+s.kafka.Addrs()[0], "TRADESTORE_TOPIC="+topic,
+		"TRADESTORE_REQUEST_LOG=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+s.dynamo.Endpoint(), "TRADESTORE_PROFILE=single",
+		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s",
+		fmt.Sprintf("TRADESTORE_QUEUE_ITEMS=%d", most), "TRADESTORE_FLUSHES=1", "TRADESTORE_MAX_BATCH=4",
+		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
+	)
+	program := build(t)
+	migrate := exec.Command(program, "migrate")
+	migrate.Env = s.env
+	said, err := migrate.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	s.server, s.worker = s.role(t, program, "server"), s.role(t, program, "worker")
+	s.prometheus = teststack.Prometheus(t, services.PrometheusConfig{
+		Interval: time.Second, Rules: ruleFiles(t), Targets: []services.Target{
+			{Job: "tradestore-server", Address: address(s.server)}, {Job: "tradestore-worker", Address: address(s.worker)},
+		},
+	})
+	return s
+}
+
+// build makes the program from this work tree.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "tradestore")
+	make := exec.Command("go", "build", "-o", program, "tradestore")
+	said, err := make.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	return program
+}
+
+func (s *stack) role(t *testing.T, program, name string) *services.Process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	p, err := services.StartRole(ctx, services.RoleConfig{Dir: filepath.Join(t.TempDir(), name), Program: program, Role: name, Env: s.env})
+	require.NoError(t, err)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+func address(p *services.Process) string { return fmt.Sprintf("127.0.0.1:%d", p.Port()) }
+
+// startPostgres starts it on the folder and the port of the last time.
+func (s *stack) startPostgres(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var err error
+	s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.folder, SharedBuffers: "16MB", Scratch: true, Log: zerolog.Nop()})
+	require.NoError(t, err)
+}
+
+// ruleFiles are the rules of production in less time.
+func ruleFiles(t *testing.T) []string {
+	t.Helper()
+	var paths []string
+	for name, text := range rules.Make(scale) {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, text, 0o600))
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// load sends a load until the function that it returns is called, which then returns what became of it.
+func (s *stack) load(t *testing.T, rate float64, connections int, mix string) (end func() loadtest.Reconciliation) {
+	t.Helper()
+	target := url.URL{Scheme: "http", Host: address(s.server)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var report *loadtest.Report
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		report, _, err = loadtest.Run(ctx, loadtest.Config{
+			Target: target.String(), Rate: rate, Duration: time.Hour, StepDuration: time.Second, Mix: mix, Generator: "light", Connections: connections,
+			MaxAcceptP99: time.Second, MaxFinalP99: time.Second, MaxErrorRate: 1, Follow: 1, DrainTimeout: time.Minute, Out: t.TempDir(), Topic: topic,
+		}, loadtest.Env{})
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return func() loadtest.Reconciliation {
+		cancel()
+		<-done
+		require.NoError(t, err)
+		return report.Reconciliation
+	}
+}
+
+// spoil puts a record into the log that no server would write.
+func (s *stack) spoil(t *testing.T) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Addrs()...))
+	require.NoError(t, err)
+	defer client.Close()
+	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("T"), Value: []byte("{")}).FirstErr())
+}
