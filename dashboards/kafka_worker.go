@@ -10,13 +10,13 @@ var kafkaAndWorker = page{
 		{"How far behind", []panel{
 			number("Lag", records, above(10_000, 100_000),
 				"Records in the log that are not applied, over all partitions.",
-				q("records", `sum(tradestore_apply_lag_records{@})`)).alert("TradestoreLagOld"),
+				q("records", lag)).alert("TradestoreLagOld"),
 			number("Age of the lag", units.Seconds, above(10, 60),
 				"Time since the oldest trade that waits in the log was accepted. 0 without lag.",
 				q("age", `max(tradestore_apply_lag_seconds{@})`)).alert("TradestoreLagOld"),
 			number("Drained in", units.Seconds, above(60, 600),
-				"Time in which the lag would be applied at the rate of now, if nothing was added.",
-				q("estimate", `sum(tradestore_apply_lag_records{@}) / (`+applied+` > 0)`)).alert("TradestoreLagOld"),
+				"Time in which the lag would be applied at the rate of now, if nothing was added. No value: there is lag, and nothing is applied.",
+				q("estimate", lag+` / (`+applied+` > 0) or `+lag+` == 0`)).alert("TradestoreLagOld"),
 			number("Partitions stuck", units.Short, never(),
 				"Partitions that have lag and whose position has not moved.",
 				q("partitions", stuck)).alert("TradestoreConsumerStuck", "TradestoreNothingDecided"),
@@ -32,7 +32,7 @@ var kafkaAndWorker = page{
 				q("fetched", `sum(rate(tradestore_kafka_fetch_compressed_bytes_total{@}[$__rate_interval]))`)),
 			lines("Slowest 1 % of requests to brokers", units.Seconds, above(1, 6),
 				"From the first byte of a request to the last of its answer, by client. Fetches of the lanes wait for records, up to 5 s, when there are none.",
-				quantile("{{client}}", 0.99, "tradestore_kafka_request_duration_e2e_seconds", "", "client")),
+				slowest("{{client}}", "tradestore_kafka_request_duration_e2e_seconds", "client")),
 			lines("Faults of connections", perSecond, rare(),
 				"Connections to brokers that could not be made, and reads and writes that failed. The client repeats by itself.",
 				q("connect {{client}}", `sum by (client) (rate(tradestore_kafka_connect_errors_total{@}[$__rate_interval]))`),
@@ -46,7 +46,7 @@ var kafkaAndWorker = page{
 			lines("Age of the lag by partition", units.Seconds, above(10, 60),
 				"Time since the oldest trade that waits in the partition was accepted.",
 				q("{{partition}}", `max by (partition) (tradestore_apply_lag_seconds{@})`)).alert("TradestoreLagOld"),
-			spread("From acceptance to poll", units.Seconds, above(0.5, 1),
+			spread("From acceptance to poll", above(0.5, 1),
 				"Time between the acceptance of a trade and the moment in which a lane had its record: the server, Kafka, and the wait behind earlier records.",
 				"tradestore_apply_poll_delay_seconds", ""),
 			lines("Partitions held", units.Short, unjudged(),
@@ -58,12 +58,12 @@ var kafkaAndWorker = page{
 			lines("Applied", recordsPerSecond, built(),
 				"Records in committed transactions. The line at 1,000 is the load that Trade Store is built for.",
 				q("{{instance}}", `rate(tradestore_apply_batch_records_sum{@}[$__rate_interval])`)),
-			spread("Transactions", units.Seconds, above(1, 10),
+			spread("Transactions", above(1, 10),
 				"Time of the apply transactions that committed. After --transaction-limit, 20 s, one is cut in halves.",
 				"tradestore_apply_duration_seconds", `result="ok"`),
-			spread("Records per transaction", records, above(5000, 10_000),
+			lines("Records per transaction", records, above(5000, 10_000),
 				"They grow with the backlog. Transactions of --max-poll-records (10,000) mean that the workers are catching up.",
-				"tradestore_apply_batch_records", ""),
+				sizes("tradestore_apply_batch_records")...),
 			lines("Lanes busy", units.PercentUnit, above(0.7, 0.9),
 				"Share of the time that the lanes of a worker spend in transactions. Near 100 % the lag grows.",
 				q("{{instance}}", busy)).alert("TradestoreLagOld"),
@@ -90,7 +90,7 @@ var kafkaAndWorker = page{
 			lines("Shown to clients", tradesPerSecond, unjudged(),
 				"Outcomes that became visible in the request log.",
 				q("{{status}}", `sum by (status) (rate(tradestore_settle_outcomes_total{@}[$__rate_interval]))`)),
-			spread("From acceptance to visible", units.Seconds, above(0.5, 1),
+			spread("From acceptance to visible", above(0.5, 1),
 				"What a client waits that polls its request. The objective is 1 s for 99 % of the trades.",
 				"tradestore_settle_end_to_end_seconds", "").alert("TradestoreTimeToFinalBurn"),
 			lines("Oldest outcome not shown", units.Seconds, above(10, 60),
@@ -98,8 +98,8 @@ var kafkaAndWorker = page{
 				q("{{instance}}", `tradestore_settle_lag_seconds{@}`)).alert("TradestoreSettleBehind"),
 			lines("Steps of the settler", units.Seconds, above(0.5, 5),
 				"The 99th percentiles of one step, and of the time from decision to visible. Nothing with the request log in PostgreSQL, where both are one commit.",
-				quantile("step", 0.99, "tradestore_settle_duration_seconds", "", "").empty(onlyDynamoDB),
-				quantile("decision to visible", 0.99, "tradestore_settle_delay_seconds", "", "").empty(onlyDynamoDB),
+				quantile("step", 0.99, "tradestore_settle_duration_seconds", "").empty(onlyDynamoDB),
+				quantile("decision to visible", 0.99, "tradestore_settle_delay_seconds", "").empty(onlyDynamoDB),
 				q("steps that failed per second", `sum(rate(tradestore_settle_errors_total{@}[$__rate_interval]))`)),
 		}},
 		{"What stayed PENDING, and what is past its retention", []panel{
@@ -122,6 +122,9 @@ var kafkaAndWorker = page{
 		}},
 	},
 }
+
+// lag is the number of records that are not applied.
+const lag = `sum(tradestore_apply_lag_records{@})`
 
 // applied is the rate of records in committed transactions.
 const applied = `sum(rate(tradestore_apply_batch_records_sum{@}[$__rate_interval]))`

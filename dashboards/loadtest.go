@@ -19,10 +19,10 @@ var loadTest = page{
 				q("accepted", accepted)),
 			number("Accepted within", units.Seconds, above(0.05, 0.1),
 				"The 99th percentile from the arrival of a trade to its 202. The objective of the load test is 100 ms, from when the trade was due.",
-				quantile("p99", 0.99, "tradestore_accept_duration_seconds", "", "")),
+				quantile("p99", 0.99, "tradestore_accept_duration_seconds", "")),
 			number("Final within", units.Seconds, above(0.5, 1),
 				"The 99th percentile from the acceptance of a trade to its visible outcome. The objective of the load test is 1 s.",
-				quantile("p99", 0.99, "tradestore_settle_end_to_end_seconds", "", "")),
+				quantile("p99", 0.99, "tradestore_settle_end_to_end_seconds", "")),
 			number("Errors", units.PercentUnit, above(0.0005, 0.001),
 				"Share of all requests that were answered 5xx or 429. The objective of the load test is 0.1 %.",
 				q("errors", `sum(rate(tradestore_http_requests_total{@,code=~"5..|429"}[$__rate_interval])) / (sum(rate(tradestore_http_requests_total{@}[$__rate_interval])) > 0)`)),
@@ -59,7 +59,7 @@ var loadTest = page{
 		{"Is the worker keeping up?", []panel{
 			lines("Lag", records, above(10_000, 100_000),
 				"Records in the log that are not applied. A sustained load keeps it flat.",
-				q("records", `sum(tradestore_apply_lag_records{@})`)),
+				q("records", lag)),
 			lines("Age of the lag", units.Seconds, above(1, 10),
 				"Time since the oldest trade that waits in the log was accepted.",
 				q("age", `max(tradestore_apply_lag_seconds{@})`)),
@@ -91,9 +91,9 @@ var loadTest = page{
 // percentiles are what the report of a load test shows of a histogram.
 func percentiles(histogram string) []query {
 	return []query{
-		quantile("p50", 0.5, histogram, "", ""),
-		quantile("p90", 0.9, histogram, "", ""),
-		quantile("p99", 0.99, histogram, "", ""),
-		quantile("p99.9", 0.999, histogram, "", ""),
+		quantile("p50", 0.5, histogram, ""),
+		quantile("p90", 0.9, histogram, ""),
+		quantile("p99", 0.99, histogram, ""),
+		quantile("p99.9", 0.999, histogram, ""),
 	}
 }

@@ -34,14 +34,14 @@ var overview = page{
 				"Both lines must overlap. Accepted: acknowledged by every replica in sync. Stored: decided in PostgreSQL, which includes the few that a higher version had overtaken. The line at 1,000 is the load that Trade Store is built for.",
 				q("accepted", accepted), q("stored", decided)).alert("TradestoreNothingDecided"),
 			lines("Reconciliation gap", units.PercentUnit, above(0.01, 0.05),
-				"Share of the accepted trades that are neither decided nor waiting in the log. It swings around 0 while the load changes; what stays above 0 is lost, or was decided by a transaction whose answer got lost and that was not counted. `tradestore check` tells.",
+				"Share of the accepted trades that are neither decided nor waiting in the log. It swings around 0 while the load changes; what stays above 0 is lost, or was decided by a transaction whose answer got lost and that was not counted; `tradestore check` tells. Without a worker nobody knows the lag, and all that is accepted counts.",
 				q("gap", `(`+accepted+` - `+decided+` - (sum(deriv(tradestore_apply_lag_records{@}[$__rate_interval])) or vector(0))) / (`+accepted+` > 0)`)),
 		}},
 		{"How long does it take?", []panel{
-			spread("Until it is accepted", units.Seconds, above(0.05, 0.1),
+			spread("Until it is accepted", above(0.05, 0.1),
 				"From the arrival of a trade to its 202, for those that got one. The objective is 100 ms for 99 % of them.",
 				"tradestore_accept_duration_seconds", "").alert("TradestoreAcceptLatencyBurn"),
-			spread("Until it is final", units.Seconds, above(0.5, 1),
+			spread("Until it is final", above(0.5, 1),
 				"From the acceptance of a trade to the moment from which clients can read its outcome. The objective is 1 s for 99 % of them.",
 				"tradestore_settle_end_to_end_seconds", "").alert("TradestoreTimeToFinalBurn"),
 		}},
@@ -83,7 +83,7 @@ var overview = page{
 // The two lines that must overlap.
 const (
 	accepted = `sum(rate(tradestore_accept_delivered_total{@}[$__rate_interval]))`
-	decided  = `sum(rate(tradestore_apply_outcomes_total{@,reason!="NOT_DELIVERED"}[$__rate_interval]))`
+	decided  = `(sum(rate(tradestore_apply_outcomes_total{@,reason!="NOT_DELIVERED"}[$__rate_interval])) or vector(0))` // no worker stores nothing
 )
 
 // stuck counts the partitions with lag whose position stands still.

@@ -8,6 +8,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/heatmap"
 	"github.com/grafana/grafana-foundation-sdk/go/stat"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
+	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
 // Units that are ours.
@@ -95,12 +96,14 @@ func heat(title, unit, about, histogram, labels string) panel {
 	return panel{draw: draw, height: 8, title: title, unit: unit, limits: unjudged(), about: about, queries: queries}
 }
 
-// quantile is the quantile of a histogram over the processes chosen, for each value of the label by if it names one.
-func quantile(legend string, phi float64, histogram, labels, by string) query {
-	if by != "" {
-		by = ", " + by
-	}
-	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le%s) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi, by, histogram, also(labels)))
+// quantile is the quantile of a histogram over the processes chosen.
+func quantile(legend string, phi float64, histogram, labels string) query {
+	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi, histogram, also(labels)))
+}
+
+// slowest is the 99th percentile for each value of some labels, without those for which nothing was observed.
+func slowest(legend, histogram, by string) query {
+	return q(legend, fmt.Sprintf(`histogram_quantile(0.99, sum by (le, %s) (rate(%s_bucket{@}[$__rate_interval]))) >= 0`, by, histogram))
 }
 
 // mean is the mean of a histogram, without a value while nothing was observed.
@@ -109,10 +112,15 @@ func mean(legend, histogram, labels string) query {
 		histogram, also(labels)))
 }
 
-// spread draws the median and the 99th percentile of a histogram.
-func spread(title, unit string, limits limits, about, histogram, labels string) panel {
-	return lines(title, unit, limits, about,
-		quantile("p50", 0.5, histogram, labels, ""), quantile("p99", 0.99, histogram, labels, ""))
+// spread draws the median and the 99th percentile of a time.
+func spread(title string, limits limits, about, histogram, labels string) panel {
+	return lines(title, units.Seconds, limits, about,
+		quantile("p50", 0.5, histogram, labels), quantile("p99", 0.99, histogram, labels))
+}
+
+// sizes are the mean and the 99th percentile of a histogram of whole numbers, whose small quantiles would be fractions.
+func sizes(histogram string) []query {
+	return []query{mean("mean", histogram, ""), quantile("p99", 0.99, histogram, "")}
 }
 
 // also joins labels to those of {@}.

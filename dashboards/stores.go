@@ -32,7 +32,7 @@ var stores = page{
 				q("{{operation}}", `sum by (operation) (rate(tradestore_dynamodb_requests_total{@}[$__rate_interval]) > 0)`).empty(onlyDynamoDB)),
 			lines("Slowest 1 % of calls", units.Seconds, above(0.1, 1),
 				"The 99th percentile of the time of a call, by operation.",
-				quantile("{{operation}}", 0.99, "tradestore_dynamodb_request_duration_seconds", "", "operation").empty(onlyDynamoDB)),
+				slowest("{{operation}}", "tradestore_dynamodb_request_duration_seconds", "operation").empty(onlyDynamoDB)),
 			lines("Calls that did not end well", perSecond, rare(),
 				"Calls by what is known afterwards. Of those that are unknown the effect is unknown too, and nothing is repeated that could do harm.",
 				q("{{operation}} {{result}}", `sum by (operation, result) (rate(tradestore_dynamodb_requests_total{@,result!~"ok|condition"}[$__rate_interval]) > 0)`).
@@ -51,9 +51,9 @@ var stores = page{
 			lines("Settling", itemsPerSecond, unjudged(),
 				"Outcomes written to the request log by the settler.",
 				q("outcomes", `sum(rate(tradestore_settle_batch_outcomes_sum{@}[$__rate_interval]))`)),
-			spread("Outcomes per step", units.Short, unjudged(),
+			lines("Outcomes per step", units.Short, unjudged(),
 				"Outcomes in one step of the settler. They grow when it has fallen behind, and shrink when DynamoDB is slow.",
-				"tradestore_settle_batch_outcomes", ""),
+				mean("mean", "tradestore_settle_batch_outcomes", "").empty(onlyDynamoDB)),
 		}},
 	},
 }
