@@ -19,14 +19,14 @@ var panelRules = []struct {
 }{
 	{"has a title", func(p dashboard.Panel, _ []string) string { return missing(p.Title) }},
 	{"says in a sentence what it shows", func(p dashboard.Panel, _ []string) string {
-		return unless(p.Description != nil && len(*p.Description) > 40 && strings.HasSuffix(*p.Description, "."), "")
+		return unless(p.Description != nil && len(*p.Description) > 40 && strings.HasSuffix(*p.Description, "."))
 	}},
 	{"has a unit", func(p dashboard.Panel, _ []string) string { return missing(p.FieldConfig.Defaults.Unit) }},
 	{"has thresholds, in ascending order", thresholds},
 	{"reads the source that was chosen", func(p dashboard.Panel, _ []string) string {
-		return unless(p.Datasource != nil && *p.Datasource.Uid == "${datasource}", "")
+		return unless(p.Datasource != nil && *p.Datasource.Uid == "${datasource}")
 	}},
-	{"has a query", func(_ dashboard.Panel, exprs []string) string { return unless(len(exprs) > 0, "") }},
+	{"has a query", func(_ dashboard.Panel, exprs []string) string { return unless(len(exprs) > 0) }},
 	{"has a legend for each query", legends},
 	{"ranges over $__rate_interval alone", func(_ dashboard.Panel, exprs []string) string {
 		return first(exprs, rangesIn, func(r string) bool { return r == "$__rate_interval" })
@@ -37,7 +37,7 @@ var panelRules = []struct {
 	{"shows no counter as it is", bareCounters},
 	{"reads series that exist", func(_ dashboard.Panel, exprs []string) string { return first(exprs, metricsIn, exists) }},
 	{"selects job and instance", selects},
-	{"draws no more than 8 queries", func(_ dashboard.Panel, exprs []string) string { return unless(len(exprs) <= 8, "") }},
+	{"draws no more than 8 queries", func(_ dashboard.Panel, exprs []string) string { return unless(len(exprs) <= 8) }},
 }
 
 func TestPanels(t *testing.T) {
@@ -52,19 +52,14 @@ func TestPanels(t *testing.T) {
 	}
 }
 
-const broken = "it does not"
-
-func unless(ok bool, what string) string {
-	switch {
-	case ok:
+func unless(ok bool) string {
+	if ok {
 		return ""
-	case what == "":
-		return broken
 	}
-	return what
+	return "it does not"
 }
 
-func missing(text *string) string { return unless(text != nil && *text != "", "") }
+func missing(text *string) string { return unless(text != nil && *text != "") }
 
 // first returns the first of what find returns for the expressions that is not good.
 func first(exprs []string, find func(string) []string, good func(string) bool) string {
