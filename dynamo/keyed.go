@@ -72,7 +72,7 @@ func (l *RequestLog) takeKey(ctx context.Context, r *trade.KeyedRequest) error {
 			}
 			return fmt.Errorf("request %s: %w", r.ID, trade.ErrKeyTaken)
 		case throttled:
-			l.metrics.throttled.WithLabelValues(opPut).Inc()
+			l.metrics.throttled[opPut].Inc()
 		case refused, unsent:
 			return giveUp(err)
 		default:

@@ -126,7 +126,7 @@ func (l *testLog) absent(t testing.TB, id trade.RequestID) {
 
 // found returns how many conditions were not met, by what was found.
 func (l *testLog) foundCount(kind string) int {
-	return int(testutil.ToFloat64(l.metrics.unmet.WithLabelValues(kind)))
+	return int(testutil.ToFloat64(l.metrics.unmet[kind]))
 }
 
 func within(t testing.TB, d time.Duration) context.Context {

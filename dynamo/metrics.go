@@ -35,11 +35,11 @@ const (
 type metrics struct {
 	telemetry.Families
 
-	calls       *prometheus.CounterVec   // operation, result
-	duration    *prometheus.HistogramVec // operation
-	throttled   *prometheus.CounterVec   // operation
+	calls       *prometheus.CounterVec        // operation, result
+	duration    *prometheus.HistogramVec      // operation
+	throttled   map[string]prometheus.Counter // by operation
 	unprocessed prometheus.Counter
-	unmet       *prometheus.CounterVec // found
+	unmet       map[string]prometheus.Counter // by what was found
 }
 
 func newMetrics() *metrics {
@@ -48,23 +48,19 @@ func newMetrics() *metrics {
 		"Calls to DynamoDB, by operation and by what is known afterwards.", "operation", "result")
 	m.duration = m.Histograms("tradestore_dynamodb_request_duration_seconds",
 		"Time of one call to DynamoDB, by operation.", telemetry.Durations, "operation")
-	m.throttled = m.Counters("tradestore_dynamodb_throttled_items_total",
-		"Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff.", "operation")
+	m.throttled = m.CountersOf("tradestore_dynamodb_throttled_items_total",
+		"Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff.",
+		"operation", opBatchWrite, opPut, opStatements)
 	m.unprocessed = m.Counter("tradestore_dynamodb_unprocessed_items_total",
 		"Items that a batch of PENDING items left out. They are sent again with backoff until the deadline.")
-	m.unmet = m.Counters("tradestore_dynamodb_condition_failures_total",
-		"Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule.", "found")
+	m.unmet = m.CountersOf("tradestore_dynamodb_condition_failures_total",
+		"Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule.",
+		"found", foundSame, foundMissing, foundConflict)
 	for _, op := range operations {
 		m.duration.WithLabelValues(op)
 		for _, r := range results {
 			m.calls.WithLabelValues(op, string(r))
 		}
-	}
-	for _, op := range []string{opBatchWrite, opStatements} {
-		m.throttled.WithLabelValues(op)
-	}
-	for _, found := range []string{foundSame, foundMissing, foundConflict} {
-		m.unmet.WithLabelValues(found)
 	}
 	return m
 }

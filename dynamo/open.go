@@ -56,7 +56,7 @@ func (l *RequestLog) openBatch(ctx context.Context, batch []*trade.Request, errs
 			writes = out.UnprocessedItems[l.cfg.Table]
 			l.metrics.unprocessed.Add(float64(len(writes)))
 		case throttled:
-			l.metrics.throttled.WithLabelValues(opBatchWrite).Add(float64(len(writes)))
+			l.metrics.throttled[opBatchWrite].Add(float64(len(writes)))
 		case refused, unsent:
 			giveUp("%w: %w", trade.ErrNotOpened, err)
 			return

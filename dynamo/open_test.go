@@ -109,7 +109,7 @@ func TestThrottledCallsAreRepeated(t *testing.T) {
 	batch := l.opened(t, 7)
 	require.Equal(t, trade.Pending, l.state(t, batch[6].ID).Status)
 	require.Equal(t, 4, l.proxy.count(opBatchWrite))
-	require.EqualValues(t, 21, testutil.ToFloat64(l.metrics.throttled.WithLabelValues(opBatchWrite)))
+	require.EqualValues(t, 21, testutil.ToFloat64(l.metrics.throttled[opBatchWrite]))
 	require.EqualValues(t, 3, testutil.ToFloat64(l.metrics.calls.WithLabelValues(opBatchWrite, string(throttled))))
 	require.EqualValues(t, 1, testutil.ToFloat64(l.metrics.calls.WithLabelValues(opBatchWrite, string(done))))
 }

@@ -103,7 +103,7 @@ func (l *RequestLog) settleBatch(ctx context.Context, outcomes []*trade.Outcome)
 	defer cancel()
 	out, err := call(limited, l, opStatements, &dynamodb.BatchExecuteStatementInput{Statements: statements}, l.client.BatchExecuteStatement)
 	if r := resultOf(err); r == throttled {
-		l.metrics.throttled.WithLabelValues(opStatements).Add(float64(len(outcomes)))
+		l.metrics.throttled[opStatements].Add(float64(len(outcomes)))
 	}
 	if err != nil {
 		return outcomes, err
@@ -118,7 +118,7 @@ func (l *RequestLog) settleBatch(ctx context.Context, outcomes []*trade.Outcome)
 		case unmet:
 			l.found(o, answer.Error.Item)
 		case throttled:
-			l.metrics.throttled.WithLabelValues(opStatements).Inc()
+			l.metrics.throttled[opStatements].Inc()
 			fallthrough
 		default:
 			failed = append(failed, o)
@@ -158,11 +158,11 @@ func (l *RequestLog) found(o *trade.Outcome, item attributes) {
 	reason := (&reader{item: item}).optional(attrReason)
 	switch {
 	case len(item) == 0:
-		l.metrics.unmet.WithLabelValues(foundMissing).Inc()
+		l.metrics.unmet[foundMissing].Inc()
 	case status == string(o.Status) && reason == string(o.Reason):
-		l.metrics.unmet.WithLabelValues(foundSame).Inc()
+		l.metrics.unmet[foundSame].Inc()
 	default:
-		l.metrics.unmet.WithLabelValues(foundConflict).Inc()
+		l.metrics.unmet[foundConflict].Inc()
 		l.log.Error().Stringer("request_id", o.ID).Str("correlation_id", o.CorrelationID).
 			Str("decided", string(o.Status)).Str("decided_reason", string(o.Reason)).Str("found", status).Str("found_reason", reason).
 			Int32("partition", o.Partition).Int64("offset", o.Offset).

@@ -110,7 +110,7 @@ func TestSettleGoesOnAfterTrouble(t *testing.T) {
 	f("both calls throttled", 2, times(2, throttle)...)
 	require.Zero(t, l.foundCount(foundConflict))
 	require.Zero(t, l.foundCount(foundMissing))
-	require.Positive(t, testutil.ToFloat64(l.metrics.throttled.WithLabelValues(opStatements)))
+	require.Positive(t, testutil.ToFloat64(l.metrics.throttled[opStatements]))
 }
 
 // refuseSome lets every second statement through and answers the others with a code.

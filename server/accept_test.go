@@ -298,7 +298,7 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	rec := a.records(1)
 	assert.Equal(t, newer, rec[0].ID)
 	assert.NotEqual(t, old, rec[0].ID)
-	counted(t, 1, a.srv.m.unknown.WithLabelValues(stageDeadline))
+	counted(t, 1, a.srv.m.unknown[stageDeadline])
 }
 
 // A server that was frozen between the acknowledgement and the answer must not say yes.

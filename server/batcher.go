@@ -165,17 +165,17 @@ func (b *batcher) admit(s *submission) *problem {
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		b.m.shed.WithLabelValues(shedClosed).Inc()
+		b.m.shed[shedClosed].Inc()
 		return &problem{code: ShuttingDown, detail: "repeat the request: another server may take it"}
 	case b.load.items >= b.cfg.QueueItems:
-		b.m.shed.WithLabelValues(shedItems).Inc()
+		b.m.shed[shedItems].Inc()
 		return &problem{code: QueueFull, detail: "the setting queue-items limits requests under way", retryAfter: b.retryAfter()}
 	case b.load.bytes+s.cost > b.cfg.QueueBytes:
-		b.m.shed.WithLabelValues(shedBytes).Inc()
+		b.m.shed[shedBytes].Inc()
 		return &problem{code: QueueFull, detail: "the setting queue-bytes limits requests under way", retryAfter: b.retryAfter()}
 	}
 	if b.late(s.arrived) {
-		b.m.shed.WithLabelValues(shedLate).Inc()
+		b.m.shed[shedLate].Inc()
 		return &problem{code: QueueFull, detail: "more requests are under way than the stores take before the setting accept-deadline", retryAfter: b.retryAfter()}
 	}
 	b.load.items++
@@ -272,7 +272,7 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 			b.settle(s, answer{code: RequestLogUnavailable})
 		default:
 			// The entry may exist or still appear. Sending it again could undo a terminal state later (rule C3).
-			b.m.unknown.WithLabelValues(stageOpen).Inc()
+			b.m.unknown[stageOpen].Inc()
 			b.settle(s, answer{code: DeliveryUnknown})
 		}
 	}
@@ -338,7 +338,7 @@ func (b *batcher) timedOpen(n int, open func(context.Context) []error) []error {
 func (b *batcher) produce(s *submission) {
 	if !s.stage.CompareAndSwap(opening, producing) {
 		// The client was told "unknown" and may have sent something newer by now, which this one must not overwrite.
-		b.m.unknown.WithLabelValues(stageDeadline).Inc()
+		b.m.unknown[stageDeadline].Inc()
 		b.settle(s, answer{code: DeliveryUnknown})
 		return
 	}
@@ -352,7 +352,7 @@ func (b *batcher) produce(s *submission) {
 		defer s.under.end()
 		b.m.produceStage.Observe(time.Since(start).Seconds())
 		if err != nil {
-			b.m.unknown.WithLabelValues(stageProduce).Inc()
+			b.m.unknown[stageProduce].Inc()
 			b.log.Warn().Err(err).Str("correlation_id", s.req.CorrelationID).Stringer("request_id", s.req.ID).
 				Str("trade_id", s.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
 			b.settle(s, answer{code: DeliveryUnknown})

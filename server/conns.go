@@ -53,7 +53,7 @@ func (l *conns) Accept() (net.Conn, error) {
 		}
 		addr := addrOf(c)
 		if refused := l.enter(addr); refused != nil {
-			l.m.connsRefused.WithLabelValues(string(refused.code)).Inc()
+			l.m.connsRefused[string(refused.code)].Inc()
 			refuse(c, refused)
 			continue
 		}

@@ -115,9 +115,9 @@ func (b *batcher) openKeyed(batch []*submission) []error {
 			continue
 		}
 		if s.keyed.attempt == 0 {
-			b.m.keyed.WithLabelValues(keyOpened).Inc()
+			b.m.keyed[keyOpened].Inc()
 		} else {
-			b.m.keyed.WithLabelValues(keyReopened).Inc()
+			b.m.keyed[keyReopened].Inc()
 		}
 	}
 	return errs
@@ -125,6 +125,6 @@ func (b *batcher) openKeyed(batch []*submission) []error {
 
 // settleKeyed answers s and counts what its key led to.
 func (b *batcher) settleKeyed(s *submission, result string, a answer) {
-	b.m.keyed.WithLabelValues(result).Inc()
+	b.m.keyed[result].Inc()
 	b.settle(s, a)
 }

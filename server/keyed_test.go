@@ -205,7 +205,7 @@ func TestANotDeliveredRequestFreesItsKey(t *testing.T) {
 		s.ends(t, id, "")
 		s.send("k", body).replayed(t, second)
 		assert.Equal(t, id, s.records(1)[0].ID)
-		counted(t, 1, s.srv.m.keyed.WithLabelValues(keyReopened))
+		counted(t, 1, s.srv.m.keyed[keyReopened])
 	})
 }
 
@@ -252,9 +252,9 @@ func TestEqualPostsAtOnceAreOneRequest(t *testing.T) {
 			s.send("k", body).replayed(t, first[0])
 		}
 		s.records(1)
-		counted(t, 1, s.srv.m.keyed.WithLabelValues(keyOpened))
-		counted(t, n-1, s.srv.m.keyed.WithLabelValues(keyInProgress))
-		counted(t, 5, s.srv.m.keyed.WithLabelValues(keyReplayed))
+		counted(t, 1, s.srv.m.keyed[keyOpened])
+		counted(t, n-1, s.srv.m.keyed[keyInProgress])
+		counted(t, 5, s.srv.m.keyed[keyReplayed])
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"tradestore/telemetry"
-	"tradestore/trade"
 )
 
 // metrics are the families that the server counts. Every label has a bounded set of values.
@@ -19,18 +18,18 @@ type metrics struct {
 	latency      *prometheus.HistogramVec // route, method
 	problems     *prometheus.CounterVec   // code
 	panics       prometheus.Counter
-	connsRefused *prometheus.CounterVec // code
+	connsRefused map[string]prometheus.Counter // by code
 	acceptErrors prometheus.Counter
 	checkUp      *prometheus.GaugeVec // check
 
 	accepted   prometheus.Histogram
 	delivered  prometheus.Counter
-	shed       *prometheus.CounterVec // cause
+	shed       map[string]prometheus.Counter // by cause
 	queueWait  prometheus.Histogram
 	batchSize  prometheus.Histogram
 	failedOpen prometheus.Counter
-	unknown    *prometheus.CounterVec // stage
-	keyed      *prometheus.CounterVec // result
+	unknown    map[string]prometheus.Counter // by stage
+	keyed      map[string]prometheus.Counter // by result
 
 	lookUpStage, openStage, produceStage prometheus.Observer
 }
@@ -71,8 +70,9 @@ func newMetrics() *metrics {
 		"Time from a request that was read to its answer, whatever that is, by route and method.", telemetry.Durations, "route", "method")
 	m.problems = m.Counters("tradestore_http_problems_total", "Requests refused or failed, by the code of the problem document.", "code")
 	m.panics = m.Counter("tradestore_http_panics_total", "Panics that were caught. Each is a bug.")
-	m.connsRefused = m.Counters("tradestore_http_connections_refused_total",
-		"Connections refused because too many are open, by the code of the problem document.", "code")
+	m.connsRefused = m.CountersOf("tradestore_http_connections_refused_total",
+		"Connections refused because too many are open, by the code of the problem document.",
+		"code", string(TooManyConnections), string(TooManyRequests))
 	m.acceptErrors = m.Counter("tradestore_http_accept_errors_total",
 		"Connections that could not be taken because the process or the machine was out of descriptors or memory.")
 	m.checkUp = m.Gauges("tradestore_health_check_up", "1 if the last probe of the check was well, else 0; 0 before the first.", "check")
@@ -80,9 +80,9 @@ func newMetrics() *metrics {
 	m.accepted = m.Histogram("tradestore_accept_duration_seconds", "Time from the arrival of a trade to its 202.", telemetry.Durations)
 	m.delivered = m.Counter("tradestore_accept_delivered_total",
 		"Trades whose record all in-sync replicas have acknowledged, whether or not the 202 was still in time.")
-	m.shed = m.Counters("tradestore_accept_shed_total",
+	m.shed = m.CountersOf("tradestore_accept_shed_total",
 		"Trades refused before any store was called, by cause: items or bytes (the queue is full), late (it is too long to be served in time), or closed for the drain.",
-		"cause")
+		"cause", shedItems, shedBytes, shedLate, shedClosed)
 	m.queueWait = m.Histogram("tradestore_accept_queue_wait_seconds", "Time that an accepted trade waited for a flush.", telemetry.Durations)
 	m.batchSize = m.Histogram("tradestore_accept_batch_size", "Trades per flush.", telemetry.Sizes)
 	stages := m.Histograms("tradestore_accept_stage_duration_seconds",
@@ -91,9 +91,11 @@ func newMetrics() *metrics {
 	m.lookUpStage, m.openStage, m.produceStage = stages.WithLabelValues(stageLookUp), stages.WithLabelValues(stageOpen), stages.WithLabelValues(stageProduce)
 	m.failedOpen = m.Counter("tradestore_accept_lookups_failed_open_total",
 		"Version look-ups that failed or took too long, so that their batch went on unchecked.")
-	m.unknown = m.Counters("tradestore_accept_unknown_total",
-		"Requests whose PENDING was sent and that were not acknowledged, by the stage that failed.", "stage")
-	m.keyed = m.Counters("tradestore_accept_keyed_total", "Requests under idempotency keys, by what their key led to.", "result")
+	m.unknown = m.CountersOf("tradestore_accept_unknown_total",
+		"Requests whose PENDING was sent and that were not acknowledged, by the stage that failed.",
+		"stage", stageOpen, stageDeadline, stageProduce)
+	m.keyed = m.CountersOf("tradestore_accept_keyed_total", "Requests under idempotency keys, by what their key led to.",
+		"result", keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted)
 	m.startAtZero()
 	return m
 }
@@ -102,18 +104,6 @@ func newMetrics() *metrics {
 func (m *metrics) startAtZero() {
 	for code := range problemTypes {
 		m.problems.WithLabelValues(string(code))
-	}
-	for _, code := range []trade.Code{TooManyConnections, TooManyRequests} {
-		m.connsRefused.WithLabelValues(string(code))
-	}
-	for _, cause := range []string{shedItems, shedBytes, shedLate, shedClosed} {
-		m.shed.WithLabelValues(cause)
-	}
-	for _, stage := range []string{stageOpen, stageDeadline, stageProduce} {
-		m.unknown.WithLabelValues(stage)
-	}
-	for _, result := range []string{keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted} {
-		m.keyed.WithLabelValues(result)
 	}
 	for _, status := range []int{fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
 		m.requests.WithLabelValues(tradesPath, fasthttp.MethodPost, strconv.Itoa(status))

@@ -41,7 +41,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		lookUps, opens := a.stores.calls()
 		assert.Equal(t, 1, lookUps, "only the flush that hangs")
 		assert.Zero(t, opens)
-		counted(t, 20, a.srv.m.shed.WithLabelValues(cause))
+		counted(t, 20, a.srv.m.shed[cause])
 		gate.open()
 		posts.Wait()
 		a.post(tradeJSON("T9", 1)).accepted(t)

@@ -166,7 +166,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		assert.Equal(t, status, r.status)
 		assert.Equal(t, string(code), r.fields(t)["code"])
 		assert.NotEmpty(t, r.header.Get("Retry-After"))
-		counted(t, 1, a.srv.m.connsRefused.WithLabelValues(string(code)))
+		counted(t, 1, a.srv.m.connsRefused[string(code)])
 		first.Close()
 		require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 0 }, giveUpAfter, time.Millisecond)
 		assert.Equal(t, 200, a.get("/livez").status)

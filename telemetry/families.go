@@ -31,6 +31,15 @@ func (f *Families) Counters(name, help string, labels ...string) *prometheus.Cou
 	return keep(f, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
 }
 
+// CountersOf makes a counter for each value of a label, where all values are known. There is no other value.
+func (f *Families) CountersOf(name, help, label string, values ...string) map[string]prometheus.Counter {
+	family, of := f.Counters(name, help, label), make(map[string]prometheus.Counter, len(values))
+	for _, value := range values {
+		of[value] = family.WithLabelValues(value)
+	}
+	return of
+}
+
 // Gauge makes a gauge without labels.
 func (f *Families) Gauge(name, help string) prometheus.Gauge {
 	return keep(f, prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}))

@@ -116,6 +116,7 @@ func TestFamiliesAreRegisteredTogether(t *testing.T) {
 	var f Families
 	f.Counter("requests_total", "Requests.").Inc()
 	f.Counters("errors_total", "Errors.", "cause").WithLabelValues("disk").Inc()
+	f.CountersOf("failures_total", "Failures.", "part", "disk", "network")["disk"].Inc()
 	f.Gauge("room_bytes", "Room.").Set(1)
 	f.Gauges("up", "Up.", "check").WithLabelValues("disk").Set(1)
 	f.GaugeFunc("open_files", "Files.", func() float64 { return 3 })
@@ -125,7 +126,7 @@ func TestFamiliesAreRegisteredTogether(t *testing.T) {
 	require.NoError(t, f.Register(reg, "the test"))
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	require.Len(t, families, 7)
+	require.Len(t, families, 8)
 	for _, family := range families {
 		if h := family.GetMetric()[0].GetHistogram(); h != nil {
 			require.NotEmpty(t, h.GetBucket(), "%s is a classic histogram", family.GetName())

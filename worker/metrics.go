@@ -27,7 +27,7 @@ type metrics struct {
 
 	rows, duplicates, deadLetters, fenced, splits, refused, commitErrors prometheus.Counter
 
-	shown          map[trade.Status]prometheus.Counter // outcomes that clients can see
+	shown          map[string]prometheus.Counter // outcomes that clients can see, by status
 	shownEndToEnd  prometheus.Histogram
 	settleErrors   prometheus.Counter
 	settleSeconds  prometheus.Histogram
@@ -39,7 +39,7 @@ type metrics struct {
 	closed, projected, resolveErrors prometheus.Counter
 	pendingSince                     atomic.Int64 // when the oldest request in pending was accepted, in microseconds since 1970; 0 for none
 
-	swept       *prometheus.CounterVec // by kind
+	swept       map[string]prometheus.Counter // by kind
 	sweepErrors prometheus.Counter
 	lastSweep   prometheus.Gauge
 	stopped     prometheus.Gauge
@@ -86,11 +86,8 @@ func (m *metrics) ofApply() {
 
 // ofSettle makes the families about what clients can see.
 func (m *metrics) ofSettle() {
-	shown := m.Counters("tradestore_settle_outcomes_total", "Outcomes made visible to clients, by status.", "status")
-	m.shown = map[trade.Status]prometheus.Counter{}
-	for _, status := range []trade.Status{trade.Success, trade.Failed} {
-		m.shown[status] = shown.WithLabelValues(string(status))
-	}
+	m.shown = m.CountersOf("tradestore_settle_outcomes_total", "Outcomes made visible to clients, by status.",
+		"status", string(trade.Success), string(trade.Failed))
 	m.shownEndToEnd = m.Histogram("tradestore_settle_end_to_end_seconds",
 		"From acceptance of a trade to its outcome being visible to clients, whatever the outcome.", telemetry.Ages)
 	m.settleErrors = m.Counter("tradestore_settle_errors_total", "Steps of the settler that failed and were repeated.")
@@ -109,7 +106,8 @@ func (m *metrics) ofUpkeep() {
 	m.closed = m.Counter("tradestore_resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log.")
 	m.projected = m.Counter("tradestore_resolve_projected_total", "Requests found PENDING that had an outcome, which was shown.")
 	m.resolveErrors = m.Counter("tradestore_resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
-	m.swept = m.Counters("tradestore_swept_total", "Days and rows deleted because they were past their retention, by kind.", "kind")
+	m.swept = m.CountersOf("tradestore_swept_total", "Days and rows deleted because they were past their retention, by kind.",
+		"kind", "journal_days", "journal_rows", "pending_rows", "dead_letters")
 	m.sweepErrors = m.Counter("tradestore_sweep_errors_total", "Sweeps that failed and were repeated.")
 	m.lastSweep = m.Gauge("tradestore_sweep_last_success_timestamp_seconds", "When the last sweep ended well; 0 before the first.")
 	m.stopped = m.Gauge("tradestore_worker_stopped", "1 after a loud stop: what the worker relies on does not hold.")
@@ -131,9 +129,6 @@ func (m *metrics) start() {
 	m.outcomes.WithLabelValues(string(trade.Failed), string(trade.NotDelivered))
 	m.pending.WithLabelValues(forTime)
 	m.pending.WithLabelValues(forPosition)
-	for _, kind := range []string{"journal_days", "journal_rows", "pending_rows", "dead_letters"} {
-		m.swept.WithLabelValues(kind)
-	}
 }
 
 // applied counts a committed part. The counts are zero when an earlier attempt committed it and only the answer was lost.
@@ -148,8 +143,8 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 		stored := float64(max(0, len(part.Records)-a.Stale-a.Invalid-a.Duplicates))
 		m.outcomes.WithLabelValues(string(trade.Success), "").Add(stored)
 		if m.atCommit {
-			m.shown[trade.Success].Add(stored)
-			m.shown[trade.Failed].Add(float64(a.Stale + a.Invalid))
+			m.shown[string(trade.Success)].Add(stored)
+			m.shown[string(trade.Failed)].Add(float64(a.Stale + a.Invalid))
 		}
 	}
 	for i := range part.Records {
@@ -178,7 +173,7 @@ func (m *metrics) settled(outcomes []trade.Outcome, took time.Duration, now time
 	m.settleBatch.Observe(float64(len(outcomes)))
 	for i := range outcomes {
 		o := &outcomes[i]
-		m.shown[o.Status].Inc()
+		m.shown[string(o.Status)].Inc()
 		m.settleAge.Observe(age(now, o.DecidedAt))
 		m.shownEndToEnd.Observe(age(now, o.AcceptedAt))
 	}

@@ -33,9 +33,9 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	}
 	swept, err := w.deps.Keeper.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
 	// What a sweep deleted before it failed is deleted.
-	w.metrics.swept.WithLabelValues("journal_days").Add(float64(swept.JournalDays))
-	w.metrics.swept.WithLabelValues("journal_rows").Add(float64(swept.JournalRows))
-	w.metrics.swept.WithLabelValues("pending_rows").Add(float64(swept.PendingRows))
-	w.metrics.swept.WithLabelValues("dead_letters").Add(float64(swept.DeadLetters))
+	w.metrics.swept["journal_days"].Add(float64(swept.JournalDays))
+	w.metrics.swept["journal_rows"].Add(float64(swept.JournalRows))
+	w.metrics.swept["pending_rows"].Add(float64(swept.PendingRows))
+	w.metrics.swept["dead_letters"].Add(float64(swept.DeadLetters))
 	return err
 }
