@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,9 +13,10 @@ import (
 
 // fault is something that goes wrong, and the alerts that have to say so.
 type fault struct {
-	name   string
-	alerts []alert
-	strike func(t *testing.T, s *stack) (repair func())
+	name      string
+	alerts    []alert // while it lasts
+	aftermath []alert // of the harm that shows when it is over
+	strike    func(t *testing.T, s *stack) (repair func())
 }
 
 // alert is a rule, told apart by its long window where several have the name.
@@ -23,12 +25,17 @@ type alert struct {
 	waits      bool // it is pending before it fires
 }
 
-var availabilityBurns = alert{"TradestoreAcceptAvailabilityBurn", "1h", true}
+// Those that several faults set off.
+var (
+	availabilityBurns = alert{"TradestoreAcceptAvailabilityBurn", "1h", true}
+	nothingDecided    = alert{name: "TradestoreNothingDecided", waits: true}
+	unreachable       = alert{name: "TradestoreStoreUnreachable", waits: true}
+)
 
 var faults = []fault{
 	{
 		name:   "the worker is killed",
-		alerts: []alert{{name: "TradestoreTargetDown", waits: true}, {name: "TradestoreNothingDecided", waits: true}},
+		alerts: []alert{{name: "TradestoreTargetDown", waits: true}, nothingDecided},
 		strike: func(t *testing.T, s *stack) func() {
 			s.worker.Kill()
 			return func() { require.NoError(t, s.worker.Restart(t.Context())) }
@@ -41,18 +48,27 @@ var faults = []fault{
 			return func() {}
 		},
 	}, {
-		name:   "PostgreSQL is stopped",
-		alerts: []alert{{name: "TradestoreStoreUnreachable", waits: true}, {name: "TradestoreNothingDecided", waits: true}},
+		name:      "PostgreSQL is stopped",
+		alerts:    []alert{unreachable, nothingDecided, {name: "TradestoreConsumerStuck", waits: true}},
+		aftermath: []alert{{"TradestoreTimeToFinalBurn", "1h", true}},
 		strike: func(t *testing.T, s *stack) func() {
 			s.postgres.Stop()
 			return func() { s.startPostgres(t) }
 		},
 	}, {
 		name:   "DynamoDB is killed",
-		alerts: []alert{{name: "TradestoreStoreUnreachable", waits: true}, availabilityBurns},
+		alerts: []alert{unreachable, availabilityBurns},
 		strike: func(t *testing.T, s *stack) func() {
 			s.dynamo.Kill()
 			return func() { require.NoError(t, s.dynamo.Restart(t.Context())) }
+		},
+	}, {
+		name:      "Kafka is killed",
+		alerts:    []alert{unreachable, availabilityBurns},
+		aftermath: []alert{{name: "TradestoreResolverActive"}},
+		strike: func(t *testing.T, s *stack) func() {
+			s.kafka.Kill()
+			return func() { require.NoError(t, s.kafka.Restart(t.Context())) }
 		},
 	}, {
 		name:   "there are more trades at once than the server may hold",
@@ -64,49 +80,50 @@ var faults = []fault{
 	},
 }
 
-// strike waits until nothing is wrong, breaks it until every alert of the fault fires, and repairs it until none of them
-// is left.
+// strike waits until nothing is wrong, breaks it until every alert of the fault fires, repairs it until those of the
+// aftermath have fired, and waits until none is left.
 func (s *stack) strike(t *testing.T, f fault) {
 	t.Helper()
-	s.await(t, f, "inactive")
+	all := slices.Concat(f.alerts, f.aftermath)
+	s.await(t, f, all, "inactive")
 	began := time.Now()
 	repair := f.strike(t, s)
-	s.await(t, f, "firing")
-	fired := time.Since(began)
-	for _, a := range f.alerts {
-		s.saysWhat(t, a)
-		if a.waits {
-			s.wasPending(t, a, fired)
-		}
-	}
+	s.await(t, f, f.alerts, "firing")
+	fired := time.Now()
 	repair()
-	s.await(t, f, "inactive")
-	t.Logf("%s: all alerts fired after %v, and were gone %v later", f.name, fired.Round(time.Second), (time.Since(began) - fired).Round(time.Second))
+	s.await(t, f, f.aftermath, "firing")
+	s.await(t, f, all, "inactive")
+	for _, a := range all {
+		if a.waits {
+			s.wasPending(t, a, time.Since(began))
+		}
+	}
+	t.Logf("%s: all alerts fired after %v, and were gone %v later", f.name, fired.Sub(began).Round(time.Second), time.Since(fired).Round(time.Second))
 }
 
-// saysWhat demands that the texts and links of the alert are filled in.
-func (s *stack) saysWhat(t *testing.T, a alert) {
+// await waits until each of the alerts is in a state, and looks at what one says that fires.
+func (s *stack) await(t *testing.T, f fault, alerts []alert, state string) {
 	t.Helper()
-	for _, instance := range s.rule(t, a).Alerts {
-		for _, name := range []string{"summary", "description", "runbook_url", "dashboard_url"} {
-			text := instance.Annotations[name]
-			require.NotEmpty(t, text, "%s of %s", name, a.name)
-			require.NotContains(t, text, "<", "%s of %s", name, a.name) // <no value>, <error expanding template>
+	for _, a := range alerts {
+		var last services.Rule
+		so := func() bool {
+			last = s.rule(t, a)
+			return last.State == state
 		}
-		require.NotEmpty(t, instance.Labels["severity"], a.name)
+		require.True(t, eventually(t, so), "%s: %s is %s and not %s", f.name, a.name, last.State, state)
+		saysWhat(t, last)
 	}
 }
 
-// await waits until all alerts of the fault are in a state.
-func (s *stack) await(t *testing.T, f fault, state string) {
+// saysWhat demands that the texts and links of the alerts of a rule are filled in.
+func saysWhat(t *testing.T, r services.Rule) {
 	t.Helper()
-	for _, a := range f.alerts {
-		var last string
-		so := func() bool {
-			last = s.rule(t, a).State
-			return last == state
+	for _, a := range r.Alerts {
+		for _, name := range []string{"summary", "description", "runbook_url", "dashboard_url"} {
+			require.NotEmpty(t, a.Annotations[name], "%s of %s", name, r.Name)
+			require.NotContains(t, a.Annotations[name], "<", "%s of %s", name, r.Name) // <no value>, <error expanding template>
 		}
-		require.True(t, eventually(t, so), "%s: %s is %s and not %s", f.name, a.name, last, state)
+		require.NotEmpty(t, a.Labels["severity"], r.Name)
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 	most  = 64              // trades in the server at once, four of them on their way to the stores
 	scale = 1.0 / 120       // of the rules: an hour is half a minute
 	limit = 3 * time.Minute // for anything to start, or to show in Prometheus
-	look  = 250 * time.Millisecond
+	look  = time.Second / 2
 )
 
 // stack is a server and a worker as processes of their own on the real stores, and the Prometheus that watches them.
@@ -59,6 +59,7 @@ func newStack(t *testing.T) *stack {
 		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s",
 		fmt.Sprintf("TRADESTORE_QUEUE_ITEMS=%d", most), "TRADESTORE_FLUSHES=1", "TRADESTORE_MAX_BATCH=4",
 		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
+		"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_RESOLVE_AFTER=12s", "TRADESTORE_RESOLVE_INTERVAL=1s",
 	)
 	program := build(t)
 	migrate := exec.Command(program, "migrate")
