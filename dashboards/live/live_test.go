@@ -99,6 +99,18 @@ func judge(found []services.Series) string {
 	return ""
 }
 
+func TestJudge(t *testing.T) {
+	f := func(want string, found ...services.Series) {
+		t.Helper()
+		assert.Equal(t, want, judge(found))
+	}
+	a := map[string]string{"a": "b"}
+	f("no data")
+	f("", services.Series{Values: []float64{0}}, services.Series{Labels: a, Values: []float64{-1, 1e300}})
+	f("NaN of map[a:b]", services.Series{Values: []float64{1}}, services.Series{Labels: a, Values: []float64{1, math.NaN()}})
+	f("+Inf of map[a:b]", services.Series{Labels: a, Values: []float64{math.Inf(1)}})
+}
+
 // rulesAreWell waits until every rule has been evaluated without an error, and every recorded series is a number.
 func (s *stack) rulesAreWell(t *testing.T) {
 	t.Helper()
