@@ -8,7 +8,7 @@ import (
 // burnStories gives each objective a story for each of its windows. The recorded shares are given, first high in the long
 // window alone, then in the short one alone, where nothing must fire, and then in both until the short one is over it.
 func burnStories() (all []story) {
-	f := func(alert, slo, job, target string, budget, times float64, long, short, factor, fires string) {
+	f := func(alert, slo, job, target string, budget, times float64, long, short, factor, before, fires string) {
 		series := func(window string) string {
 			return `job_slo:tradestore_errors:ratio_rate` + window + `{job="` + job + `",slo="` + slo + `"}`
 		}
@@ -19,7 +19,7 @@ func burnStories() (all []story) {
 				series(long):  bad + "x29 0x29 " + bad + "x300",
 				series(short): "0x29 " + bad + "x29 " + bad + "x240 0x60",
 			},
-			quiet: "29m 59m 61m", fires: fires, over: "301m",
+			quiet: "29m 59m " + before, fires: fires, over: "301m",
 			labels: map[string]string{"job": job, "slo": slo},
 			says:   fmt.Sprintf("%.4g%% within %s (%s): %s times what the objective of %s allows, and it goes on.", times*budget*100, long, job, factor, target),
 		})
@@ -32,10 +32,10 @@ func burnStories() (all []story) {
 		{"TradestoreAcceptLatencyBurn", "accept-latency", "tradestore-server", "0.99", 0.01},
 		{"TradestoreTimeToFinalBurn", "time-to-final", "tradestore-worker", "0.99", 0.01},
 	} {
-		f(o.alert, o.slo, o.job, o.target, o.budget, 15, "1h", "5m", "14.4", "62m")
-		f(o.alert, o.slo, o.job, o.target, o.budget, 7, "6h", "30m", "6", "75m")
-		f(o.alert, o.slo, o.job, o.target, o.budget, 4, "1d", "2h", "3", "140m")
-		f(o.alert, o.slo, o.job, o.target, o.budget, 2, "3d", "6h", "1", "240m")
+		f(o.alert, o.slo, o.job, o.target, o.budget, 15, "1h", "5m", "14.4", "61m", "62m")
+		f(o.alert, o.slo, o.job, o.target, o.budget, 7, "6h", "30m", "6", "74m", "75m")
+		f(o.alert, o.slo, o.job, o.target, o.budget, 4, "1d", "2h", "3", "119m", "120m")
+		f(o.alert, o.slo, o.job, o.target, o.budget, 2, "3d", "6h", "1", "239m", "240m")
 	}
 	return all
 }
@@ -43,7 +43,8 @@ func burnStories() (all []story) {
 // What is counted reaches the alerts: after an hour in which all is well, every second trade is bad for half an hour.
 func TestObjectivesAreMeasured(t *testing.T) {
 	const all = "0+60x120 7200x30"
-	const good, bad = "0+60x60 3630+30x29 4560+60x29 6300x30", "0x60 30+30x29 900x60"
+	const good = "0+60x60 3630+30x29 4560+60x29 6300x30"
+	const halfOfGood, halfOfBad = "0+30x60 1815+15x29 2280+30x29 3150x30", "0x60 15+15x29 450x60"
 	type check struct {
 		Expr string `yaml:"expr"`
 		At   string `yaml:"eval_time"`
@@ -81,8 +82,10 @@ func TestObjectivesAreMeasured(t *testing.T) {
 	}
 	promtool(t, []any{
 		f("accept-availability", "tradestore-server", "TradestoreAcceptAvailabilityBurn", map[string]string{
-			requests("202"): good,
-			requests("503"): bad,
+			requests("202"): halfOfGood,
+			requests("400"): halfOfGood,
+			requests("429"): halfOfBad,
+			requests("503"): halfOfBad,
 			"tradestore_http_requests_total" + with(aServer, `route="/readyz",method="GET",code="503"`): "0+60x150", // no trade
 			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_REQUESTS"`):     "0x150",
 		}, 250, -124),
