@@ -113,7 +113,7 @@ func (p *Postgres) settings() []string {
 	set("unix_socket_directories", "")
 	set("max_connections", "200")
 	set("shared_buffers", p.cfg.SharedBuffers)
-	set("max_wal_size", "2GB")
+	set("max_wal_size", p.cfg.MaxWAL)
 	set("checkpoint_timeout", "15min")
 	set("jit", "off")
 	set("timezone", "UTC")

@@ -39,6 +39,7 @@ type Config struct {
 	CacheDir      string         // for the server's binaries, shared by all data folders; empty: DefaultCacheDir
 	Port          int            // on 127.0.0.1; 0: the one of the last time if it is free, else any free one
 	SharedBuffers string         // in PostgreSQL's notation; empty: 256MB
+	MaxWAL        string         // max_wal_size, likewise; empty: 2GB
 	Scratch       bool           // the folder is thrown away later: making the database does not wait for the disk
 	Fast          bool           // no fsync at all: a power cut destroys the data. For tests of anything but durability
 	Log           zerolog.Logger // what is being done: first start takes a while
@@ -77,6 +78,9 @@ func Start(ctx context.Context, cfg Config) (*Postgres, error) {
 	}
 	if cfg.SharedBuffers == "" {
 		cfg.SharedBuffers = "256MB"
+	}
+	if cfg.MaxWAL == "" {
+		cfg.MaxWAL = "2GB"
 	}
 	p := &Postgres{cfg: cfg, state: errStarting, stop: make(chan struct{}), done: make(chan struct{})}
 	if err := p.prepare(ctx); err != nil {
