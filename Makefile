@@ -15,7 +15,7 @@ LDFLAGS := -X tradestore/telemetry.version=$(VERSION) -X tradestore/telemetry.co
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARGS="--listen 127.0.0.1:9000")
@@ -84,6 +84,12 @@ verify: ## everything that CI checks
 .PHONY: dashboards
 dashboards: ## write the Grafana dashboards, from the Go code that describes them
 	$(GO) run ./dashboards/generate dashboards
+
+.PHONY: observability
+observability: ## the real stack in containers with Prometheus and Grafana: http://127.0.0.1:3000; needs Docker
+	mkdir -p bin/rules
+	$(GO) run ./dashboards/rules/generate -dashboards http://127.0.0.1:3000 -out bin/rules
+	RULES=./bin/rules docker compose --profile observability up --build --wait
 
 .PHONY: migrate
 migrate: ## create or update the schema, the topic and its position rows (ARGS="--database-url ... --kafka-brokers ...")

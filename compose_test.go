@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +163,53 @@ func TestComposeLoadTest(t *testing.T) {
 		assert.Equal(t, "service_healthy", s.DependsOn[role].Condition)
 		assert.Equal(t, env["TRADESTORE_DATABASE_URL"], environment(composed(t).Services[role])["TRADESTORE_DATABASE_URL"])
 	}
+}
+
+// Prometheus and Grafana start with the files of this repository, and look at the services by their names.
+func TestComposeObservability(t *testing.T) {
+	project := composed(t, "observability")
+	prometheus, grafana := project.Services["prometheus"], project.Services["grafana"]
+	for name, s := range map[string]types.ServiceConfig{"prometheus": prometheus, "grafana": grafana} {
+		assert.Equal(t, []string{"ALL"}, s.CapDrop, name)
+		assert.Equal(t, "127.0.0.1", s.Ports[0].HostIP, name)
+		assert.Equal(t, "CMD", s.HealthCheck.Test[0], "%s: no shell", name)
+		for _, v := range s.Volumes {
+			if v.Type == types.VolumeTypeVolume {
+				assert.Contains(t, project.Volumes, v.Source)
+				continue
+			}
+			assert.FileExists(t, filepath.Join(v.Source, map[string]string{
+				"/etc/prometheus/rules": "alerts.yaml", "/etc/grafana/provisioning": "datasources/tradestore.yaml", "/etc/grafana/dashboards": "overview.json",
+			}[v.Target]), name)
+			assert.True(t, v.ReadOnly, v.Target)
+		}
+	}
+	tested := regexp.MustCompile(`prometheus/prometheus v0\.(\d)(\d\d)\.(\d+)`).FindSubmatch(read(t, "teststack/services/prometheus.mod"))
+	minor, err := strconv.Atoi(string(tested[2]))
+	require.NoError(t, err)
+	assert.Equal(t, fmt.Sprintf("prom/prometheus:v%s.%d.%s", tested[1], minor, tested[3]), prometheus.Image)
+
+	settings := strings.ReplaceAll(string(read(t, "dashboards/prometheus.yml")), "/etc/prometheus/rules/", absolute(t, "dashboards/rules")+"/")
+	path := filepath.Join(t.TempDir(), "prometheus.yml")
+	require.NoError(t, os.WriteFile(path, []byte(settings), 0o600))
+	said, err := teststack.Promtool(t, "check", "config", "--lint=all", "--lint-fatal", path)
+	require.NoError(t, err, said)
+	assert.Contains(t, said, "2 rule files found")
+	for _, role := range []string{"server", "worker"} {
+		assert.Contains(t, settings, fmt.Sprintf("job_name: tradestore-%s\n    static_configs: [{targets: [%q]}]", role,
+			fmt.Sprintf("%s:%d", role, project.Services[role].Ports[0].Target)))
+	}
+	for _, variable := range regexp.MustCompile(`(?m)url: \$(\w+)$`).FindAllSubmatch(read(t, "dashboards/provisioning/datasources/tradestore.yaml"), -1) {
+		assert.Contains(t, environment(grafana), string(variable[1]))
+	}
+	assert.Equal(t, "http://prometheus:9090", environment(grafana)["PROMETHEUS_URL"])
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.Abs(path)
+	require.NoError(t, err)
+	return path
 }
 
 func freePort(t *testing.T) int {
