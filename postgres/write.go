@@ -17,14 +17,16 @@ const copyTrades = `COPY trades (src_offset, stored_at, version, src_generation,
 	request_id, trade_id, counterparty_id, book_id) FROM STDIN BINARY`
 
 // The source position must grow (invariant A5): Resolve and the lock on the position make sure of it, and a row that this
-// guard leaves as it is shows as a row missing in the count.
+// guard leaves as it is shows as a row missing in the count. Arrays unnested in the select list advance together and
+// are not stored first, as those in FROM are.
 const replaceTrades = `
 	UPDATE trades SET
 		src_offset = r.src_offset, stored_at = $2, src_generation = $1, src_partition = r.src_partition,
 		maturity_date = DATE '1970-01-01' + r.maturity, created_date = DATE '1970-01-01' + r.created,
 		request_id = r.request_id, counterparty_id = r.counterparty_id, book_id = r.book_id
-	FROM unnest($3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[], $8::uuid[], $9::text[], $10::text[], $11::text[])
-		AS r(src_offset, version, src_partition, maturity, created, request_id, trade_id, counterparty_id, book_id)
+	FROM (SELECT unnest($3::bigint[]) AS src_offset, unnest($4::integer[]) AS version, unnest($5::integer[]) AS src_partition,
+		unnest($6::integer[]) AS maturity, unnest($7::integer[]) AS created, unnest($8::uuid[]) AS request_id,
+		unnest($9::text[]) AS trade_id, unnest($10::text[]) AS counterparty_id, unnest($11::text[]) AS book_id) AS r
 	WHERE trades.trade_id = r.trade_id COLLATE "C" AND trades.version = r.version
 	  AND (trades.src_generation, trades.src_offset) < ($1, r.src_offset)`
 
