@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os/exec"
@@ -28,7 +27,7 @@ func (l *lab) facts(ctx context.Context) []fact {
 	}
 	if l.postgres != nil {
 		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, shared_buffers %s, max_wal_size %s",
-			l.postgres.Version(), cmp.Or(sharedBuffers(), "256MB"), maxWAL)})
+			l.postgres.Version(), sharedBuffers(), maxWAL)})
 	}
 	if l.kafka != nil {
 		all = append(all, fact{"Apache Kafka", services.KafkaVersion + ", one broker on the same machine, acknowledging from memory as it does by default"})

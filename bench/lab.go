@@ -141,11 +141,11 @@ func makeBenchmarks(ctx context.Context, l *lab) error {
 
 const maxWAL = "8GB"
 
-// sharedBuffers is empty, for the default, where the system does not tell how much memory it has.
+// sharedBuffers is a quarter of the memory; little where that is, or where the system does not tell.
 func sharedBuffers() string {
 	_, gib := hardware()
 	if gib < 4 {
-		return ""
+		return "256MB"
 	}
 	return fmt.Sprintf("%dGB", gib/4)
 }

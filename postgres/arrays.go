@@ -6,59 +6,46 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// arrayCodec encodes the slices that the statements of every batch carry, one column each, in a loop over the slice. The
+// arrayCodec encodes slices of T, which the statements of every batch carry, one column each, in a loop over the slice. The
 // general encoder boxes each element and calls through three interfaces for it. All else is left to it.
-type arrayCodec struct {
+type arrayCodec[T any] struct {
 	*pgtype.ArrayCodec
+	element func(b []byte, v T) []byte
 }
 
 // useArrays makes a connection encode its array parameters with arrayCodec.
 func useArrays(types *pgtype.Map) {
-	for _, oid := range []uint32{pgtype.Int4ArrayOID, pgtype.Int8ArrayOID, pgtype.UUIDArrayOID, pgtype.TextArrayOID} {
-		if known, ok := types.TypeForOID(oid); ok {
-			if general, ok := known.Codec.(*pgtype.ArrayCodec); ok {
-				types.RegisterType(&pgtype.Type{Name: known.Name, OID: oid, Codec: arrayCodec{general}})
-			}
+	useArray(types, pgtype.Int4ArrayOID, appendInt4)
+	useArray(types, pgtype.Int8ArrayOID, appendInt8)
+	useArray(types, pgtype.UUIDArrayOID, appendUUID)
+	useArray(types, pgtype.TextArrayOID, appendText)
+}
+
+func useArray[T any](types *pgtype.Map, oid uint32, element func(b []byte, v T) []byte) {
+	if known, ok := types.TypeForOID(oid); ok {
+		if general, ok := known.Codec.(*pgtype.ArrayCodec); ok {
+			types.RegisterType(&pgtype.Type{Name: known.Name, OID: oid, Codec: arrayCodec[T]{general, element}})
 		}
 	}
 }
 
 // PlanEncode implements pgtype.Codec.
-func (c arrayCodec) PlanEncode(types *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if format == pgtype.BinaryFormatCode {
-		element := c.ElementType.OID
-		switch value.(type) {
-		case []int32:
-			if element == pgtype.Int4OID {
-				return plan[int32](func(b []byte, v []int32) []byte { return appendArray(b, element, v, appendInt4) })
-			}
-		case []int64:
-			if element == pgtype.Int8OID {
-				return plan[int64](func(b []byte, v []int64) []byte { return appendArray(b, element, v, appendInt8) })
-			}
-		case [][16]byte:
-			if element == pgtype.UUIDOID {
-				return plan[[16]byte](func(b []byte, v [][16]byte) []byte { return appendArray(b, element, v, appendUUID) })
-			}
-		case []string:
-			if element == pgtype.TextOID {
-				return plan[string](func(b []byte, v []string) []byte { return appendArray(b, element, v, appendText) })
-			}
-		}
+func (c arrayCodec[T]) PlanEncode(types *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.([]T); ok && format == pgtype.BinaryFormatCode {
+		return arrayPlan[T](c)
 	}
 	return c.ArrayCodec.PlanEncode(types, oid, format, value)
 }
 
-// plan is an encoding of slices of one type.
-type plan[T any] func(b []byte, v []T) []byte
+type arrayPlan[T any] arrayCodec[T]
 
 // Encode implements pgtype.EncodePlan; a nil slice is NULL.
-func (p plan[T]) Encode(value any, b []byte) ([]byte, error) {
+func (p arrayPlan[T]) Encode(value any, b []byte) ([]byte, error) {
 	v := value.([]T) // which PlanEncode saw
 	if v == nil {
 		return nil, nil
 	}
-	return p(b, v), nil
+	return appendArray(b, p.ElementType.OID, v, p.element), nil
 }
 
 // appendArray appends what array_recv of PostgreSQL reads (src/backend/utils/adt/arrayfuncs.c): the number of dimensions,

@@ -15,6 +15,7 @@ import (
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -126,7 +127,7 @@ type load struct {
 
 func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
 	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, m: m, ackWait: ackWait}
-	b.log = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second}) // an outage fails every batch
+	b.log = telemetry.Sampled(deps.Log) // an outage fails every batch
 	b.gathered.L = &b.mu
 	b.rate.since = time.Now()
 	return b

@@ -19,10 +19,7 @@ const (
 	mediaJSON           = "application/json"
 )
 
-const (
-	noRoute        = "none" // route label of requests that reached no route
-	linesPerSecond = 20     // of the log, for each kind of line that a flood of requests could repeat
-)
+const noRoute = "none" // route label of requests that reached no route
 
 // call is one HTTP request while it is answered. It dies with its handler: what goes on keeps copies.
 type call struct {

@@ -16,6 +16,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
+
+	"tradestore/telemetry"
 )
 
 // Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.
@@ -65,9 +67,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	sampled := func() zerolog.Logger {
-		return deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
-	}
 	s := &Server{
 		cfg:      cfg.withDefaults(),
 		requests: deps.Requests,
@@ -76,9 +75,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		registry: deps.Registry,
 		now:      deps.Now,
 		log:      deps.Log,
-		refusals: sampled(),
-		failures: sampled(),
-		panics:   sampled(),
+		refusals: telemetry.Sampled(deps.Log),
+		failures: telemetry.Sampled(deps.Log),
+		panics:   telemetry.Sampled(deps.Log),
 		m:        newMetrics(),
 	}
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)

@@ -60,6 +60,15 @@ func oneOf(flag, value, list string) error {
 	return fmt.Errorf("%s: %q is not one of %s", flag, value, list)
 }
 
+// linesPerSecond is of each kind of line that a flood of requests, or an outage, could repeat.
+const linesPerSecond = 20
+
+// Sampled returns a logger for lines of one kind that others decide the number of: it writes the first of each second. The
+// metrics count all that the lines are about.
+func Sampled(log zerolog.Logger) zerolog.Logger {
+	return log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())

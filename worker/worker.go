@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tradestore/kafka"
+	"tradestore/telemetry"
 	"tradestore/topology"
 	"tradestore/trade"
 )
@@ -38,9 +39,6 @@ type Worker struct {
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
 }
 
-// linesPerSecond bounds the lines about single requests; the metrics count all of them, and so do the tables.
-const linesPerSecond = 20
-
 // New makes a worker; Run starts it. Nothing is connected yet. Errors: settings that can't be right, metrics that are
 // registered already.
 func New(cfg Config, deps Deps) (*Worker, error) {
@@ -49,7 +47,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	w := &Worker{cfg: cfg, deps: deps, log: deps.Log}
-	w.each = deps.Log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
+	w.each = telemetry.Sampled(deps.Log)
 	if !deps.OutcomesAtCommit {
 		w.nudge = make(chan struct{}, 1)
 	}
