@@ -64,10 +64,6 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 		p := ofInvalid(matured)
 		return nil, &p
 	}
-	traceParent := c.head.traceParent
-	if traceParent == "" {
-		traceParent = newTraceParent()
-	}
 	sub := &submission{
 		req: trade.Request{
 			Trade:         t,
@@ -75,7 +71,7 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 			BusinessDate:  today,
 			Partition:     kafka.Partition(t.TradeID, s.cfg.Partitions),
 			CorrelationID: c.correlationID,
-			TraceParent:   traceParent,
+			TraceParent:   c.head.traceParent,
 		},
 		cost:    len(body) + submissionOverhead,
 		arrived: c.start,

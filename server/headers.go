@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"encoding/hex"
 	"mime"
 	"strings"
 
@@ -126,17 +125,6 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "0")) == 0 }
 
 // newCorrelationID makes an id for a call that brought none.
 func newCorrelationID() string { return uuid.NewString() }
-
-// newTraceParent starts a trace for a call that brought none. Nothing was recorded of it, so its sampled flag is off.
-func newTraceParent() string {
-	trace, span := uuid.New(), uuid.New() // version and variant bits keep both from being zero
-	b := make([]byte, 0, 55)
-	b = append(b, "00-"...)
-	b = hex.AppendEncode(b, trace[:])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, span[:8])
-	return string(append(b, "-00"...))
-}
 
 // isPlainJSON says whether the body is announced as JSON in UTF-8, once and without any coding.
 func (h *head) isPlainJSON() bool {

@@ -282,5 +282,4 @@ func TestHeaders(t *testing.T) {
 	h(strings.Replace(good, "-", "_", 1), false)
 	h("xx"+good[2:], false)
 	h("00-"+strings.Repeat("g", 32)+good[35:], false)
-	h(newTraceParent(), true)
 }
