@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -69,6 +70,18 @@ func TestCommittedDashboardsAreWhatTheCodeMakes(t *testing.T) {
 		require.NoError(t, err, "run `make dashboards`")
 		assert.True(t, bytes.Equal(want, have), "%s is not what the code makes: run `make dashboards`", name)
 	}
+}
+
+// The capacity that is there before anybody enters one is the last that the embedded stack sustained when it was measured.
+func TestDefaultCapacityIsTheMeasuredOne(t *testing.T) {
+	results, err := os.ReadFile("../bench/RESULTS.md")
+	require.NoError(t, err)
+	_, capacity, _ := strings.Cut(string(results), "\n## Capacity\n")
+	_, embedded, _ := strings.Cut(capacity, "### Embedded stack\n")
+	embedded, _, _ = strings.Cut(embedded, "\n### ")
+	sustained := regexp.MustCompile(`✓ +\S+/s +([0-9,]+)/s`).FindAllStringSubmatch(embedded, -1)
+	require.NotEmpty(t, sustained)
+	assert.Equal(t, strings.ReplaceAll(sustained[len(sustained)-1][1], ",", ""), knee, "change knee, and run `make dashboards`")
 }
 
 func TestDashboardsAreMadeTheSameEachTime(t *testing.T) {

@@ -24,7 +24,7 @@ var overview = page{
 				"What is left of the faults that the objectives allow in 30 days: 100 % is untouched, below 0 the objective is missed.",
 				q("{{slo}} ({{job}})", `job_slo:tradestore_error_budget:remaining30d{job=~"$job"}`)),
 			lines("Burn rate", "suffix: x", above(1, 6),
-				"How fast the budget is used: at 1 it lasts exactly 30 days. A page goes out at 14.4 over an hour and at 6 over six hours.",
+				"How fast the budget is used: at 1 it lasts exactly 30 days. A page goes out at 14.4 over an hour and at 6 over six hours, if that was ten bad trades or more.",
 				q("{{slo}}, 1 h", `max by (slo) (job_slo:tradestore_burn:ratio_rate1h{job=~"$job"})`),
 				q("{{slo}}, 6 h", `max by (slo) (job_slo:tradestore_burn:ratio_rate6h{job=~"$job"})`)).
 				alert("TradestoreAcceptAvailabilityBurn", "TradestoreAcceptLatencyBurn", "TradestoreTimeToFinalBurn"),

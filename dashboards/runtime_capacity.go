@@ -84,7 +84,11 @@ var runtimeAndCapacity = page{
 	},
 }
 
+// knee is what the embedded stack accepts on two cores at its capacity, in trades per second: the last rate that was
+// sustained in "Capacity" of bench/RESULTS.md. A test compares the two.
+const knee = "12100"
+
 // capacity is what the load test found. It belongs to a deployment, so everyone enters their own.
 var capacity = dashboard.NewTextBoxVariableBuilder("capacity").Label("Capacity, trades/s").
-	Description("Accepted trades per second at the highest rate of `tradestore loadtest --find-capacity`. The default was found on two cores with Apache Kafka, see bench/RESULTS.md: enter that of your deployment.").
-	DefaultValue(text("3400")).Current(option("3400"))
+	Description("Trades accepted per second at the highest rate that `tradestore loadtest --find-capacity` finds sustained. The default is that of `make run` on two cores, see Capacity in bench/RESULTS.md: enter that of your deployment.").
+	DefaultValue(text(knee)).Current(option(knee))

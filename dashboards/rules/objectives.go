@@ -53,6 +53,9 @@ var burns = []burn{
 	{"1", "3d", "6h", "3h", Ticket},
 }
 
+// least is how many events of the long window must be bad for an alert: at night one request in five may be all there is.
+const least = "10"
+
 func (o *objective) labels() map[string]string { return map[string]string{"slo": o.slo} }
 
 // over is the share of bad events in a window; 0 when there were none at all.
@@ -60,6 +63,12 @@ func (o *objective) over(window string) rule {
 	in := strings.NewReplacer("[W]", "["+window+"]")
 	return rule{Record: "job_slo:tradestore_errors:ratio_rate" + window, Labels: o.labels(),
 		Expr: fmt.Sprintf("(%[1]s)\n/\n((%[2]s) > 0)\nor\n0 * (%[2]s)", in.Replace(o.errors), in.Replace(o.events))}
+}
+
+// bad is how many events of a window were bad.
+func (o *objective) bad(window string) rule {
+	in := strings.NewReplacer("[W]", "["+window+"]", "rate(", "increase(")
+	return rule{Record: "job_slo:tradestore_errors:increase" + window, Labels: o.labels(), Expr: in.Replace(o.errors)}
 }
 
 // objectivesFast are the series that tell quickly.
@@ -74,6 +83,7 @@ func objectivesFast() []rule {
 		for _, window := range []string{"5m", "30m", "1h", "2h", "6h"} {
 			all = append(all, o.over(window))
 		}
+		all = append(all, o.bad("1h"), o.bad("6h"))
 	}
 	for _, window := range []string{"1h", "6h"} {
 		all = append(all, rule{Record: "job_slo:tradestore_burn:ratio_rate" + window,
@@ -86,7 +96,7 @@ func objectivesFast() []rule {
 func objectivesSlow() []rule {
 	var all []rule
 	for _, o := range objectives {
-		all = append(all, o.over("1d"), o.over("3d"))
+		all = append(all, o.over("1d"), o.over("3d"), o.bad("1d"), o.bad("3d"))
 	}
 	return append(all,
 		rule{Record: "job_slo:tradestore_errors:ratio_rate30d", Expr: `
@@ -118,8 +128,9 @@ func burnAlerts() []Alert {
 			}
 			all = append(all, Alert{
 				Name: o.alert, Severity: b.severity, Dashboard: o.dashboard, For: b.wait,
-				Labels:  map[string]string{"long": b.long, "short": b.short},
-				Expr:    ratio(b.long) + "\nand\n" + ratio(b.short),
+				Labels: map[string]string{"long": b.long, "short": b.short},
+				Expr: ratio(b.long) + "\nand\n" + ratio(b.short) +
+					fmt.Sprintf("\nand\njob_slo:tradestore_errors:increase%s{slo=%q} >= %s", b.long, o.slo, least),
 				Summary: "Too many " + o.what + ".",
 				Description: "{{ $value | humanizePercentage }} within " + b.long + " ({{ $labels.job }}): " + b.factor +
 					" times what the objective of " + o.target + " allows, and it goes on.",

@@ -5,19 +5,27 @@ import (
 	"testing"
 )
 
+const (
+	shares = "job_slo:tradestore_errors:ratio_rate"
+	counts = "job_slo:tradestore_errors:increase"
+)
+
+// of is a recorded series of an objective.
+func of(name, window, job, slo string) string {
+	return name + window + `{job="` + job + `",slo="` + slo + `"}`
+}
+
 // burnStories gives each objective a story for each of its windows. The recorded shares are given, first high in the long
 // window alone, then in the short one alone, where nothing must fire, and then in both until the short one is over it.
 func burnStories() (all []story) {
 	f := func(alert, slo, job, target string, budget, times float64, long, short, factor, before, fires string) {
-		series := func(window string) string {
-			return `job_slo:tradestore_errors:ratio_rate` + window + `{job="` + job + `",slo="` + slo + `"}`
-		}
 		bad := fmt.Sprintf("%.4g", times*budget)
 		all = append(all, story{
 			alert: alert, long: long,
 			given: map[string]string{
-				series(long):  bad + "x29 0x29 " + bad + "x300",
-				series(short): "0x29 " + bad + "x29 " + bad + "x240 0x60",
+				of(shares, long, job, slo):  bad + "x29 0x29 " + bad + "x300",
+				of(shares, short, job, slo): "0x29 " + bad + "x29 " + bad + "x240 0x60",
+				of(counts, long, job, slo):  "10x360",
 			},
 			quiet: "29m 59m " + before, fires: fires, over: "301m",
 			labels: map[string]string{"job": job, "slo": slo},
@@ -38,6 +46,24 @@ func burnStories() (all []story) {
 		f(o.alert, o.slo, o.job, o.target, o.budget, 2, "3d", "6h", "1", "239m", "240m")
 	}
 	return all
+}
+
+// With so few trades that every share is high, nine bad ones are no alert.
+func TestAFewBadOnesAreNoAlert(t *testing.T) {
+	given := map[string]string{}
+	for _, window := range []string{"5m", "30m", "1h", "2h", "6h", "1d", "3d"} {
+		given[of(shares, window, "tradestore-server", "accept-availability")] = "0.2x300"
+	}
+	f := func(bad string, alerts ...any) {
+		t.Helper()
+		for _, window := range []string{"1h", "6h", "1d", "3d"} {
+			given[of(counts, window, "tradestore-server", "accept-availability")] = bad + "x300"
+		}
+		promtool(t, []any{map[string]any{"name": bad, "interval": "1m", "input_series": inputs(given), "promql_expr_test": []any{map[string]any{
+			"expr": `count(ALERTS{alertname="TradestoreAcceptAvailabilityBurn"})`, "eval_time": "290m", "exp_samples": alerts}}}}, "alerts.yaml")
+	}
+	f("9")
+	f("10", map[string]any{"labels": "{}", "value": 4})
 }
 
 // What is counted reaches the alerts: after an hour in which all is well, every second trade is bad for half an hour.
@@ -63,6 +89,7 @@ func TestObjectivesAreMeasured(t *testing.T) {
 			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "60m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0),
 			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "90m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0.5),
 			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "140m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0), // nothing comes in
+			one(fmt.Sprintf("round(job_slo:tradestore_errors:increase1h{slo=%q}, 100)", slo), "90m", by, 900),
 			one(fmt.Sprintf("round(job_slo:tradestore_burn:ratio_rate1h{slo=%q}, 5)", slo), "90m", by, burn),
 			one(fmt.Sprintf("round(job_slo:tradestore_error_budget:remaining30d{slo=%q})", slo), "60m", by, 1),
 			one(fmt.Sprintf("round(job_slo:tradestore_error_budget:remaining30d{slo=%q})", slo), "120m", by, left),
