@@ -24,10 +24,10 @@ func TestGoalsAndScalingAreMeasured(t *testing.T) {
 		require.NoError(t, n.make(t.Context(), l))
 	}
 	found := &results{}
-	for _, measure := range []func(context.Context, *lab, *results) error{sustained, draining, rows} {
+	for _, measure := range []func(context.Context, *lab, *results) error{sustained, memory, draining, rows} {
 		require.NoError(t, measure(t.Context(), l, found))
 	}
-	require.Len(t, found.goals, 5+3+2)
+	require.Len(t, found.goals, 3+2+3+2)
 	for _, g := range found.goals {
 		require.NotContains(t, g.got, "NaN", g.figure)
 		require.NotContains(t, g.got, "Inf", g.figure)
@@ -65,6 +65,20 @@ func TestGoalsAreMetByTheMedian(t *testing.T) {
 	f(true, 50, 50, 50)
 	f(true, 10, 50, 90)
 	f(false, 90, 49, 10)
+}
+
+func TestMemoryIsFlatAndSmallForHalfAnHour(t *testing.T) {
+	f := func(want bool, hold time.Duration, mib ...float64) {
+		t.Helper()
+		r := &results{}
+		r.addMemory("server", mib, hold, sample{stored: 1000})
+		require.Equal(t, want, r.goals[0].met, r.goals[0].got)
+	}
+	f(true, 30*time.Minute, 40, 50, 60, 55, 50, 55)
+	f(false, 29*time.Minute, 40, 50, 60, 55, 50, 55)
+	f(false, 30*time.Minute, 40, 50, 60, 55, 65, 70)
+	f(false, 30*time.Minute, 150, 50, 60, 55, 50, 55)
+	f(false, 30*time.Minute)
 }
 
 func TestLagIsFlat(t *testing.T) {

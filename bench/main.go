@@ -41,8 +41,10 @@ var parts = []part{
 
 // goalParts measure what the product is held to. They take longer, so -goals asks for them.
 var goalParts = []part{
-	{"sustained", "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade, memory",
+	{"sustained", "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade",
 		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained},
+	{"memory", "the memory of server and worker under the same load, held for 30 times as long",
+		[]*need{needPostgres, needApache, needProgram}, memory},
 	{"drain", "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone",
 		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining},
 	{"latency", "time to the answer and to SUCCESS at a rate that leaves the machine idle",

@@ -50,14 +50,14 @@ func processorTimes(of []watched) (map[string]usage, error) {
 	return used, nil
 }
 
-// peakMemory returns the most memory that a process had at once, in MiB: resident, shared pages included.
-func peakMemory(pid int) (mib float64, err error) {
+// memoryOf returns what a process has in memory now, in MiB: resident, shared pages included.
+func memoryOf(pid int) (mib float64, err error) {
 	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, err
 	}
 	status, err := p.NewStatus()
-	return float64(status.VmHWM) / (1 << 20), err
+	return float64(status.VmRSS) / (1 << 20), err
 }
 
 // hardware returns the model of the processor and the memory in GiB, as far as the system tells.

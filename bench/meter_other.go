@@ -7,7 +7,7 @@ import "errors"
 // processorTimes knows nothing here: the report then shows no processor time.
 func processorTimes([]watched) (map[string]usage, error) { return map[string]usage{}, nil }
 
-// peakMemory knows nothing here either.
-func peakMemory(int) (mib float64, err error) { return 0, errors.ErrUnsupported }
+// memoryOf knows nothing here either.
+func memoryOf(int) (mib float64, err error) { return 0, errors.ErrUnsupported }
 
 func hardware() (processor string, gib uint64) { return "", 0 }

@@ -20,7 +20,6 @@ const (
 	acceptedGoal         = 0.5        // of the no-op server
 	storedGoal           = 0.45       // of the no-op server
 	costGoal             = 40.0 / 9.0 // times the processor time of the no-op server: 40 µs where that costs 9
-	memoryGoal           = 150        // MiB, of each process
 	lagPoll              = 250 * time.Millisecond
 )
 
@@ -46,7 +45,7 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	}
 	var lags [][]float64 // of each attack, those to warm up as well
 	hold := func(ctx context.Context, hold time.Duration) (s sample, err error) {
-		seen := lag.watch(ctx, hold, func() { s, err = l.attack(ctx, t, hold) })
+		seen := watch(ctx, hold, lagPoll, lag.now, func() { s, err = l.attack(ctx, t, hold) })
 		lags = append(lags, seen)
 		return s, err
 	}
@@ -62,11 +61,12 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
-	return r.addSustained(limit, ours, lags[len(lags)-l.rounds:], t)
+	r.addSustained(limit, ours, lags[len(lags)-l.rounds:])
+	return nil
 }
 
 // addSustained adds the goals of a load that was held.
-func (r *results) addSustained(limit, ours *series, lags [][]float64, t target) error {
+func (r *results) addSustained(limit, ours *series, lags [][]float64) {
 	r.addGoal(atLeast(acceptedGoal, "accepted", ours, limit, rate, "sustained"))
 	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat", ours, limit, stored, "sustained")
 	for _, round := range lags {
@@ -79,15 +79,6 @@ func (r *results) addSustained(limit, ours *series, lags [][]float64, t target) 
 	r.addGoal(goal{figure: "CPU of server and worker per trade", want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
 		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
 		met: times.median <= costGoal, command: command("sustained")})
-	for _, w := range t.watched[:2] {
-		mib, err := peakMemory(w.pid)
-		if err != nil {
-			return fmt.Errorf("cannot read the memory of the %s: %w", w.name, err)
-		}
-		r.addGoal(goal{figure: "memory of the " + w.name + " under sustained load, peak", want: fmt.Sprintf("under %d MiB", memoryGoal),
-			got: fmt.Sprintf("%.0f MiB", mib), met: mib < memoryGoal, command: command("sustained")})
-	}
-	return nil
 }
 
 // lag tells how many records of a topic are not applied.
@@ -126,16 +117,19 @@ func (l *lag) now(ctx context.Context) (float64, error) {
 	return written - applied, err
 }
 
-// watch returns the lag over the time given, while load runs. A look that fails is one less.
-func (l *lag) watch(ctx context.Context, hold time.Duration, load func()) []float64 {
+// look is one reading of a gauge.
+type look func(ctx context.Context) (float64, error)
+
+// watch returns the readings of a gauge over the time given, while load runs. A look that fails is one less.
+func watch(ctx context.Context, hold, poll time.Duration, now look, load func()) []float64 {
 	done := make(chan []float64)
 	go func() {
 		var seen []float64
-		poll := time.NewTicker(min(lagPoll, hold/20))
+		poll := time.NewTicker(min(poll, hold/20))
 		defer poll.Stop()
 		for began := time.Now(); time.Since(began) < hold && ctx.Err() == nil; <-poll.C {
-			if lag, err := l.now(ctx); err == nil {
-				seen = append(seen, lag)
+			if value, err := now(ctx); err == nil {
+				seen = append(seen, value)
 			}
 		}
 		done <- seen
@@ -150,7 +144,7 @@ func thirds(seen []float64) (middle, last []float64) {
 	return seen[n : 2*n], seen[2*n:]
 }
 
-// flat says whether the lag is not above what it was in the middle, whose highest look tells how far it swings by itself.
+// flat says whether a gauge is not above what it was in the middle, whose highest reading tells how far it swings by itself.
 func flat(middle, last []float64) bool {
 	return len(middle) > 0 && mean(last) <= slices.Max(middle)
 }

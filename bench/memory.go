@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What the memory under load is held to.
+const (
+	memoryGoal = 150 // MiB, of each process
+	memoryLong = 30  // times the sustained load of one round: half an hour, if nothing else is asked for
+	memoryPoll = time.Second
+)
+
+// memory holds the sustained load for long and watches the memory of server and worker: what leaks a little with each trade
+// shows only after millions.
+func memory(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	defer func(before int) { l.connections = before }(l.connections)
+	l.connections = sustainedConnections
+	database, err := l.database(ctx, "memory")
+	if err != nil {
+		return err
+	}
+	t, err := l.startRoles(ctx, "memory", database)
+	if err != nil {
+		return err
+	}
+	hold := memoryLong * l.sustain
+	l.say("holding the load for %v", hold)
+	var load sample
+	of := func(w watched) look { return func(context.Context) (float64, error) { return memoryOf(w.pid) } }
+	var worker []float64
+	server := watch(ctx, hold, memoryPoll, of(t.watched[0]), func() {
+		worker = watch(ctx, hold, memoryPoll, of(t.watched[1]), func() { load, err = l.attack(ctx, t, hold) })
+	})
+	if err != nil {
+		return err
+	}
+	r.addMemory(t.watched[0].name, server, hold, load)
+	r.addMemory(t.watched[1].name, worker, hold, load)
+	return nil
+}
+
+// addMemory adds the goal of one process: below the limit at its peak, and in the last third of the time not above what it was
+// at some moment of the second.
+func (r *results) addMemory(name string, mib []float64, hold time.Duration, load sample) {
+	middle, last := thirds(mib)
+	peak := 0.0
+	if len(mib) > 0 {
+		peak = slices.Max(mib)
+	}
+	r.addGoal(goal{figure: "memory of the " + name + " under sustained load",
+		want: fmt.Sprintf("under %d MiB, flat over 30 minutes", memoryGoal),
+		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s were accepted and stored",
+			peak, hold, mean(middle), mean(last), thousands(load.stored)),
+		met: peak < memoryGoal && flat(middle, last) && hold >= 30*time.Minute, command: command("memory")})
+}
