@@ -47,7 +47,8 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"": {"dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
+	"cli": {"trade", "loadtest"},                                                       // of the load test: how progress is shown
+	"":    {"cli", "dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
 	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},

@@ -136,7 +136,7 @@ func TestReadmeListsEverySetting(t *testing.T) {
 			inReadme[command][row[1]] = row[2]
 		}
 	}
-	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest"} {
+	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest", "status", "trades"} {
 		if want, ok := inBuild[command]; ok { // a production build has no dev
 			delete(want, "help")
 			assert.Equal(t, want, inReadme[command], "settings of tradestore %s in README.md", command)
@@ -155,7 +155,7 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	if len(commands(t)["dev"]) == 0 {
 		t.Skip("a production build has no dev, whose flags the documents name")
 	}
-	for _, document := range []string{"README.md", "docs/api.md", "docs/design.md", "docs/load-testing.md", "docs/logs.md", "docs/metrics.md"} {
+	for _, document := range []string{"README.md", "docs/api.md", "docs/cli.md", "docs/design.md", "docs/load-testing.md", "docs/logs.md", "docs/metrics.md"} {
 		for _, name := range flagName.FindAllString(string(foreign.ReplaceAll(read(t, document), nil)), -1) {
 			assert.True(t, known[name], "%s names %s, which is no flag", document, name)
 		}

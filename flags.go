@@ -13,7 +13,7 @@ import (
 	"tradestore/role"
 )
 
-// commandLine is the grammar: one subcommand per role. Every flag can also be given in the environment.
+// commandLine is the grammar: one subcommand per role, then those for people. Every flag can also be given in the environment.
 type commandLine struct {
 	developerCommands
 
@@ -23,6 +23,9 @@ type commandLine struct {
 	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
 	Loadtest    loadtestCommand    `cmd:"" help:"Send a rate of trades to a running store, or to one of its own, and prove what became of each."`
+	Status      statusCommand      `cmd:"" help:"Show where a request stands, or watch it until it is decided."`
+	Trades      tradesCommand      `cmd:"" help:"Show the stored versions of a trade."`
+	Completion  completionCommand  `cmd:"" help:"Print the script that completes commands and flags in a shell."`
 	Version     versionCommand     `cmd:"" help:"Show which build this is."`
 }
 
@@ -31,7 +34,7 @@ const description = `Trade Store takes trades over HTTP, keeps them in Kafka unt
 Every flag can be given in the environment: TRADESTORE_ and its name, like TRADESTORE_LISTEN for --listen; a flag wins over the environment.
 Durations are written 250ms, 30s or 72h. SIGTERM or SIGINT drains; a second one ends the process at once.
 
-Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the flags or the environment.
+Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the flags or the environment. Commands for people have some more, as their help says.
 
 The Go runtime takes GOMAXPROCS from the cores (or the CPU limit of the container) by itself. Set GOMEMLIMIT, like GOMEMLIMIT=1800MiB, to about nine tenths of a container's memory.`
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tradestore/cli"
 	"tradestore/role"
 	"tradestore/telemetry"
 )
@@ -57,10 +58,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on the second one ends the process at once
 	err = selected.run(ctx, &process{stdout, stderr, settings})
-	if err != nil && !errors.Is(err, errLogged) {
+	var exit *cli.Exit
+	told := errors.As(err, &exit) && exit.Err == nil || errors.Is(err, errLogged)
+	if err != nil && !told {
 		fmt.Fprintf(stderr, "tradestore: %s\n", oneLine.Replace(err.Error()))
 	}
-	if err != nil {
+	switch {
+	case exit != nil:
+		return exit.Code
+	case err != nil:
 		return exitFailed
 	}
 	return exitDone

@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/dev"
+	"tradestore/teststack"
+)
+
+// patience bounds every wait for something that must happen. It is no measure of speed.
+const patience = time.Minute
+
+func TestMain(m *testing.M) { teststack.Main(m) }
+
+// ran is how a command ended in this process.
+type ran struct {
+	code           int
+	stdout, stderr string
+}
+
+// output may be written by what still shows progress while it is read.
+type output struct {
+	mu  sync.Mutex // protects buf
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// try runs a command with settings as a command line gives them. stdin is what - reads.
+func try[C any](t *testing.T, ctx context.Context, command func(context.Context, C, Env) error, stdin string, args ...string) ran {
+	t.Helper()
+	cfg, err := parse[C](args)
+	if err != nil {
+		return ran{code: 2, stderr: err.Error()}
+	}
+	var stdout, stderr output
+	err = command(ctx, cfg, Env{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
+	var exit *Exit
+	code := 0
+	switch {
+	case errors.As(err, &exit):
+		code = exit.Code
+	case err != nil:
+		code = 1
+	}
+	said := ""
+	if err != nil && (exit == nil || exit.Err != nil) {
+		said = err.Error()
+	}
+	return ran{code, stdout.String(), stderr.String() + said}
+}
+
+func parse[C any](args []string) (cfg C, err error) {
+	parser, err := kong.New(&cfg, kong.Name("test"), kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "reporting"}, {Key: "tuning"}, {Key: "stores"}, {Key: "http"}}))
+	if err != nil {
+		return cfg, err
+	}
+	_, err = parser.Parse(args)
+	return cfg, err
+}
+
+// stack is a Trade Store in this process.
+type stack struct{ API, Worker, Kafka, Database string }
+
+// start runs everything until the end of the test.
+func start(t *testing.T) stack {
+	t.Helper()
+	dir, err := teststack.Dir()
+	require.NoError(t, err)
+	cfg, err := parse[dev.Config]([]string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0", "--lanes", "1",
+		"--partitions", "3", "--database-url", teststack.Database(t)})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	var banner output
+	go func() {
+		ended <- dev.Run(ctx, cfg, &banner, zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel))
+	}()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+		_ = os.RemoveAll(dir)
+	})
+	require.Eventually(t, func() bool { return strings.Contains(banner.String(), "Ctrl-C") }, 5*patience, 10*time.Millisecond)
+	note, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	require.NoError(t, err)
+	var s stack
+	require.NoError(t, json.Unmarshal(note, &s))
+	return s
+}
+
+// The commands on the whole stack, which they share.
+func TestOnAStack(t *testing.T) {
+	s := start(t)
+	for name, test := range map[string]func(*testing.T, stack){
+		"status and trades": testStatusAndTrades,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, s) })
+	}
+}
