@@ -15,7 +15,7 @@ var stores = page{
 				"Checks of topic, database and request log whose store did not answer in the last round.",
 				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_topology_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
 			lines("Checks that failed", units.Short, never(),
-				"Checks that do not hold, by the rule of docs/design.md. The process that finds one stops, so the line is short.",
+				"Checks that do not hold, by the rule of docs/design.md. The process that finds one stops after --linger-after-fault, so the line is short.",
 				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_topology_checks{@,status="failed"})`)).
 				alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
 			lines("Errors of the apply transaction", perSecond, rare(),

@@ -52,6 +52,11 @@ type DrainFlags struct {
 	Timeout time.Duration `name:"drain-timeout" group:"tuning" default:"30s" help:"How long a drain may take, after SIGTERM or SIGINT; what is not done then is cut off."`
 }
 
+// FaultFlags say how a process ends when what it relies on does not hold (rule T9).
+type FaultFlags struct {
+	Linger time.Duration `name:"linger-after-fault" group:"tuning" default:"30s" help:"How long a process that has to stop, because what it relies on does not hold, still shows its metrics, not ready: two scrapes, so that an alert can say why. 0 exits at once, as SIGTERM does."`
+}
+
 // ServerConfig holds the settings of the server role.
 type ServerConfig struct {
 	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
@@ -63,6 +68,7 @@ type ServerConfig struct {
 	Tuning     ServerTuning    `embed:""`
 	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
+	Fault      FaultFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
 
@@ -102,6 +108,7 @@ type WorkerConfig struct {
 	Tuning     WorkerTuning    `embed:""`
 	Check      CheckFlags      `embed:""`
 	Drain      DrainFlags      `embed:""`
+	Fault      FaultFlags      `embed:""`
 	Log        LogFlags        `embed:""`
 }
 

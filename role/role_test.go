@@ -49,6 +49,7 @@ func (s stack) serverConfig(t *testing.T) ServerConfig {
 	c := *defaults[ServerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
 	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
+	c.Fault.Linger = 0
 	return c
 }
 
@@ -56,6 +57,7 @@ func (s stack) workerConfig(t *testing.T) WorkerConfig {
 	t.Helper()
 	c := *defaults[WorkerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
+	c.Fault.Linger = 0
 	return c
 }
 

@@ -67,7 +67,8 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		return unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, survey))
+		err := unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, survey))
+		return linger(running, env.Log, cfg.Fault.Linger, err) // the gate is shut, reads and metrics go on
 	})
 	<-running.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)

@@ -44,7 +44,7 @@ func (s stores) survey(reg prometheus.Registerer, client *kgo.Client, pool *pgxp
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.
 func await(ctx context.Context, log zerolog.Logger, survey *topology.Survey) error {
-	return retry(ctx, log, "the stores", survey.Err)
+	return told(log, retry(ctx, log, "the stores", survey.Err))
 }
 
 // watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
@@ -63,7 +63,7 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, surv
 			return nil
 		}
 		if final(err) {
-			return err
+			return told(log, err)
 		}
 		if err != nil {
 			log.Warn().Err(err).Msg("cannot check the stores now")

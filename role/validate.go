@@ -133,6 +133,10 @@ func (m *mistakes) drain(f DrainFlags) {
 	between(m, "--drain-timeout", f.Timeout, time.Second, time.Hour)
 }
 
+func (m *mistakes) fault(f FaultFlags) {
+	between(m, "--linger-after-fault", f.Linger, 0, time.Hour)
+}
+
 func (m *mistakes) log(f LogFlags) {
 	if err := telemetry.CheckLog(f.Level, f.Format); err != nil {
 		m.add(err)
@@ -152,6 +156,7 @@ func (c ServerConfig) Validate() error {
 	c.Tuning.check(&m)
 	m.check(c.Check)
 	m.drain(c.Drain)
+	m.fault(c.Fault)
 	if c.Drain.Timeout <= c.Tuning.DrainDelay+c.Tuning.ReadTimeout {
 		m.addf("--drain-timeout: %v is not more than --drain-delay %v and --read-timeout %v together, which is how long a connection that sends nothing is waited for",
 			c.Drain.Timeout, c.Tuning.DrainDelay, c.Tuning.ReadTimeout)
@@ -216,6 +221,7 @@ func (c WorkerConfig) Validate() error {
 	c.Tuning.check(&m)
 	m.check(c.Check)
 	m.drain(c.Drain)
+	m.fault(c.Fault)
 	return m.all()
 }
 

@@ -98,6 +98,7 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 0 }, "--resolve-after: 0s is not between")
 	f(func(c *WorkerConfig) { c.Tuning.ResolveInterval = 0 }, "--resolve-interval:")
 	f(func(c *WorkerConfig) { c.Drain.Timeout = 0 }, "--drain-timeout:")
+	f(func(c *WorkerConfig) { c.Fault.Linger = -1 }, "--linger-after-fault: -1ns is not between 0s and 1h0m0s")
 	f(func(c *WorkerConfig) { c.Check.Interval = 0 }, "--check-interval: 0s is not between 1s and 1h0m0s")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")

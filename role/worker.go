@@ -3,10 +3,12 @@ package role
 import (
 	"context"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"tradestore/kafka"
 	"tradestore/postgres"
+	"tradestore/topology"
 	"tradestore/trade"
 	"tradestore/worker"
 )
@@ -69,12 +71,19 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		if err := await(running, env.Log, survey); err != nil {
-			return unlessOver(running, err)
-		}
-		work.Go(func() error { return watch(running, env.Log, cfg.Check.Interval, survey) })
-		return w.Run(running)
+		return linger(running, env.Log, cfg.Fault.Linger, cfg.apply(running, env.Log, survey, w))
 	})
+	return work.Wait()
+}
+
+// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
+func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *topology.Survey, w *worker.Worker) error {
+	if err := await(ctx, log, survey); err != nil {
+		return unlessOver(ctx, err)
+	}
+	work, running := errgroup.WithContext(ctx)
+	work.Go(func() error { return watch(running, log, c.Check.Interval, survey) })
+	work.Go(func() error { return w.Run(running) })
 	return work.Wait()
 }
 

@@ -125,8 +125,8 @@ var storeAlerts = []Alert{
 	},
 }
 
-// A process that stops because something does not hold is gone within moments, perhaps before a scrape sees why. What is
-// seen for certain is that it starts again and again.
+// A process that stops because something does not hold waits for a scrape to see why (--linger-after-fault), unless it is
+// killed. Then it is seen to start again and again.
 var processAlerts = []Alert{
 	{
 		Name: "TradestoreLoudStop", Severity: Page, Dashboard: runtime,

@@ -85,7 +85,10 @@ func promtool(t *testing.T, tests []any, files ...string) {
 		require.NoError(t, err)
 		files[i] = absolute
 	}
-	cases, err := yaml.Marshal(map[string]any{"rule_files": files, "evaluation_interval": "1m", "tests": tests})
+	cases, err := yaml.Marshal(map[string]any{
+		"rule_files": files, "evaluation_interval": "1m", "tests": tests,
+		"group_eval_order": []string{"tradestore-objectives", "tradestore-budgets", "tradestore"}, // else it is by chance
+	})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "cases.yaml")
 	require.NoError(t, os.WriteFile(path, cases, 0o600))
