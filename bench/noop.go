@@ -32,7 +32,11 @@ func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) 
 
 func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) List(context.Context, trade.Key, int) ([]trade.Trade, error) { return nil, nil }
+func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
+
+func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {
+	return nil, trade.Key{}, nil
+}
 
 func (nothing) Unsettled(context.Context, []int32, int) ([]trade.Outcome, error) { return nil, nil }
 

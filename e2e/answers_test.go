@@ -61,7 +61,8 @@ func (s *stack) testAccepted(t *testing.T) {
 	s.ends(t, id, trade.Success, "")
 	a = s.get(t, a.Header.Get("Location"))
 	said = a.json(t)
-	require.Equal(t, "no-store", a.Header.Get("Cache-Control"))
+	require.Equal(t, "no-cache", a.Header.Get("Cache-Control"))
+	require.Equal(t, http.StatusNotModified, s.call(t, http.MethodGet, "/api/v1/requests/"+id.String(), "", "If-None-Match: "+a.Header.Get("ETag")).Status)
 	require.NotContains(t, said, "reason")
 	for _, field := range []string{"accepted_at", "decided_at"} {
 		require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$`, said[field])
@@ -162,6 +163,7 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 	s.ends(t, v3.RequestID, trade.Failed, trade.StaleVersion)
 	said := s.get(t, "/api/v1/requests/"+v3.RequestID.String()).json(t)
 	require.Equal(t, "version 3 is lower than version 5, which is stored", said["detail"])
+	require.Equal(t, []any{5.0, v5.RequestID.String()}, []any{said["stored_version"], said["stored_by"]})
 	require.Equal(t, []Item{{DocumentOf(v1.Trade), false}, {DocumentOf(v2.Trade), false}, {DocumentOf(v5.Trade), false}}, s.versions(t, "FL-1"))
 }
 
@@ -186,6 +188,12 @@ func (s *stack) testExpired(t *testing.T) {
 	s.stored(t, s.ledger.newTrade("EXP-1", 2))
 	items := s.versions(t, "EXP-1")
 	require.Equal(t, []bool{true, false}, []bool{items[0].Expired, items[1].Expired})
+	require.Equal(t, items, s.list(t, "trade_id_prefix=EXP-"))
+	require.Equal(t, items[:1], s.list(t, "trade_id_prefix=EXP-&expired=true"))
+	require.Equal(t, items[1:], s.list(t, "trade_id_prefix=EXP-&expired=false&counterparty_id="+items[1].CounterpartyID))
+	require.Equal(t, items[1:], s.list(t, "trade_id_prefix=EXP-&latest=true&book_id="+items[1].BookID))
+	require.Empty(t, s.list(t, "trade_id_prefix=EXP-&latest=true&expired=true"), "the latest has not expired")
+	require.Equal(t, items[:1], s.list(t, "trade_id_prefix=EXP-&maturity_to="+old.MaturityDate.String()))
 }
 
 func (s *stack) testPages(t *testing.T) {
@@ -239,6 +247,7 @@ func (s *stack) testRefusedRead(t *testing.T) {
 	f("/api/v1/trades?limit=ten", 400, "INVALID_QUERY")
 	f("/api/v1/trades?limit=1&limit=2", 400, "INVALID_QUERY")
 	f("/api/v1/trades?offset=10", 400, "INVALID_QUERY")
+	f("/api/v1/trades?expired=yes", 400, "INVALID_QUERY")
 	f("/api/v1/trades?cursor=AAAA", 400, "INVALID_CURSOR")
 	f("/api/v1/trades?cursor="+strings.Repeat("A", 600), 400, "INVALID_CURSOR")
 	f("/api/v1/trades/NOBODY", 404, "NOT_FOUND")

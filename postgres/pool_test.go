@@ -161,7 +161,11 @@ func TestNothingScans(t *testing.T) {
 		require.NoError(t, err)
 		_, err = reader.Versions(t.Context(), "T1-1")
 		require.NoError(t, err)
-		_, err = reader.List(t.Context(), trade.Key{TradeID: "T1", Version: 1}, 10)
+		_, _, err = reader.List(t.Context(), trade.AllTrades(), trade.Key{TradeID: "T1", Version: 1}, 10)
+		require.NoError(t, err)
+		_, _, err = reader.List(t.Context(), trade.Filter{Prefix: "T1", BookID: "B", MaturityTo: 1, Latest: true}, trade.Key{}, 10)
+		require.NoError(t, err)
+		_, err = reader.Newest(t.Context(), []string{"T1-1", "T1-2"})
 		require.NoError(t, err)
 	}
 	writer.flush()

@@ -49,6 +49,31 @@ func (r *Reader) MaxVersions(ctx context.Context, tradeIDs []string) (map[string
 	return found, nil
 }
 
+// newestVersions is maxVersions with the request that stored the version: it reads the rows, not the index alone.
+const newestVersions = `
+	SELECT (id.place - 1)::integer, newest.version, newest.request_id
+	FROM unnest($1::text[]) WITH ORDINALITY AS id(trade_id, place)
+	CROSS JOIN LATERAL (
+		SELECT version, request_id FROM trades WHERE trades.trade_id = id.trade_id ORDER BY version DESC LIMIT 1) AS newest`
+
+// Newest returns the highest committed version of each trade id that is stored, and the request that stored it.
+func (r *Reader) Newest(ctx context.Context, tradeIDs []string) (map[string]trade.Stored, error) {
+	found := make(map[string]trade.Stored, len(tradeIDs))
+	rows, err := r.pool.Query(ctx, newestVersions, tradeIDs)
+	if err == nil {
+		var place int32
+		var stored trade.Stored
+		_, err = pgx.ForEachRow(rows, []any{&place, &stored.Version, (*[16]byte)(&stored.RequestID)}, func() error {
+			found[tradeIDs[place]] = stored
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the newest versions of %d trades: %w", len(tradeIDs), err)
+	}
+	return found, nil
+}
+
 // A date travels as the number of days since 1970-01-01, which is what trade.Date is.
 const tradeColumns = `trade_id, version, counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
 
@@ -57,16 +82,6 @@ func (r *Reader) Versions(ctx context.Context, tradeID string) ([]trade.Trade, e
 	trades, err := r.read(ctx, `SELECT `+tradeColumns+` FROM trades WHERE trade_id = $1 ORDER BY version`, tradeID)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the versions of a trade: %w", err)
-	}
-	return trades, nil
-}
-
-// List returns up to limit trades after the key given, ascending by key. The zero key starts at the beginning.
-func (r *Reader) List(ctx context.Context, after trade.Key, limit int) ([]trade.Trade, error) {
-	trades, err := r.read(ctx, `SELECT `+tradeColumns+` FROM trades
-		WHERE (trade_id, version) > ($1, $2) ORDER BY trade_id, version LIMIT $3`, after.TradeID, after.Version, limit)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list %d trades: %w", limit, err)
 	}
 	return trades, nil
 }

@@ -10,10 +10,10 @@ import (
 
 func TestReads(t *testing.T) {
 	l := newTopicLog(t)
-	l.add("B", 2, "x")
+	first := l.add("B", 2, "x")
 	l.add("a", 1, "x")
 	l.add("A", 1, "x")
-	l.add("A", 10, "y")
+	last := l.add("A", 10, "y")
 	l.apply()
 	r := NewReader(l.db.reads)
 
@@ -24,44 +24,16 @@ func TestReads(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, highest)
 
+	stored, err := r.Newest(t.Context(), []string{"B", "A", "none"})
+	require.NoError(t, err)
+	require.Equal(t, map[string]trade.Stored{"A": {Version: 10, RequestID: last.ID}, "B": {Version: 2, RequestID: first.ID}}, stored)
+
 	versions, err := r.Versions(t.Context(), "A")
 	require.NoError(t, err)
 	require.Equal(t, []trade.Trade{newTrade("A", 1, "x"), newTrade("A", 10, "y")}, versions)
 	versions, err = r.Versions(t.Context(), "none")
 	require.NoError(t, err)
 	require.Empty(t, versions)
-}
-
-// Pages of every size meet each row once, in byte order: upper case first.
-func TestListInPages(t *testing.T) {
-	l := newTopicLog(t)
-	l.add("b", 1, "x")
-	l.add("A", 2, "x")
-	l.add("A", 10, "x")
-	l.add("B-1", 1, "x")
-	l.add("B.1", 1, "x")
-	l.add("B", 3, "x")
-	l.apply()
-	r := NewReader(l.db.reads)
-	want := []trade.Key{{TradeID: "A", Version: 2}, {TradeID: "A", Version: 10}, {TradeID: "B", Version: 3},
-		{TradeID: "B-1", Version: 1}, {TradeID: "B.1", Version: 1}, {TradeID: "b", Version: 1}}
-	for limit := 1; limit <= len(want)+1; limit++ {
-		var got []trade.Key
-		after := trade.Key{}
-		for {
-			page, err := r.List(t.Context(), after, limit)
-			require.NoError(t, err)
-			require.LessOrEqual(t, len(page), limit)
-			for i := range page {
-				got = append(got, page[i].Key())
-			}
-			if len(page) < limit {
-				break
-			}
-			after = got[len(got)-1]
-		}
-		require.Equal(t, want, got)
-	}
 }
 
 // Dates at both ends of what a trade may carry come back as they went in.
@@ -90,6 +62,8 @@ func TestReadsWithoutADatabase(t *testing.T) {
 	require.ErrorContains(t, err, "cannot read the versions of 1 trades")
 	_, err = r.Versions(t.Context(), "A")
 	require.Error(t, err)
-	_, err = r.List(t.Context(), trade.Key{}, 10)
+	_, err = r.Newest(t.Context(), []string{"A"})
+	require.ErrorContains(t, err, "cannot read the newest versions of 1 trades")
+	_, _, err = r.List(t.Context(), trade.AllTrades(), trade.Key{}, 10)
 	require.ErrorContains(t, err, "cannot list 10 trades")
 }

@@ -123,7 +123,7 @@ func (d *testDatabase) trades(t *testing.T) map[trade.Key]trade.Trade {
 	t.Helper()
 	all := make(map[trade.Key]trade.Trade)
 	for after := (trade.Key{}); ; {
-		page, err := NewReader(d.reads).List(t.Context(), after, 7)
+		page, _, err := NewReader(d.reads).List(t.Context(), trade.AllTrades(), after, 7)
 		require.NoError(t, err)
 		for _, row := range page {
 			after = row.Key()

@@ -104,6 +104,7 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 	p := problem{code: a.code, detail: a.detail}
 	switch a.code {
 	case trade.StaleVersion:
+		p.stored = a.stored
 		p.violations = []trade.Violation{{Field: "version", Code: trade.StaleVersion, Detail: a.detail}}
 	case trade.MaturityInPast:
 		p = ofInvalid(sub.keyed.matured)

@@ -84,7 +84,8 @@ type submission struct {
 type answer struct {
 	code     trade.Code
 	detail   string
-	replayed bool // by an earlier call with the same key
+	stored   trade.Stored // instead of a stale version, where known
+	replayed bool         // by an earlier call with the same key
 }
 
 // giveUp ends the wait of the handler and says whether PENDING may have been sent. After it the batcher sends nothing
@@ -247,17 +248,23 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 	}
 	maxima := b.lookUp(batch)
 	opened := make([]*submission, 0, len(batch))
+	var stale []*submission
 	for _, s := range batch {
-		high := maxima[s.req.Trade.TradeID]
 		switch {
-		case s.req.Trade.Version < high:
-			b.settle(s, answer{code: trade.StaleVersion, detail: trade.StaleDetail(s.req.Trade.Version, high)})
+		case s.req.Trade.Version < maxima[s.req.Trade.TradeID]:
+			stale = append(stale, s)
 		case s.stage.CompareAndSwap(queued, opening):
 			opened = append(opened, s)
 		default: // its deadline passed while it waited
 			b.settle(s, answer{code: DeadlineExceeded})
 		}
 	}
+	b.openAll(opened, open)
+	b.refuseStale(stale, maxima) // after the good ones, which its look-up would delay
+}
+
+// openAll sends PENDING for the submissions and produces those that are tracked.
+func (b *batcher) openAll(opened []*submission, open func([]*submission) []error) {
 	if len(opened) == 0 {
 		return
 	}
@@ -293,12 +300,7 @@ func errOf(errs []error, i int) error {
 // lookUp returns the highest stored version of the batch's trades; it is empty when the store can't tell in time. Only
 // an early answer is lost by that: the worker judges every version again (rule C9).
 func (b *batcher) lookUp(batch []*submission) map[string]int32 {
-	ids := make([]string, len(batch))
-	for i, s := range batch {
-		ids[i] = s.req.Trade.TradeID
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
+	ids := tradeIDs(batch)
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.LookupTimeout)
 	defer cancel()
 	start := time.Now()
@@ -310,6 +312,37 @@ func (b *batcher) lookUp(batch []*submission) map[string]int32 {
 		return nil
 	}
 	return maxima
+}
+
+// refuseStale answers submissions below the highest stored version, and says who stored that. The version is certain; who
+// stored it is read for them alone, because it costs the row and not just the index. Where that fails it is left out.
+func (b *batcher) refuseStale(stale []*submission, maxima map[string]int32) {
+	if len(stale) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.LookupTimeout)
+	defer cancel()
+	newest, err := b.trades.Newest(ctx, tradeIDs(stale))
+	if err != nil {
+		b.log.Warn().Err(err).Int("trades", len(stale)).Msg("cannot look up who stored a version")
+	}
+	for _, s := range stale {
+		high, stored := maxima[s.req.Trade.TradeID], newest[s.req.Trade.TradeID]
+		if stored.Version > high { // stored since
+			high = stored.Version
+		}
+		b.settle(s, answer{code: trade.StaleVersion, detail: trade.StaleDetail(s.req.Trade.Version, high), stored: stored})
+	}
+}
+
+// tradeIDs returns the trades of the batch, each once.
+func tradeIDs(batch []*submission) []string {
+	ids := make([]string, len(batch))
+	for i, s := range batch {
+		ids[i] = s.req.Trade.TradeID
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // open sends PENDING for the submissions, once.

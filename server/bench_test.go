@@ -27,7 +27,11 @@ func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) 
 
 func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) List(context.Context, trade.Key, int) ([]trade.Trade, error) { return nil, nil }
+func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
+
+func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {
+	return nil, trade.Key{}, nil
+}
 
 // requestOf makes the context that the HTTP parser would hand to the handler.
 func requestOf(b *testing.B, body string) *fasthttp.RequestCtx {

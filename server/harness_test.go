@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ func TestMain(m *testing.M) { teststack.Main(m) }
 const (
 	testTopic      = "trades-inbound"
 	testPartitions = 4
+	twinWindow     = 1000
 	giveUpAfter    = 10 * time.Second // on something that should happen at once
 )
 
@@ -254,6 +256,7 @@ type twin struct {
 	keys     map[trade.RequestID]trade.KeyedRequest
 	stored   []trade.Trade // ascending by key
 	opens    int
+	filter   trade.Filter // of the last List
 	lookUps  int
 	largest  int // batch
 	onOpen   func(context.Context, []*trade.Request) []error
@@ -268,6 +271,8 @@ var (
 	_ RequestLog  = (*twin)(nil)
 	_ KeyedLog    = (*twin)(nil)
 	_ TradeReader = (*twin)(nil)
+
+	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 
 	errDown = errors.New("connection refused: secret-host:5432")
 )
@@ -359,18 +364,47 @@ func (w *twin) Versions(_ context.Context, id string) (found []trade.Trade, err 
 	return found, nil
 }
 
-func (w *twin) List(_ context.Context, after trade.Key, limit int) (page []trade.Trade, err error) {
+func (w *twin) Newest(ctx context.Context, ids []string) (map[string]trade.Stored, error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
+	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 {
+		w.t.Errorf("Newest without a time limit, or of nothing")
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	newest := map[string]trade.Stored{}
 	for _, t := range w.stored {
-		if after.Less(t.Key()) && len(page) < limit {
+		if slices.Contains(ids, t.TradeID) {
+			newest[t.TradeID] = trade.Stored{Version: t.Version, RequestID: storedBy}
+		}
+	}
+	return newest, nil
+}
+
+// List looks at twinWindow rows, so that short pages occur.
+func (w *twin) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
+	if err := w.fault(); err != nil {
+		return nil, next, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.filter = f
+	looked := 0
+	for _, t := range w.stored {
+		if !after.Less(t.Key()) || !strings.HasPrefix(t.TradeID, f.Prefix) {
+			continue
+		}
+		if len(page) == limit || looked == twinWindow {
+			return page, next, nil
+		}
+		looked++
+		next = t.Key()
+		if (f.BookID == "" || f.BookID == t.BookID) && t.MaturityDate >= f.MaturityFrom && t.MaturityDate <= f.MaturityTo {
 			page = append(page, t)
 		}
 	}
-	return page, nil
+	return page, trade.Key{}, nil
 }
 
 func (w *twin) fault() error {

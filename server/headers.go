@@ -20,6 +20,7 @@ type head struct {
 	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
 	traceParent     string
+	ifNoneMatch     string // of all such fields, separated by commas
 }
 
 // readHead scans the header block once. Values are copied: they outlive the buffer.
@@ -58,6 +59,11 @@ func readHead(raw []byte) head {
 			h.idempotencyKey = string(value)
 		case is(name, "x-correlation-id"):
 			h.correlationID = correlation(value, h.correlationID)
+		case is(name, "if-none-match"):
+			if h.ifNoneMatch != "" {
+				h.ifNoneMatch += ","
+			}
+			h.ifNoneMatch += string(value)
 		case is(name, "traceparent"):
 			h.traceParent = traceParent(value)
 		}

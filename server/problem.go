@@ -90,6 +90,7 @@ type problem struct {
 	violations []trade.Violation // becomes errors[]
 	requestID  trade.RequestID   // only when PENDING was sent, by this call (unknown) or an earlier one: poll it
 	retryAfter int               // seconds; 0 leaves the header to the status
+	stored     trade.Stored      // STALE_VERSION only: what is stored instead, where known
 }
 
 // status returns the HTTP status of p.
@@ -131,6 +132,7 @@ func (p *problem) append(dst []byte, correlationID string) []byte {
 	}
 	dst = append(dst, `","correlation_id":`...)
 	dst = appendString(dst, correlationID)
+	dst = appendStored(dst, p.stored)
 	for i, v := range p.violations {
 		if i == 0 {
 			dst = append(dst, `,"errors":[`...)

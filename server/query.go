@@ -1,10 +1,7 @@
 package server
 
 import (
-	"encoding/base64"
-	"encoding/binary"
-	"errors"
-	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,103 +9,111 @@ import (
 )
 
 const (
-	defaultLimit = 100  // trades on a page
-	maxLimit     = 1000 // trades on a page
-	maxCursor    = 512  // bytes of a cursor in a query
+	defaultLimit = 100  // items on a page
+	maxLimit     = 1000 // items on a page
 	maxTradeID   = 64   // bytes
 )
 
-// query holds the parameters of a read; a parameter that was not given is empty.
-type query struct{ limit, cursor string }
+// Names of query parameters.
+const (
+	paramLimit        = "limit"
+	paramCursor       = "cursor"
+	paramPrefix       = "trade_id_prefix"
+	paramCounterparty = "counterparty_id"
+	paramBook         = "book_id"
+	paramMaturityFrom = "maturity_from"
+	paramMaturityTo   = "maturity_to"
+	paramExpired      = "expired"
+	paramLatest       = "latest"
+)
+
+// filterParams are those that choose trades, in the order in which a cursor remembers them.
+var filterParams = []string{paramPrefix, paramCounterparty, paramBook, paramMaturityFrom, paramMaturityTo, paramExpired, paramLatest}
+
+// query holds the parameters of a read by name; one that was not given is absent, and none is empty.
+type query map[string]string
 
 // parseQuery reads a query string strictly: known names, each once. No value that is accepted needs an escape, so none
 // is decoded.
-func parseQuery(raw []byte) (query, *problem) {
-	var q query
+func parseQuery(raw []byte, known []string) (query, *problem) {
 	if len(raw) == 0 {
-		return q, nil
+		return nil, nil
 	}
+	if len(known) == 0 {
+		return nil, &problem{code: InvalidQuery, detail: "no query parameters are accepted here"}
+	}
+	q := query{}
 	for part := range strings.SplitSeq(string(raw), "&") {
 		name, value, _ := strings.Cut(part, "=")
-		var into *string
-		switch name {
-		case "limit":
-			into = &q.limit
-		case "cursor":
-			into = &q.cursor
-		default:
-			return q, &problem{code: InvalidQuery, detail: "a parameter is unknown; known: limit, cursor"}
+		if !slices.Contains(known, name) {
+			return nil, &problem{code: InvalidQuery, detail: "a parameter is unknown; known: " + strings.Join(known, ", ")}
 		}
-		if *into != "" || value == "" {
-			return q, &problem{code: InvalidQuery, detail: name + ": give it once, with a value"}
+		if q[name] != "" || value == "" {
+			return nil, &problem{code: InvalidQuery, detail: name + ": give it once, with a value"}
 		}
-		*into = value
+		q[name] = value
 	}
 	return q, nil
 }
 
-// page reads the parameters of a list.
-func (q query) page() (limit int, after trade.Key, bad *problem) {
-	limit = defaultLimit
-	if q.limit != "" {
-		n, err := strconv.Atoi(q.limit)
-		if err != nil || n < 1 || n > maxLimit || strconv.Itoa(n) != q.limit {
-			return 0, after, &problem{code: InvalidQuery, detail: "limit: an integer, 1 to " + strconv.Itoa(maxLimit)}
-		}
-		limit = n
+// limit reads how many items a page may have.
+func (q query) limit() (int, *problem) {
+	text, given := q[paramLimit]
+	if !given {
+		return defaultLimit, nil
 	}
-	if q.cursor != "" {
-		key, err := parseCursor(q.cursor)
-		if err != nil {
-			return 0, after, &problem{code: InvalidCursor, detail: "cursor: pass next_cursor of an earlier answer unchanged"}
-		}
-		after = key
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxLimit || strconv.Itoa(n) != text {
+		return 0, &problem{code: InvalidQuery, detail: "limit: an integer, 1 to " + strconv.Itoa(maxLimit)}
 	}
-	return limit, after, nil
+	return n, nil
 }
 
-// A cursor is the key of the last item of a page: form, version, trade id and a checksum, in base64url. The checksum
-// finds cursors that were cut or edited. It is no secret: a cursor opens nothing that a list does not.
-const (
-	cursorForm = 1          // first byte; another one when the order of the list changes
-	cursorHead = 1 + 4      // form, version
-	cursorTail = crc32.Size // checksum of all before it
-)
-
-var (
-	cursorTable    = crc32.MakeTable(crc32.Castagnoli)
-	cursorEncoding = base64.RawURLEncoding.Strict()
-	errCursor      = errors.New("not a cursor")
-)
-
-// appendCursor writes the cursor of key to dst.
-func appendCursor(dst []byte, key trade.Key) []byte {
-	var room [cursorHead + maxTradeID + cursorTail]byte
-	raw := append(room[:0], cursorForm)
-	raw = binary.BigEndian.AppendUint32(raw, uint32(key.Version))
-	raw = append(raw, key.TradeID...)
-	raw = binary.BigEndian.AppendUint32(raw, crc32.Checksum(raw, cursorTable))
-	return cursorEncoding.AppendEncode(dst, raw)
+// filter reads which trades are wanted. Expired means expired on the day today.
+func (q query) filter(today trade.Date) (trade.Filter, *problem) {
+	f := trade.AllTrades()
+	f.Prefix, f.CounterpartyID, f.BookID = q[paramPrefix], q[paramCounterparty], q[paramBook]
+	for _, name := range []string{paramPrefix, paramCounterparty, paramBook} {
+		if id := q[name]; id != "" && !isTradeID(id) {
+			return f, &problem{code: InvalidQuery, detail: name + ": 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"}
+		}
+	}
+	for name, into := range map[string]*trade.Date{paramMaturityFrom: &f.MaturityFrom, paramMaturityTo: &f.MaturityTo} {
+		if text := q[name]; text != "" {
+			day, ok := trade.ParseDate(text)
+			if !ok {
+				return f, &problem{code: InvalidQuery, detail: name + ": a day that exists, YYYY-MM-DD"}
+			}
+			*into = day
+		}
+	}
+	if f.MaturityFrom > f.MaturityTo {
+		return f, &problem{code: InvalidQuery, detail: "maturity_from: not after maturity_to"}
+	}
+	for _, name := range []string{paramExpired, paramLatest} {
+		if text := q[name]; text != "" && text != "true" && text != "false" {
+			return f, &problem{code: InvalidQuery, detail: name + ": true or false"}
+		}
+	}
+	switch q[paramExpired] {
+	case "true":
+		f.MaturityTo = min(f.MaturityTo, today-1)
+	case "false":
+		f.MaturityFrom = max(f.MaturityFrom, today)
+	}
+	f.Latest = q[paramLatest] == "true"
+	return f, nil
 }
 
-// parseCursor reads what appendCursor wrote, and nothing else.
-func parseCursor(s string) (trade.Key, error) {
-	if len(s) > maxCursor {
-		return trade.Key{}, errCursor
+// scope returns the parameters that a cursor is bound to, in one spelling: those that choose trades.
+func (q query) scope() string {
+	var b strings.Builder
+	for _, name := range filterParams {
+		if value := q[name]; value != "" {
+			b.WriteString("&" + name + "=" + value)
+		}
 	}
-	raw, err := cursorEncoding.DecodeString(s)
-	if err != nil || len(raw) < cursorHead+cursorTail || raw[0] != cursorForm {
-		return trade.Key{}, errCursor
-	}
-	body, sum := raw[:len(raw)-cursorTail], raw[len(raw)-cursorTail:]
-	if binary.BigEndian.Uint32(sum) != crc32.Checksum(body, cursorTable) {
-		return trade.Key{}, errCursor
-	}
-	key := trade.Key{TradeID: string(body[cursorHead:]), Version: int32(binary.BigEndian.Uint32(body[1:]))}
-	if !isTradeID(key.TradeID) || key.Version < 1 {
-		return trade.Key{}, errCursor
-	}
-	return key, nil
+	return b.String()
 }
 
 // isTradeID says whether s can be the id of a trade: what the decoder accepts.

@@ -11,12 +11,9 @@ import (
 )
 
 // getRequest answers GET /api/v1/requests/{request_id}. Members that don't apply are left out: reason and detail unless
-// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read.
-func (s *Server) getRequest(c *call, q query) {
-	if q != (query{}) {
-		c.refuse(problem{code: InvalidQuery, detail: "no query parameters are accepted here"})
-		return
-	}
+// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and stored_by
+// unless STALE_VERSION. Only an answer that won't change may be kept.
+func (s *Server) getRequest(c *call, _ query) {
 	id, err := trade.ParseRequestID(c.param("request_id"))
 	if err != nil {
 		c.refuse(problem{code: InvalidRequestID, detail: err.Error()})
@@ -31,19 +28,30 @@ func (s *Server) getRequest(c *call, q query) {
 		return
 	}
 	plantStatus(&state)
+	var room [512]byte
 	if !state.Status.Terminal() {
 		c.retryAfter(retrySoon)
+		c.json(fasthttp.StatusOK, append(appendState(room[:0], &state), '}'))
+		return
 	}
-	var room [512]byte
-	c.json(fasthttp.StatusOK, appendState(room[:0], &state))
+	body := appendState(room[:0], &state)
+	if state.Reason == trade.StaleVersion {
+		body = appendStored(body, s.stored(ctx, state.TradeID))
+	}
+	c.validated(append(body, '}'))
+}
+
+// stored returns what is stored of a trade now; nothing if that can't be told: it is a detail of an answer that is known.
+func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
+	newest, err := s.trades.Newest(ctx, []string{tradeID})
+	if err != nil {
+		s.failures.Warn().Err(err).Str("trade_id", tradeID).Msg("cannot read what is stored instead of a stale version")
+	}
+	return newest[tradeID]
 }
 
 // getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending.
-func (s *Server) getTrade(c *call, q query) {
-	if q != (query{}) {
-		c.refuse(problem{code: InvalidQuery, detail: "no query parameters are accepted here"})
-		return
-	}
+func (s *Server) getTrade(c *call, _ query) {
 	id := c.param("trade_id")
 	if !isTradeID(id) {
 		c.refuse(problem{code: InvalidTradeID, detail: "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"})
@@ -64,33 +72,43 @@ func (s *Server) getTrade(c *call, q query) {
 	body = append(body, id...)
 	body = append(body, `",`...)
 	body = appendItems(body, trades, trade.DateOf(s.now()))
-	c.json(fasthttp.StatusOK, append(body, '}'))
+	c.validated(append(body, '}'))
 }
 
 // listTrades answers GET /api/v1/trades: one item per trade and version, in the order of the key. next_cursor is left
 // out on the last page.
 func (s *Server) listTrades(c *call, q query) {
-	limit, after, bad := q.page()
+	today := trade.DateOf(s.now())
+	limit, bad := q.limit()
 	if bad != nil {
 		c.refuse(*bad)
 		return
 	}
+	filter, bad := q.filter(today)
+	if bad != nil {
+		c.refuse(*bad)
+		return
+	}
+	var after trade.Key
+	if cursor, given := q[paramCursor]; given {
+		var err error
+		if after, err = parseTradeCursor(cursor, q.scope()); err != nil {
+			c.refuse(badCursor)
+			return
+		}
+	}
 	ctx, cancel := s.storeContext()
 	defer cancel()
-	trades, err := s.trades.List(ctx, after, limit+1) // one more tells whether there is another page
+	trades, next, err := s.trades.List(ctx, filter, after, limit)
 	if err != nil {
 		c.refuseRead(err, "")
 		return
 	}
-	more := len(trades) > limit
-	if more {
-		trades = trades[:limit]
-	}
 	body := append(make([]byte, 0, 256*(len(trades)+1)), '{')
-	body = appendItems(body, trades, trade.DateOf(s.now()))
-	if more {
+	body = appendItems(body, trades, today)
+	if next != (trade.Key{}) {
 		body = append(body, `,"next_cursor":"`...)
-		body = appendCursor(body, trades[limit-1].Key())
+		body = appendTradeCursor(body, q.scope(), next)
 		body = append(body, '"')
 	}
 	c.json(fasthttp.StatusOK, append(body, '}'))
@@ -116,6 +134,7 @@ func (c *call) refuseRead(err error, missing string) {
 	c.refuse(p)
 }
 
+// appendState writes what is known of a request, without the closing brace.
 func appendState(dst []byte, state *trade.RequestState) []byte {
 	dst = append(dst, `{"request_id":"`...)
 	dst = state.ID.Append(dst)
@@ -140,7 +159,18 @@ func appendState(dst []byte, state *trade.RequestState) []byte {
 		dst = append(dst, `","decided_at":"`...)
 		dst = state.DecidedAt.UTC().AppendFormat(dst, time.RFC3339Nano)
 	}
-	return append(dst, `"}`...)
+	return append(dst, '"')
+}
+
+// appendStored writes the members that name what is stored in the place of a stale version, if that is known.
+func appendStored(dst []byte, stored trade.Stored) []byte {
+	if stored.Version == 0 {
+		return dst
+	}
+	dst = append(dst, `,"stored_version":`...)
+	dst = strconv.AppendInt(dst, int64(stored.Version), 10)
+	dst = append(dst, `,"stored_by":"`...)
+	return append(stored.RequestID.Append(dst), '"')
 }
 
 // appendItems writes the member "items". Each trade carries expired, which is computed now and never stored.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"tradestore/trade"
 )
@@ -23,7 +22,7 @@ func TestRequestStatus(t *testing.T) {
 		r := a.get(requestsPath + id.String())
 		assert.Equal(t, 200, r.status)
 		assert.Equal(t, retryAfter, r.header.Get("Retry-After"))
-		assert.Equal(t, "no-store", r.header.Get("Cache-Control"))
+		assert.Equal(t, map[bool]string{true: "no-cache", false: "no-store"}[state.Status.Terminal()], r.header.Get("Cache-Control"))
 		assert.JSONEq(t, `{"request_id":"`+id.String()+`","accepted_at":"2026-11-22T23:59:58.123456Z",`+want+`}`, r.body)
 	}
 	decided := testNow.Add(time.Second).Truncate(time.Millisecond)
@@ -59,6 +58,14 @@ func TestReadsThatAreRefused(t *testing.T) {
 	f(tradesPath+"?limit=1&limit=1", 400, InvalidQuery)
 	f(tradesPath+"?offset=1", 400, InvalidQuery)
 	f(tradesPath+"?&", 400, InvalidQuery)
+	f(tradesPath+"?trade_id_prefix=.a", 400, InvalidQuery)
+	f(tradesPath+"?counterparty_id=a%20b", 400, InvalidQuery)
+	f(tradesPath+"?book_id="+strings.Repeat("b", 65), 400, InvalidQuery)
+	f(tradesPath+"?maturity_from=2026-02-30", 400, InvalidQuery)
+	f(tradesPath+"?maturity_to=tomorrow", 400, InvalidQuery)
+	f(tradesPath+"?maturity_from=2026-02-02&maturity_to=2026-02-01", 400, InvalidQuery)
+	f(tradesPath+"?expired=1", 400, InvalidQuery)
+	f(tradesPath+"?latest=TRUE", 400, InvalidQuery)
 	f(tradesPath+"?cursor=AAAA", 400, InvalidCursor)
 	f(tradesPath+"?cursor="+strings.Repeat("A", 513), 400, InvalidCursor)
 
@@ -121,33 +128,6 @@ func TestPagesCoverEverythingOnce(t *testing.T) {
 	f("limit=350", 3)
 }
 
-func TestCursorIsReadBackAndNothingElseIs(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		key := trade.Key{
-			TradeID: rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`).Draw(t, "id"),
-			Version: rapid.Int32Min(1).Draw(t, "version"),
-		}
-		cursor := string(appendCursor(nil, key))
-		require.LessOrEqual(t, len(cursor), maxCursor)
-		got, err := parseCursor(cursor)
-		require.NoError(t, err)
-		require.Equal(t, key, got)
-
-		at := rapid.IntRange(0, len(cursor)-1).Draw(t, "at")
-		with := rapid.Byte().Draw(t, "with")
-		if changed := cursor[:at] + string([]byte{with}) + cursor[at+1:]; changed != cursor {
-			_, err = parseCursor(changed)
-			require.ErrorIs(t, err, errCursor)
-		}
-		_, err = parseCursor(cursor[:at])
-		require.ErrorIs(t, err, errCursor)
-	})
-	for _, bad := range []trade.Key{{}, {TradeID: "T1"}, {TradeID: "T1", Version: -1}, {TradeID: "=1", Version: 1}} {
-		_, err := parseCursor(string(appendCursor(nil, bad)))
-		assert.ErrorIs(t, err, errCursor)
-	}
-}
-
 // The path accepts the ids that the decoder accepts.
 func TestTradeIDsInPathsAreThoseOfTrades(t *testing.T) {
 	for _, id := range []string{"T", "9", "a.b_c-d", "-a", ".a", "_a", "", "a b", "é", strings.Repeat("x", 64), strings.Repeat("x", 65)} {
@@ -173,4 +153,104 @@ func TestProblemsAreWellFormed(t *testing.T) {
 	f("a\x00\n", `"a\u0000\n"`)
 	f("</script>", `"\u003c/script\u003e"`)
 	f("\xff", `"\ufffd"`)
+}
+
+// What a query says reaches the store; expired is a matter of today.
+func TestFilters(t *testing.T) {
+	a := start(t, nil)
+	today := trade.DateOf(testNow)
+	f := func(query string, want trade.Filter) {
+		t.Helper()
+		require.Equal(t, 200, a.get(tradesPath+"?"+query).status)
+		assert.Equal(t, want, a.stores.filter)
+	}
+	f("", trade.AllTrades())
+	f("expired=true", trade.Filter{MaturityFrom: trade.FirstDate, MaturityTo: today - 1})
+	f("expired=false", trade.Filter{MaturityFrom: today, MaturityTo: trade.LastDate})
+	f("expired=false&maturity_to=2026-01-01", trade.Filter{MaturityFrom: today, MaturityTo: today - 325})
+	f("latest=false&limit=1", trade.AllTrades())
+	f("trade_id_prefix=T.&counterparty_id=C&book_id=B&maturity_from=2026-11-20&maturity_to=2026-11-22&latest=true",
+		trade.Filter{Prefix: "T.", CounterpartyID: "C", BookID: "B", MaturityFrom: today - 2, MaturityTo: today, Latest: true})
+}
+
+// A page may be short, or empty, while there is more; its cursor goes on with the same filter only.
+func TestPagesOfAFilter(t *testing.T) {
+	a := start(t, nil)
+	a.stores.set(func() {
+		for i := range 2500 {
+			a.stores.stored = append(a.stores.stored, trade.Trade{TradeID: fmt.Sprintf("T%04d", i), Version: 1, BookID: fmt.Sprintf("B%d", i/1100)})
+		}
+	})
+	next := "?book_id=B1&limit=900"
+	var items []int
+	var cursor string
+	for range 3 {
+		page := a.get(tradesPath + next).fields(t)
+		items = append(items, len(page["items"].([]any)))
+		if more, ok := page["next_cursor"].(string); ok {
+			cursor, next = more, "?limit=900&book_id=B1&cursor="+more
+		}
+	}
+	assert.Equal(t, []int{0, 900, 200}, items)
+	for _, other := range []string{"", "&book_id=B2", "&book_id=B1&latest=true", "&counterparty_id=B1"} {
+		a.get(tradesPath+"?cursor="+cursor+other).problem(t, 400, InvalidCursor)
+	}
+	assert.Equal(t, 200, a.get(tradesPath+"?cursor="+cursor+"&limit=3&book_id=B1").status, "the limit may change, and the order")
+}
+
+func TestEntityTags(t *testing.T) {
+	a := start(t, nil)
+	id := trade.NewRequestID(testNow)
+	one := trade.Trade{TradeID: "T1", Version: 1, MaturityDate: trade.DateOf(testNow)}
+	a.stores.set(func() {
+		a.stores.stored = []trade.Trade{one}
+		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
+	})
+	for _, path := range []string{tradesPath + "/T1", requestsPath + id.String()} {
+		first := a.get(path)
+		tag := first.header.Get("ETag")
+		require.Regexp(t, `^"[A-Za-z0-9_-]{16}"$`, tag)
+		require.Equal(t, "no-cache", first.header.Get("Cache-Control"))
+		f := func(status int, headers ...string) {
+			t.Helper()
+			r := a.send("GET", path, "", headers...)
+			assert.Equal(t, status, r.status)
+			assert.Equal(t, tag, r.header.Get("ETag"))
+			assert.Equal(t, status == 304, r.body == "")
+		}
+		f(304, "If-None-Match: "+tag)
+		f(304, "If-None-Match: W/"+tag)
+		f(304, "If-None-Match: *")
+		f(304, `If-None-Match: "a,\", W/"b" ,`+tag)
+		f(304, `If-None-Match: "a"`, "If-None-Match: "+tag)
+		f(200, `If-None-Match: "a"`)
+		f(200, "If-None-Match: "+strings.Trim(tag, `"`))
+		f(200, "If-None-Match: x, "+tag) // not a list of tags
+		f(200, `If-None-Match: "`)
+		assert.Empty(t, a.send("HEAD", path, "").body)
+	}
+	before := a.get(tradesPath + "/T1").header.Get("ETag")
+	a.stores.set(func() { a.stores.stored[0].BookID = "other" })
+	assert.Equal(t, 200, a.send("GET", tradesPath+"/T1", "", "If-None-Match: "+before).status, "a replaced version is another document")
+	a.stores.set(func() { a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Pending, AcceptedAt: testNow} })
+	pending := a.send("GET", requestsPath+id.String(), "", "If-None-Match: *")
+	assert.Equal(t, 200, pending.status)
+	assert.Empty(t, pending.header.Get("ETag"))
+}
+
+// Both ways of telling that a version is stale name what is stored, where that can be read.
+func TestStaleVersionsNameWhatIsStored(t *testing.T) {
+	a := start(t, nil)
+	id := trade.NewRequestID(testNow)
+	a.stores.set(func() {
+		a.stores.stored = []trade.Trade{{TradeID: "T1", Version: 5}}
+		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Failed, TradeID: "T1", Version: 4, Reason: trade.StaleVersion, AcceptedAt: testNow, DecidedAt: testNow}
+	})
+	for _, r := range []reply{a.post(tradeJSON("T1", 4)), a.get(requestsPath + id.String())} {
+		m := r.fields(t)
+		assert.InDelta(t, 5, m["stored_version"], 0)
+		assert.Equal(t, storedBy.String(), m["stored_by"])
+	}
+	a.stores.set(func() { a.stores.onRead = func() error { return errDown } })
+	assert.NotContains(t, a.post(tradeJSON("T1", 4)).problem(t, 400, trade.StaleVersion), "stored_by")
 }

@@ -34,7 +34,7 @@ func (s *Server) routes() *router.Router {
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
 	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false // its Allow would offer OPTIONS
 	r.NotFound = onRoute(noRoute, func(c *call) { c.refuse(problem{code: NotFound, detail: "there is no such path"}) })
-	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades)})
+	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)})
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
@@ -123,10 +123,10 @@ func (s *Server) read(handle func(*call)) func(*call) {
 	}
 }
 
-// api wraps a read of the API, whose query is as strict as its bodies.
-func (s *Server) api(handle func(*call, query)) func(*call) {
+// api wraps a read of the API, whose query is as strict as its bodies: it has the parameters named and no others.
+func (s *Server) api(handle func(*call, query), params ...string) func(*call) {
 	return s.read(func(c *call) {
-		q, bad := parseQuery(c.ctx.URI().QueryString())
+		q, bad := parseQuery(c.ctx.URI().QueryString(), params)
 		if bad != nil {
 			c.refuse(*bad)
 			return

@@ -42,6 +42,10 @@ type TradeReader interface {
 	MaxVersions(ctx context.Context, tradeIDs []string) (map[string]int32, error)
 	// Versions returns all stored versions of one trade, ascending; none for an unknown trade.
 	Versions(ctx context.Context, tradeID string) ([]trade.Trade, error)
-	// List returns up to limit trades after the key given, ascending by key. The zero key starts at the beginning.
-	List(ctx context.Context, after trade.Key, limit int) ([]trade.Trade, error)
+	// Newest returns the highest committed version of each trade id that is stored, and the request that stored it.
+	Newest(ctx context.Context, tradeIDs []string) (map[string]trade.Stored, error)
+	// List returns up to limit trades that match the filter, after the key given, ascending by key; the zero key starts at
+	// the beginning. next is the key to go on after, zero when there are no more. Each call looks at a bounded number of
+	// rows, so a page may be short, or empty, and have a next all the same.
+	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
 }
