@@ -202,6 +202,6 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 	cfg := kafkaClient(brokers, "bench-worker")
 	cfg.Group = "bench-workers"
 	var err error
-	r.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions}, deps)
+	r.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps) // the default of the role
 	return err
 }

@@ -122,6 +122,7 @@ type WorkerTuning struct {
 	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and settling; 0 takes one for each lane and two more."`
 	KeeperConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
 	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"10000" help:"Most records in one transaction."`
+	ApplyPause          time.Duration `name:"apply-pause" group:"tuning" default:"20ms" help:"Between the starts of two transactions of a lane at least, while fewer than 1,000 records wait: fewer and larger ones leave more of the disk to the servers. 0 applies at once."`
 	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
 	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
 	SettleInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`

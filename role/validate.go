@@ -240,6 +240,7 @@ func (t WorkerTuning) check(m *mistakes) {
 	}{
 		{"--kafka-session-timeout", t.SessionTimeout, time.Second, time.Hour},
 		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
+		{"--apply-pause", t.ApplyPause, 0, time.Second},
 		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
 		{"--settle-interval", t.SettleInterval, time.Millisecond, time.Hour},
 		{"--resolve-interval", t.ResolveInterval, time.Millisecond, time.Hour},

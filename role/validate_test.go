@@ -91,6 +91,8 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Tuning.Lanes = 0 }, "--lanes: 0 is not between 1 and 64")
 	f(func(c *WorkerConfig) { c.Tuning.ApplyConns = -1 }, "--apply-conns:")
 	f(func(c *WorkerConfig) { c.Tuning.MaxPollRecords = 0 }, "--max-poll-records:")
+	f(func(c *WorkerConfig) { c.Tuning.ApplyPause = 0 })
+	f(func(c *WorkerConfig) { c.Tuning.ApplyPause = 2 * time.Second }, "--apply-pause: 2s is not between 0s and 1s")
 	f(func(c *WorkerConfig) { c.Tuning.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than --kafka-rebalance-timeout 1m0s")
 	f(func(c *WorkerConfig) { c.Tuning.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
 	f(func(c *WorkerConfig) { c.Promise.ResolveAfter = 26 * time.Second })

@@ -114,6 +114,7 @@ func (c WorkerConfig) worker() worker.Config {
 		Partitions:       c.Kafka.Partitions,
 		Lanes:            t.Lanes,
 		MaxPollRecords:   t.MaxPollRecords,
+		ApplyPause:       t.ApplyPause,
 		TransactionLimit: t.TransactionLimit,
 		MaxRefused:       t.MaxRefused,
 		CheckInterval:    c.Check.Interval,

@@ -22,6 +22,7 @@ type Config struct {
 
 	Lanes            int           // loops that apply at once, each with its own part of the partitions; default 2
 	MaxPollRecords   int           // records in one transaction at most; default 10,000
+	ApplyPause       time.Duration // between the starts of two transactions of a lane at least, while few records wait; 0 for none
 	TransactionLimit time.Duration // for one apply transaction; default 20 s
 	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
 	RetryMax         time.Duration // last upper bound; default 5 s
@@ -99,6 +100,7 @@ func (c Config) validate() error {
 	must(c.MaxPollRecords > 0, "max poll records must be at least 1, not %d", c.MaxPollRecords)
 	must(c.MaxRefused > 0, "max refused must be at least 1, not %d", c.MaxRefused)
 	must(c.SettleLimit > 0, "settle limit must be at least 1, not %d", c.SettleLimit)
+	must(c.ApplyPause >= 0, "apply pause must not be negative, not %v", c.ApplyPause)
 	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
 	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
 		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)

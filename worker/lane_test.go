@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -47,6 +48,35 @@ func TestALateDuplicateChangesNothing(t *testing.T) {
 			assert.InDelta(t, 1, testutil.ToFloat64(w.metrics.duplicates), 0)
 		})
 	}
+}
+
+// Trades that trickle in are applied in few transactions; the first, which finds the lane idle, at once.
+func TestFewRecordsWaitForOthers(t *testing.T) {
+	const pause = 200 * time.Millisecond
+	r := newRig(t, 1)
+	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause = pause })
+	r.post("first", 1)
+	r.applied(1)
+	began := time.Now()
+	for i := range 50 {
+		r.post(fmt.Sprint("T", i), 1)
+	}
+	r.applied(51)
+	starts := 2 + float64(time.Since(began)/pause) // that fit into the time it took, and the one before it
+	var transactions dto.Metric
+	require.NoError(t, w.metrics.batchRecords.Write(&transactions))
+	w.drain()
+	assert.LessOrEqual(t, float64(transactions.GetHistogram().GetSampleCount()), starts)
+	r.reconcile()
+}
+
+func TestABacklogIsAppliedWithoutAPause(t *testing.T) {
+	r := newRig(t, 1)
+	r.post("T", 100)
+	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause, c.MaxPollRecords = time.Hour, 10 })
+	r.applied(100)
+	w.drain()
+	r.reconcile()
 }
 
 // Where a worker starts is what the store says, and the group's offset is what tools see afterwards.
