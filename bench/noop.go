@@ -24,6 +24,10 @@ func (nothing) Get(context.Context, trade.RequestID) (trade.RequestState, error)
 	return trade.RequestState{}, trade.ErrNotFound
 }
 
+func (nothing) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, error) {
+	return nil, nil
+}
+
 func (nothing) GetKeyed(context.Context, []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	return nil, nil
 }

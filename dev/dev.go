@@ -153,13 +153,14 @@ func (s *stack) serve(ctx context.Context) error {
 	defer stopWorker()
 	go s.greet(serving)
 
+	link := &role.Link{}
 	workerEnd := make(chan error, 1)
 	go func() {
-		workerEnd <- role.RunWorker(working, s.cfg.worker(s.stores), role.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes})
+		workerEnd <- role.RunWorker(working, s.cfg.worker(s.stores), role.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes, Link: link})
 		stopServer() // one without the other is of no use
 	}()
 	serverErr := role.RunServer(serving, s.cfg.server(s.stores), role.Env{
-		Log: s.log.With().Str("role", "server").Logger(), Listener: s.api, Checks: s.checks(),
+		Log: s.log.With().Str("role", "server").Logger(), Listener: s.api, Checks: s.checks(), Link: link,
 	})
 	stopWorker()
 	return errors.Join(serverErr, <-workerEnd)

@@ -3,9 +3,13 @@ package dynamo
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"golang.org/x/sync/errgroup"
 
 	"tradestore/trade"
 )
@@ -39,6 +43,59 @@ func (l *RequestLog) get(ctx context.Context, id trade.RequestID) (attributes, e
 		return nil, err
 	}
 	return out.Item, nil
+}
+
+// Ended returns the states of those of the requests given that have ended, strongly consistent with every Settle before
+// the call. Any error means that DynamoDB can't answer now, or that an item makes no sense.
+func (l *RequestLog) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
+	var ended []trade.RequestState
+	err := l.readAll(ctx, ids, func(_ attributes, state trade.RequestState) {
+		if state.Status.Terminal() {
+			ended = append(ended, state)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %d requests: %w", len(ids), err)
+	}
+	return ended, nil
+}
+
+// readAll reads many requests consistently, several calls at once, and hands each that is there to add, one at a time.
+// An item past its end counts as absent.
+func (l *RequestLog) readAll(ctx context.Context, ids []trade.RequestID, add func(attributes, trade.RequestState)) error {
+	distinct := make(map[trade.RequestID]bool, len(ids)) // DynamoDB refuses a call that names an item twice
+	for _, id := range ids {
+		distinct[id] = true
+	}
+	var mu sync.Mutex // held while add is called
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(l.cfg.Calls)
+	for part := range slices.Chunk(slices.Collect(maps.Keys(distinct)), getSize) {
+		calls.Go(func() error {
+			keys := make([]candidate, len(part))
+			for i, id := range part {
+				keys[i].id = id.String()
+			}
+			items, err := l.getAll(ctx, keys)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, item := range items {
+				if expired(item, l.cfg.Now()) {
+					continue
+				}
+				state, err := stateOf(item)
+				if err != nil {
+					return err
+				}
+				add(item, state)
+			}
+			return nil
+		})
+	}
+	return calls.Wait()
 }
 
 // Ping says whether the table answers reads now. It asks for an item that no request can have.

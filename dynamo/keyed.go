@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -110,46 +108,13 @@ func binary(item attributes, name string, n int) []byte {
 // and every Settle before the call. An item past its end counts as absent. Any error means that DynamoDB can't answer
 // now, or that an item makes no sense.
 func (l *RequestLog) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
-	distinct := make(map[trade.RequestID]bool, len(ids)) // DynamoDB refuses a call that names an item twice
-	for _, id := range ids {
-		distinct[id] = true
-	}
-	var mu sync.Mutex // protects states
-	states := make(map[trade.RequestID]trade.KeyedState, len(distinct))
-	calls, ctx := errgroup.WithContext(ctx)
-	calls.SetLimit(l.cfg.Calls)
-	for part := range slices.Chunk(slices.Collect(maps.Keys(distinct)), getSize) {
-		calls.Go(func() error {
-			keys := make([]candidate, len(part))
-			for i, id := range part {
-				keys[i].id = id.String()
-			}
-			items, err := l.getAll(ctx, keys)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			return l.addKeyed(states, items)
-		})
-	}
-	if err := calls.Wait(); err != nil {
-		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(distinct), err)
-	}
-	return states, nil
-}
-
-func (l *RequestLog) addKeyed(states map[trade.RequestID]trade.KeyedState, items []attributes) error {
-	for _, item := range items {
-		if expired(item, l.cfg.Now()) {
-			continue
-		}
-		state, err := stateOf(item)
-		if err != nil {
-			return err
-		}
+	states := make(map[trade.RequestID]trade.KeyedState)
+	err := l.readAll(ctx, ids, func(item attributes, state trade.RequestState) {
 		hash := trade.PayloadHash(binary(item, attrHash, len(trade.PayloadHash{})))
 		states[state.ID] = trade.KeyedState{Status: state.Status, Reason: state.Reason, Hash: hash}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
 	}
-	return nil
+	return states, nil
 }

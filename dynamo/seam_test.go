@@ -20,7 +20,7 @@ func (l *testLog) decide(ctx context.Context, ends []seamtest.End) error {
 func TestRequestLogSeam(t *testing.T) {
 	seamtest.RequestLog(t, func(t *testing.T) seamtest.LogSubject {
 		l := newLog(t)
-		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Decide": opStatements}
+		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Ended": opBatchGet, "Decide": opStatements}
 		return seamtest.LogSubject{
 			Log:    l,
 			Decide: l.decide,

@@ -27,6 +27,7 @@ func testAnswers(t *testing.T, s *stack) {
 	t.Run("maturity", s.testMaturity)
 	t.Run("stale at once", s.testStaleAtOnce)
 	t.Run("stale in flight", s.testStaleInFlight)
+	t.Run("waits", s.testWaits)
 	t.Run("same version twice", s.testSameVersionTwice)
 	t.Run("expired", s.testExpired)
 	t.Run("pages", s.testPages)

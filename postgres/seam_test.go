@@ -65,6 +65,7 @@ func batchOf(positions []trade.Position, ends []seamtest.End) *trade.Batch {
 var cuts = map[string][2]string{
 	"Open":      {"COPY requests", "COPY 60\x00"},
 	"Get":       {"", ""},
+	"Ended":     {"", ""},
 	"OpenKeyed": {"WITH batch", "SELECT 59\x00"},
 	"GetKeyed":  {"", ""},
 	"Decide":    {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},

@@ -198,6 +198,7 @@ var chapters = []struct{ title, prefix string }{
 	{"Accepting trades", "tradestore_accept_"},
 	{"Applying the log", "tradestore_apply_"},
 	{"Outcomes that clients see", "tradestore_settle_"},
+	{"Calls that wait for outcomes", "tradestore_wait_"},
 	{"Requests that stay PENDING", "tradestore_resolve_"},
 	{"Kafka clients", "tradestore_kafka_"},
 	{"PostgreSQL", "tradestore_postgres_"},

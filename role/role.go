@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,28 @@ type Env struct {
 	Listener net.Listener         // closed by the role at its end; nil listens on the address in the settings
 	Checks   []server.Check       // of the server: more that must be well before it is ready
 	Now      func() time.Time     // nil is time.Now
+	Link     *Link                // to the other role in the same process; nil without one
+}
+
+// Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at once.
+// Neither needs the other: without a link, or with workers elsewhere, the server finds outcomes by reading. The zero
+// value is ready; its methods may be called concurrently, and on nil.
+type Link struct{ shown atomic.Pointer[func()] }
+
+// to says whom to tell.
+func (l *Link) to(shown func()) {
+	if l != nil {
+		l.shown.Store(&shown)
+	}
+}
+
+func (l *Link) tell() {
+	if l == nil {
+		return
+	}
+	if shown := l.shown.Load(); shown != nil {
+		(*shown)()
+	}
 }
 
 // complete fills in what was left out. The caller closes the listener. Errors: the address can't be listened on.

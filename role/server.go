@@ -64,6 +64,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
+	env.Link.to(srv.OutcomesShown)
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
@@ -111,6 +112,7 @@ func (c ServerConfig) server() server.Config {
 		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes, IdempotencyAttempts: t.KeyAttempts,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
+		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters,
 		MaxConns: t.MaxConns, MaxConnsPerAddr: t.MaxConnsPerAddr, DrainDelay: t.DrainDelay,
 	}
 }

@@ -56,6 +56,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Journal:  store,
 		Closer:   store,
 		Requests: log.entries, OutcomesAtCommit: log.journal,
+		Shown:    env.Link.tell,
 		Keeper:   postgres.NewKeeper(keep),
 		Registry: env.Registry,
 		Log:      env.Log,

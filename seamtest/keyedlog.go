@@ -146,6 +146,7 @@ func keyShowsTheEnd(t *testing.T, s KeyedSubject) {
 	for i, e := range ends {
 		require.Equal(t, trade.KeyedState{Status: e.Status, Reason: e.Reason, Hash: batch[i].Hash}, states[batch[i].ID])
 		requireEnd(t, LogSubject{Log: s.Log}, e)
+		require.Equal(t, s.get(t, batch[i]), endedOf(t, LogSubject{Log: s.Log}, batch[i].ID)[batch[i].ID])
 	}
 	require.Equal(t, pendingKey(batch[3]), states[batch[3].ID])
 	taken(t, s.Log.OpenKeyed(t.Context(), []*trade.KeyedRequest{sameKey(batch[0]), sameKey(batch[1])}), 2, 0, 1)

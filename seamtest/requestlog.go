@@ -18,6 +18,7 @@ import (
 type Log interface {
 	Open(ctx context.Context, batch []*trade.Request) []error
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
+	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
 	Settle(ctx context.Context, outcomes []trade.Outcome) error
 	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
 }
@@ -35,7 +36,7 @@ type LogSubject struct {
 	// Decide ends requests by the way on which this log learns of it: the journal, or Settle. It may be called from
 	// several goroutines and be repeated; nil means that every request named has an end that clients see.
 	Decide func(ctx context.Context, ends []End) error
-	// Hurt lets the next call of a method go wrong, once: Open, Get or Decide. The call after it works again.
+	// Hurt lets the next call of a method go wrong, once: Open, Get, Ended or Decide. The call after it works again.
 	Hurt func(t *testing.T, method string, when When)
 }
 
@@ -50,6 +51,7 @@ func RequestLog(t *testing.T, open func(t *testing.T) LogSubject) {
 		{"settle creates nothing", settleCreatesNothing},
 		{"several decide at once", severalDecide},
 		{"a reading that failed", brokenGet},
+		{"a reading of many that failed", brokenEnded},
 		{"what is pending can be found", pendingIsFound},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -127,6 +129,28 @@ func fromPendingToEnd(t *testing.T, s LogSubject) {
 		requireEnd(t, s, decided[i])
 	}
 	require.Equal(t, pendingState(batch[500]), get(t, s, batch[500]))
+
+	ids := []trade.RequestID{NewRequest("T", 1, 0).ID, batch[0].ID} // one that is unknown, one that is named twice
+	for _, r := range batch {
+		ids = append(ids, r.ID)
+	}
+	all := endedOf(t, s, ids...)
+	require.Len(t, all, len(decided))
+	for _, e := range decided {
+		require.Equal(t, get(t, s, e.Request), all[e.Request.ID])
+	}
+	require.Empty(t, endedOf(t, s))
+}
+
+func endedOf(t *testing.T, s LogSubject, ids ...trade.RequestID) map[trade.RequestID]trade.RequestState {
+	t.Helper()
+	states, err := s.Log.Ended(t.Context(), ids)
+	require.NoError(t, err)
+	all := make(map[trade.RequestID]trade.RequestState, len(states))
+	for _, state := range states {
+		all[state.ID] = state
+	}
+	return all
 }
 
 func endsOnce(t *testing.T, s LogSubject) {
@@ -240,6 +264,19 @@ func brokenGet(t *testing.T, s LogSubject) {
 		}
 		require.NotErrorIs(t, err, trade.ErrNotFound, "unknown is not absent")
 		require.Equal(t, pendingState(r), get(t, s, r))
+	}
+}
+
+func brokenEnded(t *testing.T, s LogSubject) {
+	batch := opened(t, s, 2)
+	require.NoError(t, s.Decide(t.Context(), ends(batch[:1], trade.Success, "")))
+	for _, when := range moments {
+		s.Hurt(t, "Ended", when)
+		states, err := s.Log.Ended(t.Context(), []trade.RequestID{batch[0].ID, batch[1].ID})
+		if err == nil { // reads may be repeated
+			require.Len(t, states, 1)
+		}
+		require.Len(t, endedOf(t, s, batch[0].ID, batch[1].ID), 1)
 	}
 }
 

@@ -127,11 +127,16 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 	c.refuse(p)
 }
 
-// accepted answers 202.
+// accepted answers 202, or with the outcome if the client waits for it.
 func (s *Server) accepted(c *call, sub *submission) {
 	var room [256]byte
 	location := sub.req.ID.Append(append(room[:0], requestsPath...))
 	c.ctx.Response.Header.SetBytesV(fasthttp.HeaderLocation, location)
+	// The record was acknowledged in time, so no resolver closes the request, however late the answer is now (C6).
+	if state, ended := s.wait(c, sub.req.ID); ended {
+		c.json(fasthttp.StatusOK, s.appendState(room[:0], &state))
+		return
+	}
 	c.retryAfter(retrySoon)
 	body := append(room[:0], `{"request_id":"`...)
 	body = sub.req.ID.Append(body)

@@ -23,6 +23,10 @@ func (nothing) Get(context.Context, trade.RequestID) (trade.RequestState, error)
 	return trade.RequestState{}, trade.ErrNotFound
 }
 
+func (nothing) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, error) {
+	return nil, nil
+}
+
 func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
 
 func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }

@@ -16,6 +16,7 @@ const (
 	headerCorrelationID = "X-Correlation-Id"
 	headerCacheControl  = "Cache-Control"
 	headerReplayed      = "Idempotency-Replayed"
+	headerApplied       = "Preference-Applied"
 	mediaJSON           = "application/json"
 )
 
@@ -29,6 +30,8 @@ type call struct {
 	head          head
 	correlationID string
 	route         string // path template, for metrics and the log
+
+	waited time.Duration // because the client preferred to
 
 	// For the log line, where known.
 	code      trade.Code
@@ -88,7 +91,7 @@ func (c *call) finish() {
 	if c.srv.draining.Load() {
 		c.ctx.SetConnectionClose() // the client's next request finds another server
 	}
-	took := time.Since(c.start)
+	took := time.Since(c.start) - c.waited
 	status, method := c.ctx.Response.StatusCode(), methodLabel(c.ctx.Method())
 	c.srv.m.inFlight.Dec()
 	c.srv.m.requests.WithLabelValues(c.route, method, strconv.Itoa(status)).Inc()

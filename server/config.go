@@ -29,6 +29,10 @@ type Config struct {
 	ProbeTimeout time.Duration // of one health probe; default 1 s
 	ProbeMaxAge  time.Duration // for which the answer of a probe is given again; default 1 s
 
+	// Waiting for outcomes.
+	MaxWait    time.Duration // of one call, whatever it prefers; whole seconds; default 30 s
+	MaxWaiters int           // calls that wait at once; more are answered without waiting; default 4096
+
 	// HTTP. Every wait and every size has a limit, because the service faces strangers.
 	MaxBodyBytes    int           // of a request; default 16 KiB
 	MaxHeaderBytes  int           // of a request, with its first line; default 8 KiB
@@ -58,6 +62,8 @@ func (c Config) withDefaults() Config {
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, time.Second)
 	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, time.Second)
+	c.MaxWait = cmp.Or(c.MaxWait, 30*time.Second)
+	c.MaxWaiters = cmp.Or(c.MaxWaiters, 4096)
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 16<<10)
 	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, 8<<10)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 5*time.Second)
@@ -88,6 +94,7 @@ func (c Config) Validate() error {
 		{"idempotency-attempts", c.IdempotencyAttempts, 1},
 		{"queue-items", c.QueueItems, 1},
 		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
+		{"max-waiters", c.MaxWaiters, 1},
 		{"max-body-bytes", c.MaxBodyBytes, sampleBody},
 		{"max-header-bytes", c.MaxHeaderBytes, 1 << 10},
 		{"max-conns", c.MaxConns, 1},
@@ -112,6 +119,7 @@ func (c Config) Validate() error {
 		demand(limit.value > 0, "%s: %v is not more than 0", limit.name, limit.value)
 	}
 	demand(c.OpenTimeout <= c.AcceptDeadline, "open-timeout: %v is longer than accept-deadline %v", c.OpenTimeout, c.AcceptDeadline)
+	demand(c.MaxWait >= time.Second, "max-wait: %v is less than 1s", c.MaxWait)
 	demand(c.DrainDelay >= 0, "drain-delay: %v is less than 0", c.DrainDelay)
 	return errors.Join(mistakes...)
 }

@@ -250,18 +250,19 @@ func tradeJSON(id string, version int) string {
 type twin struct {
 	t testing.TB
 
-	mu       sync.Mutex
-	opened   map[trade.RequestID]trade.Request
-	states   map[trade.RequestID]trade.RequestState
-	keys     map[trade.RequestID]trade.KeyedRequest
-	stored   []trade.Trade // ascending by key
-	opens    int
-	filter   trade.Filter // of the last List
-	lookUps  int
-	largest  int // batch
-	onOpen   func(context.Context, []*trade.Request) []error
-	onLookUp func(context.Context) error
-	onRead   func() error
+	mu         sync.Mutex
+	opened     map[trade.RequestID]trade.Request
+	states     map[trade.RequestID]trade.RequestState
+	keys       map[trade.RequestID]trade.KeyedRequest
+	stored     []trade.Trade // ascending by key
+	opens      int
+	filter     trade.Filter // of the last List
+	lookUps    int
+	largest    int // batch
+	endedReads int
+	onOpen     func(context.Context, []*trade.Request) []error
+	onLookUp   func(context.Context) error
+	onRead     func() error
 
 	onOpenKeyed func() error // of each request
 	onGetKeyed  func() error
@@ -320,6 +321,24 @@ func (w *twin) Get(_ context.Context, id trade.RequestID) (trade.RequestState, e
 		return trade.RequestState{}, trade.ErrNotFound
 	}
 	return trade.RequestState{ID: id, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}, nil
+}
+
+func (w *twin) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.RequestState, err error) {
+	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > endedAtOnce {
+		w.t.Errorf("Ended without a time limit, or of %d", len(ids))
+	}
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.endedReads++
+	for _, id := range ids {
+		if state, ok := w.states[id]; ok && state.Status.Terminal() {
+			ended = append(ended, state)
+		}
+	}
+	return ended, nil
 }
 
 func (w *twin) MaxVersions(ctx context.Context, ids []string) (map[string]int32, error) {

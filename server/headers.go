@@ -19,6 +19,8 @@ type head struct {
 	idempotencyKeys int    // how many Idempotency-Key fields there are
 	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
+	wait            int  // seconds that the client prefers to wait (Prefer); 0 for none
+	waitSeen        bool // a preference wait was there, good or not
 	traceParent     string
 	ifNoneMatch     string // of all such fields, separated by commas
 }
@@ -64,6 +66,8 @@ func readHead(raw []byte) head {
 				h.ifNoneMatch += ","
 			}
 			h.ifNoneMatch += string(value)
+		case is(name, "prefer"):
+			h.prefer(value)
 		case is(name, "traceparent"):
 			h.traceParent = traceParent(value)
 		}

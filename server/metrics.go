@@ -31,6 +31,10 @@ type metrics struct {
 	unknown    map[string]prometheus.Counter // by stage
 	keyed      map[string]prometheus.Counter // by result
 
+	waits     map[string]prometheus.Counter // by result
+	hubReads  prometheus.Histogram
+	hubErrors prometheus.Counter
+
 	lookUpStage, openStage, produceStage prometheus.Observer
 }
 
@@ -61,13 +65,22 @@ const (
 	keyExhausted  = "exhausted"
 )
 
+// Values of the result label of calls that prefer to wait.
+const (
+	waitEnded   = "ended"
+	waitTimeout = "timeout"
+	waitRefused = "refused" // for lack of a place
+	waitDrained = "drained"
+	waitGone    = "gone" // the client
+)
+
 func newMetrics() *metrics {
 	m := &metrics{}
 	m.requests = m.Counters("tradestore_http_requests_total",
 		"HTTP requests answered, by route, method and status code.", "route", "method", "code")
 	m.inFlight = m.Gauge("tradestore_http_requests_in_flight", "HTTP requests that were read and not answered yet.")
 	m.latency = m.Histograms("tradestore_http_request_duration_seconds",
-		"Time from a request that was read to its answer, whatever that is, by route and method.", telemetry.Durations, "route", "method")
+		"Time from a request that was read to its answer, whatever that is, without the time that the client preferred to wait, by route and method.", telemetry.Durations, "route", "method")
 	m.problems = m.Counters("tradestore_http_problems_total", "Requests refused or failed, by the code of the problem document.", "code")
 	m.panics = m.Counter("tradestore_http_panics_total", "Panics that were caught. Each is a bug.")
 	m.connsRefused = m.CountersOf("tradestore_http_connections_refused_total",
@@ -96,6 +109,12 @@ func newMetrics() *metrics {
 		"stage", stageOpen, stageDeadline, stageProduce)
 	m.keyed = m.CountersOf("tradestore_accept_keyed_total", "Requests under idempotency keys, by what their key led to.",
 		"result", keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted)
+	m.waits = m.CountersOf("tradestore_wait_total",
+		"Calls that preferred to wait for the outcome, by how that ended: ended (the outcome came in time), timeout, refused (no place was free, see --max-waiters), drained, or gone (the client left).",
+		"result", waitEnded, waitTimeout, waitRefused, waitDrained, waitGone)
+	m.hubReads = m.Histogram("tradestore_wait_read_duration_seconds",
+		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
+	m.hubErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
 	m.startAtZero()
 	return m
 }
@@ -105,7 +124,7 @@ func (m *metrics) startAtZero() {
 	for code := range problemTypes {
 		m.problems.WithLabelValues(string(code))
 	}
-	for _, status := range []int{fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
+	for _, status := range []int{fasthttp.StatusOK, fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
 		m.requests.WithLabelValues(tradesPath, fasthttp.MethodPost, strconv.Itoa(status))
 	}
 }

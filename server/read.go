@@ -28,17 +28,31 @@ func (s *Server) getRequest(c *call, _ query) {
 		return
 	}
 	plantStatus(&state)
+	ended := state.Status.Terminal()
+	if !ended {
+		if end, inTime := s.wait(c, id); inTime {
+			state, ended = end, true
+		}
+	}
 	var room [512]byte
-	if !state.Status.Terminal() {
-		c.retryAfter(retrySoon)
-		c.json(fasthttp.StatusOK, append(appendState(room[:0], &state), '}'))
+	body := s.appendState(room[:0], &state)
+	if ended {
+		c.validated(body)
 		return
 	}
-	body := appendState(room[:0], &state)
+	c.retryAfter(retrySoon)
+	c.json(fasthttp.StatusOK, body)
+}
+
+// appendState writes the state of a request, with what is stored instead of a version that was stale.
+func (s *Server) appendState(dst []byte, state *trade.RequestState) []byte {
+	dst = appendState(dst, state)
 	if state.Reason == trade.StaleVersion {
-		body = appendStored(body, s.stored(ctx, state.TradeID))
+		ctx, cancel := s.storeContext()
+		defer cancel()
+		dst = appendStored(dst, s.stored(ctx, state.TradeID))
 	}
-	c.validated(append(body, '}'))
+	return append(dst, '}')
 }
 
 // stored returns what is stored of a trade now; nothing if that can't be told: it is a detail of an answer that is known.

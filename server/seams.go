@@ -16,6 +16,9 @@ type RequestLog interface {
 	// Get reads a request, strongly consistent with every Open and every committed outcome before the call.
 	// Errors: trade.ErrNotFound; any other means that the log can't answer now.
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
+	// Ended returns the states of those of the requests given that have ended, in any order, as consistent as Get. One that
+	// is unknown counts as not ended. Any error means that the log can't answer now.
+	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
 }
 
 // KeyedLog is the part of the request log that requests under idempotency keys need. The id of such a request is derived

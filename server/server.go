@@ -49,6 +49,8 @@ type Server struct {
 	m        *metrics
 	batcher  *batcher
 	health   *health
+	hub      *hub
+	waits    places
 	router   *router.Router
 	http     *fasthttp.Server
 	draining atomic.Bool
@@ -82,6 +84,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
+	s.hub = newHub(&s.cfg, deps.Requests, s.m, deps.Log)
+	s.waits.limit = int64(s.cfg.MaxWaiters)
 	s.router = s.routes()
 	s.http = s.newHTTP()
 	s.gauges()
@@ -121,6 +125,8 @@ func (s *Server) gauges() {
 	s.m.gauge("tradestore_accept_in_flight_limit", "Trades that may be between arrival and answer at once (--queue-items).", func() int { return s.cfg.QueueItems })
 	s.m.gauge("tradestore_accept_in_flight_bytes", "Bytes held by trades between arrival and answer.", func() int { return s.batcher.held().bytes })
 	s.m.gauge("tradestore_accept_in_flight_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.cfg.QueueBytes })
+	s.m.gauge("tradestore_wait_waiting", "Calls that wait for the outcome of a request.", s.waits.count)
+	s.m.gauge("tradestore_wait_limit", "Calls that may wait at once (--max-waiters).", func() int { return s.cfg.MaxWaiters })
 	s.m.gauge("tradestore_http_connections", "Open connections.", func() int {
 		if open := s.conns.Load(); open != nil {
 			return open.count()
@@ -141,6 +147,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		return nil
 	}
 	s.batcher.run()
+	go s.hub.run()
 	if err := s.http.Serve(open); err != nil {
 		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)
 	}
@@ -152,6 +159,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // which loses nothing that was promised. It returns what could not be finished.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
+	s.hub.close() // whoever waits is answered with what is known
 	pause := time.NewTimer(s.cfg.DrainDelay)
 	defer pause.Stop()
 	select {

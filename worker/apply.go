@@ -104,6 +104,9 @@ func (l *lane) done(part *trade.Batch, applied trade.Applied) {
 			named(l.each.Warn(), r).Str("reason", r.Fault).Msg("dead letter")
 		}
 	}
+	if l.deps.OutcomesAtCommit {
+		l.deps.Shown()
+	}
 	signal(l.nudge)
 }
 

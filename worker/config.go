@@ -46,7 +46,7 @@ type Config struct {
 	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
 }
 
-// Deps are what a worker works with. All are required; their methods may be called concurrently.
+// Deps are what a worker works with. All but Shown are required; their methods may be called concurrently.
 type Deps struct {
 	Store    TradeStore
 	Journal  Journal
@@ -55,10 +55,12 @@ type Deps struct {
 	// OutcomesAtCommit says that clients read outcomes where Apply commits them, as they do from the request log in
 	// PostgreSQL: nothing has to be shown, and the cursors follow the positions.
 	OutcomesAtCommit bool
-	Keeper           Keeper
-	Registry         prometheus.Registerer
-	Log              zerolog.Logger
-	Now              func() time.Time // the clock of ages and of retention; it never decides about a trade
+	// Shown is called after clients can read outcomes that they could not read before; it must return at once. May be nil.
+	Shown    func()
+	Keeper   Keeper
+	Registry prometheus.Registerer
+	Log      zerolog.Logger
+	Now      func() time.Time // the clock of ages and of retention; it never decides about a trade
 }
 
 const day = 24 * time.Hour

@@ -73,6 +73,7 @@ func (w *Worker) settleStep(ctx context.Context, limit int) (n int, err error) {
 	if err := w.deps.Requests.Settle(ctx, outcomes); err != nil {
 		return n, err
 	}
+	w.deps.Shown()
 	failpoint.Here("afterSettleBeforeCursor") // a crash here leaves settled outcomes to settle again
 	if err := w.deps.Journal.Settled(ctx, outcomes); err != nil {
 		return n, err

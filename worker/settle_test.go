@@ -45,11 +45,13 @@ func TestSettlingIsRepeatedFromTheCursor(t *testing.T) {
 		}
 		return nil
 	})
-	w := r.start(nil)
+	var shown atomic.Int32
+	w := r.start(func(_ *Config, d *Deps) { d.Shown = func() { shown.Add(1) } })
 	r.post("T", 20)
 	r.applied(20)
 	r.reconcile()
 	w.drain()
+	assert.Positive(t, shown.Load(), "whoever waits is told")
 	assert.Greater(t, r.store.count("Settle"), 3)
 	assert.Equal(t, 20, r.store.cursor[0])
 }
@@ -71,10 +73,14 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 		}
 		return n
 	}
-	w := r.start(func(c *Config, d *Deps) { c.SettleInterval, d.OutcomesAtCommit = often, true })
+	var shown atomic.Int32
+	w := r.start(func(c *Config, d *Deps) {
+		c.SettleInterval, d.OutcomesAtCommit, d.Shown = often, true, func() { shown.Add(1) }
+	})
 	r.post("T", 20)
 	r.eventually("passed", func() bool { return passed() == 20 })
 	assert.InDelta(t, 20, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.Positive(t, shown.Load(), "whoever waits is told")
 	w.drain()
 	w = r.start(func(c *Config, d *Deps) { c.SettleInterval, d.OutcomesAtCommit = time.Hour, true })
 	r.post("T", 5)

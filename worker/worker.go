@@ -46,6 +46,9 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
+	if deps.Shown == nil {
+		deps.Shown = func() {}
+	}
 	w := &Worker{cfg: cfg, deps: deps, log: deps.Log}
 	w.each = telemetry.Sampled(deps.Log)
 	if !deps.OutcomesAtCommit {
