@@ -23,6 +23,7 @@ type commandLine struct {
 	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
 	Loadtest    loadtestCommand    `cmd:"" help:"Send a rate of trades to a running store, or to one of its own, and prove what became of each."`
+	Submit      submitCommand      `cmd:"" help:"Submit the trades of a file: JSON, NDJSON or CSV."`
 	Status      statusCommand      `cmd:"" help:"Show where a request stands, or watch it until it is decided."`
 	Trades      tradesCommand      `cmd:"" help:"Show the stored versions of a trade."`
 	Completion  completionCommand  `cmd:"" help:"Print the script that completes commands and flags in a shell."`

@@ -37,6 +37,7 @@ func (c ClientConfig) Validate() error {
 }
 
 const (
+	defaultURL   = "http://127.0.0.1:8000" // of ClientConfig, that of `make run`
 	tradesPath   = "/api/v1/trades"
 	requestsPath = "/api/v1/requests/"
 

@@ -23,7 +23,12 @@ import (
 // patience bounds every wait for something that must happen. It is no measure of speed.
 const patience = time.Minute
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asTradestore) != "" {
+		os.Exit(submitAsChild())
+	}
+	teststack.Main(m)
+}
 
 // ran is how a command ended in this process.
 type ran struct {
@@ -116,7 +121,9 @@ func start(t *testing.T) stack {
 func TestOnAStack(t *testing.T) {
 	s := start(t)
 	for name, test := range map[string]func(*testing.T, stack){
-		"status and trades": testStatusAndTrades,
+		"status and trades":       testStatusAndTrades,
+		"submit of all sorts":     testSubmitOfAllSorts,
+		"submit, killed, resumed": testKilledAndResumed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}

@@ -19,9 +19,10 @@ type Env struct {
 	Live           bool // Stderr is a terminal: progress may draw over itself
 }
 
-// Exit codes beside 0, done, and 2, a mistake in the flags.
+// Exit codes beside 0, done.
 const (
 	exitNo      = 1 // the answer is known, and it is no: refused, FAILED
+	exitUsage   = 2 // a mistake in the flags, or a file that can't be used; nothing was sent
 	exitUnknown = 3 // not known yet: PENDING, unfinished, or the service does not answer. Asking again may help
 	exitMissing = 4 // the service knows no such request or trade
 )

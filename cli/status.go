@@ -121,8 +121,9 @@ func verdict(s status) error {
 		return &Exit{Code: exitNo}
 	case pending:
 		return &Exit{Code: exitUnknown}
+	default:
+		return &Exit{exitUnknown, errAnswer}
 	}
-	return &Exit{exitUnknown, errAnswer}
 }
 
 // took tells how long a decision took, if both times can be read.
