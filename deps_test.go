@@ -25,11 +25,15 @@ var mayImport = map[string][]string{
 	"migrations": {},
 	"telemetry":  {},
 
+	"openapi":          {},
+	"openapi/contract": {"openapi"}, // for tests
+
+
 	"dynamo":   {"trade", "telemetry", "topology"},
 	"topology": {"trade"},
 	"kafka":    {"trade", "failpoint", "topology"},
 	"postgres": {"trade", "failpoint", "migrations", "topology"},
-	"server":   {"trade", "failpoint", "kafka", "telemetry"},
+	"server":   {"trade", "failpoint", "kafka", "openapi", "telemetry"},
 	"worker":   {"trade", "failpoint", "kafka", "telemetry", "topology"},
 	"role":     {"trade", "dynamo", "kafka", "postgres", "server", "worker", "telemetry", "topology"},
 
@@ -51,7 +55,7 @@ var mayImport = map[string][]string{
 	"":    {"cli", "dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
-	"e2e":      {"trade", "kafka", "teststack", "dev/embedded"},
+	"e2e":      {"trade", "kafka", "openapi/contract", "teststack", "dev/embedded"},
 	"loadtest": {"trade"},
 	"bench":    {"trade", "dev/embedded", "kafka", "loadtest", "postgres", "role", "server", "teststack/services", "telemetry", "worker"},
 }

@@ -129,6 +129,9 @@ func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	for _, flip := range l.flips {
 		r.add("I6", "%s", flip)
 	}
+	for _, breach := range l.breaches {
+		r.add("API", "%s", breach)
+	}
 	r.Summary = fmt.Sprintf("%d posts, %d records, %d decisions, %d rows, %d dead letters", len(l.posts), len(ev.records()), len(ev.Journal), len(ev.Rows), len(ev.Letters))
 	return r
 }

@@ -107,6 +107,7 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 	stale := func(ev *Evidence) int {
 		return slices.IndexFunc(ev.Journal, func(d Decision) bool { return d.Reason == trade.StaleVersion })
 	}
+	f("undescribed answer", []string{"API"}, func(l *Ledger, _ *Evidence) { l.breach(ErrUnavailable) })
 	f("row dropped", []string{"I3"}, func(_ *Ledger, ev *Evidence) { delete(ev.Rows, stored) })
 	f("row nobody sent", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 7}] = Row{} })
 	f("stale row stored", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 2}] = Row{} })

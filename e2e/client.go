@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"tradestore/openapi/contract"
 	"tradestore/trade"
 )
 
@@ -75,11 +76,15 @@ type Client struct {
 	calls atomic.Uint64            // they take the servers in turn
 }
 
-// NewClient returns a client that keeps up to conns connections to each server open.
+// NewClient returns a client that keeps up to conns connections to each server open. Exchanges that the description of
+// the API does not allow go to the ledger.
 func NewClient(l *Ledger, conns int, bases ...string) *Client {
 	c := &Client{Ledger: l, HTTP: &http.Client{
-		Timeout:   15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
-		Transport: &http.Transport{MaxIdleConns: conns * len(bases), MaxIdleConnsPerHost: conns, DisableCompression: true},
+		Timeout: 15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
+		Transport: &contract.Transport{
+			Base:   &http.Transport{MaxIdleConns: conns * len(bases), MaxIdleConnsPerHost: conns, DisableCompression: true},
+			Report: l.breach,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		},

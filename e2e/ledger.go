@@ -63,11 +63,19 @@ type Ledger struct {
 	planted map[Slot]bool // records that a test wrote to the topic itself
 	seen    map[trade.RequestID]State
 	flips   []string
+
+	breaches []string // exchanges that the description of the API does not allow
 }
 
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	return &Ledger{planted: map[Slot]bool{}, seen: map[trade.RequestID]State{}}
+}
+
+func (l *Ledger) breach(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.breaches = append(l.breaches, err.Error())
 }
 
 // Tag returns a counterparty id that no other post of the ledger carries.

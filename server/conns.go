@@ -121,10 +121,11 @@ func addrOf(c net.Conn) netip.Addr {
 // refuse answers without reading a byte. It runs between two accepts, so it must not wait for the client: the answer
 // fits the empty send buffer of a fresh connection.
 func refuse(c net.Conn, p *problem) {
-	body := p.append(nil, newCorrelationID())
+	id := newCorrelationID()
+	body := p.append(nil, id)
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTime))
-	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d Refused\r\nConnection: close\r\nRetry-After: %d\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
-		p.status(), p.retry(), problemMedia, len(body), body)
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d Refused\r\nConnection: close\r\n%s: %s\r\nRetry-After: %d\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		p.status(), headerCorrelationID, id, p.retry(), problemMedia, len(body), body)
 	_ = c.Close()
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/kafka"
+	"tradestore/openapi/contract"
 	"tradestore/teststack"
 	"tradestore/trade"
 )
@@ -52,7 +53,8 @@ type api struct {
 	log     *lockedBuffer
 	addr    string
 	client  *http.Client
-	served  chan error // what Serve returned
+	checked *contract.Transport // of client: an exchange that the description does not allow fails the test
+	served  chan error          // what Serve returned
 
 	answered chan struct{} // closed by tests that hold something until the client has its answer
 }
@@ -79,7 +81,8 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	a.addr = ln.Addr().String()
-	a.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: 3 * giveUpAfter}
+	a.checked = &contract.Transport{Base: &http.Transport{MaxIdleConnsPerHost: 256}, Report: func(err error) { t.Error(err) }}
+	a.client = &http.Client{Transport: a.checked, Timeout: 3 * giveUpAfter}
 	go func() { a.served <- a.srv.Serve(ln) }()
 	t.Cleanup(func() {
 		a.client.CloseIdleConnections()
@@ -123,7 +126,8 @@ func (a *api) post(body string, headers ...string) reply {
 
 func (a *api) get(path string) reply { return a.send("GET", path, "") }
 
-// raw sends bytes on a connection of its own and reads one answer; closed says whether the server hung up after it.
+// raw sends bytes on a connection of its own and reads one answer, which the description has to allow; closed says
+// whether the server hung up after it.
 func (a *api) raw(message string) (r reply, closed bool) {
 	conn, err := net.Dial("tcp", a.addr)
 	require.NoError(a.t, err)
@@ -139,11 +143,26 @@ func (a *api) raw(message string) (r reply, closed bool) {
 		return reply{err: err}, true
 	}
 	r = read(resp)
+	a.checkRaw(message, resp, r)
 	if resp.Close {
 		_, err = in.ReadByte()
 		require.Error(a.t, err, "Connection: close, but more bytes follow")
 	}
 	return r, resp.Close
+}
+
+// checkRaw holds an exchange against the description. A message that can't be read belongs to no operation.
+func (a *api) checkRaw(message string, resp *http.Response, r reply) {
+	described, err := contract.Load()
+	require.NoError(a.t, err)
+	x := contract.Exchange{Status: r.status, AnswerHeader: resp.Header}
+	if contract.IsJSON(resp.Header) {
+		x.Answer = []byte(r.body)
+	}
+	if req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(message))); err == nil {
+		x.Method, x.Target, x.Header = req.Method, req.URL.RequestURI(), req.Header
+	}
+	require.NoError(a.t, described.Check(&x))
 }
 
 func read(resp *http.Response) reply {
@@ -239,10 +258,14 @@ func counted(t testing.TB, want float64, c prometheus.Collector) {
 	require.InDelta(t, want, testutil.ToFloat64(c), 0)
 }
 
-// tradeJSON is a good trade.
-func tradeJSON(id string, version int) string {
-	t := trade.Trade{TradeID: id, Version: int32(version), CounterpartyID: "CP-1", BookID: "B1",
+// tradeOf is a good trade, and tradeJSON the same as a body.
+func tradeOf(id string, version int) trade.Trade {
+	return trade.Trade{TradeID: id, Version: int32(version), CounterpartyID: "CP-1", BookID: "B1",
 		MaturityDate: trade.DateOf(testNow), CreatedDate: trade.DateOf(testNow) - 1}
+}
+
+func tradeJSON(id string, version int) string {
+	t := tradeOf(id, version)
 	return string(trade.AppendJSON(nil, &t))
 }
 

@@ -104,7 +104,7 @@ func TestPagesCoverEverythingOnce(t *testing.T) {
 	a := start(t, nil)
 	a.stores.set(func() {
 		for i := range 1050 {
-			a.stores.stored = append(a.stores.stored, trade.Trade{TradeID: fmt.Sprintf("T%04d", i), Version: 1})
+			a.stores.stored = append(a.stores.stored, tradeOf(fmt.Sprintf("T%04d", i), 1))
 		}
 	})
 	f := func(query string, pages int) {
@@ -178,7 +178,9 @@ func TestPagesOfAFilter(t *testing.T) {
 	a := start(t, nil)
 	a.stores.set(func() {
 		for i := range 2500 {
-			a.stores.stored = append(a.stores.stored, trade.Trade{TradeID: fmt.Sprintf("T%04d", i), Version: 1, BookID: fmt.Sprintf("B%d", i/1100)})
+			one := tradeOf(fmt.Sprintf("T%04d", i), 1)
+			one.BookID = fmt.Sprintf("B%d", i/1100)
+			a.stores.stored = append(a.stores.stored, one)
 		}
 	})
 	next := "?book_id=B1&limit=900"
@@ -201,9 +203,8 @@ func TestPagesOfAFilter(t *testing.T) {
 func TestEntityTags(t *testing.T) {
 	a := start(t, nil)
 	id := trade.NewRequestID(testNow)
-	one := trade.Trade{TradeID: "T1", Version: 1, MaturityDate: trade.DateOf(testNow)}
 	a.stores.set(func() {
-		a.stores.stored = []trade.Trade{one}
+		a.stores.stored = []trade.Trade{tradeOf("T1", 1)}
 		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
 	})
 	for _, path := range []string{tradesPath + "/T1", requestsPath + id.String()} {
@@ -232,7 +233,9 @@ func TestEntityTags(t *testing.T) {
 	before := a.get(tradesPath + "/T1").header.Get("ETag")
 	a.stores.set(func() { a.stores.stored[0].BookID = "other" })
 	assert.Equal(t, 200, a.send("GET", tradesPath+"/T1", "", "If-None-Match: "+before).status, "a replaced version is another document")
-	a.stores.set(func() { a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Pending, AcceptedAt: testNow} })
+	a.stores.set(func() {
+		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Pending, AcceptedAt: testNow}
+	})
 	pending := a.send("GET", requestsPath+id.String(), "", "If-None-Match: *")
 	assert.Equal(t, 200, pending.status)
 	assert.Empty(t, pending.header.Get("ETag"))

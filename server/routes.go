@@ -40,6 +40,9 @@ func (s *Server) routes() *router.Router {
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
 	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})
 	s.route(r, readyPath, handlers{fasthttp.MethodGet: s.read(s.getReady)})
+	for path, serve := range s.docs() {
+		s.route(r, path, handlers{fasthttp.MethodGet: s.read(serve)})
+	}
 	metrics := fasthttpadaptor.NewFastHTTPHandler(telemetry.Handler(s.registry))
 	s.route(r, "/metrics", handlers{fasthttp.MethodGet: s.read(func(c *call) { metrics(c.ctx) })})
 	return r

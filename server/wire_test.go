@@ -80,7 +80,7 @@ func TestLargeBodyStillGetsItsAnswer(t *testing.T) {
 
 func TestPathsAndMethods(t *testing.T) {
 	a := start(t, nil)
-	a.stores.set(func() { a.stores.stored = []trade.Trade{{TradeID: "T1", Version: 1}} })
+	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
 	f := func(line string, status int, code trade.Code) reply {
 		t.Helper()
 		r, _ := a.raw(message(line+" HTTP/1.1\nContent-Length: 0", ""))

@@ -1,0 +1,171 @@
+package server
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/openapi"
+	"tradestore/openapi/contract"
+	"tradestore/trade"
+)
+
+// The description lists what the router answers, and nothing else.
+func TestRoutesAreDescribed(t *testing.T) {
+	described, err := contract.Load()
+	require.NoError(t, err)
+	var inDocument, inRouter []string
+	for _, op := range described.Operations() {
+		inDocument = append(inDocument, op.Method+" "+op.Path)
+		if op.Method == http.MethodGet {
+			inDocument = append(inDocument, "HEAD "+op.Path)
+		}
+	}
+	for method, paths := range start(t, nil).srv.router.List() {
+		for _, path := range paths {
+			if method != "*" { // the 405 of every path
+				inRouter = append(inRouter, method+" "+path)
+			}
+		}
+	}
+	assert.ElementsMatch(t, inRouter, inDocument)
+}
+
+func TestProblemCodesAreDescribed(t *testing.T) {
+	document, err := openapi3.NewLoader().LoadFromData(openapi.YAML)
+	require.NoError(t, err)
+	var codes []any
+	for code := range problemTypes {
+		codes = append(codes, string(code))
+	}
+	assert.ElementsMatch(t, codes, document.Components.Schemas["ProblemCode"].Value.Enum)
+}
+
+// Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the tests
+// of the wire show 405, 408, 429 and 500. The client checks every exchange.
+func TestEveryDescribedAnswerIsGiven(t *testing.T) {
+	var down atomic.Bool
+	a := start(t, func(cfg *Config, deps *Deps) {
+		cfg.ProbeMaxAge = time.Nanosecond
+		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error {
+			if down.Load() {
+				return errDown
+			}
+			return nil
+		}}}
+	})
+	described, err := contract.Load()
+	require.NoError(t, err)
+	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
+
+	waits := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
+	a.waiting(1)
+	var ended trade.RequestID
+	a.stores.set(func() { ended = slices.Collect(maps.Keys(a.stores.opened))[0] })
+	a.end(ended, trade.Success)
+	assert.Equal(t, 200, (<-waits).status)
+	const key = "Idempotency-Key: k"
+	a.post(tradeJSON("T1", 1), key).accepted(t)
+	a.post(tradeJSON("T1", 1), key)
+	a.post(tradeJSON("T1", 2), key)
+	a.post(strings.Repeat(" ", 16<<10+1))
+	a.send("POST", tradesPath, "{}")
+	a.get(requestsPath + trade.NewRequestID(testNow).String())
+	a.get(tradesPath + "/T2")
+	a.get("/docs/x")
+	paths := strings.NewReplacer("{trade_id}", "T1", "{request_id}", ended.String(), "{asset}", "init.js")
+	for _, op := range described.Operations() {
+		path := paths.Replace(op.Path)
+		a.send(op.Method, path, "{}", jsonType)
+		a.send(op.Method, path, "", "X-Long: "+strings.Repeat("x", 8<<10))
+		if op.Method == http.MethodGet {
+			etag := a.get(path).header.Get("ETag")
+			a.send(http.MethodGet, path, "", "If-None-Match: "+etag)
+		}
+	}
+	down.Store(true)
+	a.stores.set(func() {
+		a.stores.onRead = func() error { return errDown }
+		a.stores.onOpen = all(trade.ErrNotOpened)
+	})
+	a.post(tradeJSON("T1", 1)).noEffect(t, RequestLogUnavailable)
+	for _, op := range described.Operations() {
+		if op.Method == http.MethodGet && slices.Contains(op.Statuses, "503") {
+			assert.Equal(t, 503, a.get(paths.Replace(op.Path)).status)
+		}
+	}
+	for _, op := range described.Operations() {
+		for _, status := range op.Statuses {
+			assert.True(t, a.checked.Seen(op, strings.Replace(status, "default", "431", 1)), "%s %s never answered %s", op.Method, op.Path, status)
+		}
+	}
+}
+
+// The checker finds what it is there for.
+func TestContractFindsBreaches(t *testing.T) {
+	described, err := contract.Load()
+	require.NoError(t, err)
+	good := func() *contract.Exchange {
+		return &contract.Exchange{Method: "POST", Target: tradesPath, Header: http.Header{"Content-Type": {mediaJSON}}, Body: []byte(tradeJSON("T1", 1)),
+			Status: 202, AnswerHeader: http.Header{"Content-Type": {mediaJSON}, "X-Correlation-Id": {"c"}, "Retry-After": {"1"},
+				"Location": {requestsPath + "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"}},
+			Answer: []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"T1","version":1}`)}
+	}
+	require.NoError(t, described.Check(good()))
+	f := func(finds string, spoil func(*contract.Exchange)) {
+		t.Helper()
+		x := good()
+		spoil(x)
+		assert.ErrorContains(t, described.Check(x), finds)
+	}
+	f("is not described", func(x *contract.Exchange) { x.Status = 201 })
+	f("is not described", func(x *contract.Exchange) { x.Method = "PUT" })
+	f("is not described", func(x *contract.Exchange) { x.Target = "/nowhere" })
+	f("is not described", func(x *contract.Exchange) { x.Target += "?dry=1" })
+	f("is not described", func(x *contract.Exchange) { x.AnswerHeader.Set("Content-Type", "text/plain") })
+	f("Location is missing", func(x *contract.Exchange) { x.AnswerHeader.Del("Location") })
+	f("Retry-After", func(x *contract.Exchange) { x.AnswerHeader.Set("Retry-After", "soon") })
+	f("additional properties", func(x *contract.Exchange) { x.Answer = append(x.Answer[:len(x.Answer)-1], `,"more":1}`...) })
+	f("granted, but", func(x *contract.Exchange) { x.Body = []byte(strings.Replace(tradeJSON("T1", 1), "-11-", "-13-", 1)) })
+	f("granted with header Idempotency-Key", func(x *contract.Exchange) { x.Header.Set("Idempotency-Key", "two words") })
+	f("unexpected EOF", func(x *contract.Exchange) { x.Answer = []byte("{") })
+}
+
+func TestDocsPage(t *testing.T) {
+	a := start(t, nil)
+	f := func(path, media string) {
+		t.Helper()
+		r := a.get(path)
+		require.Equal(t, 200, r.status)
+		assert.Equal(t, media, r.header.Get("Content-Type"))
+		assert.Equal(t, openapi.ContentSecurityPolicy, r.header.Get("Content-Security-Policy"))
+		assert.Equal(t, "nosniff", r.header.Get("X-Content-Type-Options"))
+		assert.NotEmpty(t, r.body)
+
+		plain := a.send("GET", path, "", "Accept-Encoding: identity")
+		assert.Empty(t, plain.header.Get("Content-Encoding"))
+		assert.Equal(t, r.body, plain.body, "compressed or not, it is the same")
+		for etag, status := range map[string]int{r.header.Get("ETag"): 304, `"x", ` + r.header.Get("ETag"): 304, "*": 304, `"x"`: 200} {
+			assert.Equal(t, status, a.send("GET", path, "", "If-None-Match: "+etag).status)
+		}
+		assert.Empty(t, a.send("HEAD", path, "").body)
+		a.send("POST", path, "").problem(t, 405, MethodNotAllowed)
+	}
+	f("/docs", "text/html; charset=utf-8")
+	f("/openapi.yaml", "application/yaml")
+	f("/openapi.json", mediaJSON)
+	for name, file := range openapi.Assets {
+		f("/docs/"+name, file.Media)
+	}
+	a.get("/docs/oauth2-redirect.html").problem(t, 404, NotFound)
+	a.get("/docs/").problem(t, 404, NotFound)
+}
