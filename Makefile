@@ -86,10 +86,10 @@ dashboards: ## write the Grafana dashboards, from the Go code that describes the
 	$(GO) run ./dashboards/generate dashboards
 
 .PHONY: observability
-observability: ## the real stack in containers with Prometheus and Grafana: http://127.0.0.1:3000; needs Docker
+observability: ## the real stack in containers with dashboards, logs and traces: http://127.0.0.1:3000; needs Docker
 	mkdir -p bin/rules
 	$(GO) run ./dashboards/rules/generate -dashboards http://127.0.0.1:3000 -out bin/rules
-	RULES=./bin/rules docker compose --profile observability up --build --wait
+	RULES=./bin/rules OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 docker compose --profile observability up --build --wait
 
 .PHONY: migrate
 migrate: ## create or update the schema, the topic and its position rows (ARGS="--database-url ... --kafka-brokers ...")

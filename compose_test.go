@@ -165,29 +165,76 @@ func TestComposeLoadTest(t *testing.T) {
 	}
 }
 
-// Prometheus and Grafana start with the files of this repository, and look at the services by their names.
+// observers are the services of the profile "observability".
+var observers = []string{"collector", "grafana", "kafka-exporter", "loki", "postgres-exporter", "prometheus", "tempo"}
+
+// What looks at the stack is pinned, may do nothing else, is reached through loopback, and starts with files of this
+// repository.
 func TestComposeObservability(t *testing.T) {
 	project := composed(t, "observability")
-	prometheus, grafana := project.Services["prometheus"], project.Services["grafana"]
-	for name, s := range map[string]types.ServiceConfig{"prometheus": prometheus, "grafana": grafana} {
+	for _, name := range observers {
+		s := project.Services[name]
+		assert.Regexp(t, `^[a-z]+/[a-z-]+:v?\d+\.\d+\.\d+$`, s.Image, name)
 		assert.Equal(t, []string{"ALL"}, s.CapDrop, name)
-		assert.Equal(t, "127.0.0.1", s.Ports[0].HostIP, name)
-		assert.Equal(t, "CMD", s.HealthCheck.Test[0], "%s: no shell", name)
+		assert.Equal(t, []string{"no-new-privileges:true"}, s.SecurityOpt, name)
+		for _, port := range s.Ports {
+			assert.Equal(t, "127.0.0.1", port.HostIP, name)
+		}
+		if s.HealthCheck != nil {
+			assert.Equal(t, "CMD", s.HealthCheck.Test[0], "%s: no shell", name)
+		}
 		for _, v := range s.Volumes {
 			if v.Type == types.VolumeTypeVolume {
 				assert.Contains(t, project.Volumes, v.Source)
 				continue
 			}
-			assert.FileExists(t, filepath.Join(v.Source, map[string]string{
-				"/etc/prometheus/rules": "alerts.yaml", "/etc/grafana/provisioning": "datasources/tradestore.yaml", "/etc/grafana/dashboards": "overview.json",
-			}[v.Target]), name)
 			assert.True(t, v.ReadOnly, v.Target)
+			if v.Target != "/var/lib/docker/containers" { // of the engine
+				assert.FileExists(t, filepath.Join(v.Source, map[string]string{
+					"/etc/prometheus/rules": "alerts.yaml", "/etc/grafana/provisioning": "datasources/tradestore.yaml", "/etc/grafana/dashboards": "overview.json",
+				}[v.Target]), name)
+			}
 		}
 	}
+	require.Len(t, project.Services, len(composed(t).Services)+len(observers))
+	for _, variable := range regexp.MustCompile(`(?m)url: \$(\w+)$`).FindAllSubmatch(read(t, "dashboards/provisioning/datasources/tradestore.yaml"), -1) {
+		assertReaches(t, project, strings.TrimPrefix(environment(project.Services["grafana"])[string(variable[1])], "http://"))
+	}
+	for _, role := range []string{"server", "worker"} {
+		s := project.Services[role]
+		assert.Empty(t, environment(s)["OTEL_EXPORTER_OTLP_ENDPOINT"], "no traces unless somebody asks for them")
+		assert.Equal(t, "json-file", s.Logging.Driver)
+		assert.Contains(t, string(read(t, "dashboards/collector.yaml")), fmt.Sprintf(`\"tag\":\"%s\"`, s.Logging.Options["tag"]))
+	}
+	endpoint := regexp.MustCompile(`OTEL_EXPORTER_OTLP_ENDPOINT=http://(\S+) `).FindSubmatch(read(t, "Makefile"))
+	assertReaches(t, project, string(endpoint[1]))
+}
+
+// listening are the ports of services that publish none, as their files or their programs have them.
+var listening = map[string][]string{
+	"collector": {"4318", "8888"}, "kafka-exporter": {"8080"}, "loki": {"3100"}, "postgres-exporter": {"9187"}, "tempo": {"3200", "4317"},
+}
+
+// assertReaches demands that a service of the project listens on host:port.
+func assertReaches(t *testing.T, project *types.Project, address string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	require.NoError(t, err, address)
+	require.Contains(t, project.Services, host)
+	ports := listening[host]
+	for _, p := range project.Services[host].Ports {
+		ports = append(ports, fmt.Sprint(p.Target))
+	}
+	assert.Contains(t, ports, port, address)
+}
+
+// Prometheus is the one that the tests run. It takes its settings, and scrapes what is there.
+func TestComposePrometheus(t *testing.T) {
+	project := composed(t, "observability")
 	tested := regexp.MustCompile(`prometheus/prometheus v0\.(\d)(\d\d)\.(\d+)`).FindSubmatch(read(t, "teststack/services/prometheus.mod"))
 	minor, err := strconv.Atoi(string(tested[2]))
 	require.NoError(t, err)
-	assert.Equal(t, fmt.Sprintf("prom/prometheus:v%s.%d.%s", tested[1], minor, tested[3]), prometheus.Image)
+	assert.Equal(t, fmt.Sprintf("prom/prometheus:v%s.%d.%s", tested[1], minor, tested[3]), project.Services["prometheus"].Image)
 
 	settings := strings.ReplaceAll(string(read(t, "dashboards/prometheus.yml")), "/etc/prometheus/rules/", absolute(t, "dashboards/rules")+"/")
 	path := filepath.Join(t.TempDir(), "prometheus.yml")
@@ -195,14 +242,14 @@ func TestComposeObservability(t *testing.T) {
 	said, err := teststack.Promtool(t, "check", "config", "--lint=all", "--lint-fatal", path)
 	require.NoError(t, err, said)
 	assert.Contains(t, said, "2 rule files found")
-	for _, role := range []string{"server", "worker"} {
-		assert.Contains(t, settings, fmt.Sprintf("job_name: tradestore-%s\n    static_configs: [{targets: [%q]}]", role,
-			fmt.Sprintf("%s:%d", role, project.Services[role].Ports[0].Target)))
+	jobs := map[string]string{}
+	for _, job := range regexp.MustCompile(`job_name: (\S+)\n +static_configs: \[\{targets: \["(\S+)"\]\}\]`).FindAllStringSubmatch(settings, -1) {
+		jobs[job[1]] = job[2]
+		assertReaches(t, project, job[2])
 	}
-	for _, variable := range regexp.MustCompile(`(?m)url: \$(\w+)$`).FindAllSubmatch(read(t, "dashboards/provisioning/datasources/tradestore.yaml"), -1) {
-		assert.Contains(t, environment(grafana), string(variable[1]))
-	}
-	assert.Equal(t, "http://prometheus:9090", environment(grafana)["PROMETHEUS_URL"])
+	assert.Len(t, jobs, strings.Count(settings, "job_name"))
+	assert.Equal(t, "server:8000", jobs["tradestore-server"])
+	assert.Equal(t, "worker:8001", jobs["tradestore-worker"])
 }
 
 func absolute(t *testing.T, path string) string {

@@ -13,7 +13,6 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 )
 
 // committed decodes the JSON files of this folder, by name.
@@ -113,15 +112,6 @@ func TestQueriesAreThoseOfTheCommittedPanels(t *testing.T) {
 
 // Grafana ignores what it does not know in these files, so a key in the wrong place shows only when it starts.
 func TestProvisioningIsWhatGrafanaReads(t *testing.T) {
-	f := func(path string, into any) {
-		t.Helper()
-		file, err := os.Open(filepath.Join("provisioning", path))
-		require.NoError(t, err)
-		defer file.Close()
-		decoder := yaml.NewDecoder(file)
-		decoder.KnownFields(true)
-		require.NoError(t, decoder.Decode(into), path)
-	}
 	var folders struct {
 		APIVersion int `yaml:"apiVersion"`
 		Providers  []struct {
@@ -136,7 +126,7 @@ func TestProvisioningIsWhatGrafanaReads(t *testing.T) {
 			}
 		}
 	}
-	f("dashboards/tradestore.yaml", &folders)
+	decodeStrictly(t, "provisioning/dashboards/tradestore.yaml", &folders)
 	require.Len(t, folders.Providers, 1)
 	assert.Equal(t, "file", folders.Providers[0].Type)
 	assert.True(t, filepath.IsAbs(folders.Providers[0].Options.Path))
@@ -151,7 +141,7 @@ func TestProvisioningIsWhatGrafanaReads(t *testing.T) {
 			JSONData                     map[string]any `yaml:"jsonData"`
 		}
 	}
-	f("datasources/tradestore.yaml", &sources)
+	decodeStrictly(t, "provisioning/datasources/tradestore.yaml", &sources)
 	types := map[string]int{}
 	for _, s := range sources.Datasources {
 		types[s.Type]++
