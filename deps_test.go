@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"teststack":    {"dev/embedded", "teststack/services"},
 
 	"teststack/services": {},
+	"teststack/otlp":     {},                                     // of traces
 	"teststack/promtool": {"teststack/services"},                 // `make promtool`
 	"teststack/stack":    {"dev/embedded", "teststack/services"}, // `make stack`
 

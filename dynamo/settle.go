@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -163,7 +164,7 @@ func (l *RequestLog) found(o *trade.Outcome, item attributes) {
 		l.metrics.unmet[foundSame].Inc()
 	default:
 		l.metrics.unmet[foundConflict].Inc()
-		l.log.Error().Stringer("request_id", o.ID).Str("correlation_id", o.CorrelationID).
+		l.log.Error().Stringer("request_id", o.ID).Str("correlation_id", o.CorrelationID).Func(telemetry.Traced(o.TraceParent)).
 			Str("decided", string(o.Status)).Str("decided_reason", string(o.Reason)).Str("found", status).Str("found_reason", reason).
 			Int32("partition", o.Partition).Int64("offset", o.Offset).
 			Msg("a request was shown another end than the one decided; what was shown stays")

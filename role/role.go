@@ -3,6 +3,7 @@
 package role
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,9 @@ type Env struct {
 	Checks   []server.Check       // of the server: more that must be well before it is ready
 	Now      func() time.Time     // nil is time.Now
 	Link     *Link                // to the other role in the same process; nil without one
+
+	tracer      *telemetry.Tracer // nil: traces are off
+	stopTracing func()
 }
 
 // Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at once.
@@ -49,8 +53,9 @@ func (l *Link) tell() {
 	}
 }
 
-// complete fills in what was left out. The caller closes the listener. Errors: the address can't be listened on.
-func (e Env) complete(address string) (Env, error) {
+// complete fills in what was left out, for a role that is traced as service. Its end, drain after that of ctx at the
+// latest, is close. Errors: the address can't be listened on, or a variable about traces can't be used.
+func (e Env) complete(ctx context.Context, service, address string, drain time.Duration) (Env, error) {
 	if e.Registry == nil {
 		e.Registry = telemetry.NewRegistry()
 	}
@@ -64,9 +69,20 @@ func (e Env) complete(address string) (Env, error) {
 		}
 		e.Listener = ln
 	}
+	var err error
+	if e.tracer, e.stopTracing, err = startTracing(ctx, service, drain, e.Log); err != nil {
+		_ = e.Listener.Close()
+		return e, err
+	}
 	e.Log.Info().Stringer("address", e.Listener.Addr()).Msg("listening")
 	warnIfOpen(e.Log, e.Listener.Addr())
 	return e, nil
+}
+
+// close ends what complete made. The listener may be closed already: the error says only that.
+func (e Env) close() {
+	_ = e.Listener.Close()
+	e.stopTracing()
 }
 
 // listen comes before anything else of a role: a port in use is the most common mistake, and must not wait for a

@@ -20,11 +20,11 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	env, err := env.complete(cfg.Listen)
+	env, err := env.complete(ctx, "tradestore-server", cfg.Listen, cfg.Drain.Timeout)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = env.Listener.Close() }() // again, after a drain: the error says only that
+	defer env.close()
 	requests, err := postgres.Open(ctx, cfg.Database.pool("requests", cfg.Tuning.RequestConns), env.Registry)
 	if err != nil {
 		return err
@@ -59,6 +59,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		Checks:   append(cfg.checks(reads, log, producer, accept), env.Checks...),
 		Registry: env.Registry,
 		Log:      env.Log,
+		Tracer:   env.tracer,
 		Now:      env.Now,
 	})
 	if err != nil {

@@ -143,6 +143,13 @@ func (m *mistakes) log(f LogFlags) {
 	}
 }
 
+// tracing has its settings in variables that all programs share, and no flags.
+func (m *mistakes) tracing() {
+	if err := telemetry.CheckTracing(); err != nil {
+		m.add(err)
+	}
+}
+
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
 func (c ServerConfig) Validate() error {
 	var m mistakes
@@ -152,6 +159,7 @@ func (c ServerConfig) Validate() error {
 	m.requestLog(c.RequestLog)
 	m.profile(c.Profile)
 	m.log(c.Log)
+	m.tracing()
 	m.promise(c.Promise)
 	c.Tuning.check(&m)
 	m.check(c.Check)
@@ -219,6 +227,7 @@ func (c WorkerConfig) Validate() error {
 	m.requestLog(c.RequestLog)
 	m.profile(c.Profile)
 	m.log(c.Log)
+	m.tracing()
 	m.promise(c.Promise)
 	c.Tuning.check(&m)
 	m.check(c.Check)

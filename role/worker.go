@@ -20,11 +20,11 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	env, err := env.complete(cfg.Listen)
+	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Drain.Timeout)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = env.Listener.Close() }() // again, after the probes have ended: the error says only that
+	defer env.close()
 	apply, err := postgres.OpenWriter(ctx, cfg.applyPool(), env.Registry)
 	if err != nil {
 		return err
@@ -60,6 +60,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Keeper:   postgres.NewKeeper(keep),
 		Registry: env.Registry,
 		Log:      env.Log,
+		Tracer:   env.tracer,
 		Now:      env.Now,
 	})
 	if err != nil {

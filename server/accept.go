@@ -8,12 +8,14 @@ import (
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
 // accept answers POST /api/v1/trades. A 202 promises that the request is tracked and that all in-sync replicas have its
 // record (invariants P1, P2). What is refused before the queue costs no store call (C1).
 func (s *Server) accept(c *call) {
+	s.startSpan(c)
 	sub, bad := s.submission(c)
 	if bad != nil {
 		c.refuse(*bad)
@@ -71,10 +73,11 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 			BusinessDate:  today,
 			Partition:     kafka.Partition(t.TradeID, s.cfg.Partitions),
 			CorrelationID: c.correlationID,
-			TraceParent:   c.head.traceParent,
+			TraceParent:   c.traceParent,
 		},
 		cost:    len(body) + submissionOverhead,
 		arrived: c.start,
+		span:    c.span,
 		answer:  make(chan answer, 1),
 	}
 	if key == "" {
@@ -92,7 +95,7 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 		failpoint.Here("afterAckBefore202")
 		// A process that was frozen since must not say yes: by now the request may have been closed as not delivered (C6).
 		if took := time.Since(c.start); took < s.cfg.AcceptDeadline {
-			s.m.accepted.Observe(took.Seconds())
+			telemetry.Observe(s.m.accepted, took.Seconds(), c.traceParent)
 			if a.replayed {
 				c.ctx.Response.Header.Set(headerReplayed, "true")
 			}

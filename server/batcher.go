@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
@@ -74,7 +75,8 @@ type submission struct {
 	keyed   *keyed // nil without an idempotency key
 	cost    int    // bytes held until the answer: the connection keeps the body as long as its handler waits
 	arrived time.Time
-	under   *delivery // set by the flush that takes it
+	span    trace.Span // nil: not traced
+	under   *delivery  // set by the flush that takes it
 	stage   atomic.Int32
 	settled atomic.Bool
 	answer  chan answer // capacity 1, written once: nobody waits for a handler that gave up
@@ -106,6 +108,7 @@ type batcher struct {
 	trades   TradeReader
 	client   *kgo.Client
 	log      zerolog.Logger
+	tracer   *telemetry.Tracer
 	m        *metrics
 	ackWait  time.Duration // replaced in tests
 
@@ -127,7 +130,7 @@ type load struct {
 }
 
 func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
-	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, m: m, ackWait: ackWait}
+	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, tracer: deps.Tracer, m: m, ackWait: ackWait}
 	b.log = telemetry.Sampled(deps.Log) // an outage fails every batch
 	b.gathered.L = &b.mu
 	b.rate.since = time.Now()
@@ -232,7 +235,10 @@ func (b *batcher) flush(batch []*submission) {
 	under := newDelivery()
 	for _, s := range batch {
 		s.under = under
-		b.m.queueWait.Observe(now.Sub(s.arrived).Seconds())
+		telemetry.Observe(b.m.queueWait, now.Sub(s.arrived).Seconds(), s.req.TraceParent)
+		if s.span != nil {
+			b.tracer.Record(s.span.SpanContext(), spanQueue, s.arrived, now, nil, ofBatch(batch))
+		}
 	}
 	plain, keyed := splitByKey(batch)
 	b.deliver(plain, b.open)
@@ -305,7 +311,8 @@ func (b *batcher) lookUp(batch []*submission) map[string]int32 {
 	defer cancel()
 	start := time.Now()
 	maxima, err := b.trades.MaxVersions(ctx, ids)
-	b.m.lookUpStage.Observe(time.Since(start).Seconds())
+	b.traceStage(batch, spanLookUp, start, func(int) error { return err })
+	telemetry.Observe(b.m.lookUpStage, time.Since(start).Seconds(), sampledOf(batch))
 	if err != nil {
 		b.m.failedOpen.Inc()
 		b.log.Warn().Err(err).Int("trades", len(ids)).Msg("cannot look up versions: accepting unchecked")
@@ -351,18 +358,19 @@ func (b *batcher) open(batch []*submission) []error {
 	for i, s := range batch {
 		requests[i] = &s.req
 	}
-	return b.timedOpen(len(batch), func(ctx context.Context) []error { return b.requests.Open(ctx, requests) })
+	return b.timedOpen(batch, func(ctx context.Context) []error { return b.requests.Open(ctx, requests) })
 }
 
 // timedOpen calls the request log within its time limit, measures the call and logs one error of it.
-func (b *batcher) timedOpen(n int, open func(context.Context) []error) []error {
+func (b *batcher) timedOpen(batch []*submission, open func(context.Context) []error) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
 	start := time.Now()
 	errs := open(ctx)
-	b.m.openStage.Observe(time.Since(start).Seconds())
+	telemetry.Observe(b.m.openStage, time.Since(start).Seconds(), sampledOf(batch))
+	b.traceStage(batch, spanOpen, start, func(i int) error { return errOf(errs, i) })
 	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, trade.ErrKeyTaken) }); i >= 0 {
-		b.log.Warn().Err(errs[i]).Int("requests", n).Msg("cannot open requests: this is the first error")
+		b.log.Warn().Err(errs[i]).Int("requests", len(batch)).Msg("cannot open requests: this is the first error")
 	}
 	return errs
 }
@@ -384,10 +392,11 @@ func (b *batcher) produce(s *submission) {
 	s.under.begin()
 	b.client.TryProduce(context.Background(), kafka.Encode(b.cfg.Topic, &s.req), func(_ *kgo.Record, err error) {
 		defer s.under.end()
-		b.m.produceStage.Observe(time.Since(start).Seconds())
+		telemetry.Observe(b.m.produceStage, time.Since(start).Seconds(), s.req.TraceParent)
+		b.traceProduce(s, start, err)
 		if err != nil {
 			b.m.unknown[stageProduce].Inc()
-			b.log.Warn().Err(err).Str("correlation_id", s.req.CorrelationID).Stringer("request_id", s.req.ID).
+			b.log.Warn().Err(err).Str("correlation_id", s.req.CorrelationID).Func(telemetry.Traced(s.req.TraceParent)).Stringer("request_id", s.req.ID).
 				Str("trade_id", s.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
 			b.settle(s, answer{code: DeliveryUnknown})
 			return

@@ -7,7 +7,9 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/valyala/fasthttp"
+	"go.opentelemetry.io/otel/trace"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -29,7 +31,9 @@ type call struct {
 	start         time.Time // carries the monotonic clock: deadlines count from here
 	head          head
 	correlationID string
-	route         string // path template, for metrics and the log
+	traceParent   string     // of the span, or as the client sent it; of calls that submit trades
+	span          trace.Span // nil: not traced
+	route         string     // path template, for metrics and the log
 
 	waited time.Duration // because the client preferred to
 
@@ -82,7 +86,7 @@ func (c *call) finish() {
 	if cause := recover(); cause != nil {
 		c.srv.m.panics.Inc()
 		c.srv.panics.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
-			Str("correlation_id", c.correlationID).Str("route", c.route).Msg("panic in a handler")
+			Str("correlation_id", c.correlationID).Func(telemetry.Traced(c.traceParent)).Str("route", c.route).Msg("panic in a handler")
 		c.ctx.Response.Reset()
 		c.ctx.Response.Header.Set(headerCorrelationID, c.correlationID)
 		c.refuse(problem{code: Internal, detail: "a fault in the service; the effect of the call is unknown"})
@@ -95,7 +99,8 @@ func (c *call) finish() {
 	status, method := c.ctx.Response.StatusCode(), methodLabel(c.ctx.Method())
 	c.srv.m.inFlight.Dec()
 	c.srv.m.requests.WithLabelValues(c.route, method, strconv.Itoa(status)).Inc()
-	c.srv.m.latency.WithLabelValues(c.route, method).Observe(took.Seconds())
+	telemetry.Observe(c.srv.m.latency.WithLabelValues(c.route, method), took.Seconds(), c.traceParent)
+	c.endSpan(status)
 	c.log(status, took)
 }
 
@@ -113,7 +118,7 @@ func (c *call) log(status int, took time.Duration) {
 	if line == nil {
 		return
 	}
-	line.Str("correlation_id", c.correlationID).Str("route", c.route).Str("method", methodLabel(c.ctx.Method())).
+	line.Str("correlation_id", c.correlationID).Func(telemetry.Traced(c.traceParent)).Str("route", c.route).Str("method", methodLabel(c.ctx.Method())).
 		Int("status", status).Dur("took_ms", took)
 	if c.code != "" {
 		line.Str("code", string(c.code))

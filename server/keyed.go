@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"tradestore/trade"
 )
@@ -64,7 +65,9 @@ func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
 			s.keyed.attempt, s.req.ID = attempt, trade.DeriveRequestID(anonymous, s.keyed.key, attempt)
 			ids[i] = s.req.ID
 		}
+		start := time.Now()
 		states, err := b.keys.GetKeyed(ctx, ids)
+		b.traceStage(batch, spanKeys, start, func(int) error { return err })
 		if err != nil {
 			b.log.Warn().Err(err).Int("requests", len(batch)).Msg("cannot read idempotency keys")
 			for _, s := range batch {
@@ -109,7 +112,7 @@ func (b *batcher) openKeyed(batch []*submission) []error {
 	for i, s := range batch {
 		requests[i] = &trade.KeyedRequest{Request: &s.req, Hash: s.keyed.hash, Nonce: trade.NewNonce()}
 	}
-	errs := b.timedOpen(len(batch), func(ctx context.Context) []error { return b.keys.OpenKeyed(ctx, requests) })
+	errs := b.timedOpen(batch, func(ctx context.Context) []error { return b.keys.OpenKeyed(ctx, requests) })
 	for i, s := range batch {
 		if errOf(errs, i) != nil {
 			continue

@@ -29,7 +29,8 @@ type Deps struct {
 	Checks   []Check     // what has to be well before the server is ready
 	Registry *prometheus.Registry
 	Log      zerolog.Logger
-	Now      func() time.Time // the clock that business dates come from
+	Tracer   *telemetry.Tracer // nil traces nothing
+	Now      func() time.Time  // the clock that business dates come from
 }
 
 // Server is the HTTP side of the service. Its methods may be called concurrently.
@@ -39,6 +40,7 @@ type Server struct {
 	trades   TradeReader
 	kafka    *kgo.Client
 	registry *prometheus.Registry
+	tracer   *telemetry.Tracer
 	now      func() time.Time
 
 	log      zerolog.Logger
@@ -75,6 +77,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		trades:   deps.Trades,
 		kafka:    deps.Kafka,
 		registry: deps.Registry,
+		tracer:   deps.Tracer,
 		now:      deps.Now,
 		log:      deps.Log,
 		refusals: telemetry.Sampled(deps.Log),

@@ -1,4 +1,4 @@
-// Package telemetry sets up what every role reports with: the log, the metric registry and the build's own identity.
+// Package telemetry sets up what every role reports with: the log, the metric registry, traces and the build's own identity.
 // The metrics themselves live beside the code that counts.
 package telemetry
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -16,6 +17,7 @@ import (
 // it is. Errors: errDropped when the rest is not ours to finish or the context ended; any other is a broken assumption.
 // Parts that were stored before an error stay stored, and their positions with them.
 func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
+	l.polledAt = time.Now()
 	l.metrics.polled(batch, l.deps.Now())
 	todo := []*trade.Batch{batch}
 	for attempt := 0; len(todo) > 0; attempt++ {
@@ -85,7 +87,8 @@ func (l *lane) tryApply(ctx context.Context, part *trade.Batch) (trade.Applied, 
 	if err != nil {
 		result = trade.ClassOf(err).String()
 	}
-	l.metrics.applySeconds.WithLabelValues(result).Observe(time.Since(began).Seconds())
+	telemetry.Observe(l.metrics.applySeconds.WithLabelValues(result), time.Since(began).Seconds(), sampledOf(part.Records))
+	l.traceApply(part, began, err)
 	return applied, err
 }
 
@@ -99,6 +102,7 @@ func (l *lane) done(part *trade.Batch, applied trade.Applied) {
 		l.refused.Store(0)
 	}
 	l.metrics.applied(part, applied, l.deps.Now())
+	l.traceDone(part)
 	for i := range part.Records {
 		if r := &part.Records[i]; r.Fault != "" {
 			named(l.each.Warn(), r).Str("reason", r.Fault).Msg("dead letter")
@@ -116,6 +120,7 @@ func named(line *zerolog.Event, r *trade.Record) *zerolog.Event {
 	if r.CorrelationID != "" {
 		line = line.Str("correlation_id", r.CorrelationID)
 	}
+	line = line.Func(telemetry.Traced(r.TraceParent))
 	if !r.ID.IsZero() {
 		line = line.Stringer("request_id", r.ID)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/kafka"
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -46,7 +47,7 @@ type Config struct {
 	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
 }
 
-// Deps are what a worker works with. All but Shown are required; their methods may be called concurrently.
+// Deps are what a worker works with. All but Shown and Tracer are required; their methods may be called concurrently.
 type Deps struct {
 	Store    TradeStore
 	Journal  Journal
@@ -60,7 +61,8 @@ type Deps struct {
 	Keeper   Keeper
 	Registry prometheus.Registerer
 	Log      zerolog.Logger
-	Now      func() time.Time // the clock of ages and of retention; it never decides about a trade
+	Tracer   *telemetry.Tracer // nil traces nothing
+	Now      func() time.Time  // the clock of ages and of retention; it never decides about a trade
 }
 
 const day = 24 * time.Hour

@@ -38,6 +38,8 @@ type lane struct {
 	began   time.Time      // when the last batch was in hand
 	refused atomic.Int64   // records in a row that the store refused
 	fences  int            // fences lost in a row
+
+	polledAt time.Time // when the batch in hand was
 }
 
 // errDropped ends a batch that is not ours to finish, or whose fate is unknown: read the positions and go on from there.

@@ -150,9 +150,9 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 	for i := range part.Records {
 		if at := part.Records[i].AcceptedAt; !at.IsZero() {
 			took := age(now, at)
-			m.endToEnd.Observe(took)
+			telemetry.Observe(m.endToEnd, took, part.Records[i].TraceParent)
 			if m.atCommit {
-				m.shownEndToEnd.Observe(took)
+				telemetry.Observe(m.shownEndToEnd, took, part.Records[i].TraceParent)
 			}
 		}
 	}
@@ -162,7 +162,7 @@ func (m *metrics) applied(part *trade.Batch, a trade.Applied, now time.Time) {
 func (m *metrics) polled(batch *trade.Batch, now time.Time) {
 	for i := range batch.Records {
 		if at := batch.Records[i].AcceptedAt; !at.IsZero() {
-			m.pollDelay.Observe(age(now, at))
+			telemetry.Observe(m.pollDelay, age(now, at), batch.Records[i].TraceParent)
 		}
 	}
 }
@@ -174,8 +174,8 @@ func (m *metrics) settled(outcomes []trade.Outcome, took time.Duration, now time
 	for i := range outcomes {
 		o := &outcomes[i]
 		m.shown[string(o.Status)].Inc()
-		m.settleAge.Observe(age(now, o.DecidedAt))
-		m.shownEndToEnd.Observe(age(now, o.AcceptedAt))
+		telemetry.Observe(m.settleAge, age(now, o.DecidedAt), o.TraceParent)
+		telemetry.Observe(m.shownEndToEnd, age(now, o.AcceptedAt), o.TraceParent)
 	}
 }
 

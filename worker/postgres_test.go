@@ -91,7 +91,7 @@ func (r *onPostgres) reconcile() {
 	for _, row := range plan.Inserts {
 		want[row.Trade.Key()] = row.Trade
 	}
-	stored, _, err := postgres.NewReader(r.pool).List(r.t.Context(), trade.Filter{}, trade.Key{}, len(want)+1)
+	stored, _, err := postgres.NewReader(r.pool).List(r.t.Context(), trade.AllTrades(), trade.Key{}, len(want)+1)
 	require.NoError(r.t, err)
 	for _, row := range stored {
 		got[row.Key()] = row

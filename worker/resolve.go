@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"tradestore/telemetry"
 	"tradestore/trade"
 )
 
@@ -112,7 +113,7 @@ func (r *resolver) project(ctx context.Context, pending []trade.PendingRequest) 
 	if err != nil || len(outcomes) == 0 {
 		return pending, err
 	}
-	if err := r.deps.Requests.Settle(ctx, outcomes); err != nil {
+	if err := r.show(ctx, outcomes); err != nil {
 		return nil, err
 	}
 	r.metrics.projected.Add(float64(len(outcomes)))
@@ -213,8 +214,18 @@ func (r *resolver) closeChunk(ctx context.Context, partition int32, requests []t
 		}
 		r.metrics.closed.Inc()
 		r.metrics.outcomes.WithLabelValues(string(o.Status), string(o.Reason)).Inc()
-		r.each.Warn().Str("correlation_id", o.CorrelationID).Stringer("request_id", o.ID).Str("trade_id", o.TradeID).Int32("partition", partition).
+		r.each.Warn().Str("correlation_id", o.CorrelationID).Func(telemetry.Traced(o.TraceParent)).Stringer("request_id", o.ID).Str("trade_id", o.TradeID).Int32("partition", partition).
 			Time("accepted_at", o.AcceptedAt).Str("reason", string(o.Reason)).Msg("request closed: its trade never reached the log")
 	}
-	return r.deps.Requests.Settle(ctx, outcomes)
+	return r.show(ctx, outcomes)
+}
+
+// show makes outcomes visible to clients.
+func (r *resolver) show(ctx context.Context, outcomes []trade.Outcome) error {
+	began := time.Now()
+	if err := r.deps.Requests.Settle(ctx, outcomes); err != nil {
+		return err
+	}
+	r.traceSettled(outcomes, began)
+	return nil
 }

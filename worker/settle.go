@@ -80,6 +80,7 @@ func (w *Worker) settleStep(ctx context.Context, limit int) (n int, err error) {
 	}
 	failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor passed what is shown
 	w.metrics.settled(outcomes, time.Since(began), w.deps.Now())
+	w.traceSettled(outcomes, began)
 	if n < limit {
 		w.metrics.unsettledSince.Store(0)
 	}

@@ -107,8 +107,8 @@ func (s *twin) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error)
 		}
 		s.decided[d.Record.ID] = struct{}{}
 		s.journal[d.Record.Partition] = append(s.journal[d.Record.Partition], trade.Outcome{
-			RequestState: trade.RequestState{ID: d.Record.ID, Status: d.Status, Reason: d.Reason, AcceptedAt: d.Record.AcceptedAt, DecidedAt: s.now()},
-			Generation:   b.Generation, Partition: d.Record.Partition, Offset: d.Record.Offset,
+			RequestState: trade.RequestState{ID: d.Record.ID, TradeID: d.Record.Trade.TradeID, Status: d.Status, Reason: d.Reason, AcceptedAt: d.Record.AcceptedAt, DecidedAt: s.now()},
+			Generation:   b.Generation, Partition: d.Record.Partition, Offset: d.Record.Offset, TraceParent: d.Record.TraceParent,
 		})
 	}
 	return applied, finish()
