@@ -35,7 +35,6 @@ type lane struct {
 
 	records []trade.Record // of the batch in hand; kept for its memory
 	most    int            // records to poll, at most: fewer while transactions run into their time limit
-	began   time.Time      // when the last batch was in hand
 	refused atomic.Int64   // records in a row that the store refused
 	fences  int            // fences lost in a row
 
@@ -95,7 +94,6 @@ func (l *lane) session(ctx context.Context) error {
 		fetches := l.client.PollRecords(ctx, l.most)
 		batch, err := l.gather(fetches)
 		if err == nil && len(batch.Records) > 0 {
-			l.began = time.Now()
 			failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
 			if err = l.apply(hand, batch); err == nil {
 				failpoint.Here("beforeGroupCommit") // a crash here leaves a group offset that lags: nobody starts from it
@@ -119,7 +117,7 @@ const enough = 1000
 // syncs the WAL, and the servers' own commits stand in line for that: few large ones let more trades in than many small ones.
 // A trade that finds the lane idle is not held up, nor is a backlog. No record is in hand, so rebalances go on meanwhile.
 func (l *lane) letGather(ctx context.Context) {
-	pause := time.Until(l.began.Add(l.cfg.ApplyPause))
+	pause := time.Until(l.polledAt.Add(l.cfg.ApplyPause))
 	if pause > 0 && l.client.BufferedFetchRecords() < int64(min(enough, l.most)) {
 		wait(ctx, pause)
 	}
