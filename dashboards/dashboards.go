@@ -74,6 +74,9 @@ func (q query) empty(why string) query {
 	return q
 }
 
+// NeedsExporter is why a panel is empty that shows a store from inside, in the words of Query.MayBeEmpty.
+const NeedsExporter = "nothing without the exporter of the store, as in the compose profile observability"
+
 // Query is one expression of one panel, for tests that run it. It holds the variables $job, $instance, $capacity and
 // $__rate_interval.
 type Query struct {

@@ -39,6 +39,17 @@ var kafkaAndWorker = page{
 				q("read {{client}}", `sum by (client) (rate(tradestore_kafka_read_errors_total{@}[$__rate_interval]))`),
 				q("write {{client}}", `sum by (client) (rate(tradestore_kafka_write_errors_total{@}[$__rate_interval]))`)),
 		}},
+		{"Kafka from inside, by its exporter", []panel{
+			lines("Lag of the groups", records, above(10_000, 100_000),
+				"Records behind the group offsets. These are hints that workers leave behind: the lag that counts is at the top. They show a backlog also without a worker.",
+				q("{{group_id}} {{topic_name}}", `sum by (group_id, topic_name) (kminion_kafka_consumer_group_topic_lag)`).empty(NeedsExporter)),
+			lines("Log on disk", units.BytesIEC, unjudged(),
+				"Bytes of each topic over all brokers, replicas included. It stays level when the retention drops as much as comes in.",
+				q("{{topic_name}}", `sum by (topic_name) (kminion_kafka_topic_log_dir_size_total_bytes)`).empty(NeedsExporter)),
+			lines("Brokers", units.Short, unjudged(),
+				"Brokers that answer. With less than the replicas of a partition, every record has fewer copies than it should.",
+				q("brokers", `count(kminion_kafka_broker_info)`).empty(NeedsExporter)),
+		}},
 		{"Poll", []panel{
 			lines("Lag by partition", records, above(10_000, 100_000),
 				"Records between the position and the end of the log. One partition that stands out is a hot trade id, or one that nobody reads.",

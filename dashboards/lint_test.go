@@ -111,7 +111,7 @@ func bareCounters(_ dashboard.Panel, exprs []string) string {
 }
 
 // selects finds a series of ours that is read without the choice of job and instance. Recorded series, which have a
-// colon in their names, are of the whole deployment.
+// colon in their names, and those of exporters are of the whole deployment.
 func selects(_ dashboard.Panel, exprs []string) string {
 	for _, expr := range exprs {
 		read := map[string]int{} // how often, less how often with the choice
@@ -124,7 +124,7 @@ func selects(_ dashboard.Panel, exprs []string) string {
 			}
 		}
 		for _, name := range metricsIn(expr) {
-			if !strings.Contains(name, ":") && read[name] != 0 {
+			if !strings.Contains(name, ":") && foreign[name] == "" && read[name] != 0 {
 				return fmt.Sprintf("%s in %s", name, expr)
 			}
 		}

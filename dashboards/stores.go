@@ -26,6 +26,22 @@ var stores = page{
 		pool("PostgreSQL: PENDING and status reads", "tradestore-requests"),
 		pool("PostgreSQL: apply and settle", "tradestore-apply"),
 		pool("PostgreSQL: days, retention, resolver", "tradestore-keeper"),
+		{"PostgreSQL from inside, by its exporter", []panel{
+			lines("Sessions", units.Short, unjudged(),
+				"Sessions of all databases by what they do. Those that are idle in transaction hold locks and wait for their client.",
+				q("{{state}}", `sum by (state) (pg_stat_activity_count)`).empty(NeedsExporter)),
+			lines("Transactions", perSecond, unjudged(),
+				"Transactions that ended, of all databases. A few rollbacks are normal: a fence that was lost, a repeated attempt.",
+				q("committed", `sum(rate(pg_stat_database_xact_commit[$__rate_interval]))`).empty(NeedsExporter),
+				q("rolled back", `sum(rate(pg_stat_database_xact_rollback[$__rate_interval]))`).empty(NeedsExporter)),
+			lines("Pages read from outside its buffers", units.PercentUnit, above(0.05, 0.2),
+				"Share of the pages that were not in shared_buffers. When it grows with the tables, give PostgreSQL more memory.",
+				q("share", `sum(rate(pg_stat_database_blks_read[$__rate_interval])) / (sum(rate(pg_stat_database_blks_read[$__rate_interval])) + sum(rate(pg_stat_database_blks_hit[$__rate_interval])) > 0)`).
+					empty(NeedsExporter)),
+			lines("Size", units.BytesIEC, unjudged(),
+				"Size of each database on disk. Days past their retention are dropped whole; the trades stay.",
+				q("{{datname}}", `sum by (datname) (pg_database_size_bytes)`).empty(NeedsExporter)),
+		}},
 		{"DynamoDB", []panel{
 			lines("Calls", perSecond, unjudged(),
 				"Calls to DynamoDB by operation. A BatchWriteItem opens up to 25 requests, a BatchExecuteStatement ends up to 25.",

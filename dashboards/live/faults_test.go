@@ -41,9 +41,12 @@ var faults = []fault{
 			return func() { require.NoError(t, s.worker.Restart(t.Context())) }
 		},
 	}, {
-		name:   "a record can't be stored",
-		alerts: []alert{{name: "TradestoreDeadLetters"}},
+		name:      "others write to the stores: they move positions, spoil the log, and leave a request without a record",
+		alerts:    []alert{{name: "TradestoreFenceLost"}, {name: "TradestoreDeadLetters"}, {name: "TradestorePendingOld", waits: true}},
+		aftermath: []alert{{name: "TradestoreResolverActive"}},
 		strike: func(t *testing.T, s *stack) func() {
+			s.orphan(t)
+			s.moveBack(t)
 			s.spoil(t)
 			return func() {}
 		},
@@ -63,13 +66,16 @@ var faults = []fault{
 			return func() { require.NoError(t, s.dynamo.Restart(t.Context())) }
 		},
 	}, {
-		name:      "Kafka is killed",
-		alerts:    []alert{unreachable, availabilityBurns},
-		aftermath: []alert{{name: "TradestoreResolverActive"}},
+		name:   "Kafka is killed",
+		alerts: []alert{unreachable, availabilityBurns},
 		strike: func(t *testing.T, s *stack) func() {
 			s.kafka.Kill()
 			return func() { require.NoError(t, s.kafka.Restart(t.Context())) }
 		},
+	}, {
+		name:   "Kafka hangs most of the time",
+		alerts: []alert{{"TradestoreAcceptLatencyBurn", "1h", true}},
+		strike: func(t *testing.T, s *stack) func() { return s.slowKafka(t) },
 	}, {
 		name:   "there are more trades at once than the server may hold",
 		alerts: []alert{{name: "TradestoreShedSustained", waits: true}, availabilityBurns},
@@ -99,6 +105,32 @@ func (s *stack) strike(t *testing.T, f fault) {
 		}
 	}
 	t.Logf("%s: all alerts fired after %v, and were gone %v later", f.name, fired.Sub(began).Round(time.Second), time.Since(fired).Round(time.Second))
+}
+
+// endsLoudly changes the schema under the worker and then the topic under the server. The metrics of each stay up until a
+// scrape has seen why it stops, then they are gone: the alert ends, and another one tells that.
+func (s *stack) endsLoudly(t *testing.T) {
+	t.Helper()
+	f := fault{name: "a table is gone, the topic is made again"}
+	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"}, alert{name: "TradestoreAbsent", waits: true}
+	s.await(t, f, []alert{stopped, failed, absent}, "inactive")
+	began := time.Now()
+	s.exec(t, "ALTER TABLE submissions RENAME TO elsewhere")
+	s.submit(t)
+	s.await(t, f, []alert{stopped}, "firing")
+	s.recreate(t)
+	s.await(t, f, []alert{failed}, "firing")
+	for _, role := range []*services.Process{s.worker, s.server} {
+		select {
+		case <-role.Done():
+		case <-time.After(limit):
+			require.Fail(t, "still running", "%s", role.Log())
+		}
+	}
+	s.await(t, f, []alert{absent}, "firing")
+	s.await(t, f, []alert{stopped, failed}, "inactive")
+	s.wasPending(t, absent, time.Since(began))
+	t.Logf("%s: told, ended and gone after %v", f.name, time.Since(began).Round(time.Second))
 }
 
 // await waits until each of the alerts is in a state, and looks at what one says that fires.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/dashboards/rules"
 	"tradestore/dev/embedded"
@@ -56,10 +55,10 @@ func newStack(t *testing.T) *stack {
 	s.env = append(os.Environ(),
 		"TRADESTORE_DATABASE_URL="+s.postgres.URL(), "TRADESTORE_KAFKA_BROKERS="+s.kafka.Addrs()[0], "TRADESTORE_TOPIC="+topic,
 		"TRADESTORE_REQUEST_LOG=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+s.dynamo.Endpoint(), "TRADESTORE_PROFILE=single",
-		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s",
+		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s", "TRADESTORE_LINGER_AFTER_FAULT=2s",
 		fmt.Sprintf("TRADESTORE_QUEUE_ITEMS=%d", most), "TRADESTORE_FLUSHES=1", "TRADESTORE_MAX_BATCH=4",
 		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
-		"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_RESOLVE_AFTER=12s", "TRADESTORE_RESOLVE_INTERVAL=1s",
+		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_RESOLVE_AFTER=8s", "TRADESTORE_RESOLVE_INTERVAL=1s",
 	)
 	program := build(t)
 	migrate := exec.Command(program, "migrate")
@@ -141,13 +140,4 @@ func (s *stack) load(t *testing.T, rate float64, connections int, mix string) (e
 		require.NoError(t, err)
 		return report.Reconciliation
 	}
-}
-
-// spoil puts a record into the log that no server would write.
-func (s *stack) spoil(t *testing.T) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Addrs()...))
-	require.NoError(t, err)
-	defer client.Close()
-	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("T"), Value: []byte("{")}).FirstErr())
 }
