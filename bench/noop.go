@@ -42,6 +42,12 @@ func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trad
 	return nil, trade.Key{}, nil
 }
 
+func (nothing) Positions(context.Context) ([]trade.Position, error) { return nil, nil }
+
+func (nothing) After(context.Context, []trade.Position, int) ([]trade.Outcome, error) {
+	return nil, nil
+}
+
 func (nothing) Unsettled(context.Context, []int32, int) ([]trade.Outcome, error) { return nil, nil }
 
 func (nothing) Settled(context.Context, []trade.Outcome) error { return nil }

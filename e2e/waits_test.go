@@ -37,6 +37,10 @@ func (s *stack) testWaits(t *testing.T) {
 	a = s.call(t, http.MethodGet, "/api/v1/requests/"+low.RequestID.String(), "", "Prefer: wait=1")
 	require.Equal(t, "PENDING", a.json(t)["status"], "nothing ends while the worker is held")
 	require.NotEmpty(t, a.Header.Get("Retry-After"))
+	require.True(t, poll(t, drainLimit, func() bool {
+		lag := s.get(t, "/api/v1/lag").json(t)
+		return lag["records_behind"].(float64) >= 2 && lag["oldest_unsettled_seconds"].(float64) > 0 && len(lag["partitions"].([]any)) > 0
+	}), "the lag is not seen")
 	require.NoError(t, hold.Rollback(t.Context()))
 	for _, want := range []struct {
 		id     trade.RequestID
@@ -45,4 +49,5 @@ func (s *stack) testWaits(t *testing.T) {
 		a = s.call(t, http.MethodGet, "/api/v1/requests/"+want.id.String(), "", "Prefer: wait=20")
 		require.Equal(t, want.status, a.json(t)["status"])
 	}
+	require.True(t, poll(t, drainLimit, func() bool { return s.get(t, "/api/v1/lag").json(t)["records_behind"] == 0.0 }), "the lag stays")
 }

@@ -77,6 +77,20 @@ func (s *Store) behind(ctx context.Context, cursors []cursor, share int) ([]trad
 	return pgx.CollectRows(rows, scanOutcome)
 }
 
+// After returns the outcomes of each partition given, of its generation, from its position on: up to limit of each, in the
+// order of their offsets. Requests that were closed without a record have no place in that order.
+func (s *Store) After(ctx context.Context, from []trade.Position, limit int) ([]trade.Outcome, error) {
+	cursors := make([]cursor, len(from))
+	for i, p := range from {
+		cursors[i] = cursor{p.Generation, p.Partition, p.NextOffset}
+	}
+	outcomes, err := s.behind(ctx, cursors, limit)
+	if err != nil {
+		return nil, trade.Classed(classify(err), "cannot read the journal after %d positions: %w", len(from), err)
+	}
+	return outcomes, nil
+}
+
 func scanOutcome(row pgx.CollectableRow) (o trade.Outcome, err error) {
 	var tradeID, reason, detail, correlationID, traceParent *string
 	var version *int32

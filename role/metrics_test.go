@@ -199,6 +199,7 @@ var chapters = []struct{ title, prefix string }{
 	{"Applying the log", "tradestore_apply_"},
 	{"Outcomes that clients see", "tradestore_settle_"},
 	{"Calls that wait for outcomes", "tradestore_wait_"},
+	{"The lag of the log", "tradestore_lag_"},
 	{"Requests that stay PENDING", "tradestore_resolve_"},
 	{"Kafka clients", "tradestore_kafka_"},
 	{"PostgreSQL", "tradestore_postgres_"},

@@ -52,9 +52,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	accept := &gate{RequestLog: log.entries, KeyedLog: log.entries}
 	srv, err := server.New(cfg.server(), server.Deps{
-		Requests: accept,
-		Keys:     accept,
+		Requests: accept, Keys: accept,
 		Trades:   postgres.NewReader(reads),
+		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
 		Kafka:    producer,
 		Checks:   append(cfg.checks(reads, log, producer, accept), env.Checks...),
 		Registry: env.Registry,

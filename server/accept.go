@@ -140,7 +140,7 @@ func (s *Server) accepted(c *call, sub *submission) {
 		c.json(fasthttp.StatusOK, s.appendState(room[:0], &state))
 		return
 	}
-	c.retryAfter(retrySoon)
+	c.retryAfter(s.lag.retryAfter())
 	body := append(room[:0], `{"request_id":"`...)
 	body = sub.req.ID.Append(body)
 	body = append(body, `","status":"`+string(trade.Pending)+`","trade_id":"`...)

@@ -375,7 +375,7 @@ func TestNewListsMistakes(t *testing.T) {
 	client, err := kgo.NewClient()
 	require.NoError(t, err)
 	defer client.Close()
-	deps := Deps{Requests: newTwin(t), Keys: newTwin(t), Trades: newTwin(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
+	deps := Deps{Requests: newTwin(t), Keys: newTwin(t), Trades: newTwin(t), Journal: newTwin(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)
 	_, err = New(good, deps)

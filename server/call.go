@@ -68,6 +68,9 @@ func (c *call) refuse(p problem) {
 	header := &c.ctx.Response.Header
 	header.Set(headerCacheControl, "no-store")
 	if seconds := p.retry(); seconds > 0 {
+		if p.retryAfter == 0 {
+			seconds = c.srv.lag.retryAfter()
+		}
 		c.retryAfter(seconds)
 	}
 	c.ctx.SetStatusCode(p.status())

@@ -27,7 +27,7 @@ type Config struct {
 	// Reading.
 	StoreTimeout time.Duration // of one read from a store; default 2 s
 	ProbeTimeout time.Duration // of one health probe; default 1 s
-	ProbeMaxAge  time.Duration // for which the answer of a probe is given again; default 1 s
+	ProbeMaxAge  time.Duration // for which the answer of a probe, and of the lag, is given again; default 1 s
 
 	// Waiting for outcomes.
 	MaxWait    time.Duration // of one call, whatever it prefers; whole seconds; default 30 s

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { teststack.Main(m) }
 const (
 	testTopic      = "trades-inbound"
 	testPartitions = 4
+	testGeneration = 2
 	twinWindow     = 1000
 	giveUpAfter    = 10 * time.Second // on something that should happen at once
 )
@@ -71,7 +72,7 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	require.NoError(t, err)
 	t.Cleanup(producer.Close)
 	cfg := Config{Topic: testTopic, Partitions: testPartitions, AcceptDeadline: giveUpAfter}
-	deps := Deps{Requests: a.stores, Keys: a.stores, Trades: a.stores, Kafka: producer, Registry: a.reg,
+	deps := Deps{Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer, Registry: a.reg,
 		Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
 	if change != nil {
 		change(&cfg, &deps)
@@ -286,6 +287,8 @@ type twin struct {
 	onOpen     func(context.Context, []*trade.Request) []error
 	onLookUp   func(context.Context) error
 	onRead     func() error
+	applied    [testPartitions]int64 // positions
+	journal    []trade.Outcome
 
 	onOpenKeyed func() error // of each request
 	onGetKeyed  func() error
@@ -295,6 +298,7 @@ var (
 	_ RequestLog  = (*twin)(nil)
 	_ KeyedLog    = (*twin)(nil)
 	_ TradeReader = (*twin)(nil)
+	_ Journal     = (*twin)(nil)
 
 	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 
@@ -362,6 +366,36 @@ func (w *twin) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.
 		}
 	}
 	return ended, nil
+}
+
+func (w *twin) Positions(context.Context) (all []trade.Position, err error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, next := range w.applied {
+		all = append(all, trade.Position{Generation: testGeneration, Partition: int32(p), NextOffset: next})
+	}
+	return all, nil
+}
+
+func (w *twin) After(_ context.Context, from []trade.Position, limit int) (found []trade.Outcome, err error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, at := range from {
+		n := 0
+		for _, o := range w.journal {
+			if o.Generation == at.Generation && o.Partition == at.Partition && o.Offset >= at.NextOffset && n < limit {
+				found = append(found, o)
+				n++
+			}
+		}
+	}
+	return found, nil
 }
 
 func (w *twin) MaxVersions(ctx context.Context, ids []string) (map[string]int32, error) {

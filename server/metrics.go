@@ -34,6 +34,7 @@ type metrics struct {
 	waits     map[string]prometheus.Counter // by result
 	hubReads  prometheus.Histogram
 	hubErrors prometheus.Counter
+	lagErrors prometheus.Counter
 
 	lookUpStage, openStage, produceStage prometheus.Observer
 }
@@ -115,6 +116,7 @@ func newMetrics() *metrics {
 	m.hubReads = m.Histogram("tradestore_wait_read_duration_seconds",
 		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
 	m.hubErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
+	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Looks at the log and its positions that failed.")
 	m.startAtZero()
 	return m
 }

@@ -40,7 +40,7 @@ func (s *Server) getRequest(c *call, _ query) {
 		c.validated(body)
 		return
 	}
-	c.retryAfter(retrySoon)
+	c.retryAfter(s.lag.retryAfter())
 	c.json(fasthttp.StatusOK, body)
 }
 

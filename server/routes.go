@@ -18,6 +18,7 @@ const (
 	tradePath    = "/api/v1/trades/{trade_id}"
 	requestsPath = "/api/v1/requests/" // and the id
 	requestPath  = requestsPath + "{request_id}"
+	lagPath      = "/api/v1/lag"
 	healthPath   = "/api/v1/health"
 	readyPath    = "/readyz"
 )
@@ -37,6 +38,7 @@ func (s *Server) routes() *router.Router {
 	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)})
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
+	s.route(r, lagPath, handlers{fasthttp.MethodGet: s.api(s.getLag)})
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
 	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})
 	s.route(r, readyPath, handlers{fasthttp.MethodGet: s.read(s.getReady)})

@@ -52,3 +52,14 @@ type TradeReader interface {
 	// rows, so a page may be short, or empty, and have a next all the same.
 	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
 }
+
+// Journal is how far the log is applied and what was decided, in the order of the log. Its methods may be called
+// concurrently; the caller repeats nothing. Any error means that the store can't answer now.
+type Journal interface {
+	// Positions returns the position of every partition of the topic, ascending by partition.
+	Positions(ctx context.Context) ([]trade.Position, error)
+	// After returns the outcomes of each partition given, of its generation, from its position on: up to limit of each, in
+	// the order of their offsets. A position may be given many times, and those of former generations too. None is left out
+	// that lies before one that was returned: a partition is applied in order.
+	After(ctx context.Context, from []trade.Position, limit int) ([]trade.Outcome, error)
+}

@@ -25,6 +25,7 @@ type Deps struct {
 	Requests RequestLog
 	Keys     KeyedLog // the same request log, for requests under idempotency keys
 	Trades   TradeReader
+	Journal  Journal
 	Kafka    *kgo.Client // a producer from package kafka
 	Checks   []Check     // what has to be well before the server is ready
 	Registry *prometheus.Registry
@@ -52,6 +53,7 @@ type Server struct {
 	batcher  *batcher
 	health   *health
 	hub      *hub
+	lag      *lag
 	waits    places
 	router   *router.Router
 	http     *fasthttp.Server
@@ -65,8 +67,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot build the server: %w", err)
 	}
-	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Kafka == nil || deps.Registry == nil {
-		return nil, errors.New("cannot build the server: request log, its keys, trade reader, Kafka client and registry are required")
+	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Journal == nil || deps.Kafka == nil || deps.Registry == nil {
+		return nil, errors.New("cannot build the server: request log, its keys, trade reader, journal, Kafka client and registry are required")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
@@ -88,6 +90,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
 	s.hub = newHub(&s.cfg, deps.Requests, s.m, deps.Log)
+	s.lag = newLag(&s.cfg, &deps, s.m)
 	s.waits.limit = int64(s.cfg.MaxWaiters)
 	s.router = s.routes()
 	s.http = s.newHTTP()
@@ -130,6 +133,7 @@ func (s *Server) gauges() {
 	s.m.gauge("tradestore_accept_in_flight_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.cfg.QueueBytes })
 	s.m.gauge("tradestore_wait_waiting", "Calls that wait for the outcome of a request.", s.waits.count)
 	s.m.gauge("tradestore_wait_limit", "Calls that may wait at once (--max-waiters).", func() int { return s.cfg.MaxWaiters })
+	s.m.gauge("tradestore_lag_records", "Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.", func() int { return int(s.lag.behind.Load()) })
 	s.m.gauge("tradestore_http_connections", "Open connections.", func() int {
 		if open := s.conns.Load(); open != nil {
 			return open.count()
@@ -151,6 +155,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.batcher.run()
 	go s.hub.run()
+	go s.lag.run(s.hub.closed)
 	if err := s.http.Serve(open); err != nil {
 		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)
 	}
