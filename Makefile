@@ -73,6 +73,14 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file func; do \
 		$(GO) test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
 
+.PHONY: schemathesis
+schemathesis: build ## hold a running stack against its OpenAPI document, from outside; needs Python 3 (ARGS="--max-time 300")
+	.ci/schemathesis $(ARGS)
+
+.PHONY: docs-page
+docs-page: ## open /docs in a headless browser and try a call; needs Chromium or Chrome
+	$(GO) test -count=1 -v -run '^TestDocsPageInABrowser$$' ./server
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## run the linters
 	$(GOLANGCI_LINT) run ./...
