@@ -23,7 +23,7 @@ var (
 	notInSlugs = regexp.MustCompile("[^a-z0-9 _-]")
 	ruleID     = regexp.MustCompile(`\b[PSAECBIRKT][1-9][0-9]?\b`)
 	setting    = regexp.MustCompile("(?m)^\\| `--([a-z0-9-]+)` \\| (?:`([^`]*)`)? *\\| ([a-z, ]+) \\|")
-	foreign    = regexp.MustCompile("docker compose [^`\\n]*") // its flags are not ours
+	foreign    = regexp.MustCompile("(?:docker compose|curl) [^`\\n]*") // their flags are not ours
 	flagName   = regexp.MustCompile(`--[a-z][a-z0-9-]+`)
 	code       = regexp.MustCompile(`Code += "([A-Z_]+)"`)
 	codeInText = regexp.MustCompile(`\b[A-Z]+(?:_[A-Z]+)+\b`)

@@ -82,6 +82,8 @@ type ServerTuning struct {
 	QueueItems      int           `name:"queue-items" group:"tuning" default:"8192" help:"Most trades between arrival and answer; one more is answered 503 at once."`
 	QueueBytes      int           `name:"queue-bytes" group:"tuning" default:"67108864" help:"Most bytes that those trades hold."`
 	KeyAttempts     int           `name:"idempotency-attempts" group:"tuning" default:"16" help:"How often one idempotency key may be tried whose earlier tries ended NOT_DELIVERED."`
+	BulkItems       int           `name:"bulk-items" group:"tuning" default:"1000" help:"Most trades in one bulk request."`
+	BulkBytes       int           `name:"bulk-bytes" group:"http" default:"1048576" help:"Largest body of a bulk request, in bytes; those under way hold --queue-bytes together, beside the trades in the queue."`
 	RequestConns    int           `name:"request-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for accepting trades and for status reads."`
 	ReadConns       int           `name:"read-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for trade reads and version checks."`
 	StoreTimeout    time.Duration `name:"store-timeout" group:"tuning" default:"2s" help:"Time limit for one read from a store."`

@@ -111,6 +111,7 @@ func (c ServerConfig) server() server.Config {
 		Topic: c.Kafka.Topic, Partitions: c.Kafka.Partitions,
 		AcceptDeadline: c.Promise.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
 		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes, IdempotencyAttempts: t.KeyAttempts,
+		BulkItems: t.BulkItems, BulkBytes: t.BulkBytes,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
 		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters,

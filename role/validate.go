@@ -181,6 +181,8 @@ func (t ServerTuning) check(m *mistakes) {
 		{"--flushes", t.Flushes, 256},
 		{"--idempotency-attempts", t.KeyAttempts, 256},
 		{"--max-batch", t.MaxBatch, 100_000},
+		{"--bulk-items", t.BulkItems, 100_000},
+		{"--bulk-bytes", t.BulkBytes, 64 << 20},
 		{"--queue-items", t.QueueItems, 10_000_000},
 		{"--queue-bytes", t.QueueBytes, 64 << 30},
 		{"--request-conns", t.RequestConns, maxConns},

@@ -15,13 +15,13 @@ import (
 // accept answers POST /api/v1/trades. A 202 promises that the request is tracked and that all in-sync replicas have its
 // record (invariants P1, P2). What is refused before the queue costs no store call (C1).
 func (s *Server) accept(c *call) {
-	s.startSpan(c)
+	s.startSpan(c, spanPost, ofPost)
 	sub, bad := s.submission(c)
 	if bad != nil {
 		c.refuse(*bad)
 		return
 	}
-	if shed := s.batcher.admit(sub); shed != nil {
+	if _, shed := s.batcher.admit(sub); shed != nil {
 		c.refuse(*shed)
 		return
 	}
@@ -39,8 +39,7 @@ func (s *Server) accept(c *call) {
 	}
 }
 
-// submission checks the request, cheap checks first, and fixes what the service decides about it: id, business date and
-// partition.
+// submission checks the request, cheap checks first.
 func (s *Server) submission(c *call) (*submission, *problem) {
 	switch {
 	case !c.head.isPlainJSON():
@@ -59,6 +58,12 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 		return nil, &p
 	}
 	c.tradeID = t.TradeID
+	return s.submissionOf(c, t, key, len(body), make(chan answer, 1))
+}
+
+// submissionOf fixes what the service decides about a trade that came in size bytes, under a key unless that is empty: id,
+// business date and partition.
+func (s *Server) submissionOf(c *call, t trade.Trade, key trade.IdempotencyKey, size int, answers chan answer) (*submission, *problem) {
 	acceptedAt := s.now().UTC().Truncate(time.Microsecond)
 	today := trade.DateOf(acceptedAt)
 	matured := t.Validate(today)
@@ -75,10 +80,10 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 			CorrelationID: c.correlationID,
 			TraceParent:   c.traceParent,
 		},
-		cost:    len(body) + submissionOverhead,
+		cost:    size + submissionOverhead,
 		arrived: c.start,
 		span:    c.span,
-		answer:  make(chan answer, 1),
+		answer:  answers,
 	}
 	if key == "" {
 		sub.req.ID = trade.NewRequestID(acceptedAt)
@@ -90,35 +95,50 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 
 // conclude tells the client what became of its request.
 func (s *Server) conclude(c *call, sub *submission, a answer) {
-	if a.code == "" {
+	if a = s.inTime(c, a); a.code == "" {
 		c.requestID = sub.req.ID
-		failpoint.Here("afterAckBefore202")
-		// A process that was frozen since must not say yes: by now the request may have been closed as not delivered (C6).
-		if took := time.Since(c.start); took < s.cfg.AcceptDeadline {
-			telemetry.Observe(s.m.accepted, took.Seconds(), c.traceParent)
-			if a.replayed {
-				c.ctx.Response.Header.Set(headerReplayed, "true")
-			}
-			s.accepted(c, sub)
-			return
+		if a.replayed {
+			c.ctx.Response.Header.Set(headerReplayed, "true")
 		}
-		a.code = DeliveryUnknown
+		s.accepted(c, sub)
+		return
 	}
+	p := sub.refusal(a)
+	c.requestID = p.requestID
+	c.refuse(p)
+}
+
+// inTime turns a yes that is too late into an unknown. A process that was frozen since the acknowledgement must not say
+// yes: by now the request may have been closed as not delivered (C6).
+func (s *Server) inTime(c *call, a answer) answer {
+	if a.code != "" {
+		return a
+	}
+	failpoint.Here("afterAckBefore202")
+	took := time.Since(c.start)
+	if took >= s.cfg.AcceptDeadline {
+		a.code = DeliveryUnknown
+		return a
+	}
+	telemetry.Observe(s.m.accepted, took.Seconds(), c.traceParent)
+	return a
+}
+
+// refusal is the problem of a submission that was not accepted.
+func (s *submission) refusal(a answer) problem {
 	p := problem{code: a.code, detail: a.detail}
 	switch a.code {
 	case trade.StaleVersion:
 		p.stored = a.stored
 		p.violations = []trade.Violation{{Field: "version", Code: trade.StaleVersion, Detail: a.detail}}
 	case trade.MaturityInPast:
-		p = ofInvalid(sub.keyed.matured)
+		p = ofInvalid(s.keyed.matured)
 	case IdempotencyKeyReused, IdempotencyKeyExhausted:
 	case RequestInProgress:
-		c.requestID = sub.req.ID
-		p.requestID = sub.req.ID
+		p.requestID = s.req.ID
 		p.detail = "repeat the request later, or ask for the request_id"
 	case DeliveryUnknown:
-		c.requestID = sub.req.ID
-		p.requestID = sub.req.ID
+		p.requestID = s.req.ID
 		p.detail = "ask for the request_id: 404 means that the call had no effect"
 	case DeadlineExceeded:
 		p.detail = "the call had no effect; the setting accept-deadline limits the wait"
@@ -127,7 +147,7 @@ func (s *Server) conclude(c *call, sub *submission, a answer) {
 	default: // a panic in the flush
 		p.detail = "a fault in the service; the effect of the call is unknown"
 	}
-	c.refuse(p)
+	return p
 }
 
 // accepted answers 202, or with the outcome if the client waits for it.

@@ -79,11 +79,14 @@ type submission struct {
 	under   *delivery  // set by the flush that takes it
 	stage   atomic.Int32
 	settled atomic.Bool
-	answer  chan answer // capacity 1, written once: nobody waits for a handler that gave up
+	answer  chan answer // has room for this one, which is written once: nobody waits for a handler that gave up
+	index   int         // among the items of its request
+	turn    *turn       // nil unless its request has several submissions of this trade
 }
 
 // answer is what became of a submission. Without a code, all in-sync replicas have the record.
 type answer struct {
+	of       *submission
 	code     trade.Code
 	detail   string
 	stored   trade.Stored // instead of a stale version, where known
@@ -164,30 +167,37 @@ func (b *batcher) close(ctx context.Context) error {
 	}
 }
 
-// admit puts s in the queue, or says why not. It calls no store, so that shedding stays cheap however slow they are.
-func (b *batcher) admit(s *submission) *problem {
+// admit puts submissions in the queue, in their order, or says why not. From the first one that there is no room for all
+// are shed, so that none overtakes another one of its trade. It calls no store: shedding stays cheap however slow they are.
+func (b *batcher) admit(line ...*submission) (admitted int, shed *problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for i, s := range line {
+		if cause, shed := b.noRoom(s); shed != nil {
+			b.m.shed[cause].Add(float64(len(line) - i))
+			return i, shed
+		}
+		b.load.items++
+		b.load.bytes += s.cost
+		b.waiting = append(b.waiting, s)
+		b.gathered.Signal()
+	}
+	return len(line), nil
+}
+
+// noRoom says why s can't be admitted, or nothing.
+func (b *batcher) noRoom(s *submission) (cause string, shed *problem) {
 	switch {
 	case b.closed:
-		b.m.shed[shedClosed].Inc()
-		return &problem{code: ShuttingDown, detail: "repeat the request: another server may take it"}
+		return shedClosed, &problem{code: ShuttingDown, detail: "repeat the request: another server may take it"}
 	case b.load.items >= b.cfg.QueueItems:
-		b.m.shed[shedItems].Inc()
-		return &problem{code: QueueFull, detail: "the setting queue-items limits requests under way", retryAfter: b.retryAfter()}
+		return shedItems, &problem{code: QueueFull, detail: "the setting queue-items limits requests under way", retryAfter: b.retryAfter()}
 	case b.load.bytes+s.cost > b.cfg.QueueBytes:
-		b.m.shed[shedBytes].Inc()
-		return &problem{code: QueueFull, detail: "the setting queue-bytes limits requests under way", retryAfter: b.retryAfter()}
+		return shedBytes, &problem{code: QueueFull, detail: "the setting queue-bytes limits requests under way", retryAfter: b.retryAfter()}
+	case b.late(s.arrived):
+		return shedLate, &problem{code: QueueFull, detail: "more requests are under way than the stores take before the setting accept-deadline", retryAfter: b.retryAfter()}
 	}
-	if b.late(s.arrived) {
-		b.m.shed[shedLate].Inc()
-		return &problem{code: QueueFull, detail: "more requests are under way than the stores take before the setting accept-deadline", retryAfter: b.retryAfter()}
-	}
-	b.load.items++
-	b.load.bytes += s.cost
-	b.waiting = append(b.waiting, s)
-	b.gathered.Signal()
-	return nil
+	return "", nil
 }
 
 // late says that the line is longer than can be served in time. It looks at the rate only once the first in line has
@@ -258,6 +268,7 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 	for _, s := range batch {
 		switch {
 		case s.req.Trade.Version < maxima[s.req.Trade.TradeID]:
+			s.turn.pass() // is answered after those that wait for it
 			stale = append(stale, s)
 		case s.stage.CompareAndSwap(queued, opening):
 			opened = append(opened, s)
@@ -276,8 +287,11 @@ func (b *batcher) openAll(opened []*submission, open func([]*submission) []error
 	}
 	errs := open(opened)
 	failpoint.Here("afterPending")
+	var behind []*submission // in their order; what they wait for is in this flush or in one that began earlier
 	for i, s := range opened {
 		switch err := errOf(errs, i); {
+		case err == nil && !s.turn.hasCome():
+			behind = append(behind, s)
 		case err == nil:
 			b.produce(s)
 		case errors.Is(err, trade.ErrKeyTaken): // since withFreeKeys looked
@@ -289,6 +303,10 @@ func (b *batcher) openAll(opened []*submission, open func([]*submission) []error
 			b.m.unknown[stageOpen].Inc()
 			b.settle(s, answer{code: DeliveryUnknown})
 		}
+	}
+	for _, s := range behind {
+		s.turn.wait()
+		b.produce(s)
 	}
 }
 
@@ -378,6 +396,7 @@ func (b *batcher) timedOpen(batch []*submission, open func(context.Context) []er
 // produce hands the record to the producer, which never waits. Its context is nobody's: a record that was sent can't be
 // pulled back, so cancelling it would only hide what became of it (rule C4).
 func (b *batcher) produce(s *submission) {
+	defer s.turn.pass()
 	if !s.stage.CompareAndSwap(opening, producing) {
 		// The client was told "unknown" and may have sent something newer by now, which this one must not overwrite.
 		b.m.unknown[stageDeadline].Inc()
@@ -411,6 +430,8 @@ func (b *batcher) settle(s *submission, a answer) {
 	if s.settled.Swap(true) {
 		return
 	}
+	s.turn.pass()
+	a.of = s
 	s.answer <- a
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -67,16 +67,21 @@ func (c *call) refuse(p problem) {
 	c.srv.m.problems.WithLabelValues(string(p.code)).Inc()
 	header := &c.ctx.Response.Header
 	header.Set(headerCacheControl, "no-store")
-	if seconds := p.retry(); seconds > 0 {
-		if p.retryAfter == 0 {
-			seconds = c.srv.lag.retryAfter()
-		}
+	if seconds := c.retry(&p); seconds > 0 {
 		c.retryAfter(seconds)
 	}
 	c.ctx.SetStatusCode(p.status())
 	c.ctx.SetContentType(problemMedia)
 	var room [512]byte
 	c.ctx.Response.SetBody(p.append(room[:0], c.correlationID))
+}
+
+// retry returns how long a client should wait before it repeats what had this problem, in seconds; 0 for none.
+func (c *call) retry(p *problem) int {
+	if seconds := p.retry(); seconds == 0 || p.retryAfter > 0 {
+		return seconds
+	}
+	return c.srv.lag.retryAfter()
 }
 
 func (c *call) retryAfter(seconds int) {
@@ -98,6 +103,7 @@ func (c *call) finish() {
 	if c.srv.draining.Load() {
 		c.ctx.SetConnectionClose() // the client's next request finds another server
 	}
+	c.srv.bodies.leave(&c.ctx.Request)
 	took := time.Since(c.start) - c.waited
 	status, method := c.ctx.Response.StatusCode(), methodLabel(c.ctx.Method())
 	c.srv.m.inFlight.Dec()

@@ -24,6 +24,10 @@ type Config struct {
 	// IdempotencyAttempts is how often a key may be tried whose earlier tries ended NOT_DELIVERED; default 16.
 	IdempotencyAttempts int
 
+	// Bulk: requests that hold many trades.
+	BulkItems int // trades in one of them; default 1000
+	BulkBytes int // of its body; the bodies under way hold QueueBytes together, at least one of them; default 1 MiB
+
 	// Reading.
 	StoreTimeout time.Duration // of one read from a store; default 2 s
 	ProbeTimeout time.Duration // of one health probe; default 1 s
@@ -57,6 +61,8 @@ func (c Config) withDefaults() Config {
 	c.Flushes = cmp.Or(c.Flushes, 4)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
 	c.IdempotencyAttempts = cmp.Or(c.IdempotencyAttempts, 16)
+	c.BulkItems = cmp.Or(c.BulkItems, 1000)
+	c.BulkBytes = cmp.Or(c.BulkBytes, 1<<20)
 	c.QueueItems = cmp.Or(c.QueueItems, 4096)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
@@ -92,6 +98,8 @@ func (c Config) Validate() error {
 		{"flushes", c.Flushes, 1},
 		{"max-batch", c.MaxBatch, 1},
 		{"idempotency-attempts", c.IdempotencyAttempts, 1},
+		{"bulk-items", c.BulkItems, 1},
+		{"bulk-bytes", c.BulkBytes, sampleBody},
 		{"queue-items", c.QueueItems, 1},
 		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
 		{"max-waiters", c.MaxWaiters, 1},

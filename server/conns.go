@@ -135,7 +135,7 @@ type conn struct {
 	owner  *conns
 	addr   netip.Addr
 	closed atomic.Bool
-	linger atomic.Bool // unread bytes are on their way: a plain close would reset the connection and lose the answer
+	linger atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
 }
 
 // Close counts the connection out. Where a request was refused before it was read, the rest of it is read off first,
@@ -145,9 +145,9 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	defer c.owner.leave(c.addr)
-	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.linger.Load() && tcp.CloseWrite() == nil {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.linger.Load() > 0 && tcp.CloseWrite() == nil {
 		_ = tcp.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, tcp, lingerBytes)
+		_, _ = io.CopyN(io.Discard, tcp, c.linger.Load())
 	}
 	return c.Conn.Close()
 }

@@ -79,6 +79,9 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.post(tradeJSON("T1", 2), key)
 	a.post(strings.Repeat(" ", 16<<10+1))
 	a.send("POST", tradesPath, "{}")
+	a.bulk([]string{tradeJSON("T1", 1)}).items(t, 1)
+	a.send("POST", bulkPath, "[]")
+	a.send("POST", bulkPath, strings.Repeat("1\n", 1001), ndjsonType)
 	a.get(requestsPath + trade.NewRequestID(testNow).String())
 	a.get(tradesPath + "/T2")
 	a.get("/docs/x")
@@ -98,6 +101,10 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 		a.stores.onOpen = all(trade.ErrNotOpened)
 	})
 	a.post(tradeJSON("T1", 1)).noEffect(t, RequestLogUnavailable)
+	a.srv.bodies.mu.Lock()
+	a.srv.bodies.limit = 0
+	a.srv.bodies.mu.Unlock()
+	a.bulk([]string{tradeJSON("T1", 1)}).noEffect(t, QueueFull)
 	for _, op := range described.Operations() {
 		if op.Method == http.MethodGet && slices.Contains(op.Statuses, "503") {
 			assert.Equal(t, 503, a.get(paths.Replace(op.Path)).status)

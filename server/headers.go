@@ -137,15 +137,18 @@ func allZero(b []byte) bool { return len(bytes.Trim(b, "0")) == 0 }
 func newCorrelationID() string { return uuid.NewString() }
 
 // isPlainJSON says whether the body is announced as JSON in UTF-8, once and without any coding.
-func (h *head) isPlainJSON() bool {
+func (h *head) isPlainJSON() bool { return h.isPlain(mediaJSON) }
+
+// isPlain says whether the body is announced as of this type in UTF-8, once and without any coding.
+func (h *head) isPlain(want string) bool {
 	if h.contentTypes != 1 || h.contentEncoding {
 		return false
 	}
-	if h.contentType == "application/json" {
+	if h.contentType == want {
 		return true
 	}
 	media, params, err := mime.ParseMediaType(h.contentType)
-	if err != nil || media != "application/json" {
+	if err != nil || media != want {
 		return false
 	}
 	for name, value := range params {

@@ -18,6 +18,7 @@ type keyed struct {
 	key     trade.IdempotencyKey
 	hash    trade.PayloadHash
 	matured *trade.Invalid // the refusal by its date, held back until the key is known to be free (rule K2b)
+	free    bool           // its attempt has no entry
 	attempt int            // that the id of the request was derived for
 }
 
@@ -45,11 +46,21 @@ func splitByKey(batch []*submission) (plain, keyed []*submission) {
 }
 
 // withFreeKeys answers the submissions whose key has an entry, and returns the others with the id of the first attempt
-// that has none. An attempt that was not delivered has had no effect, so it is passed over (rule K3). Nothing has been
-// stored by then: a submission that is answered or given up here leaves no trace under its key (rule K4).
+// that has none, in their order. An attempt that was not delivered has had no effect, so it is passed over (rule K3).
+// Nothing has been stored by then: a submission that is answered or given up here leaves no trace under its key (rule K4).
 //
 // The id may be written without a lock: until the stage is left by compare-and-swap, no one else reads it.
 func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
+	b.seekFreeKeys(batch)
+	for _, s := range batch {
+		if s.keyed.free {
+			free = append(free, s)
+		}
+	}
+	return free
+}
+
+func (b *batcher) seekFreeKeys(batch []*submission) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
 	for attempt := 0; len(batch) > 0; attempt++ {
@@ -58,7 +69,7 @@ func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
 				b.settleKeyed(s, keyExhausted, answer{code: IdempotencyKeyExhausted,
 					detail: "no attempt reached the log, and none had an effect: use another key; the setting idempotency-attempts limits them"})
 			}
-			return free
+			return
 		}
 		ids := make([]trade.RequestID, len(batch))
 		for i, s := range batch {
@@ -73,7 +84,7 @@ func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
 			for _, s := range batch {
 				b.settle(s, answer{code: RequestLogUnavailable})
 			}
-			return free
+			return
 		}
 		var passedOver []*submission
 		for _, s := range batch {
@@ -85,12 +96,11 @@ func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
 			case s.keyed.matured != nil:
 				b.settle(s, answer{code: s.keyed.matured.Code})
 			default:
-				free = append(free, s)
+				s.keyed.free = true
 			}
 		}
 		batch = passedOver
 	}
-	return free
 }
 
 // answerKnown answers a submission whose key has an entry (rule K2). While that is PENDING its record may be on its way to

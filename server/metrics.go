@@ -30,6 +30,7 @@ type metrics struct {
 	failedOpen prometheus.Counter
 	unknown    map[string]prometheus.Counter // by stage
 	keyed      map[string]prometheus.Counter // by result
+	bulkItems  map[string]prometheus.Counter // by result
 
 	waits     map[string]prometheus.Counter // by result
 	hubReads  prometheus.Histogram
@@ -75,6 +76,14 @@ const (
 	waitGone    = "gone" // the client
 )
 
+// Values of the result label of the trades of bulk requests.
+const (
+	bulkAccepted    = "accepted"
+	bulkRefused     = "refused"
+	bulkUnavailable = "unavailable"
+	bulkUnknown     = "unknown"
+)
+
 func newMetrics() *metrics {
 	m := &metrics{}
 	m.requests = m.Counters("tradestore_http_requests_total",
@@ -117,6 +126,9 @@ func newMetrics() *metrics {
 		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
 	m.hubErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
 	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Looks at the log and its positions that failed.")
+	m.bulkItems = m.CountersOf("tradestore_accept_bulk_items_total",
+		"Trades of bulk requests, by what their client was told: accepted (202), refused (4xx), unavailable (503, no effect), or unknown (409, 500, 503 with an id).",
+		"result", bulkAccepted, bulkRefused, bulkUnavailable, bulkUnknown)
 	m.startAtZero()
 	return m
 }
@@ -126,15 +138,20 @@ func (m *metrics) startAtZero() {
 	for code := range problemTypes {
 		m.problems.WithLabelValues(string(code))
 	}
-	for _, status := range []int{fasthttp.StatusOK, fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
+	m.requests.WithLabelValues(tradesPath, fasthttp.MethodPost, strconv.Itoa(fasthttp.StatusOK))
+	for _, status := range []int{fasthttp.StatusBadRequest, fasthttp.StatusTooManyRequests, fasthttp.StatusInternalServerError, fasthttp.StatusServiceUnavailable} {
 		m.requests.WithLabelValues(tradesPath, fasthttp.MethodPost, strconv.Itoa(status))
+		m.requests.WithLabelValues(bulkPath, fasthttp.MethodPost, strconv.Itoa(status))
 	}
 }
 
 // routeAtZero makes the series of a route that is about to be served, for the answer that is no refusal.
 func (m *metrics) routeAtZero(route, method string) {
 	status := fasthttp.StatusOK
-	if method == fasthttp.MethodPost {
+	switch {
+	case route == bulkPath:
+		status = fasthttp.StatusMultiStatus
+	case method == fasthttp.MethodPost:
 		status = fasthttp.StatusAccepted
 	}
 	m.requests.WithLabelValues(route, method, strconv.Itoa(status))

@@ -18,6 +18,9 @@ const (
 	InvalidTradeID          trade.Code = "INVALID_TRADE_ID"          // the trade id in the path is not one
 	InvalidQuery            trade.Code = "INVALID_QUERY"             // a query parameter is unknown, doubled or out of range
 	InvalidCursor           trade.Code = "INVALID_CURSOR"            // the cursor was not made by this service
+	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array; nothing of it was looked at
+	EmptyBatch              trade.Code = "EMPTY_BATCH"               // a bulk request without a trade
+	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // setting bulk-items; nothing of the request was looked at
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
@@ -26,8 +29,8 @@ const (
 	IdempotencyKeyExhausted trade.Code = "IDEMPOTENCY_KEY_EXHAUSTED" // setting idempotency-attempts; no effect
 	MethodNotAllowed        trade.Code = "METHOD_NOT_ALLOWED"        // the Allow header lists the methods that are
 	RequestTimeout          trade.Code = "REQUEST_TIMEOUT"           // the client took too long to send the request
-	BodyTooLarge            trade.Code = "BODY_TOO_LARGE"            // setting max-body-bytes
-	UnsupportedMediaType    trade.Code = "UNSUPPORTED_MEDIA_TYPE"    // not plain application/json in UTF-8
+	BodyTooLarge            trade.Code = "BODY_TOO_LARGE"            // settings max-body-bytes and bulk-bytes
+	UnsupportedMediaType    trade.Code = "UNSUPPORTED_MEDIA_TYPE"    // not plain JSON in UTF-8
 	TooManyRequests         trade.Code = "TOO_MANY_REQUESTS"         // setting max-conns-per-addr
 	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // setting max-header-bytes
 	Internal                trade.Code = "INTERNAL"                  // a fault in the service; the effect of the call is unknown
@@ -55,6 +58,9 @@ var problemTypes = map[trade.Code]struct {
 	InvalidTradeID:          {fasthttp.StatusBadRequest, "Not a trade id"},
 	InvalidQuery:            {fasthttp.StatusBadRequest, "The query is not accepted"},
 	InvalidCursor:           {fasthttp.StatusBadRequest, "The cursor is not accepted"},
+	MalformedBatch:          {fasthttp.StatusBadRequest, "The body is not one JSON array"},
+	EmptyBatch:              {fasthttp.StatusBadRequest, "The body holds no trade"},
+	TooManyItems:            {fasthttp.StatusRequestEntityTooLarge, "The body holds too many trades"},
 	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
 	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
 	RequestInProgress:       {fasthttp.StatusConflict, "A request under this key is under way"},

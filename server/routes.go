@@ -15,6 +15,7 @@ import (
 // Paths of the API.
 const (
 	tradesPath   = "/api/v1/trades"
+	bulkPath     = "/api/v1/trades:batch"
 	tradePath    = "/api/v1/trades/{trade_id}"
 	requestsPath = "/api/v1/requests/" // and the id
 	requestPath  = requestsPath + "{request_id}"
@@ -36,6 +37,7 @@ func (s *Server) routes() *router.Router {
 	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false // its Allow would offer OPTIONS
 	r.NotFound = onRoute(noRoute, func(c *call) { c.refuse(problem{code: NotFound, detail: "there is no such path"}) })
 	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)})
+	s.route(r, bulkPath, handlers{fasthttp.MethodPost: s.acceptBulk})
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
 	s.route(r, lagPath, handlers{fasthttp.MethodGet: s.api(s.getLag)})
@@ -89,7 +91,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	case c.head.fault != "":
 		// Two readers of this message could see two different requests: nothing after it can be trusted.
 		c.refuse(problem{code: MalformedHTTP, detail: c.head.fault})
-		hangUp(ctx)
+		hangUp(ctx, lingerBytes)
 		return
 	case !bytes.Equal(uri.Path(), uri.PathOriginal()):
 		c.refuse(problem{code: InvalidPath, detail: "no escapes, doubled slashes or dots as steps"})
@@ -104,15 +106,19 @@ func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Reset()
 	c := s.newCall(ctx)
 	defer c.finish()
-	c.refuse(ofWire(err))
-	hangUp(ctx)
+	p, unread := ofWire(err), lingerBytes
+	if bulk, ok := s.bodies.refusal(&ctx.Request); ok && p.code == BodyTooLarge {
+		p, unread = bulk, max(unread, s.cfg.BulkBytes)
+	}
+	c.refuse(p)
+	hangUp(ctx, unread)
 }
 
-// hangUp closes the connection after the answer, although more bytes may be on their way.
-func hangUp(ctx *fasthttp.RequestCtx) {
+// hangUp closes the connection after the answer, although more bytes, this many, may be on their way.
+func hangUp(ctx *fasthttp.RequestCtx, bytes int) {
 	ctx.SetConnectionClose()
 	if open, ok := ctx.Conn().(*conn); ok {
-		open.linger.Store(true)
+		open.linger.Store(int64(bytes))
 	}
 }
 

@@ -191,7 +191,8 @@ func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	assert.ErrorContains(t, err, "drain-timeout")
 	assert.ErrorContains(t, err, "requests under way")
 	c := &submission{cost: 1}
-	assert.Equal(t, ShuttingDown, a.srv.batcher.admit(c).code)
+	_, shed := a.srv.batcher.admit(c)
+	assert.Equal(t, ShuttingDown, shed.code)
 	gate.open()
 }
 

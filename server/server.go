@@ -51,6 +51,7 @@ type Server struct {
 
 	m        *metrics
 	batcher  *batcher
+	bodies   *bodies
 	health   *health
 	hub      *hub
 	lag      *lag
@@ -88,6 +89,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		m:        newMetrics(),
 	}
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
+	s.bodies = newBodies(&s.cfg)
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
 	s.hub = newHub(&s.cfg, deps.Requests, s.m, deps.Log)
 	s.lag = newLag(&s.cfg, &deps, s.m)
@@ -112,6 +114,7 @@ func (s *Server) newHTTP() *fasthttp.Server {
 		WriteTimeout:          s.cfg.WriteTimeout,
 		IdleTimeout:           s.cfg.IdleTimeout,
 		MaxRequestBodySize:    s.cfg.MaxBodyBytes,
+		HeaderReceived:        s.bodies.enter,
 		ReadBufferSize:        s.cfg.MaxHeaderBytes,
 		// conns bounds connections, in a way that counts IPv6 too and answers with a problem. A worker outlives its
 		// connection by a moment, hence the slack.
@@ -134,6 +137,8 @@ func (s *Server) gauges() {
 	s.m.gauge("tradestore_wait_waiting", "Calls that wait for the outcome of a request.", s.waits.count)
 	s.m.gauge("tradestore_wait_limit", "Calls that may wait at once (--max-waiters).", func() int { return s.cfg.MaxWaiters })
 	s.m.gauge("tradestore_lag_records", "Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.", func() int { return int(s.lag.behind.Load()) })
+	s.m.gauge("tradestore_http_bulk_bytes", "Bytes that the bodies of bulk requests under way hold, or will hold.", s.bodies.held)
+	s.m.gauge("tradestore_http_bulk_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.bodies.limit })
 	s.m.gauge("tradestore_http_connections", "Open connections.", func() int {
 		if open := s.conns.Load(); open != nil {
 			return open.count()

@@ -16,6 +16,7 @@ import (
 // Names of the spans: of a POST, and below it in the order in which a trade passes them.
 const (
 	spanPost    = fasthttp.MethodPost + " " + tradesPath
+	spanBulk    = fasthttp.MethodPost + " " + bulkPath
 	spanQueue   = "wait in queue"
 	spanKeys    = "read idempotency keys"
 	spanLookUp  = "look up versions"
@@ -26,17 +27,20 @@ const (
 // ofServer and ofPost are the same for every POST of trades. They are made once, because the sampler sees them each time.
 var ofServer = trace.WithSpanKind(trace.SpanKindServer)
 
-var ofPost = trace.WithAttributes(
-	semconv.HTTPRequestMethodPost, semconv.URLScheme("http"), semconv.URLPath(tradesPath), semconv.HTTPRoute(tradesPath))
+var ofPost, ofBulk = ofRoute(tradesPath), ofRoute(bulkPath)
+
+func ofRoute(path string) trace.SpanStartOption {
+	return trace.WithAttributes(semconv.HTTPRequestMethodPost, semconv.URLScheme("http"), semconv.URLPath(path), semconv.HTTPRoute(path))
+}
 
 // startSpan decides whether the call is traced: with the client's trace, or in one of its own. From then on the call, its
 // record and its journal row carry the span as their traceparent; without one, what the client sent.
-func (s *Server) startSpan(c *call) {
+func (s *Server) startSpan(c *call, name string, of trace.SpanStartOption) {
 	c.traceParent = c.head.traceParent
 	if s.tracer == nil {
 		return
 	}
-	c.span = s.tracer.Start(telemetry.SpanContext(c.traceParent), spanPost, ofPost, ofServer, trace.WithTimestamp(c.start))
+	c.span = s.tracer.Start(telemetry.SpanContext(c.traceParent), name, of, ofServer, trace.WithTimestamp(c.start))
 	if c.span != nil {
 		c.traceParent = telemetry.TraceParent(c.span.SpanContext())
 	}

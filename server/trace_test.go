@@ -117,7 +117,7 @@ func TestWithoutATracerACallAllocatesNothingForIt(t *testing.T) {
 	s, c := &Server{}, &call{head: head{traceParent: clientsParent}, correlationID: "c"}
 	b, batch := &batcher{cfg: &Config{}}, []*submission{{}, {}}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		s.startSpan(c)
+		s.startSpan(c, spanPost, ofPost)
 		b.traceStage(batch, spanLookUp, c.start, func(int) error { return nil })
 		b.traceProduce(batch[0], c.start, nil)
 		c.endSpan(202)
