@@ -15,8 +15,8 @@ func told(log zerolog.Logger, err error) error {
 	return err
 }
 
-// linger holds back err, which has stopped the work of a role for good, so that a scrape of the metrics sees why. It gives
-// it back after the limit, or at once when ctx ends or err is none that waiting can't mend.
+// linger holds back an error that has stopped the work of a role for good, until the limit or the end of ctx, so that a
+// scrape of the metrics sees why. Any other error it gives back at once.
 func linger(ctx context.Context, log zerolog.Logger, limit time.Duration, err error) error {
 	if limit == 0 || !final(err) {
 		return err

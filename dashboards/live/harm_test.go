@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -74,7 +75,8 @@ func (s *stack) submit(t *testing.T) {
 // slowKafka freezes the broker again and again until the function that it returns is called.
 func (s *stack) slowKafka(t *testing.T) (repair func()) {
 	t.Helper()
-	stop, done := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for pause := true; ; pause = !pause {
@@ -84,14 +86,16 @@ func (s *stack) slowKafka(t *testing.T) (repair func()) {
 			}
 			assert.NoError(t, turn())
 			select {
-			case <-stop:
+			case <-ctx.Done():
 				assert.NoError(t, s.kafka.Resume())
 				return
 			case <-time.After(wait):
 			}
 		}
 	}()
-	return func() { close(stop); <-done }
+	repair = func() { cancel(); <-done }
+	t.Cleanup(repair)
+	return repair
 }
 
 // recreate deletes the topic and makes another one of its name.
