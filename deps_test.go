@@ -28,7 +28,6 @@ var mayImport = map[string][]string{
 	"openapi":          {},
 	"openapi/contract": {"openapi"}, // for tests
 
-
 	"dynamo":   {"trade", "telemetry", "topology"},
 	"topology": {"trade"},
 	"kafka":    {"trade", "failpoint", "topology"},
