@@ -18,6 +18,9 @@ import (
 // pendingIndex holds the items that are PENDING and nothing else, oldest first within each shard.
 const pendingIndex = "pending-index"
 
+// endOfTime lies behind every request, also those of a server whose clock is ahead.
+var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // getSize is the most items that DynamoDB reads in one call.
 const getSize = 100
 
@@ -61,6 +64,21 @@ func (l *RequestLog) Pending(ctx context.Context, before time.Time, limit int) (
 	}
 	slices.SortFunc(pending, func(a, b trade.PendingRequest) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
 	return pending, nil
+}
+
+// lookedAt is how many PENDING requests PendingOf looks at.
+const lookedAt = 100
+
+// PendingOf returns up to limit requests of one trade that are PENDING, the oldest first. The index does not know trades, so
+// it looks at the 100 oldest requests in it, which is all while nothing is behind. What was opened a moment ago may be
+// missing. Errors: DynamoDB can't answer now.
+func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
+	pending, err := l.Pending(ctx, endOfTime, lookedAt)
+	if err != nil {
+		return nil, err
+	}
+	pending = slices.DeleteFunc(pending, func(p trade.PendingRequest) bool { return p.TradeID != tradeID })
+	return pending[:min(limit, len(pending))], nil
 }
 
 // candidates merges the oldest entries of all shards.

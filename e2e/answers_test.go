@@ -158,6 +158,7 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 		require.NotContains(t, a.json(t), "decided_at")
 		require.NotEmpty(t, a.Header.Get("Retry-After"))
 	}
+	require.Equal(t, []trade.RequestID{v1.RequestID, v2.RequestID, v5.RequestID, v3.RequestID}, s.pendingOf(t, "FL-1"))
 	require.NoError(t, hold.Rollback(t.Context()))
 
 	s.ends(t, v5.RequestID, trade.Success, "")
@@ -169,8 +170,14 @@ func (s *stack) testStaleInFlight(t *testing.T) {
 }
 
 func (s *stack) testSameVersionTwice(t *testing.T) {
-	s.stored(t, s.ledger.newTrade("TW-1", 2))
+	first := s.stored(t, s.ledger.newTrade("TW-1", 2))
 	last := s.stored(t, s.ledger.newTrade("TW-1", 2))
+	history := s.history(t, "TW-1")
+	require.Equal(t, []any{first.RequestID.String(), nil, last.RequestID.String(), first.RequestID.String()},
+		[]any{history[0]["request_id"], history[0]["replaced"], history[1]["request_id"], history[1]["replaced"]})
+	require.Equal(t, []Item{{DocumentOf(first.Trade), false}}, s.asOf(t, "TW-1", history[0]["decided_at"].(string)))
+	require.Equal(t, []Item{{DocumentOf(last.Trade), false}}, s.asOf(t, "TW-1", history[1]["decided_at"].(string)))
+	s.get(t, "/api/v1/trades/TW-1?as_of=2026-01-01T00:00:00Z").refused(t, 404, "NOT_FOUND")
 	require.Equal(t, []Item{{DocumentOf(last.Trade), false}}, s.versions(t, "TW-1"))
 	var journalled int
 	row := s.connect(t).QueryRow(t.Context(), `SELECT count(*) FROM submissions WHERE trade_id = 'TW-1' AND version = 2 AND outcome = 'SUCCESS'`)

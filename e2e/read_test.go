@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
 )
 
 // list returns the items that a query finds, from as many pages as there are.
@@ -26,4 +28,49 @@ func (s *stack) list(t *testing.T, query string) (items []Item) {
 		}
 		cursor = "&cursor=" + page.NextCursor
 	}
+}
+
+// pendingOf returns the requests of a trade that are shown as PENDING, of which nothing is stored.
+func (s *stack) pendingOf(t *testing.T, tradeID string) (ids []trade.RequestID) {
+	t.Helper()
+	a := s.get(t, "/api/v1/trades/"+tradeID)
+	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
+	require.Empty(t, a.json(t)["items"])
+	for _, p := range a.json(t)["pending"].([]any) {
+		id, err := trade.ParseRequestID(p.(map[string]any)["request_id"].(string))
+		require.NoError(t, err)
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// history returns what is remembered of a trade, page by page.
+func (s *stack) history(t *testing.T, tradeID string) (items []map[string]any) {
+	t.Helper()
+	for cursor, pages := "", 0; ; pages++ {
+		require.Less(t, pages, 100, "the pages never end")
+		a := s.get(t, "/api/v1/trades/"+tradeID+"/history?limit=1"+cursor)
+		require.Equal(t, http.StatusOK, a.Status, string(a.Body))
+		page := a.json(t)
+		for _, item := range page["items"].([]any) {
+			items = append(items, item.(map[string]any))
+		}
+		next, more := page["next_cursor"].(string)
+		if !more {
+			return items
+		}
+		cursor = "&cursor=" + next
+	}
+}
+
+// asOf returns the versions of a trade as they were stored at an instant.
+func (s *stack) asOf(t *testing.T, tradeID, instant string) []Item {
+	t.Helper()
+	a := s.get(t, "/api/v1/trades/"+tradeID+"?as_of="+instant)
+	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
+	var then struct {
+		Items []Item `json:"items"`
+	}
+	require.NoError(t, json.Unmarshal(a.Body, &then))
+	return then.Items
 }

@@ -37,6 +37,13 @@ func (c *copyBuffer) row(n int) { c.data = binary.BigEndian.AppendUint16(c.data,
 
 func (c *copyBuffer) null() { c.data = binary.BigEndian.AppendUint32(c.data, nullLength) }
 
+func (c *copyBuffer) bool(v bool) {
+	c.data = append(c.data, 0, 0, 0, 1, 0)
+	if v {
+		c.data[len(c.data)-1] = 1
+	}
+}
+
 func (c *copyBuffer) int4(v int32) { c.data = appendInt4(c.data, v) }
 
 func (c *copyBuffer) int8(v int64) { c.data = appendInt8(c.data, v) }

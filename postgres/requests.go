@@ -141,5 +141,34 @@ func (l *RequestLog) days(ctx context.Context, id trade.RequestID) ([]time.Time,
 	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
 }
 
+// pendingOfTrade reads the requests of one trade that have no outcome, among all that the resolver has not walked: it moves
+// its mark up to the first that has none. An index on the trade would cost the opening of a request three quarters more
+// (6.5 against 3.7 microseconds of PostgreSQL each). OFFSET 0 keeps the probe of the journal from being turned into a join.
+const pendingOfTrade = `
+	SELECT r.request_id, r.accepted_at, r.partition, r.trade_id, r.version, r.correlation_id FROM requests AS r
+	WHERE r.trade_id = $1
+	  AND r.accepted_at >= coalesce((SELECT walked FROM resolve_mark WHERE one), now() - INTERVAL '1 hour')
+	  AND NOT EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
+	ORDER BY r.accepted_at, r.request_id LIMIT $2`
+
+// PendingOf returns up to limit requests of one trade that have no outcome, the oldest first. It takes as long as there are
+// requests that no resolver has walked: those of a minute or two, or of a backlog.
+func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
+	rows, err := l.pool.Query(ctx, pendingOfTrade, tradeID, limit)
+	var found []trade.PendingRequest
+	if err == nil {
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p trade.PendingRequest, err error) {
+			var correlationID *string
+			err = row.Scan((*[16]byte)(&p.ID), &p.AcceptedAt, &p.Partition, &p.TradeID, &p.Version, &correlationID)
+			p.AcceptedAt, p.CorrelationID = p.AcceptedAt.UTC(), value(correlationID)
+			return p, err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the pending requests of a trade: %w", err)
+	}
+	return found, nil
+}
+
 // Settle has nothing to do: an outcome is visible from the moment that its journal row is committed.
 func (l *RequestLog) Settle(context.Context, []trade.Outcome) error { return nil }

@@ -32,7 +32,7 @@ const replaceTrades = `
 
 const copySubmissions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
 	maturity_date, created_date, request_id, replay_of, outcome, trade_id, counterparty_id, book_id,
-	reason, detail, correlation_id, traceparent) FROM STDIN BINARY`
+	reason, detail, correlation_id, traceparent, replaces) FROM STDIN BINARY`
 
 const insertDeadLetters = `
 	INSERT INTO dead_letter (topic_id, dead_at, reason, partition, "offset", request_id, detail, value)
@@ -118,7 +118,7 @@ func (w *write) journal(ctx context.Context) error {
 
 func (w *write) journalRow(c *copyBuffer, d *trade.Decision) {
 	r, t := d.Record, &d.Record.Trade
-	c.row(19)
+	c.row(20)
 	c.int8(r.Offset)
 	c.time(r.AcceptedAt)
 	c.time(w.now)
@@ -150,6 +150,11 @@ func (w *write) journalRow(c *copyBuffer, d *trade.Decision) {
 	c.textOrNull(clean(d.Detail))
 	c.textOrNull(r.CorrelationID)
 	c.textOrNull(r.TraceParent)
+	if d.Status == trade.Success {
+		c.bool(d.Replaces)
+	} else {
+		c.null()
+	}
 }
 
 // deadLetters keeps the records that can't be stored, as bytes. They are rare, so they take the plain way.

@@ -21,6 +21,7 @@ type Log interface {
 	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
 	Settle(ctx context.Context, outcomes []trade.Outcome) error
 	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
+	PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error)
 }
 
 // End is what was decided about a request.
@@ -53,6 +54,7 @@ func RequestLog(t *testing.T, open func(t *testing.T) LogSubject) {
 		{"a reading that failed", brokenGet},
 		{"a reading of many that failed", brokenEnded},
 		{"what is pending can be found", pendingIsFound},
+		{"what is pending of a trade", pendingOfATrade},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
@@ -252,6 +254,37 @@ func pendingIsFound(t *testing.T, s LogSubject) {
 	f(later, 7, want[:7])
 	require.NoError(t, s.Decide(t.Context(), ends(batch[20:125], trade.Failed, trade.InvalidRecord)))
 	f(later, 1000, want[105:])
+}
+
+// The log is nearly empty, so an implementation that looks at a bounded number of requests sees them all.
+func pendingOfATrade(t *testing.T, s LogSubject) {
+	accepted := time.Now().UTC().Truncate(time.Microsecond)
+	batch := make([]*trade.Request, 4)
+	for i := range batch {
+		batch[i] = NewRequest([]string{"T", "T", "other", "T"}[i], int32(i+1), 0)
+		batch[i].AcceptedAt = accepted.Add(time.Duration(i) * time.Microsecond)
+		batch[i].ID = trade.NewRequestID(batch[i].AcceptedAt)
+	}
+	require.Nil(t, s.Log.Open(t.Context(), batch))
+	f := func(limit int, want ...*trade.Request) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			got, err := s.Log.PendingOf(t.Context(), "T", limit)
+			require.NoError(t, err)
+			if len(got) != len(want) {
+				return false
+			}
+			for i, r := range want {
+				require.Equal(t, []any{r.ID, "T", r.Trade.Version}, []any{got[i].ID, got[i].TradeID, got[i].Version})
+				require.True(t, r.AcceptedAt.Equal(got[i].AcceptedAt))
+			}
+			return true
+		}, 10*time.Second, 10*time.Millisecond)
+	}
+	f(10, batch[0], batch[1], batch[3])
+	f(2, batch[0], batch[1])
+	require.NoError(t, s.Decide(t.Context(), ends(batch[:1], trade.Success, "")))
+	f(10, batch[1], batch[3])
 }
 
 func brokenGet(t *testing.T, s LogSubject) {

@@ -31,6 +31,16 @@ func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) 
 
 func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
 
+func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
+	return nil, nil
+}
+
+func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
+
+func (nothing) History(context.Context, string, trade.Place, int) ([]trade.Submission, error) {
+	return nil, nil
+}
+
 func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
 
 func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {

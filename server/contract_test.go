@@ -67,6 +67,9 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	require.NoError(t, err)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
 
+	a.stores.set(func() { a.stores.submitted = []trade.Submission{submissionOf(trade.NewRequestID(testNow), 1)} })
+	a.get(historyOf("T2"))
+
 	waits := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
 	a.waiting(1)
 	var ended trade.RequestID

@@ -14,7 +14,8 @@ import (
 // The checksums find cursors that were cut, edited or mixed up. They are no secret: a cursor opens nothing that its list
 // does not.
 const (
-	cursorOfTrades = 2 // the position is the key of the last row that was looked at: version, trade id
+	cursorOfTrades  = 2 // the position is the key of the last row that was looked at: version, trade id
+	cursorOfHistory = 3 // the place of the last submission: generation, offset, request id
 
 	maxCursor  = 512            // bytes of a cursor in a query
 	cursorHead = 1 + crc32.Size // form, scope

@@ -280,6 +280,8 @@ type twin struct {
 	keys       map[trade.RequestID]trade.KeyedRequest
 	stored     []trade.Trade // ascending by key
 	opens      int
+	submitted  []trade.Submission
+	asOf       time.Time    // of the last AsOf
 	filter     trade.Filter // of the last List
 	lookUps    int
 	largest    int // batch
@@ -289,6 +291,8 @@ type twin struct {
 	onRead     func() error
 	applied    [testPartitions]int64 // positions
 	journal    []trade.Outcome
+
+	onPending error // of PendingOf
 
 	onOpenKeyed func() error // of each request
 	onGetKeyed  func() error
@@ -456,6 +460,44 @@ func (w *twin) Newest(ctx context.Context, ids []string) (map[string]trade.Store
 		}
 	}
 	return newest, nil
+}
+
+func (w *twin) PendingOf(_ context.Context, id string, limit int) (found []trade.PendingRequest, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.onPending != nil {
+		return nil, w.onPending
+	}
+	for _, r := range w.opened {
+		if r.Trade.TradeID == id && len(found) < limit {
+			found = append(found, trade.PendingRequest{ID: r.ID, TradeID: id, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt})
+		}
+	}
+	return found, nil
+}
+
+func (w *twin) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asOf = at
+	return w.stored, nil
+}
+
+func (w *twin) History(_ context.Context, id string, after trade.Place, limit int) (page []trade.Submission, err error) {
+	if err := w.fault(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.submitted {
+		if s.TradeID == id && len(page) < limit && (after == trade.Place{} || s.Place().Offset > after.Offset) {
+			page = append(page, s)
+		}
+	}
+	return page, nil
 }
 
 // List looks at twinWindow rows, so that short pages occur.

@@ -30,7 +30,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	for version := range 3 {
 		_, err = pool.Exec(t.Context(), `INSERT INTO trades (trade_id, version, counterparty_id, book_id, maturity_date,
 			created_date, request_id, src_generation, src_partition, src_offset, stored_at)
-			VALUES ('T1', $1, 'C', 'B', '2026-11-21', '2026-11-01', gen_random_uuid(), 1, 0, 0, now())`, version+1)
+			VALUES ('T1', $1, 'C', 'B', '2026-11-21', '2026-11-01', $2, 1, 0, 0, now())`, version+1, trade.NewRequestID(testNow))
 		require.NoError(t, err)
 	}
 

@@ -21,6 +21,7 @@ const (
 	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array; nothing of it was looked at
 	EmptyBatch              trade.Code = "EMPTY_BATCH"               // a bulk request without a trade
 	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // setting bulk-items; nothing of the request was looked at
+	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before what the journal remembers: setting outcome-retention
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
@@ -61,6 +62,7 @@ var problemTypes = map[trade.Code]struct {
 	MalformedBatch:          {fasthttp.StatusBadRequest, "The body is not one JSON array"},
 	EmptyBatch:              {fasthttp.StatusBadRequest, "The body holds no trade"},
 	TooManyItems:            {fasthttp.StatusRequestEntityTooLarge, "The body holds too many trades"},
+	NotRetained:             {fasthttp.StatusBadRequest, "The journal does not reach back that far"},
 	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
 	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
 	RequestInProgress:       {fasthttp.StatusConflict, "A request under this key is under way"},

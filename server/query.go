@@ -25,6 +25,8 @@ const (
 	paramMaturityTo   = "maturity_to"
 	paramExpired      = "expired"
 	paramLatest       = "latest"
+	paramAsOf         = "as_of"
+	paramPending      = "pending"
 )
 
 // filterParams are those that choose trades, in the order in which a cursor remembers them.
@@ -34,7 +36,7 @@ var filterParams = []string{paramPrefix, paramCounterparty, paramBook, paramMatu
 type query map[string]string
 
 // parseQuery reads a query string strictly: known names, each once. No value that is accepted needs an escape, so none
-// is decoded.
+// is decoded but in a time, whose colons many clients escape.
 func parseQuery(raw []byte, known []string) (query, *problem) {
 	if len(raw) == 0 {
 		return nil, nil
@@ -50,6 +52,9 @@ func parseQuery(raw []byte, known []string) (query, *problem) {
 		}
 		if q[name] != "" || value == "" {
 			return nil, &problem{code: InvalidQuery, detail: name + ": give it once, with a value"}
+		}
+		if name == paramAsOf {
+			value = strings.ReplaceAll(strings.ReplaceAll(value, "%3A", ":"), "%3a", ":")
 		}
 		q[name] = value
 	}

@@ -64,19 +64,41 @@ func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
 	return newest[tradeID]
 }
 
-// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending.
-func (s *Server) getTrade(c *call, _ query) {
-	id := c.param("trade_id")
-	if !isTradeID(id) {
-		c.refuse(problem{code: InvalidTradeID, detail: "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"})
+// maxPending bounds the requests that are shown as pending for a trade.
+const maxPending = 100
+
+// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. Requests that are PENDING are
+// shown if nothing is stored, so that what was just accepted is not a 404, or if they are asked for: to find them costs
+// more than to read the versions.
+func (s *Server) getTrade(c *call, q query) {
+	id, ok := c.pathTradeID()
+	if !ok {
 		return
 	}
-	c.tradeID = id
+	if at, given := q[paramAsOf]; given {
+		if q[paramPending] != "" {
+			c.refuse(problem{code: InvalidQuery, detail: "as_of, pending: give one of them"})
+			return
+		}
+		s.getTradeAsOf(c, id, at)
+		return
+	}
+	if text := q[paramPending]; text != "" && text != "true" && text != "false" {
+		c.refuse(problem{code: InvalidQuery, detail: "pending: true or false"})
+		return
+	}
 	ctx, cancel := s.storeContext()
 	defer cancel()
+	var pending []trade.PendingRequest
 	trades, err := s.trades.Versions(ctx, id)
-	if err == nil && len(trades) == 0 {
-		err = trade.ErrNotFound
+	if err == nil && (len(trades) == 0 || q[paramPending] == "true") {
+		pending = s.pendingOf(ctx, c, id)
+	}
+	if err == nil && len(trades)+len(pending) == 0 {
+		trades, err = s.trades.Versions(ctx, id) // what was pending may have been stored between the two reads
+		if err == nil && len(trades) == 0 {
+			err = trade.ErrNotFound
+		}
 	}
 	if err != nil {
 		c.refuseRead(err, "no version of the trade is stored")
@@ -86,7 +108,32 @@ func (s *Server) getTrade(c *call, _ query) {
 	body = append(body, id...)
 	body = append(body, `",`...)
 	body = appendItems(body, trades, trade.DateOf(s.now()))
+	if len(pending) > 0 {
+		body = appendPending(body, pending)
+	}
 	c.validated(append(body, '}'))
+}
+
+// pendingOf returns what is PENDING of a trade; nothing if that can't be told soon: it is an extra beside what is stored.
+func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade.PendingRequest {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout/4)
+	defer cancel()
+	pending, err := s.requests.PendingOf(ctx, tradeID, maxPending)
+	if err != nil {
+		s.failures.Warn().Err(err).Str("correlation_id", c.correlationID).Msg("cannot look for pending requests of a trade")
+	}
+	return pending
+}
+
+// pathTradeID returns the trade id of the path, or refuses the call.
+func (c *call) pathTradeID() (id string, ok bool) {
+	id = c.param("trade_id")
+	if !isTradeID(id) {
+		c.refuse(problem{code: InvalidTradeID, detail: "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"})
+		return "", false
+	}
+	c.tradeID = id
+	return id, true
 }
 
 // listTrades answers GET /api/v1/trades: one item per trade and version, in the order of the key. next_cursor is left

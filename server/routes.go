@@ -17,6 +17,7 @@ const (
 	tradesPath   = "/api/v1/trades"
 	bulkPath     = "/api/v1/trades:batch"
 	tradePath    = "/api/v1/trades/{trade_id}"
+	historyPath  = "/api/v1/trades/{trade_id}/history"
 	requestsPath = "/api/v1/requests/" // and the id
 	requestPath  = requestsPath + "{request_id}"
 	lagPath      = "/api/v1/lag"
@@ -38,7 +39,8 @@ func (s *Server) routes() *router.Router {
 	r.NotFound = onRoute(noRoute, func(c *call) { c.refuse(problem{code: NotFound, detail: "there is no such path"}) })
 	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)})
 	s.route(r, bulkPath, handlers{fasthttp.MethodPost: s.acceptBulk})
-	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade)})
+	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade, paramAsOf, paramPending)})
+	s.route(r, historyPath, handlers{fasthttp.MethodGet: s.api(s.getHistory, paramLimit, paramCursor)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
 	s.route(r, lagPath, handlers{fasthttp.MethodGet: s.api(s.getLag)})
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})

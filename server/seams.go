@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"tradestore/trade"
 )
@@ -19,6 +20,10 @@ type RequestLog interface {
 	// Ended returns the states of those of the requests given that have ended, in any order, as consistent as Get. One that
 	// is unknown counts as not ended. Any error means that the log can't answer now.
 	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
+	// PendingOf returns up to limit requests of one trade that are PENDING, the oldest first; none that had an outcome
+	// before the call. It looks no further than is cheap, so some may be missing. Any error means that the log can't
+	// answer now.
+	PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error)
 }
 
 // KeyedLog is the part of the request log that requests under idempotency keys need. The id of such a request is derived
@@ -51,6 +56,12 @@ type TradeReader interface {
 	// the beginning. next is the key to go on after, zero when there are no more. Each call looks at a bounded number of
 	// rows, so a page may be short, or empty, and have a next all the same.
 	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
+	// AsOf returns the versions of one trade as they were stored at an instant, ascending; none if none was. An error that
+	// wraps trade.ErrForgotten means that this is not known any more.
+	AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error)
+	// History returns up to limit decided submissions of one trade behind the place given, in log order, as far back as
+	// they are remembered; the zero place starts at the first.
+	History(ctx context.Context, tradeID string, after trade.Place, limit int) ([]trade.Submission, error)
 }
 
 // Journal is how far the log is applied and what was decided, in the order of the log. Its methods may be called

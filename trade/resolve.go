@@ -11,6 +11,8 @@ type Decision struct {
 	Status Status // SUCCESS or FAILED
 	Reason Code   // empty on SUCCESS
 	Detail string
+
+	Replaces bool // SUCCESS of a version that was stored before, here or earlier
 }
 
 // Plan is what a batch changes.
@@ -48,7 +50,7 @@ func Resolve(records []Record, stored map[string]int32, decided map[RequestID]st
 		if r.Fault != "" {
 			p.DeadLetters = append(p.DeadLetters, r)
 			if !r.ID.IsZero() {
-				p.Decisions = append(p.Decisions, Decision{r, Failed, InvalidRecord, r.Fault})
+				p.Decisions = append(p.Decisions, Decision{Record: r, Status: Failed, Reason: InvalidRecord, Detail: r.Fault})
 			}
 			continue
 		}
@@ -57,10 +59,10 @@ func Resolve(records []Record, stored map[string]int32, decided map[RequestID]st
 			high = top{stored[r.Trade.TradeID], -1}
 		}
 		if r.Trade.Version < high.version {
-			p.Decisions = append(p.Decisions, Decision{r, Failed, StaleVersion, StaleDetail(r.Trade.Version, high.version)})
+			p.Decisions = append(p.Decisions, Decision{Record: r, Status: Failed, Reason: StaleVersion, Detail: StaleDetail(r.Trade.Version, high.version)})
 			continue
 		}
-		p.Decisions = append(p.Decisions, Decision{Record: r, Status: Success})
+		p.Decisions = append(p.Decisions, Decision{Record: r, Status: Success, Replaces: r.Trade.Version == high.version})
 		if r.Trade.Version == high.version && high.row >= 0 {
 			rows[high.row] = r // replaces a row of this batch: only the last one is stored (invariant A4)
 			continue

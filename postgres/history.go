@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tradestore/trade"
+)
+
+// history reads the submissions of one trade in log order. What a request replaced is worked out over all of them, before
+// the page is cut.
+const history = `
+	SELECT generation, partition, coalesce("offset", -1), request_id, outcome, version, reason, detail, accepted_at, decided_at,
+		counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01', replay_of, replaced
+	FROM (
+		SELECT *, coalesce("offset", 9223372036854775807) AS place,
+			CASE WHEN outcome = 'SUCCESS' THEN lag(request_id) OVER (PARTITION BY outcome, version ORDER BY generation, "offset") END AS replaced
+		FROM submissions WHERE trade_id = $1) AS s
+	WHERE (generation, place, request_id) > ($2, $3, $4::uuid)
+	ORDER BY generation, place, request_id LIMIT $5`
+
+// History returns up to limit decided submissions of a trade behind the place given, in log order; the zero place starts
+// at the first that the journal remembers. A record that could not be stored is not among them: nobody could say of which
+// trade it was.
+func (r *Reader) History(ctx context.Context, tradeID string, after trade.Place, limit int) ([]trade.Submission, error) {
+	rows, err := r.pool.Query(ctx, history, tradeID, after.Generation, after.Offset, [16]byte(after.ID), limit)
+	var found []trade.Submission
+	if err == nil {
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (trade.Submission, error) { return scanSubmission(row, tradeID) })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the history of a trade: %w", err)
+	}
+	return found, nil
+}
+
+func scanSubmission(row pgx.CollectableRow, tradeID string) (s trade.Submission, err error) {
+	var reason, detail, counterparty, book *string
+	var maturity, created *trade.Date
+	var replayOf, replaced *[16]byte
+	err = row.Scan(&s.Generation, &s.Partition, &s.Offset, (*[16]byte)(&s.ID), (*string)(&s.Status), &s.Version, &reason, &detail,
+		&s.AcceptedAt, &s.DecidedAt, &counterparty, &book, &maturity, &created, &replayOf, &replaced)
+	s.TradeID, s.Reason, s.Detail = tradeID, trade.Code(value(reason)), value(detail)
+	s.AcceptedAt, s.DecidedAt = s.AcceptedAt.UTC(), s.DecidedAt.UTC()
+	s.ReplayOf, s.Replaced = value(replayOf), value(replaced)
+	if book != nil { // a request without a record has no payload
+		s.Trade = trade.Trade{TradeID: tradeID, Version: s.Version, CounterpartyID: value(counterparty), BookID: *book,
+			MaturityDate: value(maturity), CreatedDate: value(created)}
+	}
+	return s, err
+}
+
+const (
+	storedVersions = `SELECT ` + tradeColumns + `, stored_at, false FROM trades WHERE trade_id = $1 ORDER BY version`
+
+	// A row that says nothing of what it replaced may have replaced something.
+	storedOnce = `SELECT ` + tradeColumns + `, decided_at, coalesce(replaces, true) FROM submissions
+		WHERE trade_id = $1 AND outcome = 'SUCCESS' ORDER BY generation, "offset"`
+)
+
+// AsOf returns the versions of one trade as they were stored at an instant, ascending. The journal is read only if some
+// version was stored since. Errors: trade.ErrForgotten, when the journal does not reach back that far.
+func (r *Reader) AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error) {
+	then, err := r.asOf(ctx, tradeID, at)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read a trade as of %s: %w", at.Format(time.RFC3339), err)
+	}
+	return then, nil
+}
+
+func (r *Reader) asOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error) {
+	now, err := r.stored(ctx, storedVersions, tradeID)
+	if err != nil {
+		return nil, err
+	}
+	then, err := trade.AsOf(at, now, nil)
+	if !errors.Is(err, trade.ErrForgotten) {
+		return then, err
+	}
+	journal, err := r.stored(ctx, storedOnce, tradeID)
+	if err != nil {
+		return nil, err
+	}
+	return trade.AsOf(at, now, journal)
+}
+
+func (r *Reader) stored(ctx context.Context, sql, tradeID string) ([]trade.StoredAt, error) {
+	rows, err := r.pool.Query(ctx, sql, tradeID)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s trade.StoredAt, err error) {
+		t := &s.Trade
+		err = row.Scan(&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate, &s.At, &s.Replaces)
+		return s, err
+	})
+}

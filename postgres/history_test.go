@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// applyAt applies what was appended, decided some seconds after testNow.
+func (l *topicLog) applyAt(second int) {
+	l.t.Helper()
+	l.store = NewStore(l.db.writer, StoreConfig{Topic: testTopic, Now: func() time.Time { return testNow.Add(time.Duration(second) * time.Second) }})
+	l.apply()
+}
+
+func TestHistory(t *testing.T) {
+	l := newTopicLog(t)
+	log, r := NewRequestLog(l.db.reads), NewReader(l.db.reads)
+	first := l.add("T", 1, "a")
+	l.add("other", 1, "a")
+	second := l.add("T", 1, "b")
+	l.applyAt(1)
+	third, high, stale := l.add("T", 1, "c"), l.add("T", 2, "d"), l.add("T", 1, "e")
+	l.applyAt(2)
+	orphan := l.orphan(log, "T", time.Minute)
+	l.close(orphan)
+	l.newGeneration()
+	last := l.add("T", 2, "f")
+	l.applyAt(3)
+
+	type item struct {
+		id, replaced trade.RequestID
+		reason       trade.Code
+		offset       int64
+		book         string
+		second       int
+	}
+	none := trade.RequestID{}
+	want := []item{
+		{first.ID, none, "", first.Offset, "a", 1}, {second.ID, first.ID, "", second.Offset, "b", 1},
+		{third.ID, second.ID, "", third.Offset, "c", 2}, {high.ID, none, "", high.Offset, "d", 2},
+		{stale.ID, none, trade.StaleVersion, stale.Offset, "e", 2}, {orphan.ID, none, trade.NotDelivered, trade.NoOffset, "", 2},
+		{last.ID, high.ID, "", last.Offset, "f", 3},
+	}
+	for limit := 1; limit <= len(want)+1; limit++ {
+		var got []item
+		for after := (trade.Place{}); ; {
+			page, err := r.History(t.Context(), "T", after, limit)
+			require.NoError(t, err)
+			for _, s := range page {
+				got = append(got, item{s.ID, s.Replaced, s.Reason, s.Offset, s.Trade.BookID, int(s.DecidedAt.Sub(testNow) / time.Second)})
+				after = s.Place()
+				require.Equal(t, "T", s.TradeID)
+				require.Equal(t, s.Status == trade.Failed, s.Detail != "")
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		require.Equal(t, want, got)
+	}
+	page, err := r.History(t.Context(), "T", trade.Place{}, 1)
+	require.NoError(t, err)
+	require.Equal(t, first.Trade, page[0].Trade)
+	require.Equal(t, first.AcceptedAt, page[0].AcceptedAt)
+	page, err = r.History(t.Context(), "none", trade.Place{}, 1)
+	require.NoError(t, err)
+	require.Empty(t, page)
+
+	asOf := func(second int, want ...string) {
+		t.Helper()
+		then, err := r.AsOf(t.Context(), "T", testNow.Add(time.Duration(second)*time.Second))
+		require.NoError(t, err)
+		var books []string
+		for i := range then {
+			books = append(books, then[i].BookID)
+		}
+		require.Equal(t, want, books)
+	}
+	asOf(0)
+	asOf(1, "b")
+	asOf(2, "c", "d")
+	asOf(3, "c", "f")
+	l.db.exec(t, `DELETE FROM submissions WHERE request_id = $1`, first.ID)
+	asOf(1, "b")
+	l.db.exec(t, `DELETE FROM submissions WHERE request_id = $1`, second.ID)
+	_, err = r.AsOf(t.Context(), "T", testNow.Add(time.Second))
+	require.ErrorIs(t, err, trade.ErrForgotten)
+	asOf(2, "c", "d")
+	l.db.exec(t, `UPDATE submissions SET replaces = NULL WHERE request_id = $1`, high.ID) // as before there was the column
+	_, err = r.AsOf(t.Context(), "T", testNow)
+	require.ErrorIs(t, err, trade.ErrForgotten)
+}
+
+// Only requests without an outcome are pending, and only those that the resolver has not passed are looked at.
+func TestPendingOfATrade(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestLog(l.db.reads)
+	l.open(log, "T", 1, "a")
+	l.apply()
+	two, three := l.open(log, "T", 2, "b"), l.open(log, "T", 3, "c")
+	l.open(log, "other", 1, "a")
+	f := func(limit int, want ...trade.Record) {
+		t.Helper()
+		got, err := log.PendingOf(t.Context(), "T", limit)
+		require.NoError(t, err)
+		require.Len(t, got, len(want))
+		for i := range want {
+			require.Equal(t, pendingOf(&want[i].Request), got[i])
+		}
+	}
+	l.db.exec(t, `INSERT INTO resolve_mark (walked) VALUES ($1)`, testNow)
+	f(10, two, three)
+	f(1, two)
+	l.db.exec(t, `UPDATE resolve_mark SET walked = $1`, three.AcceptedAt)
+	f(10, three)
+	l.apply()
+	f(10)
+}
+
+// What is looked for by trade is found by its filters, also while nothing is known about the tables.
+func TestHistoryPlans(t *testing.T) {
+	d := newDatabase(t)
+	require.NoError(t, NewKeeper(d.reads).MakeDays(t.Context(), testNow))
+	plan := func(sql string, args ...any) string {
+		t.Helper()
+		rows, err := d.reads.Query(t.Context(), "EXPLAIN "+sql, args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		text := strings.Join(lines, "\n")
+		require.NotContains(t, text, "Seq Scan")
+		return text
+	}
+	require.Contains(t, plan(history, "T", 0, 0, [16]byte{}, 10), "Bitmap Index Scan on submissions_20260304_trade_id_idx")
+	require.Contains(t, plan(storedOnce, "T"), "Bitmap Index Scan on submissions_20260304_trade_id_idx")
+	require.Contains(t, plan(storedVersions, "T"), "trades_pkey")
+	require.Contains(t, plan(newestVersions, []string{"T"}), "trades_pkey")
+	pending := plan(pendingOfTrade, "T", 10)
+	require.Contains(t, pending, "Bitmap Index Scan on requests_20260304_accepted_at_idx")
+	require.Contains(t, pending, "submissions_20260304_pkey")
+}

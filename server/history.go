@@ -1,0 +1,158 @@
+package server
+
+import (
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"tradestore/trade"
+)
+
+// getHistory answers GET /api/v1/trades/{trade_id}/history: every decided submission of the trade that the journal
+// remembers, in log order. Members that don't apply are left out.
+func (s *Server) getHistory(c *call, q query) {
+	id, ok := c.pathTradeID()
+	if !ok {
+		return
+	}
+	limit, bad := q.limit()
+	if bad != nil {
+		c.refuse(*bad)
+		return
+	}
+	var after trade.Place
+	if cursor, given := q[paramCursor]; given {
+		var err error
+		if after, err = parsePlaceCursor(cursor, id); err != nil {
+			c.refuse(badCursor)
+			return
+		}
+	}
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	found, err := s.trades.History(ctx, id, after, limit+1) // one more tells whether there is another page
+	if err == nil && len(found) == 0 && after == (trade.Place{}) {
+		err = trade.ErrNotFound
+	}
+	if err != nil {
+		c.refuseRead(err, "no submission of the trade is remembered; the setting outcome-retention says for how long")
+		return
+	}
+	more := len(found) > limit
+	if more {
+		found = found[:limit]
+	}
+	body := append(make([]byte, 0, 512*(len(found)+1)), `{"trade_id":"`...)
+	body = append(body, id...)
+	body = append(body, `","items":[`...)
+	for i := range found {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = appendSubmission(body, &found[i])
+	}
+	body = append(body, ']')
+	if more {
+		body = append(body, `,"next_cursor":"`...)
+		body = appendPlaceCursor(body, id, found[limit-1].Place())
+		body = append(body, '"')
+	}
+	c.json(200, append(body, '}'))
+}
+
+// appendSubmission writes a submission as its request is shown, with what was submitted and what that replaced.
+func appendSubmission(dst []byte, s *trade.Submission) []byte {
+	dst = appendState(dst, &s.RequestState)
+	if s.Trade.TradeID != "" {
+		dst = append(dst, `,"counterparty_id":`...)
+		dst = appendString(dst, s.Trade.CounterpartyID)
+		dst = append(dst, `,"book_id":`...)
+		dst = appendString(dst, s.Trade.BookID)
+		dst = append(dst, `,"maturity_date":"`...)
+		dst = s.Trade.MaturityDate.Append(dst)
+		dst = append(dst, `","created_date":"`...)
+		dst = append(s.Trade.CreatedDate.Append(dst), '"')
+	}
+	if !s.Replaced.IsZero() {
+		dst = append(dst, `,"replaced":"`...)
+		dst = append(s.Replaced.Append(dst), '"')
+	}
+	if !s.ReplayOf.IsZero() {
+		dst = append(dst, `,"replay_of":"`...)
+		dst = append(s.ReplayOf.Append(dst), '"')
+	}
+	return append(dst, '}')
+}
+
+// getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then. Whether they had
+// expired is judged by that day, too.
+func (s *Server) getTradeAsOf(c *call, id, text string) {
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || !strings.HasSuffix(text, "Z") || at.After(s.now()) || at.Year() < 1 {
+		c.refuse(problem{code: InvalidQuery, detail: "as_of: an instant like 2026-11-23T09:00:00.5Z (RFC 3339, UTC) that is not in the future"})
+		return
+	}
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	trades, err := s.trades.AsOf(ctx, id, at)
+	switch {
+	case errors.Is(err, trade.ErrForgotten):
+		c.refuse(problem{code: NotRetained, detail: "as_of: a version has been replaced since then, and what it replaced may be forgotten; the setting outcome-retention says how long submissions are remembered"})
+		return
+	case err == nil && len(trades) == 0:
+		err = trade.ErrNotFound
+	}
+	if err != nil {
+		c.refuseRead(err, "no version of the trade was stored then")
+		return
+	}
+	body := append(make([]byte, 0, 256*(len(trades)+1)), `{"trade_id":"`...)
+	body = append(body, id...)
+	body = append(body, `","as_of":"`...)
+	body = at.AppendFormat(body, time.RFC3339Nano)
+	body = append(body, `",`...)
+	body = appendItems(body, trades, trade.DateOf(at))
+	c.validated(append(body, '}'))
+}
+
+// appendPending writes the member "pending".
+func appendPending(dst []byte, pending []trade.PendingRequest) []byte {
+	dst = append(dst, `,"pending":[`...)
+	for i := range pending {
+		p := &pending[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"request_id":"`...)
+		dst = p.ID.Append(dst)
+		dst = append(dst, `","version":`...)
+		dst = strconv.AppendInt(dst, int64(p.Version), 10)
+		dst = append(dst, `,"accepted_at":"`...)
+		dst = p.AcceptedAt.AppendFormat(dst, time.RFC3339Nano)
+		dst = append(dst, `"}`...)
+	}
+	return append(dst, ']')
+}
+
+// appendPlaceCursor writes the cursor behind a place in the history of a trade.
+func appendPlaceCursor(dst []byte, tradeID string, p trade.Place) []byte {
+	var room [4 + 8 + 16]byte
+	position := binary.BigEndian.AppendUint32(room[:0], uint32(p.Generation))
+	position = binary.BigEndian.AppendUint64(position, uint64(p.Offset))
+	return appendCursor(dst, cursorOfHistory, tradeID, append(position, p.ID[:]...))
+}
+
+// parsePlaceCursor reads what appendPlaceCursor wrote, and nothing else.
+func parsePlaceCursor(s, tradeID string) (trade.Place, error) {
+	position, err := parseCursor(s, cursorOfHistory, tradeID)
+	if err != nil || len(position) != 4+8+16 {
+		return trade.Place{}, errCursor
+	}
+	p := trade.Place{Generation: int32(binary.BigEndian.Uint32(position)), Offset: int64(binary.BigEndian.Uint64(position[4:])), ID: trade.RequestID(position[12:])}
+	if p.Generation < 1 || p.Offset < 0 {
+		return trade.Place{}, errCursor
+	}
+	return p, nil
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+func historyOf(tradeID string) string { return tradesPath + "/" + tradeID + "/history" }
+
+// submissionOf is a submission of T1 that was stored.
+func submissionOf(id trade.RequestID, offset int64) trade.Submission {
+	at := testNow.Truncate(time.Microsecond)
+	s := trade.Submission{Trade: tradeOf("T1", 1)}
+	s.RequestState = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: at, DecidedAt: at}
+	s.Generation, s.Offset = 1, offset
+	return s
+}
+
+func TestHistoryInPages(t *testing.T) {
+	a := start(t, nil)
+	first, second := trade.NewRequestID(testNow), trade.NewRequestID(testNow)
+	a.stores.set(func() {
+		a.stores.submitted = []trade.Submission{submissionOf(first, 3), submissionOf(second, 5), submissionOf(trade.NewRequestID(testNow), 9)}
+		a.stores.submitted[1].Replaced, a.stores.submitted[1].ReplayOf = first, first
+		a.stores.submitted[2].Trade, a.stores.submitted[2].Offset = trade.Trade{}, trade.NoOffset
+		a.stores.submitted[2].Status, a.stores.submitted[2].Reason, a.stores.submitted[2].Detail = trade.Failed, trade.NotDelivered, "x"
+	})
+	item := func(id trade.RequestID, more string) string {
+		return `{"request_id":"` + id.String() + `","status":"SUCCESS","trade_id":"T1","version":1,"accepted_at":"2026-11-22T23:59:58.123456Z",` +
+			`"decided_at":"2026-11-22T23:59:58.123456Z","counterparty_id":"CP-1","book_id":"B1","maturity_date":"2026-11-22","created_date":"2026-11-21"` + more + `}`
+	}
+	path := historyOf("T1")
+	page := a.get(path + "?limit=2")
+	cursor, _ := page.fields(t)["next_cursor"].(string)
+	assert.JSONEq(t, `{"trade_id":"T1","items":[`+item(first, "")+`,`+
+		item(second, `,"replaced":"`+first.String()+`","replay_of":"`+first.String()+`"`)+`],"next_cursor":"`+cursor+`"}`, page.body)
+	last := a.get(path + "?limit=2&cursor=" + cursor).fields(t)
+	assert.NotContains(t, last, "next_cursor")
+	closed := last["items"].([]any)[0].(map[string]any)
+	assert.Equal(t, "NOT_DELIVERED", closed["reason"])
+	assert.NotContains(t, closed, "book_id")
+
+	f := func(path string, status int, code trade.Code) {
+		t.Helper()
+		a.get(path).problem(t, status, code)
+	}
+	f(historyOf("T2")+"?cursor="+cursor, 400, InvalidCursor)
+	f(tradesPath+"?cursor="+cursor, 400, InvalidCursor)
+	f(path+"?limit=0", 400, InvalidQuery)
+	f(path+"?latest=true", 400, InvalidQuery)
+	f(historyOf("-"), 400, InvalidTradeID)
+	a.stores.set(func() { a.stores.submitted = nil })
+	f(path, 404, NotFound)
+	a.stores.set(func() { a.stores.onRead = func() error { return errDown } })
+	f(path, 503, StoreUnavailable)
+}
+
+func TestAsOfAnInstant(t *testing.T) {
+	a := start(t, nil)
+	a.stores.set(func() {
+		a.stores.stored = []trade.Trade{tradeOf("T1", 1)}
+		a.stores.stored[0].MaturityDate = trade.DateOf(testNow) - 1
+	})
+	f := func(asOf string, want time.Time, expired bool) {
+		t.Helper()
+		m := a.get(tradesPath + "/T1?as_of=" + asOf).fields(t)
+		require.Equal(t, want.Format(time.RFC3339Nano), m["as_of"])
+		require.True(t, want.Equal(a.stores.asOf))
+		require.Equal(t, expired, m["items"].([]any)[0].(map[string]any)["expired"], "by the day asked for")
+	}
+	f("2026-11-22T09:00:00.5Z", time.Date(2026, 11, 22, 9, 0, 0, 5e8, time.UTC), true)
+	f("2026-11-21T23%3A00%3a00Z", time.Date(2026, 11, 21, 23, 0, 0, 0, time.UTC), false)
+	refused := func(query string, status int, code trade.Code) {
+		t.Helper()
+		a.get(tradesPath+"/T1?"+query).problem(t, status, code)
+	}
+	refused("as_of=2026-11-23T00:00:00Z", 400, InvalidQuery) // in the future
+	refused("as_of=2026-11-22", 400, InvalidQuery)
+	refused("as_of=2026-11-22T01:00:00%2B02:00", 400, InvalidQuery)
+	refused("as_of=0000-01-01T00:00:00Z", 400, InvalidQuery)
+	refused("as_of=2026-11-22T09:00:00Z&pending=true", 400, InvalidQuery)
+	refused("pending=yes", 400, InvalidQuery)
+	a.stores.set(func() { a.stores.onRead = func() error { return fmt.Errorf("cannot: %w", trade.ErrForgotten) } })
+	refused("as_of=2026-11-22T09:00:00Z", 400, NotRetained)
+	a.stores.set(func() { a.stores.onRead, a.stores.stored = nil, nil })
+	refused("as_of=2026-11-22T09:00:00Z", 404, NotFound)
+}
+
+// What was accepted and is not decided shows where there would be a 404; beside stored versions it has to be asked for.
+func TestPendingVersionsAreShown(t *testing.T) {
+	a := start(t, nil)
+	id := a.post(tradeJSON("T1", 2)).accepted(t)
+	const accepted = `"accepted_at":"2026-11-22T23:59:58.123456Z"`
+	pending := `"pending":[{"request_id":"` + id.String() + `","version":2,` + accepted + `}]`
+	assert.JSONEq(t, `{"trade_id":"T1","items":[],`+pending+`}`, a.get(tradesPath+"/T1").body)
+	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
+	assert.NotContains(t, a.get(tradesPath+"/T1").body, "pending")
+	assert.NotContains(t, a.get(tradesPath+"/T1?pending=false").body, "pending")
+	assert.Contains(t, a.get(tradesPath+"/T1?pending=true").body, pending)
+	a.stores.set(func() { a.stores.stored, a.stores.onPending = nil, errDown })
+	a.get(tradesPath+"/T1").problem(t, 404, NotFound)
+}
