@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"seamtest": {"trade"}, // the contracts of the seams, as tests
 	"e2e":      {"trade", "kafka", "openapi/contract", "teststack", "dev/embedded"},
 	"loadtest": {"trade"},
-	"bench":    {"trade", "dev/embedded", "kafka", "loadtest", "postgres", "role", "server", "teststack/services", "telemetry", "worker"},
+	"bench":    {"trade", "dev/embedded", "kafka", "loadtest", "postgres", "role", "server", "teststack/otlp", "teststack/services", "telemetry", "worker"},
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.

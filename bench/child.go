@@ -65,7 +65,8 @@ func (l *lab) start(name, program string, env []string, args ...string) (*child,
 // environment is that of this process without settings of ours: what is measured are the defaults.
 func environment(more ...string) []string {
 	kept := slices.DeleteFunc(os.Environ(), func(pair string) bool {
-		return strings.HasPrefix(pair, "TRADESTORE_") && !strings.HasPrefix(pair, "TRADESTORE_CACHE_DIR=")
+		ours := strings.HasPrefix(pair, "TRADESTORE_") || strings.HasPrefix(pair, "OTEL_")
+		return ours && !strings.HasPrefix(pair, "TRADESTORE_CACHE_DIR=")
 	})
 	return append(kept, more...)
 }

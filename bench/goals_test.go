@@ -24,10 +24,10 @@ func TestGoalsAndScalingAreMeasured(t *testing.T) {
 		require.NoError(t, n.make(t.Context(), l))
 	}
 	found := &results{}
-	for _, measure := range []func(context.Context, *lab, *results) error{sustained, memory, draining, rows} {
+	for _, measure := range []func(context.Context, *lab, *results) error{sustained, memory, observing, draining, rows} {
 		require.NoError(t, measure(t.Context(), l, found))
 	}
-	require.Len(t, found.goals, 3+2+6+2)
+	require.Len(t, found.goals, 3+2+1+6+2)
 	for _, g := range found.goals {
 		require.NotContains(t, g.got, "NaN", g.figure)
 		require.NotContains(t, g.got, "Inf", g.figure)

@@ -45,6 +45,8 @@ var goalParts = []part{
 		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained},
 	{"memory", "the memory of server and worker under the same load, held for 30 times as long",
 		[]*need{needPostgres, needApache, needProgram}, memory},
+	{"cost", "server and worker that are scraped, traced at 1 % and logged, against the same unobserved",
+		[]*need{needPostgres, needApache, needProgram}, observing},
 	{"drain", "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone",
 		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining},
 	{"latency", "time to the answer and to SUCCESS at a rate that leaves the machine idle",

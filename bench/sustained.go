@@ -53,16 +53,21 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	if _, err := hold(ctx, l.sustain/3); err != nil {
 		return err
 	}
-	ours := &series{name: t.name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
-		longer := l.sustain.Seconds() / l.hold.Seconds()
-		return hold(ctx, time.Duration(longer*float64(asked)))
-	}}
+	ours := l.held(t.name, hold)
 	limit := l.series(l.limit)
 	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
 	r.addSustained(limit, ours, lags[len(lags)-l.rounds:])
 	return nil
+}
+
+// held runs a load in each round for as long as a sustained one is held.
+func (l *lab) held(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
+	return &series{name: name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
+		longer := l.sustain.Seconds() / l.hold.Seconds()
+		return hold(ctx, time.Duration(longer*float64(asked)))
+	}}
 }
 
 // addSustained adds the goals of a load that was held.

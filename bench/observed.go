@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"tradestore/teststack/otlp"
+)
+
+// What being observed is, and what it may cost.
+const (
+	observedGoal = 0.95
+	tracedShare  = "0.01" // what docs/tracing.md recommends
+	scrapePause  = time.Second
+)
+
+// observing measures server and worker with everything on that operators watch them by, against the same with all of it off.
+func observing(ctx context.Context, l *lab, r *results) error {
+	if l.kafka == nil {
+		return nil
+	}
+	defer func(before int) { l.connections = before }(l.connections)
+	l.connections = sustainedConnections
+	sink, err := l.newSink()
+	if err != nil {
+		return err
+	}
+	off, err := l.observed(ctx, "nobody watches", "unobserved", "TRADESTORE_LOG_LEVEL=error")
+	if err != nil {
+		return err
+	}
+	on, err := l.observed(ctx, "metrics scraped, 1 % traced, logs", "observed", "TRADESTORE_LOG_LEVEL=info",
+		"OTEL_EXPORTER_OTLP_ENDPOINT="+sink.url, "OTEL_TRACES_SAMPLER_ARG="+tracedShare)
+	if err != nil {
+		return err
+	}
+	limit := l.held(off.name, func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, off, hold) })
+	ours := l.held(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
+		watching, stop := context.WithCancel(ctx)
+		defer stop()
+		go on.scrape(watching)
+		return l.attack(ctx, on, hold)
+	})
+	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
+		return err
+	}
+	g := atLeast(observedGoal, "accepted with metrics, traces and logs on", ours, limit, rate, "cost")
+	g.met = g.met && sink.spans.Load() > 0
+	g.got += fmt.Sprintf("; %s µs of server and worker per trade against %s µs; %s spans arrived",
+		ours.of(cost).short(), limit.of(cost).short(), thousands(float64(sink.spans.Load())))
+	r.addGoal(g)
+	return nil
+}
+
+// observed starts roles of their own.
+func (l *lab) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
+	database, err := l.database(ctx, topic)
+	if err != nil {
+		return target{}, err
+	}
+	t, err := l.startRoles(ctx, topic, database, settings...)
+	t.name = name
+	return t, err
+}
+
+// scrape asks both roles for their metrics as Prometheus does, until ctx ends.
+func (t target) scrape(ctx context.Context) {
+	pause := time.NewTicker(scrapePause)
+	defer pause.Stop()
+	for ctx.Err() == nil {
+		for _, address := range []string{t.api, t.worker} {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
+			if err != nil {
+				return
+			}
+			req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+			if answer, err := http.DefaultClient.Do(req); err == nil {
+				_, _ = io.Copy(io.Discard, answer.Body)
+				_ = answer.Body.Close()
+			}
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sink takes traces and counts them.
+type sink struct {
+	url   string
+	spans atomic.Int64
+}
+
+func (l *lab) newSink() (*sink, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("cannot take traces: %w", err)
+	}
+	s := &sink{url: "http://" + ln.Addr().String()}
+	srv := &http.Server{Handler: otlp.Handler(func(spans []otlp.Span) { s.spans.Add(int64(len(spans))) }), ReadHeaderTimeout: time.Second}
+	go func() {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			l.say("no more traces are taken: %v", err)
+		}
+	}()
+	l.onStop(func() { _ = srv.Close() })
+	return s, nil
+}
