@@ -22,6 +22,7 @@ const (
 	spanLookUp  = "look up versions"
 	spanOpen    = "open as PENDING"
 	spanProduce = "send " // and the topic
+	spanWait    = "wait for the outcome"
 )
 
 // ofServer and ofPost are the same for every POST of trades. They are made once, because the sampler sees them each time.

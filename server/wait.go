@@ -31,7 +31,12 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 	c.ctx.Response.Header.Set(headerApplied, "wait="+strconv.Itoa(seconds))
 	c.ctx.Request.ResetBody()
 	began := time.Now()
-	defer func() { c.waited = time.Since(began) }()
+	defer func() {
+		c.waited = time.Since(began)
+		if c.span != nil {
+			s.tracer.Record(c.span.SpanContext(), spanWait, began, time.Now(), nil)
+		}
+	}()
 
 	w := s.hub.enter(id)
 	defer s.hub.leave(w)

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -118,6 +119,27 @@ func TestSampling(t *testing.T) {
 	f("traceidratio", "1", unsampledParent, true)
 	f("always_on", "", unsampledParent, true)
 	f("always_off", "", sampledParent, false)
+}
+
+func TestTheEndExportsWhatIsLeftAndDoesNotWaitForLong(t *testing.T) {
+	receiver := otlp.Start(t)
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000") // ms
+	tracer := newTestTracer(t)
+	tracer.Start(trace.SpanContext{}, "last").End()
+	require.NoError(t, tracer.Close(t.Context()))
+	require.Len(t, receiver.Spans(), 1)
+	require.Equal(t, "tradestore-test", receiver.Spans()[0].Service)
+
+	hangs, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never answers
+	require.NoError(t, err)
+	defer hangs.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hangs.Addr().String())
+	stuck, err := NewTracer("tradestore-test", zerolog.Nop())
+	require.NoError(t, err)
+	stuck.Start(trace.SpanContext{}, "last").End()
+	limit, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorContains(t, stuck.Close(limit), "cannot export the last spans: context deadline exceeded")
 }
 
 func TestTraceParentsAreReadAndWritten(t *testing.T) {
