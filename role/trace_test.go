@@ -59,19 +59,20 @@ func requireOneTrace(t *testing.T, sent *otlp.Receiver, server, worker *running)
 			assert.Equal(t, root.ID, span.Parent, want.name)
 		}
 	}
-	postKeyedAndWait(t, server.url)
+	post(t, server.url+"/api/v1/trades", tradeJSON("T2", "1"), http.Header{"Idempotency-Key": {"K1"}, "Prefer": {"wait=25"}})
+	post(t, server.url+"/api/v1/trades:batch", "["+tradeJSON("T3", "1")+"]", http.Header{})
 	for _, role := range []*running{server, worker} {
 		require.NoError(t, role.drain())
 	}
 	requireDocumented(t, sent.Spans())
 }
 
-// postKeyedAndWait submits a trade in the way that takes the most steps.
-func postKeyedAndWait(t *testing.T, url string) {
+func post(t *testing.T, url, body string, header http.Header) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/api/v1/trades", strings.NewReader(tradeJSON("T2", "1")))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(t, err)
-	req.Header = http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {"K1"}, "Prefer": {"wait=25"}}
+	req.Header = header
+	header.Set("Content-Type", "application/json")
 	answer, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
