@@ -51,7 +51,7 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"cli": {"trade", "loadtest"},                                                       // of the load test: how progress is shown
+	"cli": {"trade", "loadtest", "postgres"},                                           // of the load test: how progress is shown
 	"":    {"cli", "dev", "dev/embedded", "loadtest", "role", "telemetry", "topology"}, // the command
 
 	"seamtest": {"trade"}, // the contracts of the seams, as tests

@@ -136,7 +136,7 @@ func TestReadmeListsEverySetting(t *testing.T) {
 			inReadme[command][row[1]] = row[2]
 		}
 	}
-	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest", "submit", "status", "trades"} {
+	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest", "submit", "replay", "status", "trades"} {
 		if want, ok := inBuild[command]; ok { // a production build has no dev
 			delete(want, "help")
 			assert.Equal(t, want, inReadme[command], "settings of tradestore %s in README.md", command)

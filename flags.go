@@ -26,6 +26,7 @@ type commandLine struct {
 	Submit      submitCommand      `cmd:"" help:"Submit the trades of a file: JSON, NDJSON or CSV."`
 	Status      statusCommand      `cmd:"" help:"Show where a request stands, or watch it until it is decided."`
 	Trades      tradesCommand      `cmd:"" help:"Show the stored versions of a trade."`
+	Replay      replayCommand      `cmd:"" help:"List the records that could not be stored, and submit chosen ones again."`
 	Completion  completionCommand  `cmd:"" help:"Print the script that completes commands and flags in a shell."`
 	Version     versionCommand     `cmd:"" help:"Show which build this is."`
 }
@@ -42,6 +43,7 @@ The Go runtime takes GOMAXPROCS from the cores (or the CPU limit of the containe
 var groups = []kong.Group{
 	{Key: "load", Title: "Load"},
 	{Key: "objectives", Title: "Objectives"},
+	{Key: "choice", Title: "Which ones"},
 	{Key: "network", Title: "Network"},
 	{Key: "stores", Title: "Stores"},
 	{Key: "tuning", Title: "Limits and tuning"},

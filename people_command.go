@@ -69,6 +69,28 @@ func (c *submitCommand) run(ctx context.Context, p *process) error {
 	return cli.Submit(ctx, c.Config, p.env())
 }
 
+type replayCommand struct {
+	Config cli.ReplayConfig `embed:""`
+}
+
+// Help is shown below the summary of --help.
+func (replayCommand) Help() string {
+	return `Lists dead letters: records that could not be stored, with their reason and age. With --submit the chosen ones go to the service once more, as new requests that name the old one. The old ones stay FAILED.
+
+A second run submits nothing twice. A dead letter is refused if its value is no trade, or if it was a replay itself (--again). One whose version, or a higher one, is stored is left alone.
+
+Exit codes: 0 done; 1 some refused or FAILED again; 2 a mistake in the flags; 3 unfinished: run it again.
+
+Examples:
+
+    tradestore replay --max-age 24h
+    tradestore replay --reason "the value is out of range" --submit --rate 50`
+}
+
+func (c *replayCommand) run(ctx context.Context, p *process) error {
+	return cli.Replay(ctx, c.Config, p.env())
+}
+
 // env is what a command for people has of this process. See https://no-color.org.
 func (p *process) env() cli.Env {
 	return cli.Env{

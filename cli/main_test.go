@@ -79,7 +79,7 @@ func try[C any](t *testing.T, ctx context.Context, command func(context.Context,
 }
 
 func parse[C any](args []string) (cfg C, err error) {
-	parser, err := kong.New(&cfg, kong.Name("test"), kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "reporting"}, {Key: "tuning"}, {Key: "stores"}, {Key: "http"}}))
+	parser, err := kong.New(&cfg, kong.Name("test"), kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "choice"}, {Key: "reporting"}, {Key: "tuning"}, {Key: "stores"}, {Key: "http"}}))
 	if err != nil {
 		return cfg, err
 	}
@@ -124,6 +124,7 @@ func TestOnAStack(t *testing.T) {
 		"status and trades":       testStatusAndTrades,
 		"submit of all sorts":     testSubmitOfAllSorts,
 		"submit, killed, resumed": testKilledAndResumed,
+		"replay":                  testReplay,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}

@@ -94,16 +94,21 @@ func writeJSON(w io.Writer, v any) error {
 	if err := json.Indent(&indented, text, "", "  "); err != nil {
 		return err
 	}
+	_, err = io.WriteString(w, visible(indented.String())+"\n")
+	return err
+}
+
+// visible escapes what is hidden in the strings of a JSON document: outside of them it is ASCII.
+func visible(text string) string {
 	var b strings.Builder
-	for _, r := range indented.String() {
-		if r != '\n' && hidden(r) { // inside of strings: outside of them JSON is ASCII
+	for _, r := range text {
+		if r != '\n' && hidden(r) {
 			b.WriteString(escape(r))
 		} else {
 			b.WriteRune(r)
 		}
 	}
-	_, err = io.WriteString(w, b.String()+"\n")
-	return err
+	return b.String()
 }
 
 const (

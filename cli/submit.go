@@ -1,20 +1,16 @@
 package cli
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"tradestore/loadtest"
-	"tradestore/trade"
 )
 
 // SubmitConfig holds the settings of the submit command.
@@ -54,22 +50,18 @@ func (c *SubmitConfig) resultsFile() string {
 	return c.File + ".results.ndjson"
 }
 
-const (
-	queued       = 16               // trades read ahead for each connection
-	firstContact = 10 * time.Second // a service that never answers at all is given up early: the address is wrong
-)
+const queued = 16 // trades read ahead for each connection
 
 // submitter sends the trades of one input.
 type submitter struct {
 	cfg     SubmitConfig
 	env     Env
-	client  *client
+	sender  *sender
 	input   *input
 	results *results
 	say     *loadtest.Progress
 	started time.Time
 	read    atomic.Bool // to the end
-	trouble line        // why something is tried again
 
 	mu    sync.Mutex // protects what follows, and keeps lines of the results file whole
 	tally tally
@@ -82,7 +74,7 @@ func Submit(ctx context.Context, cfg SubmitConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	defer s.client.close()
+	defer s.sender.client.close()
 	stop, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	queues := make([]chan item, cfg.Connections)
@@ -100,7 +92,7 @@ func Submit(ctx context.Context, cfg SubmitConfig, env Env) error {
 
 // newSubmitter opens the files. The input is opened beside: nobody may be writing to standard input.
 func newSubmitter(ctx context.Context, cfg SubmitConfig, env Env) (*submitter, error) {
-	s := &submitter{cfg: cfg, env: env, client: newClient(cfg.Client, cfg.Connections), say: loadtest.NewProgress(env.Stderr, env.Live), started: time.Now()}
+	s := &submitter{cfg: cfg, env: env, sender: newSender(cfg.Client, cfg.Connections, cfg.GiveUp, cfg.Wait), say: loadtest.NewProgress(env.Stderr, env.Live), started: time.Now()}
 	opened := make(chan error, 1)
 	go func() {
 		var err error
@@ -178,83 +170,16 @@ func (s *submitter) send(stop context.Context, giveUp context.CancelCauseFunc, q
 	}
 }
 
-// submit sends a trade until it has its answer, and follows it to its outcome if that is wanted. Errors: the run can't go on.
+// submit sends a trade until it has its answer. Errors: the run can't go on.
 func (s *submitter) submit(stop context.Context, it item) (result, error) {
 	r := result{Line: it.line, TradeID: cut(it.tradeID), Version: it.version, Status: unknown}
 	if it.body == nil {
 		r.Status, r.Detail = unreadable, it.fault
 		return r, nil
 	}
-	headers := []string{"Content-Type", "application/json", "Idempotency-Key", s.results.key(it.line)}
-	if s.cfg.Wait {
-		headers = append(headers, "Prefer", s.client.wait)
-	}
-	a, err := s.ask(stop, &r, func(ctx context.Context) (*answer, error) {
-		return s.client.call(ctx, http.MethodPost, tradesPath, bytes.NewReader(it.body), headers...)
-	})
-	for pause := (backoff{}); a != nil; {
-		_, nameless := trade.ParseRequestID(a.RequestID)
-		r.Code, r.Detail = cut(a.Code+a.Reason), cut(a.why())
-		switch {
-		case a.status >= 300 && r.Status == unknown:
-			r.Status = refused
-			return r, nil
-		case a.status >= 300: // such as a request that is forgotten: it was accepted, and that is all there is to know
-			return r, nil
-		case a.Status != pending && a.Status != success && a.Status != failed, nameless != nil:
-			return r, fmt.Errorf("%s: %w (--url)", s.cfg.Client.URL, errAnswer)
-		}
-		asked := r.Status == pending // before: the first look is made at once
-		r.Status = a.Status
-		if r.Status != pending || !s.cfg.Wait || asked && !pause.sleep(stop, 0) {
-			return r, nil
-		}
-		a, err = s.ask(stop, &r, func(ctx context.Context) (*answer, error) { return s.client.get(ctx, requestsPath+r.RequestID) })
-	}
+	err := s.sender.post(stop, &r, it.body, "Idempotency-Key", s.results.key(it.line))
 	return r, err
 }
-
-// ask makes a call until there is an answer that another try would not change. Once stop ends, the call under way is finished
-// and no other made; the answer is nil then. A broken connection leaves open what a call did: it must be one that can be
-// repeated. Errors: the run can't go on.
-func (s *submitter) ask(stop context.Context, r *result, call func(context.Context) (*answer, error)) (*answer, error) {
-	began := time.Now()
-	for pause := (backoff{}); ; {
-		a, err := call(context.WithoutCancel(stop))
-		switch {
-		case errors.Is(err, errAnswer):
-			return nil, fmt.Errorf("%s: %w (--url)", s.cfg.Client.URL, err)
-		case err != nil:
-			a = &answer{}
-			r.Code, r.Detail = "", cut(err.Error())
-		default:
-			r.RequestID = cmp.Or(cut(a.RequestID), r.RequestID)
-			if !a.later() {
-				return a, nil
-			}
-			r.Code, r.Detail = cut(a.Code), cut(a.why())
-		}
-		s.trouble.set("trying again: %s %s", r.Code, r.Detail)
-		if err := s.givenUp(began, r.Detail); err != nil || !pause.sleep(stop, a.wait) {
-			return nil, err
-		}
-	}
-}
-
-// givenUp is the reason to end the run when nothing usable was said since.
-func (s *submitter) givenUp(since time.Time, last string) error {
-	limit := s.cfg.GiveUp
-	if !s.client.reached.Load() {
-		limit = min(limit, firstContact)
-	}
-	if time.Since(since) < limit {
-		return nil
-	}
-	return fmt.Errorf("no usable answer for %v (--give-up-after): %s", limit, last)
-}
-
-// cut bounds a text of the service in the results.
-func cut(text string) string { return text[:min(len(text), 500)] }
 
 // record counts a result and writes it down.
 func (s *submitter) record(r result) error {

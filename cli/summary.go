@@ -84,7 +84,7 @@ func (s *submitter) line() string {
 		}
 	}
 	fmt.Fprintf(&b, "%d trades  %.0f/s  %d bad", done, float64(done)/took.Seconds(), bad)
-	if trouble := s.trouble.text.Swap(nil); trouble != nil { // shown once, unless it goes on
+	if trouble := s.sender.trouble.text.Swap(nil); trouble != nil { // shown once, unless it goes on
 		b.WriteString("  " + *trouble)
 	}
 	return b.String()

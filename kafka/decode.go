@@ -29,9 +29,9 @@ func Decode(rec *kgo.Record) trade.Record {
 		r.Fault = "a header is present more than once"
 	case r.ID.IsZero():
 		r.Fault = "the headers request_id and accepted_at are not a request id and its time of acceptance"
-	case r.Fault == "" && h[replayOf] != nil:
+	case h[replayOf] != nil: // also of a record that has another fault: so its dead letter is known for a replay
 		var err error
-		if r.ReplayOf, err = trade.ParseRequestID(h[replayOf]); err != nil {
+		if r.ReplayOf, err = trade.ParseRequestID(h[replayOf]); err != nil && r.Fault == "" {
 			r.Fault = "the header replay_of is not a request id"
 		}
 	}

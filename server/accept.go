@@ -51,6 +51,10 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 	if err != nil {
 		return nil, &problem{code: InvalidIdempotencyKey, detail: err.Error()}
 	}
+	replayOf, bad := c.head.replayed()
+	if bad != nil {
+		return nil, bad
+	}
 	body := c.ctx.PostBody()
 	t, invalid := trade.Decode(body)
 	if invalid != nil {
@@ -58,7 +62,11 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 		return nil, &p
 	}
 	c.tradeID = t.TradeID
-	return s.submissionOf(c, t, key, len(body), make(chan answer, 1))
+	sub, bad := s.submissionOf(c, t, key, len(body), make(chan answer, 1))
+	if bad == nil {
+		sub.req.ReplayOf = replayOf
+	}
+	return sub, bad
 }
 
 // submissionOf fixes what the service decides about a trade that came in size bytes, under a key unless that is empty: id,

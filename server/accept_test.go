@@ -23,8 +23,9 @@ import (
 
 func TestAcceptedTradeIsTrackedAndInTheLog(t *testing.T) {
 	a := start(t, nil)
+	const failedBefore = "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	r := a.post(tradeJSON("T1", 3), "X-Correlation-ID: corr/1", "traceparent: "+parent)
+	r := a.post(tradeJSON("T1", 3), "X-Correlation-ID: corr/1", "traceparent: "+parent, "Trade-Replay-Of: "+failedBefore)
 	id := r.accepted(t)
 	assert.JSONEq(t, `{"request_id":"`+id.String()+`","status":"PENDING","trade_id":"T1","version":3}`, r.body)
 	assert.Equal(t, "application/json", r.header.Get("Content-Type"))
@@ -43,6 +44,7 @@ func TestAcceptedTradeIsTrackedAndInTheLog(t *testing.T) {
 		CorrelationID: "corr/1",
 		TraceParent:   parent,
 	}
+	want.ReplayOf, _ = trade.ParseRequestID(failedBefore)
 	assert.Equal(t, want, rec.Request)
 	assert.Equal(t, want, a.stores.opened[id], "what is tracked is what is in the log")
 
@@ -87,6 +89,8 @@ func TestRefusedTradesCostNoStoreCall(t *testing.T) {
 	f(good, jsonType+"\nIdempotency-Key: two words", 400, InvalidIdempotencyKey)
 	f(good, jsonType+"\nIdempotency-Key: a\nIdempotency-Key: a", 400, InvalidIdempotencyKey)
 	f(`{}`, jsonType+"\nIdempotency-Key: a", 400, trade.InvalidTrade)
+	f(good, jsonType+"\nTrade-Replay-Of: T1", 400, InvalidReplayOf)
+	f(good, jsonType+"\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", 400, InvalidReplayOf)
 	f(good+strings.Repeat(" ", 16<<10), jsonType, 413, BodyTooLarge)
 	a.send("POST", tradesPath+"?dry=1", good, jsonType).problem(t, 400, InvalidQuery)
 	lookUps, opens := a.stores.calls()

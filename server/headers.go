@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"tradestore/trade"
 )
 
 // head is what the service reads from the headers of a request. It is filled from the raw bytes, because the parser
@@ -17,6 +19,8 @@ type head struct {
 	contentEncoding bool
 	idempotencyKey  string // of the last such field
 	idempotencyKeys int    // how many Idempotency-Key fields there are
+	replayOf        string // of the last Trade-Replay-Of field
+	replaysOf       int    // how many Trade-Replay-Of fields there are
 	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
 	wait            int  // seconds that the client prefers to wait (Prefer); 0 for none
@@ -59,6 +63,9 @@ func readHead(raw []byte) head {
 		case is(name, "idempotency-key"):
 			h.idempotencyKeys++
 			h.idempotencyKey = string(value)
+		case is(name, "trade-replay-of"):
+			h.replaysOf++
+			h.replayOf = string(value)
 		case is(name, "x-correlation-id"):
 			h.correlationID = correlation(value, h.correlationID)
 		case is(name, "if-none-match"):
@@ -157,4 +164,17 @@ func (h *head) isPlain(want string) bool {
 		}
 	}
 	return true
+}
+
+// replayed returns the request that this one says it repeats, zero if it names none. It is what the client says: it is noted
+// beside the request (rule S4), and nothing is decided by it.
+func (h *head) replayed() (id trade.RequestID, bad *problem) {
+	if h.replaysOf == 0 {
+		return id, nil
+	}
+	id, err := trade.ParseRequestID(h.replayOf)
+	if err != nil || h.replaysOf > 1 {
+		return id, &problem{code: InvalidReplayOf, detail: "send Trade-Replay-Of once: " + trade.ErrRequestID.Error()}
+	}
+	return id, nil
 }

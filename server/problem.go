@@ -24,6 +24,7 @@ const (
 	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before what the journal remembers: setting outcome-retention
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
+	InvalidReplayOf         trade.Code = "INVALID_REPLAY_OF"         // Trade-Replay-Of is not one request id
 	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
 	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under this key is not decided yet: its request_id is given
 	IdempotencyKeyReused    trade.Code = "IDEMPOTENCY_KEY_REUSED"    // the key belongs to another payload; no effect
@@ -65,6 +66,7 @@ var problemTypes = map[trade.Code]struct {
 	NotRetained:             {fasthttp.StatusBadRequest, "The journal does not reach back that far"},
 	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
 	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
+	InvalidReplayOf:         {fasthttp.StatusBadRequest, "Not a request to replay"},
 	RequestInProgress:       {fasthttp.StatusConflict, "A request under this key is under way"},
 	IdempotencyKeyReused:    {fasthttp.StatusUnprocessableEntity, "The key belongs to another payload"},
 	IdempotencyKeyExhausted: {fasthttp.StatusUnprocessableEntity, "The key was tried too often"},
