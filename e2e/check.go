@@ -221,10 +221,14 @@ func checkRecords(r *Report, l *Ledger, ev *Evidence) {
 		}
 		met[rec.ID] = true
 		before := latest[p.Trade.TradeID]
+		together := before != nil && p.Bulk != nil && p.Bulk == before.Bulk
+		if together && p.Verdict() == Accepted && p.Place < before.Place {
+			r.add("order", "record %v, request %s, lies behind request %s, which came after it in one POST", slot, rec.ID, before.RequestID)
+		}
 		if before != nil && p.Verdict() == Accepted && p.Answered.Before(before.Sent) {
 			r.add("order", "record %v, request %s, lies behind request %s, which was sent after it was answered", slot, rec.ID, before.RequestID)
 		}
-		if before == nil || before.Sent.Before(p.Sent) {
+		if before == nil || before.Sent.Before(p.Sent) || together && before.Place < p.Place {
 			latest[p.Trade.TradeID] = p
 		}
 	}

@@ -187,6 +187,17 @@ func TestCheckFindsPlantedFaults(t *testing.T) {
 	f("earlier record applied later", []string{"I7"}, func(_ *Ledger, ev *Evidence) {
 		ev.Applied = append(ev.Applied, Applied{"T3", 99, 99, 1, 0})
 	})
+	f("records of one request swapped", []string{"order"}, func(l *Ledger, _ *Evidence) {
+		var together []*Post // T3 in its versions 1 and 3, which lie in the log in this order
+		for _, p := range l.posts {
+			if p.Trade.TradeID == "T3" && len(together) < 2 {
+				together = append(together, p)
+			}
+		}
+		first, second := together[0], together[1]
+		first.Bulk, second.Bulk, first.Place = first, first, 1
+		first.Sent, first.Answered = second.Sent, second.Answered
+	})
 	f("records of one client swapped", []string{"order"}, func(l *Ledger, _ *Evidence) {
 		first, second := l.posts[3], l.posts[8] // T3 in version 1 and 3
 		first.Sent, first.Answered, second.Sent, second.Answered = second.Sent, second.Answered, first.Sent, first.Answered

@@ -146,6 +146,47 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 	return p
 }
 
+// SubmitBulk posts trades in one request, under a key unless that is empty, and remembers the answer of each in the ledger.
+func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Trade) []*Post {
+	posts, lines := make([]*Post, len(trades)), []byte{}
+	for i, t := range trades {
+		posts[i] = &Post{Trade: t, CorrelationID: "corr-" + trades[0].CounterpartyID, Sent: time.Now(), Place: i}
+		posts[i].Bulk = posts[0]
+		line, _ := json.Marshal(DocumentOf(t))
+		lines = append(append(lines, line...), '\n')
+	}
+	header := http.Header{"Content-Type": {"application/x-ndjson"}, "X-Correlation-Id": {posts[0].CorrelationID}}
+	if key != "" {
+		header.Set("Idempotency-Key", key)
+	}
+	answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades:batch", header, lines)
+	var said struct {
+		Items []struct {
+			Status    int    `json:"status"`
+			RequestID string `json:"request_id"`
+			Retry     int    `json:"retry_after"`
+			Problem   Problem
+		}
+		Code trade.Code
+	}
+	if err == nil {
+		_ = json.Unmarshal(answer.Body, &said) // an answer that is no JSON says nothing about any trade
+	}
+	for i, p := range posts {
+		p.Answered, p.Status, p.Code, p.RetryAfter = time.Now(), answer.Status, said.Code, answer.Header.Get("Retry-After")
+		if answer.Status == http.StatusMultiStatus && i < len(said.Items) {
+			item := said.Items[i]
+			p.Status, p.Code = item.Status, item.Problem.Code
+			p.RequestID, _ = trade.ParseRequestID(item.RequestID + item.Problem.RequestID) // one of the two is empty
+			if item.Status != http.StatusAccepted && item.Retry == 0 {
+				p.RetryAfter = ""
+			}
+		}
+		c.Ledger.Add(p)
+	}
+	return posts
+}
+
 // Status reads a request and remembers a terminal state in the ledger. ok is false for 404.
 // Errors: ErrNoAnswer, ErrUnavailable, or any other answer but 200 and 404.
 func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {

@@ -30,7 +30,9 @@ type Post struct {
 	Code          trade.Code
 	RequestID     trade.RequestID // zero when the answer named none
 	CorrelationID string
-	RetryAfter    string // the header
+	RetryAfter    string // the header, or the member of an item
+	Bulk          *Post  // the first of those that went in one request; nil: it went alone
+	Place         int    // among those
 }
 
 // Verdict says what the answer of p means.

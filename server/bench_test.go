@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -81,6 +82,35 @@ func BenchmarkAccept(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "trades/s")
+}
+
+// BenchmarkAcceptBulk is the same with a hundred trades in a request.
+func BenchmarkAcceptBulk(b *testing.B) {
+	const each = 100
+	a := start(b, func(_ *Config, deps *Deps) {
+		deps.Requests, deps.Trades, deps.Now = nothing{}, nothing{}, time.Now
+		deps.Log = zerolog.New(io.Discard).Level(zerolog.InfoLevel)
+	})
+	body := strings.Repeat(string(tradeFarAhead())+"\n", each)
+	b.ReportAllocs()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		ctx := requestOf(b, body)
+		ctx.Request.Header.SetRequestURI(bulkPath)
+		for pb.Next() {
+			ctx.Request.SetBodyString(body) // the answer took the buffer of the last one
+			ctx.Response.Reset()
+			c := a.srv.newCall(ctx)
+			c.head.contentType = mediaNDJSON
+			a.srv.acceptBulk(c)
+			c.finish()
+			if n := bytes.Count(ctx.Response.Body(), []byte(`"status":202`)); n != each {
+				b.Errorf("%d %.300s", n, ctx.Response.Body())
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(each*b.N)/b.Elapsed().Seconds(), "trades/s")
 }
 
 // BenchmarkRefuse is what an invalid trade costs.
