@@ -82,19 +82,20 @@ func (t *Tracer) Start(parent trace.SpanContext, name string, opts ...trace.Span
 }
 
 // Record makes a span of something that is over, below parent, which was sampled. err says that it failed; its text goes
-// with the span.
-func (t *Tracer) Record(parent trace.SpanContext, name string, from, to time.Time, err error, opts ...trace.SpanStartOption) {
+// with the span. It returns what names the span, for links; not valid if there is none.
+func (t *Tracer) Record(parent trace.SpanContext, name string, from, to time.Time, err error, opts ...trace.SpanStartOption) trace.SpanContext {
 	if t == nil {
-		return
+		return trace.SpanContext{}
 	}
 	span := t.Start(parent, name, append(opts, trace.WithTimestamp(from))...)
 	if span == nil {
-		return
+		return trace.SpanContext{}
 	}
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
 	}
 	span.End(trace.WithTimestamp(to))
+	return span.SpanContext()
 }
 
 // reporting is an exporter whose failures are lines of the log. The spans of a failed export are lost.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 
 	"tradestore/failpoint"
 	"tradestore/kafka"
@@ -38,7 +39,8 @@ type lane struct {
 	refused atomic.Int64   // records in a row that the store refused
 	fences  int            // fences lost in a row
 
-	polledAt time.Time // when the batch in hand was
+	polledAt    time.Time         // when the batch in hand was
+	transaction trace.SpanContext // of the last try to apply records that are traced
 }
 
 // errDropped ends a batch that is not ours to finish, or whose fate is unknown: read the positions and go on from there.

@@ -24,7 +24,7 @@ const (
 const mostLinks = 128
 
 // traceApply makes the span of one apply transaction. It belongs to the trace of the first record that is traced, and
-// links to all of them: a batch has no trace of its own.
+// links to all of them: a batch has no trace of its own. traceDone links back.
 func (l *lane) traceApply(part *trade.Batch, began time.Time, err error) {
 	if l.deps.Tracer == nil {
 		return
@@ -38,7 +38,7 @@ func (l *lane) traceApply(part *trade.Batch, began time.Time, err error) {
 	if len(links) == 0 {
 		return
 	}
-	l.deps.Tracer.Record(links[0].SpanContext, spanApply, began, time.Now(), err, trace.WithLinks(links...), trace.WithSpanKind(trace.SpanKindClient),
+	l.transaction = l.deps.Tracer.Record(links[0].SpanContext, spanApply, began, time.Now(), err, trace.WithLinks(links...), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(semconv.DBSystemNamePostgreSQL, semconv.MessagingBatchMessageCount(len(part.Records)), attribute.Int("tradestore.lane", l.number)))
 }
 
@@ -58,7 +58,7 @@ func (l *lane) traceDone(part *trade.Batch) {
 		l.deps.Tracer.Record(parent, spanProcess+l.cfg.Kafka.Topic, l.polledAt, now, nil, trace.WithSpanKind(trace.SpanKindConsumer),
 			trace.WithAttributes(semconv.MessagingSystemKafka, semconv.MessagingOperationTypeProcess, semconv.MessagingOperationName("process"),
 				semconv.MessagingDestinationName(l.cfg.Kafka.Topic), semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
-				semconv.MessagingKafkaOffset(int(r.Offset))), ofRequest(r.ID, r.Trade.TradeID))
+				semconv.MessagingKafkaOffset(int(r.Offset))), ofRequest(r.ID, r.Trade.TradeID), trace.WithLinks(trace.Link{SpanContext: l.transaction}))
 		if l.deps.OutcomesAtCommit {
 			l.deps.Tracer.Record(parent, spanSettle, now, now, nil, ofRequest(r.ID, r.Trade.TradeID))
 		}

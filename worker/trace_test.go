@@ -81,6 +81,9 @@ func TestABatchLinksToItsSampledRequestsAndEachHasItsSpans(t *testing.T) {
 					assert.Equal(t, parent[3:35], s.TraceID)
 					assert.Equal(t, parent[36:52], s.Parent)
 					assert.Equal(t, fmt.Sprint("T", 4*i), s.Attributes["tradestore.trade_id"])
+					if name != spanSettle {
+						assert.Equal(t, []otlp.Link{{TraceID: applied[1].TraceID, ID: applied[1].ID}}, s.Links)
+					}
 				}
 			}
 		})
