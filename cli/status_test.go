@@ -115,6 +115,19 @@ func TestWhatATerminalWouldActOnIsWrittenOut(t *testing.T) {
 	require.Contains(t, got.stderr, `\u001b[2J`)
 }
 
+func TestTradesShowsPagesAndWhatIsPending(t *testing.T) {
+	got := try(t, t.Context(), Trades, "", "T1", "--url", says(t, `200 {"items":[],"pending":[{"request_id":"R","version":7,"accepted_at":"A"}]}`))
+	require.Equal(t, 0, got.code, got)
+	require.Contains(t, got.stdout, "version 7 is PENDING since A, request R\n")
+	pages := []string{`200 {"items":[{"version":1}],"next_cursor":"c"}`, `200 {"items":[{"version":2,"reason":"STALE_VERSION"}]}`}
+	got = try(t, t.Context(), Trades, "", "T1", "--history", "--url", says(t, pages...))
+	require.Equal(t, 0, got.code, got)
+	require.Regexp(t, `(?s) 1 .* 2 +STALE_VERSION `, got.stdout)
+	got = try(t, t.Context(), Trades, "", "T1", "--history", "--json", "--url", says(t, pages...))
+	require.Contains(t, got.stdout, `"next_cursor": "c"`)
+	require.Contains(t, got.stdout, `"reason": "STALE_VERSION"`)
+}
+
 func TestColour(t *testing.T) {
 	plain, coloured := Env{}, Env{Colour: true}
 	require.Equal(t, "FAILED", plain.paintStatus(failed))
@@ -156,12 +169,20 @@ func testStatusAndTrades(t *testing.T, s stack) {
 	require.Equal(t, "VERSION  COUNTERPARTY  BOOK  MATURITY    CREATED     EXPIRED\n2        CP-1          B1    9998-12-31  2026-01-02  no\n", got.stdout)
 	got = try(t, t.Context(), Trades, "", "CLI-1", "--url", s.API, "--json")
 	require.Contains(t, got.stdout, `"counterparty_id": "CP-1"`)
+	again := post(t, s, tradeJSON("CLI-1", 2))
+	stale := post(t, s, tradeJSON("CLI-0", 1))
+	for _, id := range []string{again, stale} {
+		require.Equal(t, 0, try(t, t.Context(), Status, "", id, "--watch", "--url", s.API).code)
+	}
+	got = try(t, t.Context(), Trades, "", "CLI-1", "--history", "--url", s.API)
+	require.Equal(t, 0, got.code, got)
+	require.Regexp(t, `^DECIDED +VERSION +OUTCOME .*\n\S+Z +2 +SUCCESS +CP-1 +B1 +9998-12-31 +`+id+` +-\n\S+Z +2 +SUCCESS .* `+again+` +`+id+`\n$`, got.stdout)
 	f := func(code int, id string) {
 		t.Helper()
 		got := try(t, t.Context(), Trades, "", id, "--url", s.API)
 		require.Equal(t, code, got.code, got)
 	}
-	f(exitMissing, "CLI-0")
+	f(exitMissing, "CLI-9")
 	f(exitNo, "not/an id?")
 	f(exitNo, "..")
 	f(2, "")
