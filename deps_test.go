@@ -20,10 +20,11 @@ const module = "tradestore"
 // mayImport says which packages of ours each one imports. The domain stands alone, the two lines know the domain and
 // Kafka, adapters know the domain, and only role puts them together. A new package has to find its place here.
 var mayImport = map[string][]string{
-	"trade":      {},
-	"failpoint":  {},
-	"migrations": {},
-	"telemetry":  {},
+	"trade":        {},
+	"trade/corpus": {}, // for tests
+	"failpoint":    {},
+	"migrations":   {},
+	"telemetry":    {},
 
 	"openapi":          {},
 	"openapi/contract": {"openapi"}, // for tests

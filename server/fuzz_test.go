@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"tradestore/trade"
 )
 
 var statusLine = regexp.MustCompile(`HTTP/1\.1 \d{3} `)
@@ -53,6 +56,37 @@ func FuzzConnection(f *testing.F) {
 				return
 			}
 			_, _ = out.Discard(next[0])
+		}
+	})
+}
+
+// FuzzPath asks for paths. What is answered with anything but a refusal is in its normal form, and an id in it is one that a
+// trade can have.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"/api/v1/trades/T1", "/api/v1//trades", "/api/v1/trades/%54", "/api/v1/x/../trades", "/docs/init.js", "/docs/..%2f", "*", "http://x/livez", "//x/livez",
+		"/livez?x", "/livez#x", "/api/v1/trades/" + strings.Repeat("T", 65), "/api/v1/requests/019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", "/\\livez", "/livez;x", "/\xff"} {
+		f.Add(seed)
+	}
+	a := start(f, func(_ *Config, deps *Deps) { deps.Log = zerolog.Nop() })
+	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
+	f.Fuzz(func(t *testing.T, target string) {
+		var answer bytes.Buffer
+		_ = a.srv.http.ServeConn(&memoryConn{in: strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), out: &answer})
+		resp, err := http.ReadResponse(bufio.NewReader(&answer), nil)
+		if err != nil {
+			return // nothing that looks like a request
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode >= 500 {
+			t.Fatalf("%q: status %d", target, resp.StatusCode)
+		}
+		if resp.StatusCode != http.StatusOK {
+			return
+		}
+		path, _, _ := strings.Cut(target, "?")
+		path = regexp.MustCompile(`^https?://[^/]*`).ReplaceAllString(path, "")
+		if !regexp.MustCompile(`^(/[A-Za-z0-9][A-Za-z0-9._-]*)+$`).MatchString(path) {
+			t.Fatalf("%q is granted", target)
 		}
 	})
 }

@@ -95,8 +95,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		c.refuse(problem{code: MalformedHTTP, detail: c.head.fault})
 		hangUp(ctx, lingerBytes)
 		return
-	case !bytes.Equal(uri.Path(), uri.PathOriginal()):
-		c.refuse(problem{code: InvalidPath, detail: "no escapes, doubled slashes or dots as steps"})
+	case !bytes.Equal(uri.Path(), uri.PathOriginal()), bytes.IndexByte(ctx.Request.Header.RequestURI(), '#') >= 0:
+		c.refuse(problem{code: InvalidPath, detail: "no escapes, doubled slashes, dots as steps or fragments"})
 		return
 	}
 	ctx.SetUserValue(callKey, c)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,7 @@ func TestPathsAndMethods(t *testing.T) {
 	f("GET /api/v1/trades/T1%00", 400, InvalidPath)
 	f("GET /api/v1/x/../trades", 400, InvalidPath)
 	f("GET /api/v1/./trades", 400, InvalidPath)
+	f("GET /api/v1/trades#x", 400, InvalidPath)
 	f("GET /api/v1/trades/-T", 400, InvalidTradeID)
 	f("GET /api/v1/trades/T*1", 400, InvalidTradeID)
 	f("GET /api/v1/trades/"+strings.Repeat("T", 65), 400, InvalidTradeID)
@@ -217,14 +219,20 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 }
 
 func TestPanicInAHandlerIsA500AndTheServerLives(t *testing.T) {
-	a := start(t, nil)
-	a.stores.set(func() { a.stores.onRead = func() error { panic("bug") } })
+	a := start(t, func(_ *Config, deps *Deps) { deps.Trades = buggy{deps.Trades} })
 	r, closed := a.raw(message("GET /api/v1/trades HTTP/1.1\nX-Correlation-ID: c-1", ""))
 	assert.Equal(t, "c-1", r.problem(t, 500, Internal)["correlation_id"])
 	assert.True(t, closed)
 	counted(t, 1, a.srv.m.panics)
 	a.post(tradeJSON("T1", 1)).accepted(t)
 	assert.Contains(t, a.log.String(), "panic in a handler")
+}
+
+// buggy is a reader whose list panics.
+type buggy struct{ TradeReader }
+
+func (buggy) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {
+	panic("bug")
 }
 
 func TestWireErrors(t *testing.T) {

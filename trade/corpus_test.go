@@ -1,76 +1,48 @@
 package trade
 
 import (
-	"bufio"
 	"encoding/json"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"tradestore/trade/corpus"
 )
 
-// corpusCase is one text of testdata/corpus.txt, whose first lines explain it.
-type corpusCase struct {
-	name string
-	doc  []byte
-}
-
-func corpus(tb testing.TB) []corpusCase {
+func cases(tb testing.TB) []corpus.Case {
 	tb.Helper()
-	file, err := os.Open("testdata/corpus.txt")
+	all, err := corpus.Cases()
 	require.NoError(tb, err)
-	defer file.Close()
-	var cases []corpusCase
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		line := lines.Text()
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name, rest, _ := strings.Cut(line, " ")
-		literal, err := strconv.QuotedPrefix(strings.TrimSpace(rest))
-		require.NoError(tb, err, line)
-		doc, err := strconv.Unquote(literal)
-		require.NoError(tb, err, line)
-		if _, times, ok := strings.Cut(rest, literal+" * "); ok {
-			n, err := strconv.Atoi(times)
-			require.NoError(tb, err, line)
-			doc = strings.Repeat(doc, n)
-		}
-		cases = append(cases, corpusCase{name, []byte(doc)})
-	}
-	require.NoError(tb, lines.Err())
-	return cases
+	return all
 }
 
 func TestCorpusIsLabelledRight(t *testing.T) {
 	names := map[string]bool{}
-	for _, c := range corpus(t) {
-		require.False(t, names[c.name], "%s is there twice", c.name)
-		names[c.name] = true
-		good := json.Valid(c.doc) && utf8.Valid(c.doc)
-		switch c.name[:2] {
+	for _, c := range cases(t) {
+		require.False(t, names[c.Name], "%s is there twice", c.Name)
+		names[c.Name] = true
+		good := json.Valid(c.Doc) && utf8.Valid(c.Doc)
+		switch c.Name[:2] {
 		case "y_":
-			require.True(t, good, c.name)
+			require.True(t, good, c.Name)
 		case "n_":
-			require.False(t, good, c.name)
+			require.False(t, good, c.Name)
 		default:
-			require.Equal(t, "i_", c.name[:2])
+			require.Equal(t, "i_", c.Name[:2])
 		}
 	}
 	require.Greater(t, len(names), 250)
 }
 
 func TestCorpusAsBody(t *testing.T) {
-	for _, c := range corpus(t) {
-		t.Run(c.name, func(t *testing.T) {
-			checkDecode(t, c.doc)
-			_, invalid := Decode(c.doc)
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			checkDecode(t, c.Doc)
+			_, invalid := Decode(c.Doc)
 			require.NotNil(t, invalid) // none of the texts is a trade
-			if strings.HasPrefix(c.name, "n_") {
+			if strings.HasPrefix(c.Name, "n_") {
 				require.Equal(t, MalformedJSON, invalid.Code)
 			}
 		})
@@ -78,16 +50,16 @@ func TestCorpusAsBody(t *testing.T) {
 }
 
 func TestCorpusInsideFields(t *testing.T) {
-	for _, c := range corpus(t) {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
 			for _, field := range fields {
-				checkDecode(t, []byte(withValue(field.name, string(c.doc))))
-				checkDecode(t, []byte(withValue(field.name, `"A`+string(c.doc)+`"`)))
-				checkDecode(t, []byte(strings.Replace(goodDoc, `"`+field.name+`"`, string(c.doc), 1)))
+				checkDecode(t, []byte(withValue(field.name, string(c.Doc))))
+				checkDecode(t, []byte(withValue(field.name, `"A`+string(c.Doc)+`"`)))
+				checkDecode(t, []byte(strings.Replace(goodDoc, `"`+field.name+`"`, string(c.Doc), 1)))
 			}
-			checkDecode(t, []byte(strings.Replace(goodDoc, "{", `{"unknown":`+string(c.doc)+",", 1)))
-			checkDecode(t, []byte(goodDoc+string(c.doc)))
-			checkDecode(t, []byte(string(c.doc)+goodDoc))
+			checkDecode(t, []byte(strings.Replace(goodDoc, "{", `{"unknown":`+string(c.Doc)+",", 1)))
+			checkDecode(t, []byte(goodDoc+string(c.Doc)))
+			checkDecode(t, []byte(string(c.Doc)+goodDoc))
 		})
 	}
 }

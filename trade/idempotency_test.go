@@ -111,3 +111,22 @@ func TestPayloadHashIsOfTheFieldsNotTheirSpelling(t *testing.T) {
 func TestNoncesDiffer(t *testing.T) {
 	assert.NotEqual(t, NewNonce(), NewNonce())
 }
+
+func FuzzParseIdempotencyKey(f *testing.F) {
+	for _, s := range []string{"k", `"k"`, `"a\"b\\"`, `"`, `""`, "two words", strings.Repeat("k", MaxIdempotencyKey+1), "\x00", "\u00e9"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		key, err := ParseIdempotencyKey(s)
+		if err != nil {
+			require.ErrorIs(t, err, ErrIdempotencyKey)
+			require.Empty(t, key)
+			return
+		}
+		require.Regexp(t, `^[!-~]{1,255}$`, string(key))
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(string(key)) + `"`
+		again, err := ParseIdempotencyKey(quoted)
+		require.NoError(t, err)
+		require.Equal(t, key, again, "one key in its quoted spelling")
+	})
+}

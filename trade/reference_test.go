@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"tradestore/trade/corpus"
 )
 
 // reference is a second decoder, written from the rules on top of encoding/json and regular expressions. It returns the
@@ -139,23 +141,23 @@ func checkInvalid(t require.TestingT, invalid *Invalid) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(goodDoc))
 	f.Add([]byte(`{"created_date":"2026-11-20","maturity_date":"9999-12-31","book_id":"b","counterparty_id":"c","version":2147483647,"trade_id":"\u0054"}`))
-	for i, c := range corpus(f) {
-		if len(c.doc) > 1000 {
+	for i, c := range cases(f) {
+		if len(c.Doc) > 1000 {
 			continue // long seeds slow the search down and find nothing of their own
 		}
-		f.Add(c.doc)
-		f.Add([]byte(withValue(fields[i%len(fields)].name, string(c.doc))))
+		f.Add(c.Doc)
+		f.Add([]byte(withValue(fields[i%len(fields)].name, string(c.Doc))))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) { checkDecode(t, doc) })
 }
 
 // Documents put together from good, odd and broken pieces, which blind mutation would rarely find.
 func TestDecodeAgreesWithTheReference(t *testing.T) {
-	odd := rapid.SampledFrom(corpus(t))
+	odd := rapid.SampledFrom(cases(t))
 	space := rapid.SampledFrom([]string{"", "", "", " ", "\n", "\t", "\r\n ", "\f", "\u00a0"})
 	value := rapid.OneOf(
 		rapid.SampledFrom([]string{`"A"`, `"T-1"`, `"T\u002d1"`, `1`, `2147483647`, `2147483648`, `"2024-02-29"`, `"2023-02-29"`, `"2024\u002d02-29"`, `null`, `"1"`, `""`}),
-		rapid.Map(odd, func(c corpusCase) string { return string(c.doc[:min(len(c.doc), 100)]) }),
+		rapid.Map(odd, func(c corpus.Case) string { return string(c.Doc[:min(len(c.Doc), 100)]) }),
 	)
 	rapid.Check(t, func(rt *rapid.T) {
 		doc := space.Draw(rt, "space") + "{"
