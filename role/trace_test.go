@@ -1,6 +1,7 @@
 package role
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,6 +46,11 @@ func requireOneTrace(t *testing.T, sent *otlp.Receiver, server, worker *running)
 	})
 	require.Len(t, trace, len(journey))
 	root := trace[slices.IndexFunc(trace, func(s otlp.Span) bool { return s.Parent == "" })]
+	slices.SortFunc(trace, func(a, b otlp.Span) int { return cmp.Compare(a.Start, b.Start) })
+	for _, s := range trace { // for people: go test ./role -run OneTrace -v
+		from, took := time.Duration(s.Start-root.Start), time.Duration(s.End-s.Start) //nolint:gosec // a moment apart
+		t.Logf("%s  %-17s  %-22s  from %12v  for %12v", s.TraceID, s.Service, s.Name, from, took)
+	}
 	for _, want := range journey {
 		i := slices.IndexFunc(trace, func(s otlp.Span) bool { return s.Name == want.name })
 		require.GreaterOrEqual(t, i, 0, want.name)

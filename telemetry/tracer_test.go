@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/trace"
+	traces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
 
 	"tradestore/teststack/otlp"
 )
@@ -140,6 +142,32 @@ func TestTheEndExportsWhatIsLeftAndDoesNotWaitForLong(t *testing.T) {
 	limit, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorContains(t, stuck.Close(limit), "cannot export the last spans: context deadline exceeded")
+}
+
+// taker is the other protocol of OTLP.
+type taker struct {
+	traces.UnimplementedTraceServiceServer
+	names chan string
+}
+
+func (t taker) Export(_ context.Context, export *traces.ExportTraceServiceRequest) (*traces.ExportTraceServiceResponse, error) {
+	t.names <- export.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0].GetName()
+	return &traces.ExportTraceServiceResponse{}, nil
+}
+
+func TestSpansAreExportedOverGRPC(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server, took := grpc.NewServer(), taker{names: make(chan string, 1)}
+	traces.RegisterTraceServiceServer(server, took)
+	go func() { _ = server.Serve(ln) }()
+	defer server.Stop()
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+ln.Addr().String())
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	tracer := newTestTracer(t)
+	tracer.Start(trace.SpanContext{}, "over gRPC").End()
+	require.NoError(t, tracer.Close(t.Context()))
+	require.Equal(t, "over gRPC", <-took.names)
 }
 
 func TestTraceParentsAreReadAndWritten(t *testing.T) {
