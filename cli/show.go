@@ -117,9 +117,9 @@ const (
 	yellow = "33"
 )
 
-// paint colours a word, if the output has colours.
+// paint colours a word, if there is one and the output has colours.
 func (e *Env) paint(colour, word string) string {
-	if !e.Colour {
+	if !e.Colour || word == "" {
 		return word
 	}
 	return "\x1b[" + colour + "m" + word + "\x1b[0m"
