@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +30,12 @@ func (s *stack) testWaits(t *testing.T) {
 	s.ledger.Add(p)
 	require.Equal(t, said, s.get(t, a.Header.Get("Location")).json(t), "an end stays")
 
+	// The stream of a request that has ended tells its end and ends itself.
+	events := s.get(t, "/api/v1/requests/"+id.String()+"/events")
+	require.Equal(t, "text/event-stream", events.Header.Get("Content-Type"))
+	require.Contains(t, string(events.Body), "event: success\nid: success\ndata: {\"request_id\":\""+id.String()+"\"")
+	followed := s.follow(t, "WAIT-1")
+
 	// Of a request that is under way, a read waits as well: the worker is held back until both wait.
 	hold, err := s.connect(t).Begin(t.Context())
 	require.NoError(t, err)
@@ -49,5 +57,28 @@ func (s *stack) testWaits(t *testing.T) {
 		a = s.call(t, http.MethodGet, "/api/v1/requests/"+want.id.String(), "", "Prefer: wait=20")
 		require.Equal(t, want.status, a.json(t)["status"])
 	}
+	require.Contains(t, followed(), high.RequestID.String())
+	require.Contains(t, followed(), low.RequestID.String())
 	require.True(t, poll(t, drainLimit, func() bool { return s.get(t, "/api/v1/lag").json(t)["records_behind"] == 0.0 }), "the lag stays")
+}
+
+// follow opens the stream of a trade and returns what reads the data of its next event.
+func (s *stack) follow(t *testing.T, tradeID string) func() string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.API+"/api/v1/events?trade_id="+tradeID, http.NoBody)
+	require.NoError(t, err)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	lines := bufio.NewReader(resp.Body)
+	return func() string {
+		for {
+			line, err := lines.ReadString('\n')
+			require.NoError(t, err)
+			if data, ok := strings.CutPrefix(line, "data: "); ok {
+				return data
+			}
+		}
+	}
 }

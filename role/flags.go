@@ -90,6 +90,7 @@ type ServerTuning struct {
 	KafkaLinger     time.Duration `name:"kafka-linger" group:"tuning" default:"0s" help:"How long a record waits for others; batches grow under load without it."`
 	Compression     string        `name:"kafka-compression" group:"tuning" default:"none" help:"Of batches of records: none, lz4, snappy, zstd or gzip."`
 	MaxWait         time.Duration `name:"max-wait" group:"tuning" default:"30s" help:"Longest that a call may wait for an outcome, whatever it prefers (Prefer: wait=N)."`
+	MaxStreams      int           `name:"max-streams" group:"tuning" default:"1024" help:"Most streams of events open at once; one more is answered 503. Each holds a connection and about 40 KiB."`
 	MaxWaiters      int           `name:"max-waiters" group:"tuning" default:"4096" help:"Most calls that wait for an outcome at once; one more is answered without waiting. Each holds a connection and about 20 KiB."`
 	MaxBodyBytes    int           `name:"max-body-bytes" group:"http" default:"16384" help:"Largest body of a request, in bytes."`
 	MaxHeaderBytes  int           `name:"max-header-bytes" group:"http" default:"8192" help:"Largest head of a request, in bytes."`

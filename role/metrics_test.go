@@ -200,6 +200,7 @@ var chapters = []struct{ title, prefix string }{
 	{"Outcomes that clients see", "tradestore_settle_"},
 	{"Calls that wait for outcomes", "tradestore_wait_"},
 	{"The lag of the log", "tradestore_lag_"},
+	{"Streams of events", "tradestore_stream_"},
 	{"Requests that stay PENDING", "tradestore_resolve_"},
 	{"Kafka clients", "tradestore_kafka_"},
 	{"PostgreSQL", "tradestore_postgres_"},

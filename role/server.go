@@ -114,7 +114,7 @@ func (c ServerConfig) server() server.Config {
 		BulkItems: t.BulkItems, BulkBytes: t.BulkBytes,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
-		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters,
+		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters, MaxStreams: t.MaxStreams,
 		MaxConns: t.MaxConns, MaxConnsPerAddr: t.MaxConnsPerAddr, DrainDelay: t.DrainDelay,
 	}
 }

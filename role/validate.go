@@ -187,6 +187,7 @@ func (t ServerTuning) check(m *mistakes) {
 		{"--queue-bytes", t.QueueBytes, 64 << 30},
 		{"--request-conns", t.RequestConns, maxConns},
 		{"--read-conns", t.ReadConns, maxConns},
+		{"--max-streams", t.MaxStreams, 1_000_000},
 		{"--max-waiters", t.MaxWaiters, 1_000_000},
 		{"--max-body-bytes", t.MaxBodyBytes, maxBody},
 		{"--max-header-bytes", t.MaxHeaderBytes, 1 << 20},

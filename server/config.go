@@ -35,7 +35,10 @@ type Config struct {
 
 	// Waiting for outcomes.
 	MaxWait    time.Duration // of one call, whatever it prefers; whole seconds; default 30 s
+	MaxStreams int           // of events, open at once; default 1024
 	MaxWaiters int           // calls that wait at once; more are answered without waiting; default 4096
+
+	heartbeat time.Duration // between two signs of life of a stream; 15 s but in tests
 
 	// HTTP. Every wait and every size has a limit, because the service faces strangers.
 	MaxBodyBytes    int           // of a request; default 16 KiB
@@ -69,6 +72,8 @@ func (c Config) withDefaults() Config {
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, time.Second)
 	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, time.Second)
 	c.MaxWait = cmp.Or(c.MaxWait, 30*time.Second)
+	c.heartbeat = cmp.Or(c.heartbeat, 15*time.Second)
+	c.MaxStreams = cmp.Or(c.MaxStreams, 1024)
 	c.MaxWaiters = cmp.Or(c.MaxWaiters, 4096)
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 16<<10)
 	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, 8<<10)
@@ -102,6 +107,7 @@ func (c Config) Validate() error {
 		{"bulk-bytes", c.BulkBytes, sampleBody},
 		{"queue-items", c.QueueItems, 1},
 		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
+		{"max-streams", c.MaxStreams, 1},
 		{"max-waiters", c.MaxWaiters, 1},
 		{"max-body-bytes", c.MaxBodyBytes, sampleBody},
 		{"max-header-bytes", c.MaxHeaderBytes, 1 << 10},

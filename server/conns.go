@@ -132,10 +132,21 @@ func refuse(c net.Conn, p *problem) {
 // conn is an open connection that is counted until it closes.
 type conn struct {
 	net.Conn
-	owner  *conns
-	addr   netip.Addr
-	closed atomic.Bool
-	linger atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
+	owner      *conns
+	addr       netip.Addr
+	closed     atomic.Bool
+	linger     atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
+	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0 leaves the limit to the HTTP server
+}
+
+// Write writes within the time limit of one write, where there is one.
+func (c *conn) Write(b []byte) (int, error) {
+	if limit := c.writeLimit.Load(); limit > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(time.Duration(limit))); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(b)
 }
 
 // Close counts the connection out. Where a request was refused before it was read, the rest of it is read off first,

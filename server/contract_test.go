@@ -76,6 +76,11 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.stores.set(func() { ended = slices.Collect(maps.Keys(a.stores.opened))[0] })
 	a.end(ended, trade.Success)
 	assert.Equal(t, 200, (<-waits).status)
+	a.srv.hub.close() // streams end at once
+	a.get(requestsPath + ended.String() + "/events")
+	a.send("GET", requestsPath+ended.String()+"/events", "", "Last-Event-ID: success")
+	a.get(requestsPath + trade.NewRequestID(testNow).String() + "/events")
+	a.get(tradeEvents)
 	const key = "Idempotency-Key: k"
 	a.post(tradeJSON("T1", 1), key).accepted(t)
 	a.post(tradeJSON("T1", 1), key)
@@ -88,7 +93,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.get(requestsPath + trade.NewRequestID(testNow).String())
 	a.get(tradesPath + "/T2")
 	a.get("/docs/x")
-	paths := strings.NewReplacer("{trade_id}", "T1", "{request_id}", ended.String(), "{asset}", "init.js")
+	paths := strings.NewReplacer("{trade_id}", "T1", "{request_id}", ended.String(), "{asset}", "init.js", tradeEvents, tradeEvents+"?trade_id=T1")
 	for _, op := range described.Operations() {
 		path := paths.Replace(op.Path)
 		a.send(op.Method, path, "{}", jsonType)

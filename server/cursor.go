@@ -15,6 +15,7 @@ import (
 // does not.
 const (
 	cursorOfTrades  = 2 // the position is the key of the last row that was looked at: version, trade id
+	cursorOfEvents  = 4 // the place of the next outcome in the journal: generation, partition, offset
 	cursorOfHistory = 3 // the place of the last submission: generation, offset, request id
 
 	maxCursor  = 512            // bytes of a cursor in a query

@@ -23,8 +23,9 @@ type head struct {
 	replaysOf       int    // how many Trade-Replay-Of fields there are
 	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
-	wait            int  // seconds that the client prefers to wait (Prefer); 0 for none
-	waitSeen        bool // a preference wait was there, good or not
+	wait            int    // seconds that the client prefers to wait (Prefer); 0 for none
+	lastEventID     string // Last-Event-ID
+	waitSeen        bool   // a preference wait was there, good or not
 	traceParent     string
 	ifNoneMatch     string // of all such fields, separated by commas
 }
@@ -68,21 +69,31 @@ func readHead(raw []byte) head {
 			h.replayOf = string(value)
 		case is(name, "x-correlation-id"):
 			h.correlationID = correlation(value, h.correlationID)
-		case is(name, "if-none-match"):
-			if h.ifNoneMatch != "" {
-				h.ifNoneMatch += ","
-			}
-			h.ifNoneMatch += string(value)
-		case is(name, "prefer"):
-			h.prefer(value)
 		case is(name, "traceparent"):
 			h.traceParent = traceParent(value)
+		default:
+			h.readWish(name, value)
 		}
 	}
 	if length && h.chunked {
 		h.fault = "Content-Length and Transfer-Encoding exclude each other"
 	}
 	return h
+}
+
+// readWish reads a field that says how the client wants to be answered.
+func (h *head) readWish(name, value []byte) {
+	switch {
+	case is(name, "if-none-match"):
+		if h.ifNoneMatch != "" {
+			h.ifNoneMatch += ","
+		}
+		h.ifNoneMatch += string(value)
+	case is(name, "last-event-id"):
+		h.lastEventID = string(value)
+	case is(name, "prefer"):
+		h.prefer(value)
+	}
 }
 
 // is says whether a header name is the lower-case one given.

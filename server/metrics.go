@@ -37,6 +37,10 @@ type metrics struct {
 	hubErrors prometheus.Counter
 	lagErrors prometheus.Counter
 
+	events     prometheus.Counter
+	tailReads  prometheus.Histogram
+	tailErrors prometheus.Counter
+
 	lookUpStage, openStage, produceStage prometheus.Observer
 }
 
@@ -129,6 +133,9 @@ func newMetrics() *metrics {
 	m.bulkItems = m.CountersOf("tradestore_accept_bulk_items_total",
 		"Trades of bulk requests, by what their client was told: accepted (202), refused (4xx), unavailable (503, no effect), or unknown (409, 500, 503 with an id).",
 		"result", bulkAccepted, bulkRefused, bulkUnavailable, bulkUnknown)
+	m.events = m.Counter("tradestore_stream_events_total", "Events written to streams.")
+	m.tailReads = m.Histogram("tradestore_stream_read_duration_seconds", "Time of one read of the journal for those who follow a trade.", telemetry.Durations)
+	m.tailErrors = m.Counter("tradestore_stream_read_errors_total", "Such reads that failed. They are repeated.")
 	m.startAtZero()
 	return m
 }

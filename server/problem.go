@@ -37,6 +37,7 @@ const (
 	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // setting max-header-bytes
 	Internal                trade.Code = "INTERNAL"                  // a fault in the service; the effect of the call is unknown
 	TooManyConnections      trade.Code = "TOO_MANY_CONNECTIONS"      // setting max-conns
+	TooManyStreams          trade.Code = "TOO_MANY_STREAMS"          // setting max-streams
 	QueueFull               trade.Code = "QUEUE_FULL"                // settings queue-items and queue-bytes; no effect
 	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline passed in the queue; no effect
 	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
@@ -79,6 +80,7 @@ var problemTypes = map[trade.Code]struct {
 	HeadersTooLarge:         {fasthttp.StatusRequestHeaderFieldsTooLarge, "The headers are too large"},
 	Internal:                {fasthttp.StatusInternalServerError, "Internal error"},
 	TooManyConnections:      {fasthttp.StatusServiceUnavailable, "Too many connections"},
+	TooManyStreams:          {fasthttp.StatusServiceUnavailable, "Too many streams are open"},
 	QueueFull:               {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
 	DeadlineExceeded:        {fasthttp.StatusServiceUnavailable, "The request waited too long"},
 	ShuttingDown:            {fasthttp.StatusServiceUnavailable, "The service is shutting down"},

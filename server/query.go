@@ -17,6 +17,7 @@ const (
 // Names of query parameters.
 const (
 	paramLimit        = "limit"
+	paramTradeID      = "trade_id"
 	paramCursor       = "cursor"
 	paramPrefix       = "trade_id_prefix"
 	paramCounterparty = "counterparty_id"

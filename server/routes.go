@@ -14,15 +14,17 @@ import (
 
 // Paths of the API.
 const (
-	tradesPath   = "/api/v1/trades"
-	bulkPath     = "/api/v1/trades:batch"
-	tradePath    = "/api/v1/trades/{trade_id}"
-	historyPath  = "/api/v1/trades/{trade_id}/history"
-	requestsPath = "/api/v1/requests/" // and the id
-	requestPath  = requestsPath + "{request_id}"
-	lagPath      = "/api/v1/lag"
-	healthPath   = "/api/v1/health"
-	readyPath    = "/readyz"
+	tradesPath    = "/api/v1/trades"
+	bulkPath      = "/api/v1/trades:batch"
+	tradePath     = "/api/v1/trades/{trade_id}"
+	historyPath   = "/api/v1/trades/{trade_id}/history"
+	requestsPath  = "/api/v1/requests/" // and the id
+	requestPath   = requestsPath + "{request_id}"
+	lagPath       = "/api/v1/lag"
+	healthPath    = "/api/v1/health"
+	readyPath     = "/readyz"
+	requestEvents = requestPath + "/events"
+	tradeEvents   = "/api/v1/events"
 )
 
 // callKey is where the router's handlers find their call among the user values.
@@ -42,6 +44,8 @@ func (s *Server) routes() *router.Router {
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade, paramAsOf, paramPending)})
 	s.route(r, historyPath, handlers{fasthttp.MethodGet: s.api(s.getHistory, paramLimit, paramCursor)})
 	s.route(r, requestPath, handlers{fasthttp.MethodGet: s.api(s.getRequest)})
+	s.route(r, requestEvents, handlers{fasthttp.MethodGet: s.api(s.getRequestEvents)})
+	s.route(r, tradeEvents, handlers{fasthttp.MethodGet: s.api(s.getTradeEvents, paramTradeID)})
 	s.route(r, lagPath, handlers{fasthttp.MethodGet: s.api(s.getLag)})
 	s.route(r, healthPath, handlers{fasthttp.MethodGet: s.read(s.getHealth)})
 	s.route(r, "/livez", handlers{fasthttp.MethodGet: s.read(s.getLive)})

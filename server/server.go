@@ -56,6 +56,9 @@ type Server struct {
 	hub      *hub
 	lag      *lag
 	waits    places
+	journal  Journal
+	tail     *tail
+	streams  places
 	router   *router.Router
 	http     *fasthttp.Server
 	draining atomic.Bool
@@ -93,6 +96,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
 	s.hub = newHub(&s.cfg, deps.Requests, s.m, deps.Log)
 	s.lag = newLag(&s.cfg, &deps, s.m)
+	s.journal, s.tail = deps.Journal, newTail(&s.cfg, &deps, s.hub.closed, s.m)
+	s.streams.limit = int64(s.cfg.MaxStreams)
 	s.waits.limit = int64(s.cfg.MaxWaiters)
 	s.router = s.routes()
 	s.http = s.newHTTP()
@@ -136,6 +141,8 @@ func (s *Server) gauges() {
 	s.m.gauge("tradestore_accept_in_flight_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.cfg.QueueBytes })
 	s.m.gauge("tradestore_wait_waiting", "Calls that wait for the outcome of a request.", s.waits.count)
 	s.m.gauge("tradestore_wait_limit", "Calls that may wait at once (--max-waiters).", func() int { return s.cfg.MaxWaiters })
+	s.m.gauge("tradestore_stream_open", "Open streams of events.", s.streams.count)
+	s.m.gauge("tradestore_stream_limit", "Streams that may be open at once (--max-streams).", func() int { return s.cfg.MaxStreams })
 	s.m.gauge("tradestore_lag_records", "Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.", func() int { return int(s.lag.behind.Load()) })
 	s.m.gauge("tradestore_http_bulk_bytes", "Bytes that the bodies of bulk requests under way hold, or will hold.", s.bodies.held)
 	s.m.gauge("tradestore_http_bulk_limit_bytes", "Bytes that those may hold (--queue-bytes).", func() int { return s.bodies.limit })
@@ -160,6 +167,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.batcher.run()
 	go s.hub.run()
+	go s.tail.run()
 	go s.lag.run(s.hub.closed)
 	if err := s.http.Serve(open); err != nil {
 		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)

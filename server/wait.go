@@ -66,4 +66,7 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 
 // OutcomesShown says that clients can read outcomes that they could not read before. It is for a worker in the same
 // process, spares those who wait a part of the pause between two reads, and returns at once.
-func (s *Server) OutcomesShown() { notify(s.hub.shown) }
+func (s *Server) OutcomesShown() {
+	notify(s.hub.shown)
+	notify(s.tail.shown)
+}
