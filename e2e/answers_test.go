@@ -243,6 +243,11 @@ func (s *stack) testPages(t *testing.T) {
 	f("limit=1000", 1000)
 	f("limit=331", 331)
 	f("", 100)
+	for media, lines := range map[string]int{"text/csv": len(records) + 1, "application/x-ndjson": len(records)} {
+		a := s.call(t, http.MethodGet, "/api/v1/trades?trade_id_prefix=PAGE-", "", "Accept: "+media)
+		require.Equal(t, http.StatusOK, a.Status)
+		require.Equal(t, lines, strings.Count(string(a.Body), "\n"), "%s", media)
+	}
 }
 
 func (s *stack) testRefusedRead(t *testing.T) {

@@ -87,6 +87,8 @@ type ServerTuning struct {
 	RequestConns    int           `name:"request-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for accepting trades and for status reads."`
 	ReadConns       int           `name:"read-conns" group:"tuning" default:"8" help:"Most connections to PostgreSQL for trade reads and version checks."`
 	StoreTimeout    time.Duration `name:"store-timeout" group:"tuning" default:"2s" help:"Time limit for one read from a store."`
+	MaxExports      int           `name:"max-exports" group:"tuning" default:"2" help:"Most exports of trades under way at once; one more is answered 503."`
+	ExportTimeout   time.Duration `name:"export-timeout" group:"tuning" default:"10m" help:"Time limit for one export; its connection is cut after it."`
 	KafkaLinger     time.Duration `name:"kafka-linger" group:"tuning" default:"0s" help:"How long a record waits for others; batches grow under load without it."`
 	Compression     string        `name:"kafka-compression" group:"tuning" default:"none" help:"Of batches of records: none, lz4, snappy, zstd or gzip."`
 	MaxWait         time.Duration `name:"max-wait" group:"tuning" default:"30s" help:"Longest that a call may wait for an outcome, whatever it prefers (Prefer: wait=N)."`

@@ -112,6 +112,7 @@ func (c ServerConfig) server() server.Config {
 		AcceptDeadline: c.Promise.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
 		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes, IdempotencyAttempts: t.KeyAttempts,
 		BulkItems: t.BulkItems, BulkBytes: t.BulkBytes,
+		MaxExports: t.MaxExports, ExportTimeout: t.ExportTimeout,
 		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
 		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
 		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters, MaxStreams: t.MaxStreams,

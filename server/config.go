@@ -29,9 +29,11 @@ type Config struct {
 	BulkBytes int // of its body; the bodies under way hold QueueBytes together, at least one of them; default 1 MiB
 
 	// Reading.
-	StoreTimeout time.Duration // of one read from a store; default 2 s
-	ProbeTimeout time.Duration // of one health probe; default 1 s
-	ProbeMaxAge  time.Duration // for which the answer of a probe, and of the lag, is given again; default 1 s
+	StoreTimeout  time.Duration // of one read from a store; default 2 s
+	MaxExports    int           // exports under way at once; default 2
+	ExportTimeout time.Duration // of a whole export; default 10 min
+	ProbeTimeout  time.Duration // of one health probe; default 1 s
+	ProbeMaxAge   time.Duration // for which the answer of a probe, and of the lag, is given again; default 1 s
 
 	// Waiting for outcomes.
 	MaxWait    time.Duration // of one call, whatever it prefers; whole seconds; default 30 s
@@ -69,6 +71,8 @@ func (c Config) withDefaults() Config {
 	c.QueueItems = cmp.Or(c.QueueItems, 4096)
 	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
+	c.MaxExports = cmp.Or(c.MaxExports, 2)
+	c.ExportTimeout = cmp.Or(c.ExportTimeout, 10*time.Minute)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, time.Second)
 	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, time.Second)
 	c.MaxWait = cmp.Or(c.MaxWait, 30*time.Second)
@@ -109,6 +113,7 @@ func (c Config) Validate() error {
 		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
 		{"max-streams", c.MaxStreams, 1},
 		{"max-waiters", c.MaxWaiters, 1},
+		{"max-exports", c.MaxExports, 1},
 		{"max-body-bytes", c.MaxBodyBytes, sampleBody},
 		{"max-header-bytes", c.MaxHeaderBytes, 1 << 10},
 		{"max-conns", c.MaxConns, 1},
@@ -124,6 +129,7 @@ func (c Config) Validate() error {
 		{"lookup-timeout", c.LookupTimeout},
 		{"open-timeout", c.OpenTimeout},
 		{"store-timeout", c.StoreTimeout},
+		{"export-timeout", c.ExportTimeout},
 		{"probe-timeout", c.ProbeTimeout},
 		{"probe-max-age", c.ProbeMaxAge},
 		{"read-timeout", c.ReadTimeout},

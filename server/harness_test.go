@@ -292,7 +292,8 @@ type twin struct {
 	applied    [testPartitions]int64 // positions
 	journal    []trade.Outcome
 
-	onPending error // of PendingOf
+	onPending error        // of PendingOf
+	onList    func() error // of each List; its calls come one after the other
 
 	onOpenKeyed func() error // of each request
 	onGetKeyed  func() error
@@ -504,6 +505,14 @@ func (w *twin) History(_ context.Context, id string, after trade.Place, limit in
 func (w *twin) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
 	if err := w.fault(); err != nil {
 		return nil, next, err
+	}
+	w.mu.Lock()
+	onList := w.onList
+	w.mu.Unlock()
+	if onList != nil {
+		if err := onList(); err != nil {
+			return nil, next, err
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -27,6 +27,7 @@ type head struct {
 	lastEventID     string // Last-Event-ID
 	waitSeen        bool   // a preference wait was there, good or not
 	traceParent     string
+	accept          string // of all such fields, separated by commas
 	ifNoneMatch     string // of all such fields, separated by commas
 }
 
@@ -84,16 +85,23 @@ func readHead(raw []byte) head {
 // readWish reads a field that says how the client wants to be answered.
 func (h *head) readWish(name, value []byte) {
 	switch {
+	case is(name, "accept"):
+		h.accept = joined(h.accept, value)
 	case is(name, "if-none-match"):
-		if h.ifNoneMatch != "" {
-			h.ifNoneMatch += ","
-		}
-		h.ifNoneMatch += string(value)
+		h.ifNoneMatch = joined(h.ifNoneMatch, value)
 	case is(name, "last-event-id"):
 		h.lastEventID = string(value)
 	case is(name, "prefer"):
 		h.prefer(value)
 	}
+}
+
+// joined adds the value of one more field to a list (RFC 9110, section 5.3).
+func joined(list string, value []byte) string {
+	if list == "" {
+		return string(value)
+	}
+	return list + "," + string(value)
 }
 
 // is says whether a header name is the lower-case one given.

@@ -22,6 +22,7 @@ const (
 	EmptyBatch              trade.Code = "EMPTY_BATCH"               // a bulk request without a trade
 	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // setting bulk-items; nothing of the request was looked at
 	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before what the journal remembers: setting outcome-retention
+	TooManyExports          trade.Code = "TOO_MANY_EXPORTS"          // setting max-exports
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	InvalidReplayOf         trade.Code = "INVALID_REPLAY_OF"         // Trade-Replay-Of is not one request id
@@ -65,6 +66,7 @@ var problemTypes = map[trade.Code]struct {
 	EmptyBatch:              {fasthttp.StatusBadRequest, "The body holds no trade"},
 	TooManyItems:            {fasthttp.StatusRequestEntityTooLarge, "The body holds too many trades"},
 	NotRetained:             {fasthttp.StatusBadRequest, "The journal does not reach back that far"},
+	TooManyExports:          {fasthttp.StatusServiceUnavailable, "Too many exports are under way"},
 	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
 	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
 	InvalidReplayOf:         {fasthttp.StatusBadRequest, "Not a request to replay"},

@@ -150,6 +150,15 @@ func (s *Server) listTrades(c *call, q query) {
 		c.refuse(*bad)
 		return
 	}
+	c.varyByAccept()
+	if media := wanted(c.head.accept, mediaJSON, mediaCSV, mediaNDJSON); media != mediaJSON {
+		if q[paramLimit]+q[paramCursor] != "" {
+			c.refuse(problem{code: InvalidQuery, detail: "limit, cursor: an export has no pages"})
+			return
+		}
+		s.exportTrades(c, filter, today, media)
+		return
+	}
 	var after trade.Key
 	if cursor, given := q[paramCursor]; given {
 		var err error
@@ -241,11 +250,15 @@ func appendItems(dst []byte, trades []trade.Trade, today trade.Date) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = trade.AppendJSON(dst, &trades[i])
-		dst = dst[:len(dst)-1] // the closing brace
-		dst = append(dst, `,"expired":`...)
-		dst = strconv.AppendBool(dst, trades[i].Expired(today))
-		dst = append(dst, '}')
+		dst = appendStoredTrade(dst, &trades[i], today)
 	}
 	return append(dst, ']')
+}
+
+func appendStoredTrade(dst []byte, t *trade.Trade, today trade.Date) []byte {
+	dst = trade.AppendJSON(dst, t)
+	dst = dst[:len(dst)-1] // the closing brace
+	dst = append(dst, `,"expired":`...)
+	dst = strconv.AppendBool(dst, t.Expired(today))
+	return append(dst, '}')
 }
