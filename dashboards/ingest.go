@@ -14,8 +14,9 @@ var ingest = page{
 				"Requests answered, by method and route. The line at 1,000 is the load that Trade Store is built for.",
 				q("{{method}} {{route}}", `sum by (method, route) (rate(tradestore_http_requests_total{@}[$__rate_interval]) > 0)`)),
 			lines("Answers to submitted trades", units.RequestsPerSecond, unjudged(),
-				"Answers of POST /api/v1/trades by status code. 4xx is the client's mistake; 5xx and 429 count against the objective.",
-				q("{{code}}", `sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`)).
+				"Answers of POST /api/v1/trades by status code, and trades of bulk requests by what their client was told. 4xx is the client's mistake; 5xx, 429, unavailable and unknown count against the objective.",
+				q("{{code}}", `sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
+				q("bulk: {{result}}", `sum by (result) (rate(tradestore_accept_bulk_items_total{@}[$__rate_interval]))`)).
 				alert("TradestoreAcceptAvailabilityBurn"),
 			spread("Time to the 202", above(0.05, 0.1),
 				"From the arrival of a trade to its 202. The objective is 100 ms for 99 % of them.",

@@ -137,17 +137,18 @@ func (s *Server) bulkItemOf(a answer) bulkItem {
 	return bulkItem{id: a.of.req.ID, replayed: a.replayed}
 }
 
-// result is the value of the label under which an item is counted: what the client may conclude about it (P4).
+// result is the value of the label under which an item is counted: refusals are the client's, the rest counts against the
+// objective.
 func (i *bulkItem) result() string {
 	switch p := i.problem; {
 	case p == nil:
 		return bulkAccepted
-	case p.status() >= fasthttp.StatusInternalServerError && p.requestID.IsZero() && p.code != Internal:
+	case p.status() < fasthttp.StatusInternalServerError:
+		return bulkRefused
+	case p.requestID.IsZero() && p.code != Internal:
 		return bulkUnavailable
-	case p.status() >= fasthttp.StatusInternalServerError, p.status() == fasthttp.StatusConflict:
-		return bulkUnknown
 	}
-	return bulkRefused
+	return bulkUnknown
 }
 
 // answerBulk answers 207 with one entry for each item. Retry-After is the longest of theirs.

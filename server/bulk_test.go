@@ -272,7 +272,8 @@ func testBulkUnderAKey(t *testing.T, s *shop) {
 	assert.Equal(t, ids[0], s.post(trades[0], "Idempotency-Key: k/0").accepted(t), "an item can be repeated alone")
 	s.records(5)
 	counted(t, 6, s.srv.m.bulkItems[bulkAccepted])
-	counted(t, 3, s.srv.m.bulkItems[bulkUnknown])
+	counted(t, 6, s.srv.m.bulkItems[bulkRefused])
+	counted(t, 0, s.srv.m.bulkItems[bulkUnknown])
 
 	// A trade whose key takes more than one look is not overtaken by a later version under a key that takes one.
 	failed := s.bulk([]string{tradeJSON("T4", 1), `{}`}, "Idempotency-Key: o").items(t, 2)[0].accepted()

@@ -131,7 +131,7 @@ func newMetrics() *metrics {
 	m.hubErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
 	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Looks at the log and its positions that failed.")
 	m.bulkItems = m.CountersOf("tradestore_accept_bulk_items_total",
-		"Trades of bulk requests, by what their client was told: accepted (202), refused (4xx), unavailable (503, no effect), or unknown (409, 500, 503 with an id).",
+		"Trades of bulk requests, by what their client was told: accepted (202), refused (4xx), unavailable (503, no effect), or unknown (500, 503 with an id).",
 		"result", bulkAccepted, bulkRefused, bulkUnavailable, bulkUnknown)
 	m.events = m.Counter("tradestore_stream_events_total", "Events written to streams.")
 	m.tailReads = m.Histogram("tradestore_stream_read_duration_seconds", "Time of one read of the journal for those who follow a trade.", telemetry.Durations)

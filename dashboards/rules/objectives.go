@@ -19,13 +19,15 @@ type objective struct {
 
 const accepts = `tradestore_http_requests_total{route="/api/v1/trades",method="POST"`
 
-// The objectives. A connection that is refused counts as one trade that was not taken. A bucket of 1 s is labelled "1" by
+// The objectives. Each trade of a bulk request counts for itself. A connection that is refused counts as one trade that was not taken. A bucket of 1 s is labelled "1" by
 // some versions of Prometheus and "1.0" by others.
 var objectives = []objective{
 	{
 		slo: "accept-availability", target: "0.999", budget: "0.001",
-		events: `sum by (job) (rate(` + accepts + `}[W])) + sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
-		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W])) + sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
+		events: `sum by (job) (rate(` + accepts + `}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total[W]))
+			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
+		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
+			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
 		alert:  "TradestoreAcceptAvailabilityBurn", dashboard: "tradestore-overview", what: "submitted trades are not taken",
 	},
 	{

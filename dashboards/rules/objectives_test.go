@@ -70,7 +70,7 @@ func TestAFewBadOnesAreNoAlert(t *testing.T) {
 func TestObjectivesAreMeasured(t *testing.T) {
 	const all = "0+60x120 7200x30"
 	const good = "0+60x60 3630+30x29 4560+60x29 6300x30"
-	const halfOfGood, halfOfBad = "0+30x60 1815+15x29 2280+30x29 3150x30", "0x60 15+15x29 450x60"
+	const partOfGood, partOfBad = "0+15x60 907.5+7.5x29 1140+15x29 1575x30", "0x60 7.5+7.5x29 225x60" // a quarter each
 	type check struct {
 		Expr string `yaml:"expr"`
 		At   string `yaml:"eval_time"`
@@ -107,12 +107,19 @@ func TestObjectivesAreMeasured(t *testing.T) {
 	requests := func(code string) string {
 		return "tradestore_http_requests_total" + with(aServer, `route="/api/v1/trades",method="POST",code="`+code+`"`)
 	}
+	bulk := func(result string) string {
+		return "tradestore_accept_bulk_items_total" + with(aServer, `result="`+result+`"`)
+	}
 	promtool(t, []any{
 		f("accept-availability", "tradestore-server", "TradestoreAcceptAvailabilityBurn", map[string]string{
-			requests("202"): halfOfGood,
-			requests("400"): halfOfGood,
-			requests("429"): halfOfBad,
-			requests("503"): halfOfBad,
+			requests("202"):     partOfGood,
+			requests("400"):     partOfGood,
+			bulk("accepted"):    partOfGood,
+			bulk("refused"):     partOfGood,
+			requests("429"):     partOfBad,
+			requests("503"):     partOfBad,
+			bulk("unknown"):     partOfBad,
+			bulk("unavailable"): partOfBad,
 			"tradestore_http_requests_total" + with(aServer, `route="/readyz",method="GET",code="503"`): "0+60x150", // no trade
 			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_REQUESTS"`):     "0x150",
 		}, 250, -124),
