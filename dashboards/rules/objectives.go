@@ -28,7 +28,7 @@ var objectives = []objective{
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
 		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
-		alert:  "TradestoreAcceptAvailabilityBurn", dashboard: "tradestore-overview", what: "submitted trades are not taken",
+		alert: "TradestoreAcceptAvailabilityBurn", dashboard: "tradestore-overview", what: "submitted trades are not taken",
 	},
 	{
 		slo: "accept-latency", target: "0.99", budget: "0.01",
