@@ -29,7 +29,7 @@ set -e
 `
 
 var (
-	blocks     = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
+	fenceLine  = regexp.MustCompile("(?m)^```[a-z]*\n")
 	statusLine = regexp.MustCompile(`^HTTP/1\.1 (\d{3}) `)
 	statusSeen = regexp.MustCompile(`(?m)^(\d{3})$`)
 	idSeen     = regexp.MustCompile(`"request_id":"([0-9a-f-]{36})"`)
@@ -48,21 +48,21 @@ func TestGuideCanBeFollowed(t *testing.T) {
 `), 0o600))
 	id, ran := "", 0
 	for _, document := range []string{"docs/api.md", "README.md"} {
-		found := blocks.FindAllStringSubmatch(string(read(t, document)), -1)
-		for i, block := range found {
-			if !strings.HasPrefix(block[1], "curl ") {
+		parts := fenceLine.Split(string(read(t, document)), -1) // text and blocks in turn
+		for i, part := range parts {
+			if !strings.HasPrefix(part, "curl ") {
 				continue
 			}
 			script := strings.NewReplacer("http://127.0.0.1:8000", api, "REQUEST_ID", id,
-				"as_of=2026-11-23T09:00:00Z", "as_of="+time.Now().UTC().Format(time.RFC3339Nano)).Replace(block[1])
+				"as_of=2026-11-23T09:00:00Z", "as_of="+time.Now().UTC().Format(time.RFC3339Nano)).Replace(part)
 			cmd := exec.Command("bash", "-c", asDocumented+script)
 			cmd.Dir = temp
 			cmd.Env = append(os.Environ(), "CURSOR="+cursor(t, api))
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, "%s: %s\n%s", document, script, out)
 			want := ""
-			if i+1 < len(found) && strings.Contains(script, " -i ") {
-				if line := statusLine.FindStringSubmatch(found[i+1][1]); line != nil {
+			if i+2 < len(parts) && strings.Contains(script, " -i ") {
+				if line := statusLine.FindStringSubmatch(parts[i+2]); line != nil {
 					want = line[1]
 				}
 			}

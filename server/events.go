@@ -32,20 +32,10 @@ type events struct {
 // stream ends. The id of an event is its type, so a client that reconnects misses nothing and is told nothing twice; one
 // that knows the end gets 204, which tells a browser to stop.
 func (s *Server) getRequestEvents(c *call, _ query) {
-	id, err := trade.ParseRequestID(c.param("request_id"))
-	if err != nil {
-		c.refuse(problem{code: InvalidRequestID, detail: err.Error()})
+	state, ok := s.requested(c)
+	if !ok {
 		return
 	}
-	c.requestID = id
-	ctx, cancel := s.storeContext()
-	defer cancel()
-	state, err := s.requests.Get(ctx, id)
-	if err != nil {
-		c.refuseRead(err, "there is no such request")
-		return
-	}
-	plantStatus(&state)
 	last := c.head.lastEventID
 	switch last {
 	case "", eventType(trade.Pending):
@@ -61,7 +51,7 @@ func (s *Server) getRequestEvents(c *call, _ query) {
 			if last == "" && !e.state(eventType(state.Status), &state) {
 				return
 			}
-			w := s.hub.enter(id)
+			w := s.hub.enter(state.ID)
 			defer s.hub.leave(w)
 			if !await(e, w.ended, func() {}, func(end trade.RequestState) bool { state = end; return false }) {
 				return

@@ -14,23 +14,13 @@ import (
 // FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and stored_by
 // unless STALE_VERSION. Only an answer that won't change may be kept.
 func (s *Server) getRequest(c *call, _ query) {
-	id, err := trade.ParseRequestID(c.param("request_id"))
-	if err != nil {
-		c.refuse(problem{code: InvalidRequestID, detail: err.Error()})
+	state, ok := s.requested(c)
+	if !ok {
 		return
 	}
-	c.requestID = id
-	ctx, cancel := s.storeContext()
-	defer cancel()
-	state, err := s.requests.Get(ctx, id)
-	if err != nil {
-		c.refuseRead(err, "there is no such request")
-		return
-	}
-	plantStatus(&state)
 	ended := state.Status.Terminal()
 	if !ended {
-		if end, inTime := s.wait(c, id); inTime {
+		if end, inTime := s.wait(c, state.ID); inTime {
 			state, ended = end, true
 		}
 	}
@@ -42,6 +32,24 @@ func (s *Server) getRequest(c *call, _ query) {
 	}
 	c.retryAfter(s.lag.retryAfter())
 	c.json(fasthttp.StatusOK, body)
+}
+
+// requested returns the request that the path names; not ok if the call was refused instead.
+func (s *Server) requested(c *call) (state trade.RequestState, ok bool) {
+	id, err := trade.ParseRequestID(c.param("request_id"))
+	if err != nil {
+		c.refuse(problem{code: InvalidRequestID, detail: err.Error()})
+		return state, false
+	}
+	c.requestID = id
+	ctx, cancel := s.storeContext()
+	defer cancel()
+	if state, err = s.requests.Get(ctx, id); err != nil {
+		c.refuseRead(err, "there is no such request")
+		return state, false
+	}
+	plantStatus(&state)
+	return state, true
 }
 
 // appendState writes the state of a request, with what is stored instead of a version that was stale.
