@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	lingerBytes  = 256 << 10              // read off a connection that is closed in the middle of a request
-	lingerTime   = time.Second            // at most, for doing so
+	lingerBytes  = 1 << 20                // read off a connection that is closed in the middle of a request
+	lingerTime   = 5 * time.Second        // at most, for doing so
 	refuseTime   = 100 * time.Millisecond // for telling a connection that there is no room
 	acceptPause  = 5 * time.Millisecond   // after the first failed accept; doubled up to acceptPauses
 	acceptPauses = time.Second
