@@ -135,12 +135,26 @@ type conn struct {
 	owner      *conns
 	addr       netip.Addr
 	closed     atomic.Bool
+	heard      atomic.Bool  // a byte came in
 	linger     atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
 	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0 leaves the limit to the HTTP server
 }
 
-// Write writes within the time limit of one write, where there is one.
+// Read notes that the client has said something.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
+	}
+	return n, err
+}
+
+// Write writes within the time limit of one write, where there is one. Nothing is written to a client that has said nothing:
+// it may have opened the connection in advance, and would take a 408 for the answer to what it sends at that moment.
 func (c *conn) Write(b []byte) (int, error) {
+	if !c.heard.Load() {
+		return len(b), nil
+	}
 	if limit := c.writeLimit.Load(); limit > 0 {
 		if err := c.SetWriteDeadline(time.Now().Add(time.Duration(limit))); err != nil {
 			return 0, err

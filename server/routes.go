@@ -107,9 +107,12 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	s.router.Handler(ctx)
 }
 
-// onWireError answers a message that the parser gave up on.
+// onWireError answers a message that the parser gave up on. Where there was none, nothing is said.
 func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Reset()
+	if open, ok := ctx.Conn().(*conn); ok && !open.heard.Load() {
+		return
+	}
 	c := s.newCall(ctx)
 	defer c.finish()
 	p, unread := ofWire(err), lingerBytes
