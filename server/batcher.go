@@ -140,8 +140,13 @@ func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
 	return b
 }
 
-// run starts the flushes. They end after close.
+// run starts the flushes, unless close came first. They end after it.
 func (b *batcher) run() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
 	for range b.cfg.Flushes {
 		b.flushes.Go(func() {
 			for batch := b.take(); batch != nil; batch = b.take() {
