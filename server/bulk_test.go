@@ -102,7 +102,7 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 		assert.NotEqual(t, first, items[8].accepted())
 		assert.Equal(t, "c-1", r.header.Get("X-Correlation-ID"))
 		assert.Equal(t, "no-store", r.header.Get("Cache-Control"))
-		assert.Equal(t, "1", r.header.Get("Retry-After"))
+		assert.NotEmpty(t, r.header.Get("Retry-After"))
 		assert.Equal(t, 200, a.get(requestsPath+first.String()).status)
 	}
 	f(a.bulk(trades, "X-Correlation-ID: c-1"))
