@@ -122,11 +122,16 @@ func (s *Server) getTrade(c *call, q query) {
 	c.validated(append(body, '}'))
 }
 
-// pendingOf returns what is PENDING of a trade; nothing if that can't be told soon: it is an extra beside what is stored.
+// pendingOf returns what is PENDING of a trade; nothing if that can't be told soon: it is an extra beside what is stored. The
+// look-up costs as much as a hundred others, and who asks for trades that do not exist causes it: hence its pace.
 func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade.PendingRequest {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout/4)
 	defer cancel()
-	pending, err := s.requests.PendingOf(ctx, tradeID, maxPending)
+	var pending []trade.PendingRequest
+	var err error
+	if late := s.pendings.do(ctx, func() { pending, err = s.requests.PendingOf(ctx, tradeID, maxPending) }); late != nil {
+		return nil
+	}
 	if err != nil {
 		s.failures.Warn().Err(err).Str("correlation_id", c.correlationID).Msg("cannot look for pending requests of a trade")
 	}

@@ -51,6 +51,7 @@ type Server struct {
 
 	m        *metrics
 	batcher  *batcher
+	pendings *pace // of looking for the PENDING requests of a trade
 	bodies   *bodies
 	health   *health
 	hub      *hub
@@ -92,6 +93,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		panics:   telemetry.Sampled(deps.Log),
 		m:        newMetrics(),
 	}
+	s.pendings = newPace()
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
 	s.bodies = newBodies(&s.cfg)
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
