@@ -33,7 +33,11 @@ func (s *stack) list(t *testing.T, query string) (items []Item) {
 // pendingOf returns the requests of a trade that are shown as PENDING, of which nothing is stored.
 func (s *stack) pendingOf(t *testing.T, tradeID string) (ids []trade.RequestID) {
 	t.Helper()
-	a := s.get(t, "/api/v1/trades/"+tradeID)
+	var a answer
+	require.True(t, poll(t, drainLimit, func() bool { // one look-up at a time, for all who ask
+		a = s.get(t, "/api/v1/trades/"+tradeID)
+		return a.Status != http.StatusNotFound
+	}), "nothing is PENDING")
 	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 	require.Empty(t, a.json(t)["items"])
 	for _, p := range a.json(t)["pending"].([]any) {

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// paceWait is how long a caller waits for its turn at most: what is looked up is an extra, and must not hold up the rest.
+const paceWait = 20 * time.Millisecond
+
 // paceRest is how many times as long as a look-up the rest behind it is.
 const paceRest = 2
 
@@ -20,26 +23,28 @@ func newPace() *pace {
 	return p
 }
 
-// do runs look when its turn comes. Errors: ctx ended before.
-func (p *pace) do(ctx context.Context, look func()) error {
+// do runs look when its turn comes, and says whether it came soon enough.
+func (p *pace) do(look func()) bool {
+	soon, cancel := context.WithTimeout(context.Background(), paceWait)
+	defer cancel()
 	var from time.Time
 	select {
 	case from = <-p.turn:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-soon.Done():
+		return false
 	}
 	rest := time.NewTimer(time.Until(from))
 	defer rest.Stop()
 	select {
 	case <-rest.C:
-	case <-ctx.Done():
+	case <-soon.Done():
 		p.turn <- from
-		return ctx.Err()
+		return false
 	}
 	began := time.Now()
 	defer func() { // also behind a panic
 		p.turn <- time.Now().Add(paceRest * time.Since(began))
 	}()
 	look()
-	return nil
+	return true
 }

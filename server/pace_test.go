@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,20 +12,21 @@ import (
 
 func TestLookUpsRunOneAtATimeAndRest(t *testing.T) {
 	p := newPace()
-	var running, most, done atomic.Int64
-	var spent atomic.Int64 // nanoseconds in look-ups
+	var running, most, done, spent atomic.Int64 // spent: nanoseconds in look-ups
 	var all sync.WaitGroup
 	began := time.Now()
 	for range 20 {
 		all.Go(func() {
-			assert.NoError(t, p.do(t.Context(), func() {
+			for !p.do(func() {
 				start := time.Now()
 				most.Store(max(most.Load(), running.Add(1)))
 				time.Sleep(time.Millisecond) // what a store takes
 				running.Add(-1)
 				done.Add(1)
 				spent.Add(int64(time.Since(start)))
-			}))
+			}) {
+				continue
+			}
 		})
 	}
 	all.Wait()
@@ -36,16 +36,17 @@ func TestLookUpsRunOneAtATimeAndRest(t *testing.T) {
 	require.LessOrEqual(t, spent.Load()*(1+paceRest)-2*last, int64(time.Since(began)))
 }
 
-func TestALookUpWhoseTurnDoesNotComeIsLeftOut(t *testing.T) {
+func TestALookUpWhoseTurnDoesNotComeSoonIsLeftOut(t *testing.T) {
 	p := newPace()
-	ended, end := context.WithCancel(t.Context())
-	end()
-	held := make(chan struct{})
-	go func() { _ = p.do(t.Context(), func() { <-held }) }()
-	require.Eventually(t, func() bool { return len(p.turn) == 0 }, giveUpAfter, time.Millisecond)
-	require.ErrorIs(t, p.do(ended, func() { t.Error("looked") }), context.Canceled)
-	close(held)
-	require.NoError(t, p.do(t.Context(), func() {}), "the turn is not lost")
-	assert.Panics(t, func() { _ = p.do(t.Context(), func() { panic("in a store") }) })
-	require.NoError(t, p.do(t.Context(), func() {}))
+	looks := 0
+	look := func() { looks++ }
+	p.do(func() {
+		require.False(t, p.do(look), "one is under way")
+	})
+	require.Eventually(t, func() bool { return p.do(look) }, giveUpAfter, time.Millisecond, "the turn is not lost")
+	require.Equal(t, 1, looks)
+	require.Eventually(t, func() bool {
+		return assert.Panics(t, func() { p.do(func() { panic("in a store") }); panic("its turn did not come") })
+	}, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return p.do(look) }, giveUpAfter, time.Millisecond)
 }

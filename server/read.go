@@ -129,9 +129,7 @@ func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade
 	defer cancel()
 	var pending []trade.PendingRequest
 	var err error
-	if late := s.pendings.do(ctx, func() { pending, err = s.requests.PendingOf(ctx, tradeID, maxPending) }); late != nil {
-		return nil
-	}
+	s.pendings.do(func() { pending, err = s.requests.PendingOf(ctx, tradeID, maxPending) })
 	if err != nil {
 		s.failures.Warn().Err(err).Str("correlation_id", c.correlationID).Msg("cannot look for pending requests of a trade")
 	}
