@@ -2,8 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,27 +13,17 @@ import (
 	"tradestore/trade"
 )
 
-// The pace of the hub: a read costs the request log at most a fifth of the time of one connection.
-const (
-	hubPause    = 20 * time.Millisecond // between two reads, at least
-	hubPauses   = time.Second           // at most, and after a read that failed
-	hubRest     = 4                     // pauses are that many times as long as the read before
-	endedAtOnce = 500                   // requests in one read
-)
+const endedAtOnce = 500 // requests in one read
 
 // hub tells those who wait for the end of a request. One goroutine reads for all of them, many requests at a time: waiting
 // costs the stores the same for one client and for a thousand. Where a worker of the same process shows outcomes, it says
 // so, and the next read follows at once.
 type hub struct {
+	poller
 	requests RequestLog
 	timeout  time.Duration // of one read
-	m        *metrics
 	log      zerolog.Logger
-
-	arrived chan struct{} // capacity 1: someone waits who did not
-	shown   chan struct{} // capacity 1: there are outcomes that were not there
-	closed  chan struct{}
-	close   func() // ends every wait, now and later; may be repeated
+	close    func() // ends every wait, now and later; may be repeated
 
 	mu      sync.Mutex // protects waiting
 	waiting map[trade.RequestID][]*waiter
@@ -47,12 +36,11 @@ type waiter struct {
 }
 
 func newHub(cfg *Config, requests RequestLog, m *metrics, log zerolog.Logger) *hub {
-	h := &hub{
-		requests: requests, timeout: cfg.StoreTimeout, m: m, log: telemetry.Sampled(log), arrived: make(chan struct{}, 1),
-		shown: make(chan struct{}, 1), closed: make(chan struct{}), waiting: map[trade.RequestID][]*waiter{},
+	closed := make(chan struct{})
+	return &hub{
+		poller: newPoller(closed, m), requests: requests, timeout: cfg.StoreTimeout, log: telemetry.Sampled(log),
+		close: sync.OnceFunc(func() { close(closed) }), waiting: map[trade.RequestID][]*waiter{},
 	}
-	h.close = sync.OnceFunc(func() { close(h.closed) })
-	return h
 }
 
 // enter waits for the end of a request; leave must follow.
@@ -68,12 +56,7 @@ func (h *hub) enter(id trade.RequestID) *waiter {
 func (h *hub) leave(w *waiter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	kept := h.waiting[w.id][:0]
-	for _, other := range h.waiting[w.id] {
-		if other != w {
-			kept = append(kept, other)
-		}
-	}
+	kept := slices.DeleteFunc(h.waiting[w.id], func(other *waiter) bool { return other == w })
 	if len(kept) == 0 {
 		delete(h.waiting, w.id)
 	} else {
@@ -83,34 +66,10 @@ func (h *hub) leave(w *waiter) {
 
 // run reads while someone waits, until close.
 func (h *hub) run() {
-	pause := hubPause
-	for {
-		ids := h.ids()
-		if len(ids) == 0 {
-			select {
-			case <-h.arrived:
-			case <-h.closed:
-				return
-			}
-			continue
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-h.shown:
-		case <-h.closed:
-			return
-		}
-		timer.Stop()
-		began := time.Now()
-		err := h.tell(h.ids())
-		pause = min(max(hubRest*time.Since(began), hubPause), hubPauses)
-		if err != nil {
-			pause = hubPauses
-			h.m.hubErrors.Inc()
-			h.log.Warn().Err(err).Int("requests", len(ids)).Msg("cannot read the ends that clients wait for: trying again")
-		}
-	}
+	h.poll(func() bool { return len(h.ids()) > 0 }, h.tell, func(err error) {
+		h.m.hubErrors.Inc()
+		h.log.Warn().Err(err).Int("requests", len(h.ids())).Msg("cannot read the ends that clients wait for: trying again")
+	})
 }
 
 func (h *hub) ids() []trade.RequestID {
@@ -123,17 +82,9 @@ func (h *hub) ids() []trade.RequestID {
 	return ids
 }
 
-// tell reads which of the requests have ended and tells who waits for them. A panic in a store is an error of this read.
-func (h *hub) tell(ids []trade.RequestID) (err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			h.m.panics.Inc()
-			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
-		}
-	}()
-	for len(ids) > 0 {
-		part := ids[:min(len(ids), endedAtOnce)]
-		ids = ids[len(part):]
+// tell reads which requests have ended and tells who waits for them.
+func (h *hub) tell() error {
+	for part := range slices.Chunk(h.ids(), endedAtOnce) {
 		if err := h.tellSome(part); err != nil {
 			return err
 		}
@@ -160,14 +111,6 @@ func (h *hub) tellSome(ids []trade.RequestID) error {
 		delete(h.waiting, state.ID) // nobody is told twice
 	}
 	return nil
-}
-
-// notify fills a channel of capacity 1: whoever reads it later knows that something has happened since.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // places bounds how many of something there are at once. The zero value has none.

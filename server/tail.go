@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -22,14 +20,10 @@ const (
 // of one partition that have seen all are at the same position and share a read. Nothing is buffered for a follower but
 // the outcomes of one read; until it has taken them its position stays.
 type tail struct {
+	poller  // arrived is a new follower, or one that has taken its news
 	journal Journal
 	timeout time.Duration // of one read
-	m       *metrics
 	log     zerolog.Logger
-
-	arrived chan struct{} // capacity 1: there is a follower to read for, a new one or one that has taken its news
-	shown   chan struct{} // capacity 1: there are outcomes that were not there
-	closed  <-chan struct{}
 
 	mu        sync.Mutex // protects what follows, and the positions of followers
 	followers map[*follower]struct{}
@@ -45,8 +39,8 @@ type follower struct {
 
 func newTail(cfg *Config, deps *Deps, closed <-chan struct{}, m *metrics) *tail {
 	return &tail{
-		journal: deps.Journal, timeout: cfg.StoreTimeout, m: m, log: telemetry.Sampled(deps.Log), closed: closed,
-		arrived: make(chan struct{}, 1), shown: make(chan struct{}, 1), followers: map[*follower]struct{}{},
+		poller: newPoller(closed, m), journal: deps.Journal, timeout: cfg.StoreTimeout, log: telemetry.Sampled(deps.Log),
+		followers: map[*follower]struct{}{},
 	}
 }
 
@@ -71,35 +65,16 @@ func (t *tail) position(f *follower) trade.Position {
 	return f.at
 }
 
-// run reads while there are followers, at the pace of the hub, until closed.
+// run reads while there are followers that can take news, until closed.
 func (t *tail) run() {
-	pause := hubPause
-	for {
-		if front, behind := t.positions(); len(front)+len(behind) == 0 {
-			select {
-			case <-t.arrived:
-			case <-t.closed:
-				return
-			}
-			continue
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-t.shown:
-		case <-t.closed:
-			return
-		}
-		timer.Stop()
-		began := time.Now()
-		err := t.round()
-		pause = min(max(hubRest*time.Since(began), hubPause), hubPauses)
-		if err != nil {
-			pause = hubPauses
-			t.m.tailErrors.Inc()
-			t.log.Warn().Err(err).Msg("cannot read the journal for those who follow it: trying again")
-		}
+	anyone := func() bool {
+		front, _ := t.positions()
+		return len(front) > 0
 	}
+	t.poll(anyone, t.round, func(err error) {
+		t.m.tailErrors.Inc()
+		t.log.Warn().Err(err).Msg("cannot read the journal for those who follow it: trying again")
+	})
 }
 
 // part is one partition of one generation.
@@ -129,14 +104,8 @@ func (t *tail) positions() (front, behind []trade.Position) {
 	return front, behind
 }
 
-// round reads once from the positions of followers. A panic in the store is an error of this round.
+// round reads once from the positions of followers.
 func (t *tail) round() (err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			t.m.panics.Inc()
-			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
-		}
-	}()
 	front, behind := t.positions()
 	if len(front) > 0 {
 		err = t.read(front)
