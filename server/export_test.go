@@ -54,7 +54,7 @@ func TestExports(t *testing.T) {
 	assert.Equal(t, 200, a.send("HEAD", tradesPath, "", "Accept: text/csv").status)
 	a.send("GET", tradesPath+"?limit=1", "", "Accept: text/csv").problem(t, 400, InvalidQuery)
 	assert.Contains(t, a.send("GET", tradesPath+"?trade_id_prefix=T000", "", "Accept: text/csv").body, "T0009,1,")
-	assert.Empty(t, a.srv.exports, "the room of each is free again")
+	assert.Zero(t, a.srv.exports.count(), "the room of each is free again")
 }
 
 // What can't be finished must not look whole.
@@ -72,9 +72,9 @@ func TestABrokenExportIsSeen(t *testing.T) {
 	rows, err := io.ReadAll(get("application/x-ndjson").Body)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.NotEmpty(t, rows)
-	require.Eventually(t, func() bool { return len(a.srv.exports) == 0 }, giveUpAfter, giveUpAfter/1000)
+	require.Eventually(t, func() bool { return a.srv.exports.count() == 0 }, giveUpAfter, giveUpAfter/1000)
 	a.send("GET", tradesPath, "", "Accept: text/csv").problem(t, 503, StoreUnavailable) // nothing was said yet
-	require.Empty(t, a.srv.exports)
+	require.Zero(t, a.srv.exports.count())
 }
 
 func TestExportsAreBounded(t *testing.T) {

@@ -60,10 +60,10 @@ type Server struct {
 	journal  Journal
 	tail     *tail
 	streams  places
+	exports  places
 	router   *router.Router
 	http     *fasthttp.Server
 	draining atomic.Bool
-	exports  chan struct{}         // holds one for each export under way
 	conns    atomic.Pointer[conns] // nil before Serve
 }
 
@@ -102,7 +102,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.journal, s.tail = deps.Journal, newTail(&s.cfg, &deps, s.hub.closed, s.m)
 	s.streams.limit = int64(s.cfg.MaxStreams)
 	s.waits.limit = int64(s.cfg.MaxWaiters)
-	s.exports = make(chan struct{}, s.cfg.MaxExports)
+	s.exports.limit = int64(s.cfg.MaxExports)
 	s.router = s.routes()
 	s.http = s.newHTTP()
 	s.gauges()
