@@ -1,9 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-
 	"github.com/valyala/fasthttp"
 
 	"tradestore/openapi"
@@ -15,10 +12,7 @@ type document struct {
 	etag string
 }
 
-func newDocument(file openapi.File) document {
-	sum := sha256.Sum256(file.Body)
-	return document{file, `"` + hex.EncodeToString(sum[:12]) + `"`}
-}
+func newDocument(file openapi.File) document { return document{file, tagOf(file.Body)} }
 
 // docs registers the description of the API and the page that shows it.
 func (s *Server) docs() map[string]func(*call) {
