@@ -44,9 +44,7 @@ func (s *Server) getHistory(c *call, q query) {
 	if more {
 		found = found[:limit]
 	}
-	body := append(make([]byte, 0, 512*(len(found)+1)), `{"trade_id":"`...)
-	body = append(body, id...)
-	body = append(body, `","items":[`...)
+	body := append(aboutTrade(id, 512*len(found)), `"items":[`...)
 	for i := range found {
 		if i > 0 {
 			body = append(body, ',')
@@ -108,9 +106,7 @@ func (s *Server) getTradeAsOf(c *call, id, text string) {
 		c.refuseRead(err, "no version of the trade was stored then")
 		return
 	}
-	body := append(make([]byte, 0, 256*(len(trades)+1)), `{"trade_id":"`...)
-	body = append(body, id...)
-	body = append(body, `","as_of":"`...)
+	body := append(aboutTrade(id, 256*len(trades)), `"as_of":"`...)
 	body = at.AppendFormat(body, time.RFC3339Nano)
 	body = append(body, `",`...)
 	body = appendItems(body, trades, trade.DateOf(at))

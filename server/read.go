@@ -112,14 +112,17 @@ func (s *Server) getTrade(c *call, q query) {
 		c.refuseRead(err, "no version of the trade is stored")
 		return
 	}
-	body := append(make([]byte, 0, 256*(len(trades)+1)), `{"trade_id":"`...)
-	body = append(body, id...)
-	body = append(body, `",`...)
-	body = appendItems(body, trades, trade.DateOf(s.now()))
+	body := appendItems(aboutTrade(id, 256*len(trades)), trades, trade.DateOf(s.now()))
 	if len(pending) > 0 {
 		body = appendPending(body, pending)
 	}
 	c.validated(append(body, '}'))
+}
+
+// aboutTrade begins a document about one trade, with room for so many bytes behind the id, which pathTradeID has checked.
+func aboutTrade(id string, room int) []byte {
+	body := append(make([]byte, 0, 256+room), `{"trade_id":"`...)
+	return append(append(body, id...), `",`...)
 }
 
 // pendingOf returns what is PENDING of a trade; nothing if that can't be told soon: it is an extra beside what is stored. The
