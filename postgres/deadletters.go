@@ -91,11 +91,6 @@ func (r *Reader) DeadLetters(ctx context.Context, filter DeadLetterFilter, each 
 func scanDeadLetter(row pgx.CollectableRow) (d DeadLetter, err error) {
 	var id, replayOf *[16]byte
 	err = row.Scan(&d.TopicID, &d.Partition, &d.Offset, &d.DeadAt, &id, &d.Journaled, &replayOf, &d.Reason, &d.Detail, &d.Size, &d.Value)
-	if id != nil {
-		d.RequestID = *id
-	}
-	if replayOf != nil {
-		d.ReplayOf = *replayOf
-	}
+	d.RequestID, d.ReplayOf = value(id), value(replayOf)
 	return d, err
 }

@@ -157,17 +157,19 @@ func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) (
 	rows, err := l.pool.Query(ctx, pendingOfTrade, tradeID, limit)
 	var found []trade.PendingRequest
 	if err == nil {
-		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p trade.PendingRequest, err error) {
-			var correlationID *string
-			err = row.Scan((*[16]byte)(&p.ID), &p.AcceptedAt, &p.Partition, &p.TradeID, &p.Version, &correlationID)
-			p.AcceptedAt, p.CorrelationID = p.AcceptedAt.UTC(), value(correlationID)
-			return p, err
-		})
+		found, err = pgx.CollectRows(rows, scanPending)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the pending requests of a trade: %w", err)
 	}
 	return found, nil
+}
+
+func scanPending(row pgx.CollectableRow) (p trade.PendingRequest, err error) {
+	var correlationID *string
+	err = row.Scan((*[16]byte)(&p.ID), &p.AcceptedAt, &p.Partition, &p.TradeID, &p.Version, &correlationID)
+	p.AcceptedAt, p.CorrelationID = p.AcceptedAt.UTC(), value(correlationID)
+	return p, err
 }
 
 // Settle has nothing to do: an outcome is visible from the moment that its journal row is committed.

@@ -191,22 +191,18 @@ func (l *RequestLog) walkTo(ctx context.Context, before time.Time, limit int) er
 // there may be more than there is room for: then the same has to be asked again once there is.
 func (l *RequestLog) keep(ctx context.Context, limit int, query string, args ...any) (all bool, err error) {
 	rows, err := l.pool.Query(ctx, query, append(args, limit+1)...)
-	if err != nil {
-		return false, err
+	var found []trade.PendingRequest
+	if err == nil {
+		found, err = pgx.CollectRows(rows, scanPending)
 	}
-	found, all := 0, true
-	var p trade.PendingRequest
-	var correlationID *string
-	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&p.ID), &p.AcceptedAt, &p.Partition, &p.TradeID, &p.Version, &correlationID}, func() error {
-		p.AcceptedAt, p.CorrelationID = p.AcceptedAt.UTC(), value(correlationID)
-		_, known := l.walk.undecided[p.ID]
-		if found++; found > limit || !known && len(l.walk.undecided) >= limit {
+	all = len(found) <= limit
+	for _, p := range found[:min(limit, len(found))] {
+		if _, known := l.walk.undecided[p.ID]; !known && len(l.walk.undecided) >= limit {
 			all = false
-			return nil
+			continue
 		}
 		l.walk.undecided[p.ID] = p
-		return nil
-	})
+	}
 	return all, err
 }
 
