@@ -12,10 +12,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"tradestore/loadtest"
 )
 
 // ClientConfig says where the service is.
@@ -163,7 +164,7 @@ func (c *client) call(ctx context.Context, method, path string, body io.Reader, 
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	a := &answer{status: res.StatusCode, wait: retryAfter(res.Header)}
+	a := &answer{status: res.StatusCode, wait: loadtest.RetryAfter(res.Header, longRetry)}
 	if a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil {
 		return nil, err
 	}
@@ -198,14 +199,6 @@ func (c *client) get(ctx context.Context, path string) (*answer, error) {
 	return c.call(ctx, http.MethodGet, path, http.NoBody, "Prefer", c.wait)
 }
 
-func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 32)
-	if err != nil {
-		return 0
-	}
-	return min(time.Duration(seconds)*time.Second, longRetry)
-}
-
 // backoff is how long to wait before the next try: longer each time, and never less than the service asks for. Jitter keeps
 // calls that failed together from coming back together.
 type backoff struct{ last time.Duration }
@@ -213,12 +206,5 @@ type backoff struct{ last time.Duration }
 // sleep returns false as soon as ctx ends.
 func (b *backoff) sleep(ctx context.Context, atLeast time.Duration) bool {
 	b.last = min(max(2*b.last, firstPause), lastPause)
-	timer := time.NewTimer(max(atLeast, b.last/2) + rand.N(b.last/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return loadtest.Sleep(ctx, max(atLeast, b.last/2)+rand.N(b.last/2))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tradestore/loadtest"
 	"tradestore/postgres"
 	"tradestore/trade"
 )
@@ -154,12 +155,7 @@ func (r *replayer) judge(ctx context.Context, d *postgres.DeadLetter, l *letter)
 
 // pace waits until the next submission may be sent, and returns false when ctx ends before.
 func (r *replayer) pace(ctx context.Context) bool {
-	timer := time.NewTimer(time.Until(r.next))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	loadtest.Sleep(ctx, time.Until(r.next))
 	r.next = time.Now().Add(time.Duration(float64(time.Second) / r.cfg.Rate))
 	return ctx.Err() == nil
 }

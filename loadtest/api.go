@@ -158,18 +158,19 @@ func (a *API) get(ctx context.Context, path string) (body []byte, ok bool, wait 
 	case res.StatusCode == http.StatusNotFound:
 		return nil, false, 0, nil
 	case res.StatusCode >= 500, res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusRequestTimeout:
-		return nil, false, retryAfter(res.Header), fmt.Errorf("%w: GET %s: %d %.200q", errLater, path, res.StatusCode, body)
+		return nil, false, RetryAfter(res.Header, longRetry), fmt.Errorf("%w: GET %s: %d %.200q", errLater, path, res.StatusCode, body)
 	}
 	return nil, false, 0, fmt.Errorf("%w: GET %s: %d %.200q", ErrAnswer, path, res.StatusCode, body)
 }
 
-// retryAfter returns what the header says, 0 if it is missing or no number of seconds.
-func retryAfter(h http.Header) time.Duration {
+// RetryAfter returns what the header of that name says, at most the limit given; 0 if it is missing or no number of seconds
+// (RFC 9110, section 10.2.3, without the dates).
+func RetryAfter(h http.Header, limit time.Duration) time.Duration {
 	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 32)
 	if err != nil {
 		return 0
 	}
-	return min(time.Duration(seconds)*time.Second, longRetry)
+	return min(time.Duration(seconds)*time.Second, limit)
 }
 
 // again calls try until it does not fail with errLater, or ctx ends.
@@ -179,14 +180,14 @@ func again(ctx context.Context, try func() (wait time.Duration, err error)) erro
 		if !errors.Is(err, errLater) {
 			return err
 		}
-		if !sleep(ctx, max(wait, least)) {
+		if !Sleep(ctx, max(wait, least)) {
 			return err
 		}
 	}
 }
 
-// sleep waits for d and returns true, or false as soon as ctx ends.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d and returns true, or false as soon as ctx ends.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

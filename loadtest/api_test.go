@@ -85,7 +85,7 @@ func TestAPIGivesUpWithItsContext(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	f := func(header string, want time.Duration) {
 		t.Helper()
-		require.Equal(t, want, retryAfter(http.Header{"Retry-After": {header}}))
+		require.Equal(t, want, RetryAfter(http.Header{"Retry-After": {header}}, longRetry))
 	}
 	f("2", 2*time.Second)
 	f("0", 0)

@@ -132,7 +132,7 @@ func (f *Follower) pick(chosen []uint64) []uint64 {
 // follow looks at a request until it has ended, or patience has.
 func (f *Follower) follow(result *Result) {
 	it := Finality{Seq: result.Seq}
-	for wait := firstLook; sleep(f.looking, wait); {
+	for wait := firstLook; Sleep(f.looking, wait); {
 		s, _, asked, err := f.api.look(f.looking, result.Request)
 		if err == nil {
 			it.State = s // of a 404 the zero value: Reconcile tells what that means

@@ -24,7 +24,7 @@ func waitUntil(ctx context.Context, into *Results, due time.Duration) bool {
 		case left <= 0:
 			return true
 		case left > timerSlack:
-			sleep(ctx, left-timerSlack)
+			Sleep(ctx, left-timerSlack)
 		default:
 			nap(max(left, leastNap))
 		}

@@ -161,7 +161,7 @@ func (r *reconciler) await(ctx context.Context, todo []uint32) (rounds int, err 
 			r.advance(len(todo))
 			return rounds, err
 		}
-		if !sleep(ctx, min(wait, max(time.Until(r.deadline), 0))) {
+		if !Sleep(ctx, min(wait, max(time.Until(r.deadline), 0))) {
 			return rounds, ctx.Err()
 		}
 	}
