@@ -161,7 +161,7 @@ func (l *lab) acceptAxes(ctx context.Context) ([]axis, error) {
 	}
 	flag := func(args ...string) *series { return l.serverAlone(strings.Join(args, " "), home, args...) }
 	axes := []axis{byPartitions,
-		{title: "Accept: --flushes", cells: []cell{{"1", flag("--flushes", "1")}, {"2", flag("--flushes", "2")}, {"4 (default)", base}, {"8", flag("--flushes", "8")}}},
+		{title: "Accept: --flushes", cells: []cell{{"1", flag("--flushes", "1")}, {"2 (default)", base}, {"4", flag("--flushes", "4")}, {"8", flag("--flushes", "8")}}},
 		{title: "Accept: --max-batch", cells: []cell{{"64", flag("--max-batch", "64")}, {"512 (default)", base}, {"2,048", flag("--max-batch", "2048")}}}}
 	for i := range axes {
 		axes[i].unit, axes[i].base = "trades", base

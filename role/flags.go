@@ -77,7 +77,7 @@ type ServerConfig struct {
 type ServerTuning struct {
 	OpenTimeout     time.Duration `name:"open-timeout" group:"tuning" default:"2s" help:"Time limit for tracking a batch as PENDING; at most --accept-deadline."`
 	LookupTimeout   time.Duration `name:"lookup-timeout" group:"tuning" default:"100ms" help:"Time limit for the early version check of a batch; when it passes, the batch goes on and the worker decides alone."`
-	Flushes         int           `name:"flushes" group:"tuning" default:"4" help:"Batches of trades under way to the request log at once; no more than --request-conns are of use."`
+	Flushes         int           `name:"flushes" group:"tuning" default:"2" help:"Batches of trades under way to the request log at once, each of its own share of the partitions; no more than these or --request-conns are of use."`
 	MaxBatch        int           `name:"max-batch" group:"tuning" default:"512" help:"Most trades in one batch."`
 	QueueItems      int           `name:"queue-items" group:"tuning" default:"8192" help:"Most trades between arrival and answer; one more is answered 503 at once."`
 	QueueBytes      int           `name:"queue-bytes" group:"tuning" default:"67108864" help:"Most bytes that those trades hold."`

@@ -289,14 +289,17 @@ func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 // A client that was told "unknown" may send something newer; the old record must not come after it.
 func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
-		cfg.Flushes, cfg.AcceptDeadline, cfg.OpenTimeout = 2, 200*time.Millisecond, 200*time.Millisecond
+		cfg.AcceptDeadline, cfg.OpenTimeout = time.Second, time.Second
 	})
 	gate := newGate()
 	a.stores.set(func() { a.stores.onOpen = func(context.Context, []*trade.Request) []error { gate.pass(); return nil } })
 	old := a.post(tradeJSON("T1", 1)).unknown(t)
 	a.stores.set(func() { a.stores.onOpen = nil })
-	newer := a.post(tradeJSON("T1", 1)).accepted(t)
+	replies := make(chan reply)
+	go func() { replies <- a.post(tradeJSON("T1", 1)) }()
+	require.Eventually(t, func() bool { return a.srv.batcher.held().waiting == 1 }, giveUpAfter, time.Millisecond)
 	gate.open()
+	newer := (<-replies).accepted(t)
 	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
 	rec := a.records(1)
 	assert.Equal(t, newer, rec[0].ID)

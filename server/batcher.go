@@ -81,7 +81,6 @@ type submission struct {
 	settled atomic.Bool
 	answer  chan answer // has room for this one, which is written once: nobody waits for a handler that gave up
 	index   int         // among the items of its request
-	turn    *turn       // nil unless its request has several submissions of this trade
 }
 
 // answer is what became of a submission. Without a code, all in-sync replicas have the record.
@@ -98,12 +97,14 @@ type answer struct {
 func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != queued }
 
 // batcher takes submissions from handlers to the log: version look-up, PENDING, produce. There is no timer. A flush
-// takes what has gathered while those before it were under way, so batches grow with the load and an idle service
+// takes what has gathered while the one before it was under way, so batches grow with the load and an idle service
 // answers at once. A flush ends when its records are acknowledged, so that the next one is as large as the brokers are
-// slow; ackWait bounds that, or a partition without a leader would hold up all others.
+// slow; ackWait bounds that, or a partition without a leader would hold up all others of its share.
 //
-// A client that waits for one answer before it sends the next request finds both in the log in this order: a record is
-// produced before its submission is answered, or never.
+// Flushes run side by side, each for its share of the partitions. So what they hand to the producer are few batches of many
+// records, which is what costs a broker least, and all submissions of a trade pass one after the other: those of one
+// request are in the log in its order, and a client that waits for one answer before it sends the next request finds both
+// in the log in this order, because a record is produced before its submission is answered, or never.
 type batcher struct {
 	cfg      *Config
 	requests RequestLog
@@ -117,12 +118,17 @@ type batcher struct {
 
 	flushes sync.WaitGroup
 
-	mu       sync.Mutex // protects what follows
-	gathered sync.Cond  // signalled when waiting grows, or closed is set
+	mu     sync.Mutex // protects what follows
+	shares []share    // partition p belongs to number p modulo their count
+	load   load       // what the limits are about, but for those that wait
+	closed bool       // no submission is taken any more
+	rate   rate
+}
+
+// share is the queue of one flush.
+type share struct {
+	gathered sync.Cond // signalled when waiting grows, or the batcher is closed
 	waiting  []*submission
-	load     load // what the limits are about; its waiting is len(waiting)
-	closed   bool // no submission is taken any more
-	rate     rate
 }
 
 // load is what the batcher holds.
@@ -135,7 +141,10 @@ type load struct {
 func newBatcher(cfg *Config, deps *Deps, m *metrics) *batcher {
 	b := &batcher{cfg: cfg, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka, tracer: deps.Tracer, m: m, ackWait: ackWait}
 	b.log = telemetry.Sampled(deps.Log) // an outage fails every batch
-	b.gathered.L = &b.mu
+	b.shares = make([]share, cfg.Flushes)
+	for i := range b.shares {
+		b.shares[i].gathered.L = &b.mu
+	}
 	b.rate.since = time.Now()
 	return b
 }
@@ -147,9 +156,10 @@ func (b *batcher) run() {
 	if b.closed {
 		return
 	}
-	for range b.cfg.Flushes {
+	for i := range b.shares {
+		q := &b.shares[i]
 		b.flushes.Go(func() {
-			for batch := b.take(); batch != nil; batch = b.take() {
+			for batch := b.take(q); batch != nil; batch = b.take(q) {
 				b.flush(batch)
 			}
 		})
@@ -160,7 +170,9 @@ func (b *batcher) run() {
 func (b *batcher) close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
-	b.gathered.Broadcast()
+	for i := range b.shares {
+		b.shares[i].gathered.Signal()
+	}
 	b.mu.Unlock()
 	done := make(chan struct{})
 	go func() { b.flushes.Wait(); close(done) }()
@@ -184,8 +196,9 @@ func (b *batcher) admit(line ...*submission) (admitted int, shed *problem) {
 		}
 		b.load.items++
 		b.load.bytes += s.cost
-		b.waiting = append(b.waiting, s)
-		b.gathered.Signal()
+		q := &b.shares[int(s.req.Partition)%len(b.shares)]
+		q.waiting = append(q.waiting, s)
+		q.gathered.Signal()
 	}
 	return len(line), nil
 }
@@ -209,7 +222,13 @@ func (b *batcher) noRoom(s *submission) (cause string, shed *problem) {
 // waited for a good part of the deadline: until then what was answered per second was what was asked for, not what the
 // stores can do. Without it an overload fills the queue with requests that are opened and then too late to be produced.
 func (b *batcher) late(now time.Time) bool {
-	if len(b.waiting) == 0 || now.Sub(b.waiting[0].arrived) < b.cfg.AcceptDeadline/8 {
+	longest := time.Duration(-1)
+	for i := range b.shares {
+		if line := b.shares[i].waiting; len(line) > 0 {
+			longest = max(longest, now.Sub(line[0].arrived))
+		}
+	}
+	if longest < b.cfg.AcceptDeadline/8 {
 		return false
 	}
 	inTime := b.rate.at(now) * b.cfg.AcceptDeadline.Seconds() / 2
@@ -226,19 +245,19 @@ func (b *batcher) retryAfter() int {
 	return int(min(max(math.Ceil(float64(b.load.items)/perSecond), 1), most))
 }
 
-// take waits for submissions and returns what has gathered, at most MaxBatch; nil after close, when none is left.
-func (b *batcher) take() []*submission {
+// take waits for submissions of a share and returns what has gathered, at most MaxBatch; nil after close, when none is left.
+func (b *batcher) take(q *share) []*submission {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.waiting) == 0 && !b.closed {
-		b.gathered.Wait()
+	for len(q.waiting) == 0 && !b.closed {
+		q.gathered.Wait()
 	}
-	n := min(len(b.waiting), b.cfg.MaxBatch)
+	n := min(len(q.waiting), b.cfg.MaxBatch)
 	if n == 0 {
 		return nil
 	}
-	batch := b.waiting[:n:n]
-	b.waiting = b.waiting[n:]
+	batch := q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
 	return batch
 }
 
@@ -273,7 +292,6 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 	for _, s := range batch {
 		switch {
 		case s.req.Trade.Version < maxima[s.req.Trade.TradeID]:
-			s.turn.pass() // is answered after those that wait for it
 			stale = append(stale, s)
 		case s.stage.CompareAndSwap(queued, opening):
 			opened = append(opened, s)
@@ -292,11 +310,8 @@ func (b *batcher) openAll(opened []*submission, open func([]*submission) []error
 	}
 	errs := open(opened)
 	failpoint.Here("afterPending")
-	var behind []*submission // in their order; what they wait for is in this flush or in one that began earlier
 	for i, s := range opened {
 		switch err := errOf(errs, i); {
-		case err == nil && !s.turn.hasCome():
-			behind = append(behind, s)
 		case err == nil:
 			b.produce(s)
 		case errors.Is(err, trade.ErrKeyTaken): // since withFreeKeys looked
@@ -308,10 +323,6 @@ func (b *batcher) openAll(opened []*submission, open func([]*submission) []error
 			b.m.unknown[stageOpen].Inc()
 			b.settle(s, answer{code: DeliveryUnknown})
 		}
-	}
-	for _, s := range behind {
-		s.turn.wait()
-		b.produce(s)
 	}
 }
 
@@ -401,7 +412,6 @@ func (b *batcher) timedOpen(batch []*submission, open func(context.Context) []er
 // produce hands the record to the producer, which never waits. Its context is nobody's: a record that was sent can't be
 // pulled back, so cancelling it would only hide what became of it (rule C4).
 func (b *batcher) produce(s *submission) {
-	defer s.turn.pass()
 	if !s.stage.CompareAndSwap(opening, producing) {
 		// The client was told "unknown" and may have sent something newer by now, which this one must not overwrite.
 		b.m.unknown[stageDeadline].Inc()
@@ -435,7 +445,6 @@ func (b *batcher) settle(s *submission, a answer) {
 	if s.settled.Swap(true) {
 		return
 	}
-	s.turn.pass()
 	a.of = s
 	s.answer <- a
 	b.mu.Lock()
@@ -467,7 +476,9 @@ func (b *batcher) held() load {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.load
-	l.waiting = len(b.waiting)
+	for i := range b.shares {
+		l.waiting += len(b.shares[i].waiting)
+	}
 	return l
 }
 

@@ -35,7 +35,6 @@ func (s *Server) acceptBulk(c *call) {
 		}
 		line = append(line, sub)
 	}
-	takeTurns(line)
 	admitted, shed := s.batcher.admit(line...)
 	for _, sub := range line[admitted:] {
 		items[sub.index].problem = shed

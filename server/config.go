@@ -16,7 +16,7 @@ type Config struct {
 	AcceptDeadline time.Duration // from arrival to the latest moment of a 202; default 3 s
 	LookupTimeout  time.Duration // of the version look-up; when it passes, the batch goes on unchecked; default 100 ms
 	OpenTimeout    time.Duration // of writing PENDING; at most AcceptDeadline; default 2 s
-	Flushes        int           // batches under way at once; default 4
+	Flushes        int           // batches under way at once, each of its own share of the partitions; default 2
 	MaxBatch       int           // requests in one batch; default 512
 	QueueItems     int           // requests between arrival and answer, beyond which new ones are shed; default 4096
 	QueueBytes     int           // that those requests hold, at least one request of MaxBodyBytes; default 64 MiB
@@ -63,7 +63,7 @@ func (c Config) withDefaults() Config {
 	c.AcceptDeadline = cmp.Or(c.AcceptDeadline, 3*time.Second)
 	c.LookupTimeout = cmp.Or(c.LookupTimeout, 100*time.Millisecond)
 	c.OpenTimeout = cmp.Or(c.OpenTimeout, 2*time.Second)
-	c.Flushes = cmp.Or(c.Flushes, 4)
+	c.Flushes = cmp.Or(c.Flushes, 2)
 	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
 	c.IdempotencyAttempts = cmp.Or(c.IdempotencyAttempts, 16)
 	c.BulkItems = cmp.Or(c.BulkItems, 1000)

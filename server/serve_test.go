@@ -88,7 +88,7 @@ func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
 // The line is as long as it can be served in time, once there is one that is not.
 func TestALineThatIsTooLongIsShed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBatcher(&Config{AcceptDeadline: 4 * time.Second}, &Deps{}, newMetrics())
+		b := newBatcher(&Config{AcceptDeadline: 4 * time.Second, Flushes: 2}, &Deps{}, newMetrics())
 		for range 3 {
 			for range 1000 {
 				b.rate.add(time.Now())
@@ -97,14 +97,14 @@ func TestALineThatIsTooLongIsShed(t *testing.T) {
 		}
 		f := func(waited time.Duration, items int, late bool) {
 			t.Helper()
-			b.waiting = []*submission{{arrived: time.Now().Add(-waited)}}
+			b.shares[1].waiting = []*submission{{arrived: time.Now().Add(-waited)}}
 			b.load.items = items
 			assert.Equal(t, late, b.late(time.Now()))
 		}
 		f(499*time.Millisecond, 100_000, false) // a burst
 		f(500*time.Millisecond, 1999, false)
 		f(500*time.Millisecond, 2000, true)
-		b.waiting = nil
+		b.shares[1].waiting = nil
 		assert.False(t, b.late(time.Now()), "nobody waits")
 		time.Sleep(10 * time.Second) // nothing is answered
 		f(10*time.Second, leastInLine-1, false)
