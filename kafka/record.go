@@ -38,7 +38,12 @@ func Encode(topic string, r *trade.Request) *kgo.Record {
 		from = len(buf)
 		return part
 	}
-	rec := &kgo.Record{Topic: topic, Partition: r.Partition, Headers: make([]kgo.RecordHeader, 0, 7)}
+	room := &struct {
+		record  kgo.Record
+		headers [7]kgo.RecordHeader
+	}{}
+	rec := &room.record
+	rec.Topic, rec.Partition, rec.Headers = topic, r.Partition, room.headers[:0]
 	header := func(name string) {
 		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: name, Value: cut()})
 	}

@@ -25,8 +25,8 @@ func (s *Server) accept(c *call) {
 		c.refuse(*shed)
 		return
 	}
-	deadline := time.NewTimer(s.cfg.AcceptDeadline - time.Since(c.start))
-	defer deadline.Stop()
+	deadline := fasthttp.AcquireTimer(s.cfg.AcceptDeadline - time.Since(c.start))
+	defer fasthttp.ReleaseTimer(deadline)
 	select {
 	case a := <-sub.answer:
 		s.conclude(c, sub, a)

@@ -25,6 +25,7 @@ const (
 type conns struct {
 	net.Listener
 	max, maxPerAddr int
+	slack           time.Duration // by which a deadline may be early
 	m               *metrics
 
 	mu    sync.Mutex // protects what follows
@@ -33,7 +34,10 @@ type conns struct {
 }
 
 func newConns(ln net.Listener, cfg *Config, m *metrics) *conns {
-	return &conns{Listener: ln, max: cfg.MaxConns, maxPerAddr: cfg.MaxConnsPerAddr, m: m, open: map[netip.Addr]int{}}
+	return &conns{
+		Listener: ln, max: cfg.MaxConns, maxPerAddr: cfg.MaxConnsPerAddr, m: m, open: map[netip.Addr]int{},
+		slack: min(cfg.ReadTimeout, cfg.WriteTimeout, cfg.IdleTimeout) / 8,
+	}
 }
 
 // Accept returns the next connection that there is room for.
@@ -138,10 +142,48 @@ type conn struct {
 	heard      atomic.Bool  // a byte came in
 	linger     atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
 	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0 leaves the limit to the HTTP server
+
+	toRead, toWrite deadline // used by the goroutine that serves the connection
+}
+
+// deadline is one that is set when it is needed. The HTTP server sets three for each request, and each costs a lock and a
+// timer: but the rest of a request is mostly there with its first byte, and most deadlines differ little from the last.
+type deadline struct {
+	wanted, set time.Time // zero: none
+}
+
+// apply sets what is wanted, unless what is set is earlier by less than slack.
+func (d *deadline) apply(slack time.Duration, set func(time.Time) error) error {
+	if early := d.wanted.Sub(d.set); early >= 0 && early < slack {
+		return nil
+	}
+	d.set = d.wanted
+	return set(d.wanted)
+}
+
+// SetDeadline implements net.Conn, but does not end a read or a write that is under way.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.toRead.wanted, c.toWrite.wanted = t, t
+	return nil
+}
+
+// SetReadDeadline holds for reads that begin after it.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.toRead.wanted = t
+	return nil
+}
+
+// SetWriteDeadline holds for writes that begin after it.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.toWrite.wanted = t
+	return nil
 }
 
 // Read notes that the client has said something.
 func (c *conn) Read(b []byte) (int, error) {
+	if err := c.toRead.apply(c.owner.slack, c.Conn.SetReadDeadline); err != nil {
+		return 0, err
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.heard.Load() {
 		c.heard.Store(true)
@@ -156,9 +198,10 @@ func (c *conn) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	if limit := c.writeLimit.Load(); limit > 0 {
-		if err := c.SetWriteDeadline(time.Now().Add(time.Duration(limit))); err != nil {
-			return 0, err
-		}
+		c.toWrite.wanted = time.Now().Add(time.Duration(limit))
+	}
+	if err := c.toWrite.apply(c.owner.slack, c.Conn.SetWriteDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(b)
 }

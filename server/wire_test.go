@@ -214,6 +214,36 @@ func TestAcceptOutlivesExhaustion(t *testing.T) {
 	counted(t, 2, a.srv.m.acceptErrors)
 }
 
+// Deadlines are set seldom: each costs a lock and a timer.
+func TestADeadlineIsSetWhenItMatters(t *testing.T) {
+	var d deadline
+	f := func(wanted time.Duration, set bool) {
+		t.Helper()
+		called := false
+		d.wanted = time.Time{}
+		if wanted > 0 {
+			d.wanted = testNow.Add(wanted)
+		}
+		require.NoError(t, d.apply(time.Second, func(at time.Time) error {
+			called = true
+			assert.Equal(t, d.wanted, at)
+			return nil
+		}))
+		assert.Equal(t, set, called)
+	}
+	f(0, false) // none is wanted, and none is set
+	f(10*time.Second, true)
+	f(10*time.Second, false)
+	f(10*time.Second+999*time.Millisecond, false)
+	f(11*time.Second, true)
+	f(11*time.Second-1, true) // never too late
+	f(70*time.Second, true)
+	f(5*time.Second, true)
+	f(0, true)
+	f(0, false)
+	f(5*time.Second, true)
+}
+
 type faultyListener struct {
 	net.Listener
 	errs []error
