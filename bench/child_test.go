@@ -17,6 +17,7 @@ func testLab(t *testing.T) *lab {
 	t.Helper()
 	l, err := newLab(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
 	require.NoError(t, err)
+	l.loop.connections = l.connections
 	t.Cleanup(func() {
 		l.stop()
 		require.NoDirExists(t, l.dir)

@@ -47,6 +47,7 @@ func (s settings) check() error {
 // lab is what the parts of a run share. Everything that it started ends with stop.
 type lab struct {
 	settings
+	loop     loop   // of the part that runs
 	dir      string // temporary
 	began    time.Time
 	progress io.Writer

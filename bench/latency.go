@@ -33,11 +33,7 @@ func latency(ctx context.Context, l *lab, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	database, err := l.database(ctx, "latency")
-	if err != nil {
-		return err
-	}
-	t, err := l.startRoles(ctx, "latency", database)
+	t, _, err := l.newRoles(ctx, "latency")
 	if err != nil {
 		return err
 	}

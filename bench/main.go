@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -26,37 +27,46 @@ type part struct {
 	name, about string
 	needs       []*need
 	measure     func(ctx context.Context, l *lab, r *results) error
+	loop        loop // what it is measured under
+}
+
+// loop is how trades are sent in a closed loop.
+type loop struct {
+	connections int  // 0: as asked for
+	vegeta      bool // by vegeta, in place of the light generator
 }
 
 var parts = []part{
 	{"accept", "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds",
-		[]*need{needPostgres, needLimit}, accept},
+		[]*need{needPostgres, needLimit}, accept, loop{}},
 	{"produce", "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka",
-		[]*need{needApache}, produce},
+		[]*need{needApache}, produce, loop{}},
 	{"apply", "the apply transaction against COPY and against an upsert alone",
-		[]*need{needPostgres, needBenchmarks}, applying},
+		[]*need{needPostgres, needBenchmarks}, applying, loop{}},
 	{"stacks", "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, stacks},
+		[]*need{needPostgres, needApache, needProgram, needLimit}, stacks, loop{}},
 }
 
 // goalParts measure what the product is held to. They take longer, so -goals asks for them.
 var goalParts = []part{
 	{"sustained", "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained},
+		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained, loop{connections: 256}},
+	{"vegeta", "the same with vegeta as the generator, which takes more of the cores",
+		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained, loop{connections: 256, vegeta: true}},
 	{"memory", "the memory of server and worker under the same load, held for 30 times as long",
-		[]*need{needPostgres, needApache, needProgram}, memory},
+		[]*need{needPostgres, needApache, needProgram}, memory, loop{connections: 256}},
 	{"cost", "server and worker that are scraped, traced at 1 % and logged, against the same unobserved",
-		[]*need{needPostgres, needApache, needProgram}, observing},
+		[]*need{needPostgres, needApache, needProgram}, observing, loop{connections: 256}},
 	{"drain", "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone",
-		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining},
+		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining, loop{}},
 	{"latency", "time to the answer and to SUCCESS at a rate that leaves the machine idle",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, latency},
+		[]*need{needPostgres, needApache, needProgram, needLimit}, latency, loop{}},
 	{"overload", "what is still accepted beyond the capacity, which a slow store holds down, and the way back",
-		[]*need{needPostgres, needApache, needProgram}, overload},
+		[]*need{needPostgres, needApache, needProgram}, overload, loop{}},
 	{"rows", "a drain into tables of many rows against one into empty tables",
-		[]*need{needPostgres, needApache, needProgram}, rows},
+		[]*need{needPostgres, needApache, needProgram}, rows, loop{}},
 	{"scaling", "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids",
-		[]*need{needPostgres, needApache, needProgram}, scaling},
+		[]*need{needPostgres, needApache, needProgram}, scaling, loop{}},
 }
 
 const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg. What
@@ -193,6 +203,7 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 	r := &results{}
 	for _, p := range chosen {
 		began := time.Now()
+		l.loop = loop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}
 		if err := p.measure(ctx, l, r); err != nil {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}

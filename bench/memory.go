@@ -20,13 +20,7 @@ func memory(ctx context.Context, l *lab, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	defer func(before int) { l.connections = before }(l.connections)
-	l.connections = sustainedConnections
-	database, err := l.database(ctx, "memory")
-	if err != nil {
-		return err
-	}
-	t, err := l.startRoles(ctx, "memory", database)
+	t, _, err := l.newRoles(ctx, "memory")
 	if err != nil {
 		return err
 	}

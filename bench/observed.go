@@ -25,8 +25,6 @@ func observing(ctx context.Context, l *lab, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	defer func(before int) { l.connections = before }(l.connections)
-	l.connections = sustainedConnections
 	sink, err := l.newSink()
 	if err != nil {
 		return err
@@ -60,11 +58,7 @@ func observing(ctx context.Context, l *lab, r *results) error {
 
 // observed starts roles of their own.
 func (l *lab) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
-	database, err := l.database(ctx, topic)
-	if err != nil {
-		return target{}, err
-	}
-	t, err := l.startRoles(ctx, topic, database, settings...)
+	t, _, err := l.newRoles(ctx, topic, settings...)
 	t.name = name
 	return t, err
 }

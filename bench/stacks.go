@@ -18,11 +18,7 @@ func stacks(ctx context.Context, l *lab, r *results) error {
 	}
 	s.ours = append(s.ours, l.series(dev))
 	if l.kafka != nil {
-		url, err := l.database(ctx, "stacks")
-		if err != nil {
-			return err
-		}
-		split, err := l.startRoles(ctx, "stacks", url)
+		split, _, err := l.newRoles(ctx, "stacks")
 		if err != nil {
 			return err
 		}
@@ -54,6 +50,14 @@ func (l *lab) startDev(ctx context.Context) (target, error) {
 		return target{}, err
 	}
 	return t, t.ready(ctx)
+}
+
+// newRoles starts roles on a topic and in a database of their own, both of this name.
+func (l *lab) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
+	if database, err = l.database(ctx, name); err == nil {
+		t, err = l.startRoles(ctx, name, database, settings...)
+	}
+	return t, database, err
 }
 
 // startRoles starts one server and one worker, as processes of their own, on a new topic of the shared Apache Kafka and on

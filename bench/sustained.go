@@ -16,11 +16,10 @@ import (
 
 // What a sustained load is, and what it is held to.
 const (
-	sustainedConnections = 256
-	acceptedGoal         = 0.5        // of the no-op server
-	storedGoal           = 0.45       // of the no-op server
-	costGoal             = 40.0 / 9.0 // times the processor time of the no-op server: 40 µs where that costs 9
-	lagPoll              = 250 * time.Millisecond
+	acceptedGoal = 0.5        // of the no-op server
+	storedGoal   = 0.45       // of the no-op server
+	costGoal     = 40.0 / 9.0 // times the processor time of the no-op server: 40 µs where that costs 9
+	lagPoll      = 250 * time.Millisecond
 )
 
 // sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
@@ -29,17 +28,15 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	defer func(before int) { l.connections = before }(l.connections)
-	l.connections = sustainedConnections
-	database, err := l.database(ctx, "sustained")
+	name, by := "sustained", ""
+	if l.loop.vegeta {
+		name, by = "vegeta", ", generator vegeta"
+	}
+	t, database, err := l.newRoles(ctx, name)
 	if err != nil {
 		return err
 	}
-	t, err := l.startRoles(ctx, "sustained", database)
-	if err != nil {
-		return err
-	}
-	lag, err := l.newLag(ctx, "sustained", database)
+	lag, err := l.newLag(ctx, name, database)
 	if err != nil {
 		return err
 	}
@@ -58,7 +55,7 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
-	r.addSustained(limit, ours, lags[len(lags)-l.rounds:])
+	r.addSustained(name, by, limit, ours, lags[len(lags)-l.rounds:])
 	return nil
 }
 
@@ -70,10 +67,10 @@ func (l *lab) held(name string, hold func(context.Context, time.Duration) (sampl
 	}}
 }
 
-// addSustained adds the goals of a load that was held.
-func (r *results) addSustained(limit, ours *series, lags [][]float64) {
-	r.addGoal(atLeast(acceptedGoal, "accepted", ours, limit, rate, "sustained"))
-	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat", ours, limit, stored, "sustained")
+// addSustained adds the goals of a load that was held in a part, and by what unless that is the light generator.
+func (r *results) addSustained(part, by string, limit, ours *series, lags [][]float64) {
+	r.addGoal(atLeast(acceptedGoal, "accepted"+by, ours, limit, rate, part))
+	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat"+by, ours, limit, stored, part)
 	for _, round := range lags {
 		middle, last := thirds(round)
 		end.met = end.met && flat(middle, last)
@@ -81,9 +78,9 @@ func (r *results) addSustained(limit, ours *series, lags [][]float64) {
 	}
 	r.addGoal(end)
 	times := ours.against(limit, func(one, limit sample) float64 { return cost(one) / cost(limit) })
-	r.addGoal(goal{figure: "CPU of server and worker per trade", want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
+	r.addGoal(goal{figure: "CPU of server and worker per trade" + by, want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
 		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
-		met: times.median <= costGoal, command: command("sustained")})
+		met: times.median <= costGoal, command: command(part)})
 }
 
 // lag tells how many records of a topic are not applied.

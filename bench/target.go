@@ -47,7 +47,7 @@ func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample,
 		return sample{}, err
 	}
 	results := loadtest.NewResults(time.Now())
-	loadtest.Light{Connections: l.connections}.Closed(ctx, t.url(), l.plan(), hold, results)
+	l.loop.send(ctx, t, l.plan(), hold, results)
 	s, err := summary(results)
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", t.name, err)
@@ -61,6 +61,15 @@ func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample,
 	s.lasted = results.Now()
 	s.cpu, err = m.read()
 	return s, err
+}
+
+// send posts trades without a pause.
+func (o loop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
+	if o.vegeta {
+		loadtest.Vegeta{MaxWorkers: uint64(o.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
+		return
+	}
+	loadtest.Light{Connections: o.connections}.Closed(ctx, t.url(), p, hold, into)
 }
 
 // plan is one of trades that nobody sent before.

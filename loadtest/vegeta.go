@@ -28,18 +28,31 @@ func (Vegeta) Name() string { return "vegeta" }
 
 // Attack implements Generator.
 func (v Vegeta) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error {
+	v.attack(ctx, target, p, 1, &pacer{ctx, s, into}, into, func(r *Result) { r.Due = s.At(r.Seq) })
+	return stopped(ctx, into, s.Total())
+}
+
+// Closed is Light.Closed with vegeta: all its workers at once, each with its next operation as soon as the one before is
+// answered.
+func (v Vegeta) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.Duration, into *Results) {
+	v.attack(ctx, target, p, cmp.Or(v.MaxWorkers, attackConns), &unpaced{ctx, hold, into}, into, func(r *Result) { r.Due = r.Sent })
+}
+
+// attack runs vegeta until its pacer ends it. Workers is how many it begins with; due fills in when an operation was due.
+func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers uint64, pace vegeta.Pacer, into *Results, due func(*Result)) {
 	most := cmp.Or(v.MaxWorkers, attackConns)
 	t := newTripper(target, p, into, int(most), cmp.Or(v.Timeout, attackTimeout))
 	defer t.transport.CloseIdleConnections()
 	attacker := vegeta.NewAttacker(
-		vegeta.Workers(1), vegeta.MaxWorkers(most), vegeta.MaxBody(answerLimit),
+		vegeta.Workers(workers), vegeta.MaxWorkers(most), vegeta.MaxBody(answerLimit),
 		vegeta.Client(&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
 	)
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
-	for hit := range attacker.Attack(t.target, &pacer{ctx, s, into}, 0, "") {
-		into.Add(t.result(hit, s))
+	for hit := range attacker.Attack(t.target, pace, 0, "") {
+		r := t.result(hit)
+		due(&r)
+		into.Add(r)
 	}
-	return stopped(ctx, into, s.Total())
 }
 
 // pacer keeps vegeta to the schedule by the clock of the results, which started before vegeta's own.
@@ -55,6 +68,19 @@ func (p *pacer) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop boo
 }
 
 func (p *pacer) Rate(elapsed time.Duration) float64 { return p.s.Rate(elapsed) }
+
+// unpaced lets operations go as fast as workers take them, until the time is over.
+type unpaced struct {
+	ctx  context.Context
+	hold time.Duration
+	into *Results
+}
+
+func (p *unpaced) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
+	return 0, p.into.Now() >= p.hold || p.ctx.Err() != nil
+}
+
+func (p *unpaced) Rate(time.Duration) float64 { return 0 }
 
 // tripper turns vegeta's requests into those of the plan. Vegeta asks for targets in no order, but numbers its requests in
 // the order of their times; the number is in a header.
@@ -118,11 +144,11 @@ func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	return &whole, nil
 }
 
-// result is what vegeta measured, in our terms.
-func (t *tripper) result(hit *vegeta.Result, s Schedule) Result {
+// result is what vegeta measured, in our terms, but for when it was due.
+func (t *tripper) result(hit *vegeta.Result) Result {
 	op := t.plan.Op(hit.Seq)
 	sent := hit.Timestamp.Sub(t.into.Began())
-	r := Result{Seq: hit.Seq, Kind: op.Kind, Due: s.At(hit.Seq), Sent: sent, Done: sent + hit.Latency, BytesOut: uint32(len(op.Body))}
+	r := Result{Seq: hit.Seq, Kind: op.Kind, Sent: sent, Done: sent + hit.Latency, BytesOut: uint32(len(op.Body))}
 	if hit.Code == 0 {
 		_, why, _ := strings.Cut(hit.Error, `": `) // after `Get "URL": `
 		r.Err = unique.Make(why).Value()
