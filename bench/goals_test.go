@@ -27,7 +27,10 @@ func TestGoalsAndScalingAreMeasured(t *testing.T) {
 	for _, measure := range []func(context.Context, *lab, *results) error{sustained, memory, observing, draining, rows} {
 		require.NoError(t, measure(t.Context(), l, found))
 	}
-	require.Len(t, found.goals, 3+2+1+6+2)
+	l.loop.vegeta = true
+	require.NoError(t, sustained(t.Context(), l, found))
+	l.loop.vegeta = false
+	require.Len(t, found.goals, 3+2+1+6+2+3)
 	for _, g := range found.goals {
 		require.NotContains(t, g.got, "NaN", g.figure)
 		require.NotContains(t, g.got, "Inf", g.figure)

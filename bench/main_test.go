@@ -63,7 +63,7 @@ func TestChoose(t *testing.T) {
 		require.Equal(t, want, names)
 	}
 	f("", false, "accept", "produce", "apply", "stacks")
-	f("", true, "sustained", "memory", "cost", "drain", "latency", "overload", "rows", "scaling")
+	f("", true, "sustained", "vegeta", "memory", "cost", "drain", "latency", "overload", "rows", "scaling")
 	f("apply", false, "apply")
 	f("rows,accept", false, "rows", "accept")
 }
