@@ -55,7 +55,7 @@ bench: ## measure each stage against its limit, about 7 minutes alone, and write
 	$(GO) run ./bench $(ARGS)
 
 .PHONY: goals
-goals: ## measure what the product is held to and how it scales, about two hours alone and 80 GB (ARGS="-only drain")
+goals: ## measure what the product is held to and how it scales, more than an hour alone and up to 80 GB (ARGS="-only drain")
 	$(GO) run ./bench -goals $(ARGS)
 
 .PHONY: bench-micro

@@ -101,10 +101,10 @@ func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != qu
 // answers at once. A flush ends when its records are acknowledged, so that the next one is as large as the brokers are
 // slow; ackWait bounds that, or a partition without a leader would hold up all others of its share.
 //
-// Flushes run side by side, each for its share of the partitions. So what they hand to the producer are few batches of many
-// records, which is what costs a broker least, and all submissions of a trade pass one after the other: those of one
-// request are in the log in its order, and a client that waits for one answer before it sends the next request finds both
-// in the log in this order, because a record is produced before its submission is answered, or never.
+// Flushes run side by side, each for its share of the partitions. So each has more records for fewer partitions, and all
+// submissions of a trade pass one after the other: those of one request are in the log in its order, and a client that
+// waits for one answer before it sends the next request finds both in the log in this order, because a record is produced
+// before its submission is answered, or never.
 type batcher struct {
 	cfg      *Config
 	requests RequestLog
