@@ -77,8 +77,13 @@ func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
 	return nil
 }
 
-// tryApply is one attempt, within the time limit of a transaction.
+// tryApply is one attempt, within the time limit of a transaction, which begins when it is the lane's turn.
 func (l *lane) tryApply(ctx context.Context, part *trade.Batch) (trade.Applied, error) {
+	end, err := l.turns.take(ctx)
+	if err != nil {
+		return trade.Applied{}, err
+	}
+	defer end()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.TransactionLimit)
 	defer cancel()
 	began := time.Now()

@@ -25,6 +25,7 @@ type Config struct {
 	MaxPollRecords   int           // records in one transaction at most; default 10,000
 	ApplyPause       time.Duration // between the starts of two transactions of a lane at least, while few records wait; 0 for none
 	TransactionLimit time.Duration // for one apply transaction; default 20 s
+	SlowTransaction  time.Duration // after one that took this long the lanes take turns; default 1 s, in which a good store takes 50,000 records
 	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
 	RetryMax         time.Duration // last upper bound; default 5 s
 	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
@@ -71,6 +72,7 @@ func (c Config) withDefaults() Config {
 	c.Lanes = cmp.Or(c.Lanes, 2)
 	c.MaxPollRecords = cmp.Or(c.MaxPollRecords, 10_000)
 	c.TransactionLimit = cmp.Or(c.TransactionLimit, 20*time.Second)
+	c.SlowTransaction = cmp.Or(c.SlowTransaction, time.Second)
 	c.RetryMin = cmp.Or(c.RetryMin, 50*time.Millisecond)
 	c.RetryMax = cmp.Or(c.RetryMax, 5*time.Second)
 	c.MaxRefused = cmp.Or(c.MaxRefused, 100)
@@ -114,7 +116,8 @@ func (c Config) validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
-		"settle interval": c.SettleInterval, "resolve interval": c.ResolveInterval, "sweep interval": c.SweepInterval,
+		"slow transaction": c.SlowTransaction,
+		"settle interval":  c.SettleInterval, "resolve interval": c.ResolveInterval, "sweep interval": c.SweepInterval,
 		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
 	} {
 		must(d > 0, "%s must be positive, not %v", name, d)

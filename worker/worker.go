@@ -34,6 +34,7 @@ type Worker struct {
 	health  health
 	admin   *kgo.Client
 	lanes   []*lane
+	turns   *turns
 	nudge   chan struct{} // a lane committed: there are outcomes to settle; nil if they are visible at once
 
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
@@ -49,7 +50,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if deps.Shown == nil {
 		deps.Shown = func() {}
 	}
-	w := &Worker{cfg: cfg, deps: deps, log: deps.Log}
+	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, turns: newTurns(cfg.SlowTransaction)}
 	w.each = telemetry.Sampled(deps.Log)
 	if !deps.OutcomesAtCommit {
 		w.nudge = make(chan struct{}, 1)

@@ -1,0 +1,118 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// transactions runs so many at once, each of the given length, and returns how long all of them took.
+func transactions(ctx context.Context, t *testing.T, turns *turns, count int, length time.Duration) time.Duration {
+	began := time.Now()
+	var all sync.WaitGroup
+	for range count {
+		all.Go(func() {
+			end, err := turns.take(ctx)
+			if assert.NoError(t, err) {
+				time.Sleep(length)
+				end()
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(began)
+}
+
+func TestTransactionsTakeTurnsWhileTheStoreIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow, quick = time.Second, time.Second - 1
+		turns := newTurns(slow)
+		for _, c := range []struct {
+			name         string
+			length, took time.Duration
+		}{
+			{"a quick store: side by side", quick, quick},
+			{"before it is known to be slow: still side by side", slow, slow},
+			{"a slow store: one after the other", slow, 3 * slow},
+			{"those that waited when it became quick again", quick, 3 * quick},
+			{"a quick store again", quick, quick},
+		} {
+			assert.Equal(t, c.took, transactions(t.Context(), t, turns, 3, c.length), c.name)
+		}
+	})
+}
+
+// A lane whose batch is dropped does not wait for its turn any longer, and does not keep it from the others.
+func TestTheTurnIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(time.Second)
+		transactions(t.Context(), t, turns, 1, time.Second)
+		end, err := turns.take(t.Context())
+		require.NoError(t, err)
+		hand, drop := context.WithTimeout(t.Context(), time.Second)
+		defer drop()
+		_, err = turns.take(hand)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		end()
+		assert.Equal(t, time.Duration(1), transactions(t.Context(), t, turns, 1, 1))
+	})
+}
+
+// crowded is a store that counts the transactions under way.
+type crowded struct {
+	*twin
+	mu          sync.Mutex
+	now, most   int
+	transaction time.Duration
+}
+
+func (c *crowded) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
+	c.mu.Lock()
+	c.now++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	time.Sleep(c.transaction)
+	defer func() {
+		c.mu.Lock()
+		c.now--
+		c.mu.Unlock()
+	}()
+	return c.twin.Apply(ctx, b)
+}
+
+// Lanes apply side by side, and one at a time where each transaction counts as slow.
+func TestLanesTakeTurns(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		slow time.Duration
+		most int
+	}{
+		{"quick", time.Hour, 2},
+		{"slow", 1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, 4)
+			store := &crowded{twin: r.store, transaction: 5 * time.Millisecond}
+			w := r.start(func(cfg *Config, d *Deps) {
+				cfg.Lanes, cfg.MaxPollRecords, cfg.SlowTransaction = 2, 10, c.slow
+				d.Store = store
+			})
+			r.eventually("both lanes have partitions", func() bool { return len(w.lanes[0].held.partitions()) == 2 && len(w.lanes[1].held.partitions()) == 2 })
+			r.post("first", 1)
+			r.applied(1)
+			r.eventually("it is known how long one takes", func() bool { return w.turns.slow.Load() == (c.most == 1) })
+			r.post("T", 400)
+			r.applied(401)
+			w.drain()
+			assert.Equal(t, c.most, store.most)
+			r.reconcile()
+		})
+	}
+}
