@@ -7,11 +7,11 @@ import (
 
 // A goal is one figure that the product is held to, and what was measured.
 type goal struct {
-	figure  string // what is measured
-	want    string // "at least 0.50 x fasthttp, no-op"
-	got     string // the ratio or figure with its spread, and the absolute figures behind it, for people
-	met     bool
-	command string // that measures it alone
+	figure string // what is measured
+	want   string // "at least 0.50 x fasthttp, no-op"
+	got    string // the ratio or figure with its spread, and the absolute figures behind it, for people
+	met    bool
+	part   string // of the run, that measures it
 }
 
 // addGoal puts a goal into the table, in the order of the calls.
@@ -21,12 +21,12 @@ func (r *results) addGoal(g goal) { r.goals = append(r.goals, g) }
 func atLeast(want float64, name string, ours, limit *series, value func(sample) float64, part string) goal {
 	ratio := ours.over(limit, value)
 	return goal{figure: name, want: fmt.Sprintf("at least %.2f x %s", want, limit.name), met: ratio.median >= want,
-		got:     fmt.Sprintf("%s: %s/s against %s/s", ratio.ratio(), ours.of(value).perSecond(""), limit.of(rate).perSecond("")),
-		command: command(part)}
+		got:  fmt.Sprintf("%s: %s/s against %s/s", ratio.ratio(), ours.of(value).perSecond(""), limit.of(rate).perSecond("")),
+		part: part}
 }
 
-// command measures one part alone.
-func command(part string) string { return "go run ./bench -only " + part }
+// command measures one part alone, as it was measured.
+func (r *results) command(part string) string { return "go run ./bench -only " + part + r.flags }
 
 // writeGoals shows what was measured of the goals. Each row tells when, since a run may measure a single one.
 func (r *results) writeGoals(b *bytes.Buffer) {
@@ -37,7 +37,7 @@ func (r *results) writeGoals(b *bytes.Buffer) {
 		if g.met {
 			met = "yes"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | `%s` | %s |\n", g.figure, g.want, g.got, met, g.command, r.when())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | `%s` | %s |\n", g.figure, g.want, g.got, met, r.command(g.part), r.when())
 	}
 }
 
@@ -45,7 +45,7 @@ func (r *results) writeGoals(b *bytes.Buffer) {
 func (r *results) writeScaling(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%sScaling\n\nOne thing is varied at a time. A drain is of a topic that was filled before, into empty tables if not said otherwise; "+
 		"trades are accepted\nby a server alone, without a worker. `%s`, %s.\n\n![Rates by what is varied](scaling.svg)\n\n"+
-		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, command("scaling"), r.when())
+		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, r.command("scaling"), r.when())
 	for i, w := range r.scaling {
 		title := w.stage
 		if i > 0 && r.scaling[i-1].stage == title {

@@ -63,7 +63,7 @@ func TestGoalsAreMetByTheMedian(t *testing.T) {
 		g := atLeast(0.5, "ours", ours, limit, rate, "apply")
 		require.Equal(t, met, g.met, g.got)
 		require.Equal(t, "at least 0.50 x the limit", g.want)
-		require.Equal(t, "go run ./bench -only apply", g.command)
+		require.Equal(t, "apply", g.part)
 	}
 	f(true, 50, 50, 50)
 	f(true, 10, 50, 90)
@@ -147,16 +147,16 @@ func TestFlowsSendWhatTheySay(t *testing.T) {
 
 // goalsFound is a run of goals alone.
 func goalsFound(commit string, figures ...string) *results {
-	r := &results{facts: []fact{{"date", "2026-11-23"}, {"commit", commit}}}
+	r := &results{flags: " -hold 20s", facts: []fact{{"date", "2026-11-23"}, {"commit", commit}}}
 	for _, f := range figures {
-		r.addGoal(goal{figure: f, want: "at least 1", got: "1", met: f != "missed", command: "go run ./bench"})
+		r.addGoal(goal{figure: f, want: "at least 1", got: "1", met: f != "missed", part: "drain"})
 	}
 	return r
 }
 
 func TestGoalsInTheReport(t *testing.T) {
 	text := string(goalsFound("abc", "first", "missed").markdown())
-	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench` | 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
+	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench -only drain -hold 20s` | 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
 	require.NotContains(t, text, "Stages and their limits")
 	require.NotContains(t, text, "Scaling")
 }

@@ -31,6 +31,7 @@ type settings struct {
 	sustain     time.Duration // of each round of the sustained load
 	records     int           // of one drain
 	tableRows   int           // of a table that is full
+	flags       string        // that were given, for the report: see given
 }
 
 // check returns what is wrong.

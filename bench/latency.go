@@ -113,7 +113,7 @@ func latencyGoals(limit, ours *series) []goal {
 		return goal{
 			figure: fmt.Sprintf("%s at %s/s", what, thousands(calm)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
 			got: fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
-			command: command("latency"),
+			part: "latency",
 		}
 	}
 	return []goal{

@@ -37,36 +37,36 @@ type loop struct {
 }
 
 var parts = []part{
-	{"accept", "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds",
-		[]*need{needPostgres, needLimit}, accept, loop{}},
-	{"produce", "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka",
-		[]*need{needApache}, produce, loop{}},
-	{"apply", "the apply transaction against COPY and against an upsert alone",
-		[]*need{needPostgres, needBenchmarks}, applying, loop{}},
-	{"stacks", "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, stacks, loop{}},
+	{name: "accept", measure: accept, needs: []*need{needPostgres, needLimit},
+		about: "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds"},
+	{name: "produce", measure: produce, needs: []*need{needApache},
+		about: "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka"},
+	{name: "apply", measure: applying, needs: []*need{needPostgres, needBenchmarks},
+		about: "the apply transaction against COPY and against an upsert alone"},
+	{name: "stacks", measure: stacks, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		about: "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL"},
 }
 
 // goalParts measure what the product is held to. They take longer, so -goals asks for them.
 var goalParts = []part{
-	{"sustained", "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained, loop{connections: 256}},
-	{"vegeta", "the same with vegeta as the generator, which takes more of the cores",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, sustained, loop{connections: 256, vegeta: true}},
-	{"memory", "the memory of server and worker under the same load, held for 30 times as long",
-		[]*need{needPostgres, needApache, needProgram}, memory, loop{connections: 256}},
-	{"cost", "server and worker that are scraped, traced at 1 % and logged, against the same unobserved",
-		[]*need{needPostgres, needApache, needProgram}, observing, loop{connections: 256}},
-	{"drain", "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone",
-		[]*need{needPostgres, needApache, needProgram, needBenchmarks}, draining, loop{}},
-	{"latency", "time to the answer and to SUCCESS at a rate that leaves the machine idle",
-		[]*need{needPostgres, needApache, needProgram, needLimit}, latency, loop{}},
-	{"overload", "what is still accepted beyond the capacity, which a slow store holds down, and the way back",
-		[]*need{needPostgres, needApache, needProgram}, overload, loop{}},
-	{"rows", "a drain into tables of many rows against one into empty tables",
-		[]*need{needPostgres, needApache, needProgram}, rows, loop{}},
-	{"scaling", "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids",
-		[]*need{needPostgres, needApache, needProgram}, scaling, loop{}},
+	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256},
+		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
+	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256, vegeta: true},
+		about: "the same with vegeta as the generator, which takes more of the cores"},
+	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
+		about: "the memory of server and worker under the same load, held for 30 times as long"},
+	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
+		about: "server and worker that are scraped, traced at 1 % and logged, against the same unobserved"},
+	{name: "drain", measure: draining, needs: []*need{needPostgres, needApache, needProgram, needBenchmarks},
+		about: "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone"},
+	{name: "latency", measure: latency, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		about: "time to the answer and to SUCCESS at a rate that leaves the machine idle"},
+	{name: "overload", measure: overload, needs: []*need{needPostgres, needApache, needProgram},
+		about: "what is still accepted beyond the capacity, which a slow store holds down, and the way back"},
+	{name: "rows", measure: rows, needs: []*need{needPostgres, needApache, needProgram},
+		about: "a drain into tables of many rows against one into empty tables"},
+	{name: "scaling", measure: scaling, needs: []*need{needPostgres, needApache, needProgram},
+		about: "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids"},
 }
 
 const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg. What
@@ -145,6 +145,7 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	s.flags = given(flags)
 	chosen, err := choose(*only, *goals)
 	if err != nil {
 		return err
@@ -153,6 +154,16 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 		*out = "bench"
 	}
 	return measure(ctx, s, chosen, *out, stdout, progress)
+}
+
+// given returns the flags that change what is measured, as they are written behind a command.
+func given(flags *flag.FlagSet) (all string) {
+	flags.Visit(func(f *flag.Flag) {
+		if !slices.Contains([]string{"out", "only", "goals"}, f.Name) {
+			all += " -" + f.Name + " " + f.Value.String()
+		}
+	})
+	return all
 }
 
 // errUsage is a mistake in the flags that has been shown.
@@ -200,7 +211,7 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 		return err
 	}
 	l.say("that took %.0f s", time.Since(l.began).Seconds())
-	r := &results{}
+	r := &results{flags: s.flags}
 	for _, p := range chosen {
 		began := time.Now()
 		l.loop = loop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -49,6 +51,16 @@ func TestMistakesNameTheFlag(t *testing.T) {
 	f("exclude each other", "-goals", "-only", "apply")
 	f("nothing follows", "apply")
 	f("see -h", "-hold", "long")
+}
+
+func TestTheReportNamesTheFlagsGiven(t *testing.T) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.String("only", "", "")
+	flags.String("out", "", "")
+	flags.Int("rounds", 3, "")
+	flags.Duration("hold", time.Second, "")
+	require.NoError(t, flags.Parse([]string{"-only", "drain", "-hold", "20s", "-out", "/tmp/bench"}))
+	require.Equal(t, " -hold 20s", given(flags))
 }
 
 func TestChoose(t *testing.T) {

@@ -52,5 +52,5 @@ func (r *results) addMemory(name string, mib []float64, hold time.Duration, load
 		want: fmt.Sprintf("under %d MiB, flat over 30 minutes", memoryGoal),
 		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s were accepted and stored",
 			peak, hold, mean(middle), mean(last), thousands(load.stored)),
-		met: peak < memoryGoal && flat(middle, last) && hold >= 30*time.Minute, command: command("memory")})
+		met: peak < memoryGoal && flat(middle, last) && hold >= 30*time.Minute, part: "memory"})
 }

@@ -197,7 +197,7 @@ func (s *strained) goals(peak figure, flood, before, after *load, lost int) []go
 	if !back {
 		recovered = fmt.Sprintf("not within %.0f s", took.Seconds())
 	}
-	measured := command("overload")
+	const measured = "overload"
 	return []goal{
 		{fmt.Sprintf("goodput at %.0f times the peak, slow store", overBy), fmt.Sprintf("at least %.2f x the peak", goodputGoal),
 			fmt.Sprintf("%s x: %s/s against %s/s; %s", digits(goodput/peak.median), thousands(goodput), peak.perSecond(""), flood.shares()),

@@ -22,6 +22,7 @@ type row struct {
 
 // results is what the parts found.
 type results struct {
+	flags   string // given to the run: " -hold 20s"
 	facts   []fact
 	rows    []row
 	turn    *stage // the chain with its stores replaced in turn

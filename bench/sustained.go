@@ -80,7 +80,7 @@ func (r *results) addSustained(part, by string, limit, ours *series, lags [][]fl
 	times := ours.against(limit, func(one, limit sample) float64 { return cost(one) / cost(limit) })
 	r.addGoal(goal{figure: "CPU of server and worker per trade" + by, want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
 		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
-		met: times.median <= costGoal, command: command(part)})
+		met: times.median <= costGoal, part: part})
 }
 
 // lag tells how many records of a topic are not applied.
