@@ -25,7 +25,7 @@ type Config struct {
 	MaxPollRecords   int           // records in one transaction at most; default 10,000
 	ApplyPause       time.Duration // between the starts of two transactions of a lane at least, while few records wait; 0 for none
 	TransactionLimit time.Duration // for one apply transaction; default 20 s
-	SlowTransaction  time.Duration // after one that took this long the lanes take turns; default 1 s, in which a good store takes 50,000 records
+	SlowTransaction  time.Duration // after one that took this long the lanes take turns; default 1 s, in which a good store takes more than 50,000 records
 	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
 	RetryMax         time.Duration // last upper bound; default 5 s
 	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
