@@ -76,7 +76,7 @@ var kafkaAndWorker = page{
 				"They grow with the backlog. Transactions of --max-poll-records (10,000) mean that the workers are catching up.",
 				sizes("tradestore_apply_batch_records")...),
 			lines("Lanes busy", units.PercentUnit, above(0.7, 0.9),
-				"Share of the time that the lanes of a worker spend in transactions. Near 100 % the lag grows.",
+				"Share of the time that the lanes of a worker spend in transactions. Near 100 % the lag grows; where transactions take a second or more, one lane works at a time, and it grows near the share of one.",
 				q("{{instance}}", busy)).alert("TradestoreLagOld"),
 			lines("Decided", tradesPerSecond, unjudged(),
 				"Requests decided, by status and reason. A version that was overtaken is no fault; INVALID_RECORD and NOT_DELIVERED are.",

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,45 +66,33 @@ func TestTheTurnIsGivenUp(t *testing.T) {
 	})
 }
 
-// crowded is a store that counts the transactions under way.
-type crowded struct {
-	*twin
-	mu          sync.Mutex
-	now, most   int
-	transaction time.Duration
-}
-
-func (c *crowded) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
-	c.mu.Lock()
-	c.now++
-	c.most = max(c.most, c.now)
-	c.mu.Unlock()
-	time.Sleep(c.transaction)
-	defer func() {
-		c.mu.Lock()
-		c.now--
-		c.mu.Unlock()
-	}()
-	return c.twin.Apply(ctx, b)
-}
-
 // Lanes apply side by side, and one at a time where each transaction counts as slow.
 func TestLanesTakeTurns(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		slow time.Duration
-		most int
+		most int32
 	}{
 		{"quick", time.Hour, 2},
 		{"slow", 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, 4)
-			store := &crowded{twin: r.store, transaction: 5 * time.Millisecond}
-			w := r.start(func(cfg *Config, d *Deps) {
-				cfg.Lanes, cfg.MaxPollRecords, cfg.SlowTransaction = 2, 10, c.slow
-				d.Store = store
+			var now, most atomic.Int32 // transactions under way
+			r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+				switch {
+				case call != "Apply":
+				case after:
+					now.Add(-1)
+				default:
+					if n := now.Add(1); n > most.Load() {
+						most.Store(n) // of two that raise it, both say 2
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				return nil
 			})
+			w := r.start(func(cfg *Config, _ *Deps) { cfg.Lanes, cfg.MaxPollRecords, cfg.SlowTransaction = 2, 10, c.slow })
 			r.eventually("both lanes have partitions", func() bool { return len(w.lanes[0].held.partitions()) == 2 && len(w.lanes[1].held.partitions()) == 2 })
 			r.post("first", 1)
 			r.applied(1)
@@ -111,7 +100,7 @@ func TestLanesTakeTurns(t *testing.T) {
 			r.post("T", 400)
 			r.applied(401)
 			w.drain()
-			assert.Equal(t, c.most, store.most)
+			assert.Equal(t, c.most, most.Load())
 			r.reconcile()
 		})
 	}
