@@ -12,7 +12,7 @@ ARG DATE=""
 ENV CGO_ENABLED=0
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     go build -tags production -trimpath -buildvcs=false \
-    -ldflags "-s -w -X tradestore/telemetry.version=${VERSION} -X tradestore/telemetry.commit=${COMMIT} -X tradestore/telemetry.date=${DATE}" \
+    -ldflags "-s -w -X tradestore/internal/telemetry.version=${VERSION} -X tradestore/internal/telemetry.commit=${COMMIT} -X tradestore/internal/telemetry.date=${DATE}" \
     -o /out/tradestore .
 RUN echo 'tradestore:x:65532:65532:tradestore:/:/nologin' > /out/passwd
 

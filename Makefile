@@ -9,7 +9,7 @@ GOLANGCI_LINT         := bin/golangci-lint-$(GOLANGCI_LINT_VERSION)
 
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
-LDFLAGS := -X tradestore/telemetry.version=$(VERSION) -X tradestore/telemetry.commit=$(COMMIT)
+LDFLAGS := -X tradestore/internal/telemetry.version=$(VERSION) -X tradestore/internal/telemetry.commit=$(COMMIT)
 
 .DEFAULT_GOAL := help
 
@@ -27,12 +27,12 @@ loadtest: build ## prove what becomes of 1,000 trades/s, on a stack of its own (
 
 .PHONY: stack
 stack: build ## run Apache Kafka, DynamoDB Local and PostgreSQL until Ctrl-C; needs Java 17 and Maven (ARGS=--help)
-	$(GO) build -o bin/stack ./teststack/stack
+	$(GO) build -o bin/stack ./test/stack/run
 	bin/stack $(ARGS)
 
 .PHONY: promtool
 promtool: ## run the promtool of the Prometheus that tests use (ARGS="check rules dashboards/rules/*.yaml")
-	@$(GO) run ./teststack/promtool $(ARGS)
+	@$(GO) run ./test/stack/promtool $(ARGS)
 
 .PHONY: build
 build: ## build ./tradestore, stamped with version and commit

@@ -5,7 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"tradestore/dev/embedded"
+	"tradestore/internal/dev/embedded"
 )
 
 // The brokers that a chain can have.

@@ -13,11 +13,11 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"tradestore/internal/app"
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
 	"tradestore/postgres"
-	"tradestore/role"
 	"tradestore/server"
-	"tradestore/telemetry"
 	"tradestore/trade"
 	"tradestore/worker"
 )
@@ -128,10 +128,10 @@ func (c chain) build(ctx context.Context, brokers []string, r *running) error {
 // prepare makes the topic and, with a database, schema and positions.
 func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
-		err := role.Migrate(ctx, role.MigrateConfig{
-			Kafka:    role.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
-			Database: role.DatabaseFlags{URL: c.database}, RequestLog: role.RequestLogFlags{Kind: "postgres"},
-			Profile: role.ProfileFlags{Profile: "single"}, Log: role.LogFlags{Level: "warn", Format: "json"}, Wait: startLimit,
+		err := app.Migrate(ctx, app.MigrateConfig{
+			Kafka:    app.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
+			Database: app.DatabaseFlags{URL: c.database}, RequestLog: app.RequestLogFlags{Kind: "postgres"},
+			Profile: app.ProfileFlags{Profile: "single"}, Log: app.LogFlags{Level: "warn", Format: "json"}, Wait: startLimit,
 		}, log)
 		if err != nil {
 			return trade.TopicID{}, err

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // Every variant takes trades and, but without Kafka, applies them: a store that does nothing does not stop the chain.
@@ -32,7 +32,7 @@ func TestVariantsOfTheChain(t *testing.T) {
 
 // The chain as it is stores every trade that it accepts, else it would be no measure for the others.
 func TestTheChainStores(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	l := testLab(t)
 	_, at, err := l.self(t.Context(), "the chain", []string{databaseVar + "=" + url}, "chain", t.TempDir(), onDisk, "")
 	require.NoError(t, err)

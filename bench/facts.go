@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"tradestore/teststack/services"
+	"tradestore/test/stack/services"
 )
 
 // fact is a line of what the results rest on.

@@ -12,14 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // Rounds are the shortest that there are: what is found is no figure, but all of it is.
 func TestGoalsAndScalingAreMeasured(t *testing.T) {
 	l := testLab(t)
 	l.sustain, l.records, l.tableRows = 200*time.Millisecond, 10_000, 10_000
-	l.kafka, l.postgres = teststack.ApacheKafka(t), teststack.OwnPostgres(t)
+	l.kafka, l.postgres = stack.ApacheKafka(t), stack.OwnPostgres(t)
 	for _, n := range []*need{needBenchmarks, needLimit, needProgram} {
 		require.NoError(t, n.make(t.Context(), l))
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
-	"tradestore/dev/embedded"
-	"tradestore/teststack/services"
+	"tradestore/internal/dev/embedded"
+	"tradestore/test/stack/services"
 )
 
 // settings say how much is measured.

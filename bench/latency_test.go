@@ -7,14 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/loadtest"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 // testStack is a lab with all that server and worker need.
 func testStack(t *testing.T) *lab {
 	t.Helper()
-	broker, database := teststack.ApacheKafka(t), teststack.OwnPostgres(t)
+	broker, database := stack.ApacheKafka(t), stack.OwnPostgres(t)
 	l := testLab(t) // it ends first
 	l.hold, l.kafka, l.postgres = 200*time.Millisecond, broker, database
 	require.NoError(t, makeProgram(t.Context(), l))

@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"tradestore/dev/embedded"
+	"tradestore/internal/dev/embedded"
 )
 
 // part is a piece of the run that can be asked for by itself.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // TestMain lets the test binary be its own children, as the program is.
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	teststack.Main(m)
+	stack.Main(m)
 }
 
 func TestHelpTeachesEveryPart(t *testing.T) {

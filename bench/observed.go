@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tradestore/teststack/otlp"
+	"tradestore/test/stack/otlp"
 )
 
 // What being observed is, and what it may cost.

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"tradestore/kafka"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // What the limit sends differs in nothing that a broker could notice.
@@ -28,7 +28,7 @@ func TestLimitAndProducerSendTheSame(t *testing.T) {
 }
 
 func TestPumpCountsWhatTheBrokerHas(t *testing.T) {
-	cfg := kafka.Config{Brokers: teststack.Kafka(t), Topic: "pump", ClientID: "pump"}
+	cfg := kafka.Config{Brokers: stack.Kafka(t), Topic: "pump", ClientID: "pump"}
 	_, err := kafka.CreateTopic(t.Context(), cfg, kafka.TopicSpec{Partitions: partitions})
 	require.NoError(t, err)
 	raw, err := newRawProducer(cfg)
@@ -56,7 +56,7 @@ func TestPumpCountsWhatTheBrokerHas(t *testing.T) {
 
 // A record that is not delivered is no throughput.
 func TestPumpFailsWithTheBroker(t *testing.T) {
-	cfg := kafka.Config{Brokers: teststack.Kafka(t), Topic: "missing", ClientID: "pump", DeliveryTimeout: time.Second}
+	cfg := kafka.Config{Brokers: stack.Kafka(t), Topic: "missing", ClientID: "pump", DeliveryTimeout: time.Second}
 	ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	defer ours.Close()

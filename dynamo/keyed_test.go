@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/seamtest"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
@@ -33,22 +33,22 @@ func (l *testLog) keyState(t *testing.T, r *trade.KeyedRequest) (state trade.Key
 // A key is free again when its item is past its end, whether the table has deleted it or not.
 func TestAnExpiredKeyIsFree(t *testing.T) {
 	l := newLog(t)
-	first := seamtest.NewKeyedRequest("k", 0)
+	first := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, first))
 	l.now = testNow.Add(30 * 24 * time.Hour)
-	require.ErrorIs(t, l.takes(t, seamtest.NewKeyedRequest("k", 0)), trade.ErrKeyTaken, "PENDING never expires")
+	require.ErrorIs(t, l.takes(t, conformance.NewKeyedRequest("k", 0)), trade.ErrKeyTaken, "PENDING never expires")
 
 	end := decided(first.Request, trade.Success, "")
 	require.NoError(t, l.Settle(t.Context(), []trade.Outcome{end}))
 	l.now = end.DecidedAt.Add(defaultLife - time.Second)
-	require.ErrorIs(t, l.takes(t, seamtest.NewKeyedRequest("k", 0)), trade.ErrKeyTaken)
+	require.ErrorIs(t, l.takes(t, conformance.NewKeyedRequest("k", 0)), trade.ErrKeyTaken)
 	_, found := l.keyState(t, first)
 	require.True(t, found)
 
 	l.now = end.DecidedAt.Add(defaultLife)
 	_, found = l.keyState(t, first)
 	require.False(t, found)
-	again := seamtest.NewKeyedRequest("k", 0)
+	again := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, again))
 	require.Equal(t, pendingState(again.Request), l.state(t, again.ID))
 	require.NotContains(t, l.item(t, again.ID), attrExpiresAt)
@@ -60,7 +60,7 @@ func TestAPutUnderAKeyIsRepeated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLog(t)
 			l.proxy.next(opPut, faults...)
-			r := seamtest.NewKeyedRequest("k", 0)
+			r := conformance.NewKeyedRequest("k", 0)
 			check(t, l.takes(t, r))
 			state, found := l.keyState(t, r)
 			require.Equal(t, stored, found)
@@ -91,7 +91,7 @@ func TestALateCopyUnderAKeyIsHarmless(t *testing.T) {
 	l := newLog(t)
 	release, arrived := make(chan struct{}), make(chan struct{})
 	l.proxy.next(opPut, late(release, arrived))
-	r := seamtest.NewKeyedRequest("k", 0)
+	r := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, r), "the second copy")
 	end := decided(r.Request, trade.Success, "")
 	require.NoError(t, l.Settle(t.Context(), []trade.Outcome{end}))
@@ -102,7 +102,7 @@ func TestALateCopyUnderAKeyIsHarmless(t *testing.T) {
 
 func TestAnItemWithoutAHashMatchesNoPayload(t *testing.T) {
 	l := newLog(t)
-	r := seamtest.NewKeyedRequest("k", 0)
+	r := conformance.NewKeyedRequest("k", 0)
 	require.Nil(t, l.Open(t.Context(), []*trade.Request{r.Request}))
 	require.ErrorIs(t, l.takes(t, r), trade.ErrKeyTaken)
 	state, found := l.keyState(t, r)

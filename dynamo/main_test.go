@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	_ = os.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
-	teststack.Main(m)
+	stack.Main(m)
 }
 
 // testNow is "now" in tests: accepted and decided times derive from it.
@@ -41,7 +41,7 @@ type testLog struct {
 
 func newLog(t testing.TB) *testLog {
 	t.Helper()
-	return newLogOn(t, teststack.DynamoDB(t), zerolog.Nop())
+	return newLogOn(t, stack.DynamoDB(t), zerolog.Nop())
 }
 
 func newLogOn(t testing.TB, endpoint string, log zerolog.Logger) *testLog {

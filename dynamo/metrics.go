@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 )
 
 // Values of the operation label: the calls of DynamoDB's interface.

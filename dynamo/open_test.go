@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -217,7 +217,7 @@ func TestOpenWithNobodyThere(t *testing.T) {
 	require.Error(t, err)
 	require.NotErrorIs(t, err, trade.ErrNotFound, "unknown is not absent")
 	require.Error(t, l.Ping(within(t, 100*time.Millisecond)))
-	require.Equal(t, trade.Unavailable, trade.ClassOf(topology.Err(l.Checks(within(t, 100*time.Millisecond)))))
+	require.Equal(t, trade.Unavailable, trade.ClassOf(checks.Err(l.Checks(within(t, 100*time.Millisecond)))))
 	require.Error(t, l.Settle(within(t, 100*time.Millisecond), succeeded(newRequests(1))))
 	_, err = l.Pending(within(t, 100*time.Millisecond), testNow, 1)
 	require.Error(t, err)

@@ -4,12 +4,12 @@ import (
 	"context"
 	"testing"
 
-	"tradestore/seamtest"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
 // decide ends requests as this request log learns of it.
-func (l *testLog) decide(ctx context.Context, ends []seamtest.End) error {
+func (l *testLog) decide(ctx context.Context, ends []conformance.End) error {
 	outcomes := make([]trade.Outcome, len(ends))
 	for i, e := range ends {
 		outcomes[i] = decided(e.Request, e.Status, e.Reason)
@@ -18,28 +18,28 @@ func (l *testLog) decide(ctx context.Context, ends []seamtest.End) error {
 }
 
 func TestRequestLogSeam(t *testing.T) {
-	seamtest.RequestLog(t, func(t *testing.T) seamtest.LogSubject {
+	conformance.RequestLog(t, func(t *testing.T) conformance.LogSubject {
 		l := newLog(t)
 		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Ended": opBatchGet, "Decide": opStatements}
-		return seamtest.LogSubject{
+		return conformance.LogSubject{
 			Log:    l,
 			Decide: l.decide,
-			Hurt: func(_ *testing.T, method string, when seamtest.When) {
-				l.proxy.next(calls[method], map[seamtest.When]fault{seamtest.Before: resetBefore, seamtest.After: resetAfter}[when])
+			Hurt: func(_ *testing.T, method string, when conformance.When) {
+				l.proxy.next(calls[method], map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}[when])
 			},
 		}
 	})
 }
 
 func TestKeyedRequestLogSeam(t *testing.T) {
-	seamtest.KeyedRequestLog(t, func(t *testing.T) seamtest.KeyedSubject {
+	conformance.KeyedRequestLog(t, func(t *testing.T) conformance.KeyedSubject {
 		l := newLog(t)
 		calls := map[string]string{"OpenKeyed": opPut, "GetKeyed": opBatchGet}
-		return seamtest.KeyedSubject{
+		return conformance.KeyedSubject{
 			Log:    l,
 			Decide: l.decide,
-			Hurt: func(_ *testing.T, method string, when seamtest.When) {
-				l.proxy.next(calls[method], map[seamtest.When]fault{seamtest.Before: resetBefore, seamtest.After: resetAfter}[when])
+			Hurt: func(_ *testing.T, method string, when conformance.When) {
+				l.proxy.next(calls[method], map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}[when])
 			},
 		}
 	})

@@ -13,7 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -50,7 +50,7 @@ func TestSettleGivesEachRequestItsEnd(t *testing.T) {
 // The three cases of rule S2, against the real table.
 func TestSettleWhatIsNotPending(t *testing.T) {
 	var lines bytes.Buffer
-	l := newLogOn(t, teststack.DynamoDB(t), zerolog.New(&lines))
+	l := newLogOn(t, stack.DynamoDB(t), zerolog.New(&lines))
 	batch := l.opened(t, 2)
 	outcomes := succeeded(batch)
 	require.NoError(t, l.Settle(t.Context(), outcomes))

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -30,7 +30,7 @@ const (
 const watchInterval = 200 * time.Millisecond // between two looks at a table that is being made
 
 // CreateTable makes the table, billed by request, its index and its expiry, and returns when they work. What is there
-// already stays as it is: if it is not what is expected, the error is that of topology.Err. It may be repeated and run
+// already stays as it is: if it is not what is expected, the error is that of checks.Err. It may be repeated and run
 // twice at once; a crash in between leaves a part of the work, and the next run does the rest.
 func (l *RequestLog) CreateTable(ctx context.Context) error {
 	s := func(name string) types.AttributeDefinition {
@@ -64,20 +64,20 @@ func (l *RequestLog) CreateTable(ctx context.Context) error {
 	if err := l.expire(ctx); err != nil {
 		return err
 	}
-	return topology.Err(l.Checks(ctx))
+	return checks.Err(l.Checks(ctx))
 }
 
 // awaitActive waits until the table and its index have been made, or can't be what is expected any more. For a moment
 // after it was asked for, a table may not even be there.
 func (l *RequestLog) awaitActive(ctx context.Context) error {
 	for {
-		checks := l.Checks(ctx)
-		if !slices.ContainsFunc(checks, func(c topology.Check) bool { return c.Status == topology.Unknown || c.Seen == noTable }) {
+		list := l.Checks(ctx)
+		if !slices.ContainsFunc(list, func(c checks.Check) bool { return c.Status == checks.Unknown || c.Seen == noTable }) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("table %s is not there yet: %w", l.cfg.Table, topology.Err(checks))
+			return fmt.Errorf("table %s is not there yet: %w", l.cfg.Table, checks.Err(list))
 		case <-time.After(watchInterval):
 		}
 	}
@@ -104,7 +104,7 @@ func (l *RequestLog) expire(ctx context.Context) error {
 
 // Checks compares the table with what this build relies on (rule T7) and changes nothing. The list has the same rows each
 // time. What is being made is Unknown: nothing is wrong with it, but nobody can rely on it yet.
-func (l *RequestLog) Checks(ctx context.Context) []topology.Check {
+func (l *RequestLog) Checks(ctx context.Context) []checks.Check {
 	table, err := l.describe(ctx)
 	status, key, index, expiry := noTable, notThere, notThere, notThere
 	if table != nil {
@@ -112,17 +112,17 @@ func (l *RequestLog) Checks(ctx context.Context) []topology.Check {
 		index = describeIndex(table)
 		expiry, err = l.expiry(ctx)
 	}
-	row := func(name, expected, seen string) topology.Check {
+	row := func(name, expected, seen string) checks.Check {
 		name += " of table " + l.cfg.Table
 		switch {
 		case err != nil:
-			return topology.CanNotTell("T7", name, expected, err)
+			return checks.CanNotTell("T7", name, expected, err)
 		case strings.HasSuffix(seen, string(types.TableStatusCreating)): // an index says the same
-			return topology.CanNotTell("T7", name, expected, fmt.Errorf("%s is being made", name))
+			return checks.CanNotTell("T7", name, expected, fmt.Errorf("%s is being made", name))
 		}
-		return topology.Compare("T7", name, expected, seen, seen == expected)
+		return checks.Compare("T7", name, expected, seen, seen == expected)
 	}
-	return []topology.Check{row("status", active, status), row("key", tableKey, key), row(pendingIndex, indexKey, index), row("expiry", expiryOn, expiry)}
+	return []checks.Check{row("status", active, status), row("key", tableKey, key), row(pendingIndex, indexKey, index), row("expiry", expiryOn, expiry)}
 }
 
 // describe returns what DynamoDB says of the table, nil if there is none. One that is being changed serves as before.

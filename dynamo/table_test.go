@@ -14,15 +14,15 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
-	"tradestore/topology"
+	"tradestore/internal/checks"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 // unmade returns a request log whose table does not exist.
 func unmade(t testing.TB) *testLog {
 	t.Helper()
-	l := &testLog{proxy: newProxy(t, teststack.DynamoDB(t))}
+	l := &testLog{proxy: newProxy(t, stack.DynamoDB(t))}
 	var err error
 	l.RequestLog, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
 		prometheus.NewRegistry(), zerolog.Nop())
@@ -33,7 +33,7 @@ func unmade(t testing.TB) *testLog {
 
 func TestCreateTable(t *testing.T) {
 	l := unmade(t)
-	err := topology.Err(l.Checks(t.Context()))
+	err := checks.Err(l.Checks(t.Context()))
 	require.Equal(t, trade.Broken, trade.ClassOf(err))
 	require.ErrorContains(t, err, "expected ACTIVE, seen: none: run tradestore migrate --request-log dynamodb")
 	require.Error(t, l.Ping(t.Context()))
@@ -52,10 +52,10 @@ func TestCreateTable(t *testing.T) {
 	makers.Wait()
 	require.NoError(t, l.CreateTable(t.Context()), "again")
 	require.NoError(t, l.Ping(t.Context()))
-	row := func(name, seen string) topology.Check {
-		return topology.Check{ID: "T7", Name: name + " of table " + l.cfg.Table, Expected: seen, Seen: seen, Status: topology.OK}
+	row := func(name, seen string) checks.Check {
+		return checks.Check{ID: "T7", Name: name + " of table " + l.cfg.Table, Expected: seen, Seen: seen, Status: checks.OK}
 	}
-	require.Equal(t, []topology.Check{
+	require.Equal(t, []checks.Check{
 		row("status", "ACTIVE"), row("key", "request_id (S)"),
 		row("pending-index", "pending (S), accepted_at (S), ACTIVE"), row("expiry", "expires_at ENABLED"),
 	}, l.Checks(t.Context()))
@@ -70,7 +70,7 @@ func TestChecksFindAnotherTable(t *testing.T) {
 		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
 	})
 	require.NoError(t, err)
-	for _, err := range []error{topology.Err(l.Checks(t.Context())), l.CreateTable(t.Context())} {
+	for _, err := range []error{checks.Err(l.Checks(t.Context())), l.CreateTable(t.Context())} {
 		require.Equal(t, trade.Broken, trade.ClassOf(err))
 		require.ErrorContains(t, err, "expected request_id (S), seen: id (N)")
 		require.ErrorContains(t, err, "expected pending (S), accepted_at (S), ACTIVE, seen: none")
@@ -93,7 +93,7 @@ func TestChecksOfATableThatChanges(t *testing.T) {
 	f := func(table, index string, want trade.Class) {
 		t.Helper()
 		l.proxy.next(opDescribe, status(table, index))
-		err := topology.Err(l.Checks(t.Context()))
+		err := checks.Err(l.Checks(t.Context()))
 		require.Error(t, err)
 		require.Equal(t, want, trade.ClassOf(err), "%v", err)
 	}
@@ -102,7 +102,7 @@ func TestChecksOfATableThatChanges(t *testing.T) {
 	f("DELETING", "ACTIVE", trade.Broken)
 	f("ACTIVE", "DELETING", trade.Broken)
 	l.proxy.next(opDescribe, status("UPDATING", "ACTIVE"))
-	require.NoError(t, topology.Err(l.Checks(t.Context())))
+	require.NoError(t, checks.Err(l.Checks(t.Context())))
 
 	ttl := func(body string) fault {
 		return func(c *passing) {
@@ -110,11 +110,11 @@ func TestChecksOfATableThatChanges(t *testing.T) {
 		}
 	}
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))
-	require.ErrorContains(t, topology.Err(l.Checks(t.Context())), "expected expires_at ENABLED, seen: none")
+	require.ErrorContains(t, checks.Err(l.Checks(t.Context())), "expected expires_at ENABLED, seen: none")
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLED","AttributeName":"other"}}`))
-	require.ErrorContains(t, topology.Err(l.Checks(t.Context())), "seen: other ENABLED")
+	require.ErrorContains(t, checks.Err(l.Checks(t.Context())), "seen: other ENABLED")
 	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLING","AttributeName":"expires_at"}}`))
-	require.NoError(t, topology.Err(l.Checks(t.Context())))
+	require.NoError(t, checks.Err(l.Checks(t.Context())))
 
 	// CreateTable looks until it is there.
 	l.proxy.next(opDescribe, refuse(http.StatusBadRequest, "ResourceNotFoundException"), status("CREATING", "CREATING"), status("ACTIVE", "CREATING"))

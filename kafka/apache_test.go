@@ -14,17 +14,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tradestore/teststack"
-	"tradestore/topology"
+	"tradestore/internal/checks"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) { stack.Main(m) }
 
 // apache are the settings of a client of Apache Kafka, for a topic that no other test uses.
 func apache(t *testing.T, id string) Config {
 	t.Helper()
-	return Config{Brokers: teststack.SharedApacheKafka(t), Topic: "trades-" + t.Name(), ClientID: id, Group: "workers-" + t.Name()}
+	return Config{Brokers: stack.SharedApacheKafka(t), Topic: "trades-" + t.Name(), ClientID: id, Group: "workers-" + t.Name()}
 }
 
 func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
@@ -32,7 +32,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	p := producer(t, cfg, prometheus.NewRegistry())
 	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour}
 	_, err := CheckTopic(ctx, p, cfg.Topic, 6)
-	require.ErrorIs(t, err, topology.ErrWrong)
+	require.ErrorIs(t, err, checks.ErrWrong)
 	for i := range 10 { // a broker learns of a new topic a moment after the controller
 		c := cfg
 		c.Topic = fmt.Sprintf("%s-%d", cfg.Topic, i)
@@ -48,7 +48,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	assert.Equal(t, first, again)
 	spec.Partitions = 7
 	_, err = CreateTopic(ctx, cfg, spec)
-	require.ErrorIs(t, err, topology.ErrWrong)
+	require.ErrorIs(t, err, checks.ErrWrong)
 	require.ErrorContains(t, err, "expected with 7 partitions, seen: 6")
 
 	admin := kadm.NewClient(p)
@@ -67,7 +67,7 @@ func TestApacheTopicIsThereWhenItWasCreated(t *testing.T) {
 	spec.Replication = 3
 	_, err = CreateTopic(ctx, cfg, spec)
 	require.ErrorContains(t, err, "cannot create topic "+cfg.Topic)
-	require.NotErrorIs(t, err, topology.ErrWrong)
+	require.NotErrorIs(t, err, checks.ErrWrong)
 }
 
 func TestApacheTopicMadeAgainIsAnotherOne(t *testing.T) {
@@ -138,7 +138,7 @@ func TestApacheKeepsRecordsAsTheyWereEncoded(t *testing.T) {
 // TestApacheKafkaGoesAndComesBack is rule C4 with the real broker: what failed is not in the log, what was delivered is there once. A
 // record that was under way when the broker went is decided when it is back, whatever the delivery timeout.
 func TestApacheKafkaGoesAndComesBack(t *testing.T) {
-	broker := teststack.ApacheKafka(t)
+	broker := stack.ApacheKafka(t)
 	cfg := Config{Brokers: broker.Addrs(), Topic: "trades", ClientID: "server", DeliveryTimeout: 2 * time.Second}
 	_, err := CreateTopic(limit(t, time.Minute), cfg, TopicSpec{Partitions: 1})
 	require.NoError(t, err)

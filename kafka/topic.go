@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -37,7 +37,7 @@ const (
 )
 
 // CreateTopic makes cfg.Topic, with the settings that the checks of Topology demand, or finds it made already with the same
-// number of partitions, and returns its identity. Repeating it is safe. Errors: one that wraps topology.ErrWrong for a
+// number of partitions, and returns its identity. Repeating it is safe. Errors: one that wraps checks.ErrWrong for a
 // topic with another number of partitions.
 func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID, error) {
 	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID), kgo.DialTimeout(dialTimeout)}, cfg.Options...)...)
@@ -73,7 +73,7 @@ func awaitTopic(ctx context.Context, client *kgo.Client, topic string, partition
 	defer retry.Stop()
 	for {
 		id, err := CheckTopic(ctx, client, topic, partitions)
-		other := errors.Is(err, topology.ErrWrong) || err == nil && id != made
+		other := errors.Is(err, checks.ErrWrong) || err == nil && id != made
 		if !errors.Is(err, errNoTopic) && (made == (trade.TopicID{}) || !other) {
 			return id, err
 		}
@@ -102,17 +102,17 @@ func (s TopicSpec) configs() map[string]*string {
 }
 
 // CheckTopic returns the identity of a topic that has the number of partitions expected (rules T1, T2).
-// Errors: one that wraps topology.ErrWrong for a topic that is missing or has another number of partitions; any other means
+// Errors: one that wraps checks.ErrWrong for a topic that is missing or has another number of partitions; any other means
 // that the brokers can't tell now.
 func CheckTopic(ctx context.Context, client *kgo.Client, topic string, partitions int) (trade.TopicID, error) {
 	detail, _, err := metadata(ctx, client, topic)
 	switch {
 	case errors.Is(err, errNoTopic):
-		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %w", topology.ErrWrong, topic, partitions, err)
+		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %w", checks.ErrWrong, topic, partitions, err)
 	case err != nil:
 		return trade.TopicID{}, err
 	case len(detail.Partitions) != partitions:
-		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", topology.ErrWrong, topic, partitions, len(detail.Partitions))
+		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", checks.ErrWrong, topic, partitions, len(detail.Partitions))
 	}
 	return detail.TopicID, nil
 }

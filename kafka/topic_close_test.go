@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 )
 
 // onBoth runs a test with three partitions of ten records, on the embedded broker and on Apache Kafka.
@@ -56,13 +56,13 @@ func TestAClosedTopicTakesNoRecords(t *testing.T) {
 		}
 		require.Equal(t, []int64{perPartition, perPartition, perPartition}, s.ends())
 		size := s.check(largestBatch)
-		require.Equal(t, topology.Failed, size.Status, "roles of a closed topic stop")
+		require.Equal(t, checks.Failed, size.Status, "roles of a closed topic stop")
 		require.Contains(t, size.Seen, "--new-generation")
 
 		wasClosed, err = OpenTopic(ctx, s.client, topic)
 		require.NoError(t, err)
 		require.True(t, wasClosed)
-		require.Eventually(t, func() bool { return s.check(largestBatch).Status == topology.OK && post(0) == nil }, time.Minute, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return s.check(largestBatch).Status == checks.OK && post(0) == nil }, time.Minute, 50*time.Millisecond)
 		require.Equal(t, []int64{perPartition + 1, perPartition, perPartition}, s.ends())
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 )
 
 func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
@@ -29,7 +29,7 @@ func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
 
 	spec.Partitions = 7
 	_, err = CreateTopic(ctx, cfg, spec)
-	require.ErrorIs(t, err, topology.ErrWrong)
+	require.ErrorIs(t, err, checks.ErrWrong)
 	require.ErrorContains(t, err, "expected with 7 partitions, seen: 6")
 
 	spec.Partitions = 0
@@ -43,7 +43,7 @@ func TestCheckTopicTellsFalseFromUnknown(t *testing.T) {
 	cfg, ctx := config(cluster, "server"), limit(t, 20*time.Second)
 	p := producer(t, cfg, prometheus.NewRegistry())
 	_, err := CheckTopic(ctx, p, "trades", 3)
-	require.ErrorIs(t, err, topology.ErrWrong)
+	require.ErrorIs(t, err, checks.ErrWrong)
 	require.ErrorContains(t, err, "no such topic")
 
 	id, err := CreateTopic(ctx, cfg, TopicSpec{Partitions: 3})
@@ -60,7 +60,7 @@ func TestCheckTopicTellsFalseFromUnknown(t *testing.T) {
 	cluster.Close()
 	_, err = CheckTopic(limit(t, 500*time.Millisecond), p, "trades", 3)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, topology.ErrWrong)
+	require.NotErrorIs(t, err, checks.ErrWrong)
 	_, err = CreateTopic(limit(t, 500*time.Millisecond), cfg, TopicSpec{Partitions: 3})
 	require.Error(t, err)
 }

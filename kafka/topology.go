@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tradestore/topology"
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -46,12 +46,12 @@ const (
 )
 
 // Checks compares the log with what it has to be. The list has the same rows each time.
-func (t Topology) Checks(ctx context.Context, client *kgo.Client) []topology.Check {
+func (t Topology) Checks(ctx context.Context, client *kgo.Client) []checks.Check {
 	seen := t.look(ctx, client)
-	checks := t.identity(&seen)
-	checks = append(checks, t.safety(&seen)...)
-	checks = append(checks, t.settings(&seen)...)
-	return append(checks, t.reach(&seen)...)
+	list := t.identity(&seen)
+	list = append(list, t.safety(&seen)...)
+	list = append(list, t.settings(&seen)...)
+	return append(list, t.reach(&seen)...)
 }
 
 // sight is what was seen of the log, part by part. What could not be read is in the error beside it.
@@ -125,44 +125,44 @@ func pause(ctx context.Context) bool {
 }
 
 // identity says whether this is the topic that the positions belong to (rules T1, T2).
-func (t Topology) identity(s *sight) []topology.Check {
+func (t Topology) identity(s *sight) []checks.Check {
 	const there = "there"
-	exists := topology.Compare("T1", "topic "+t.Topic, there, there, true)
+	exists := checks.Compare("T1", "topic "+t.Topic, there, there, true)
 	switch {
 	case s.absent:
-		exists = topology.Compare("T1", "topic "+t.Topic, there, errNoTopic.Error(), false)
+		exists = checks.Compare("T1", "topic "+t.Topic, there, errNoTopic.Error(), false)
 	case s.metaErr != nil:
-		exists = topology.CanNotTell("T1", "topic "+t.Topic, there, s.metaErr)
+		exists = checks.CanNotTell("T1", "topic "+t.Topic, there, s.metaErr)
 	}
 	want := strconv.Itoa(t.Partitions)
 	id, count := "id of the topic", "partitions of the topic"
-	checks := []topology.Check{exists}
+	list := []checks.Check{exists}
 	switch seen := fmt.Sprintf("%x", s.detail.TopicID); {
 	case s.metaErr != nil:
-		checks = append(checks, topology.CanNotTell("T1", id, "as recorded", s.metaErr), topology.CanNotTell("T2", count, want, s.metaErr))
+		list = append(list, checks.CanNotTell("T1", id, "as recorded", s.metaErr), checks.CanNotTell("T2", count, want, s.metaErr))
 	case s.positionErr != nil:
-		checks = append(checks, topology.CanNotTell("T1", id, "as recorded", s.positionErr), t.compareCount(count, len(s.detail.Partitions)))
+		list = append(list, checks.CanNotTell("T1", id, "as recorded", s.positionErr), t.compareCount(count, len(s.detail.Partitions)))
 	default:
 		recorded := fmt.Sprintf("%x", s.positions[0].TopicID)
-		checks = append(checks, topology.Compare("T1", id, recorded, seen, seen == recorded), t.compareCount(count, len(s.detail.Partitions)))
+		list = append(list, checks.Compare("T1", id, recorded, seen, seen == recorded), t.compareCount(count, len(s.detail.Partitions)))
 	}
 	generation, newest, rows := "generation of the topic", "the newest", "partitions with a position"
 	switch {
 	case trade.ClassOf(s.positionErr) == trade.Broken: // of another generation, or of none
-		return append(checks, topology.Compare("T1", generation, newest, s.positionErr.Error(), false), topology.CanNotTell("T2", rows, want, s.positionErr))
+		return append(list, checks.Compare("T1", generation, newest, s.positionErr.Error(), false), checks.CanNotTell("T2", rows, want, s.positionErr))
 	case s.positionErr != nil:
-		return append(checks, topology.CanNotTell("T1", generation, newest, s.positionErr), topology.CanNotTell("T2", rows, want, s.positionErr))
+		return append(list, checks.CanNotTell("T1", generation, newest, s.positionErr), checks.CanNotTell("T2", rows, want, s.positionErr))
 	}
 	number := strconv.Itoa(int(s.positions[0].Generation))
-	return append(checks, topology.Compare("T1", generation, newest, number, true), t.compareCount(rows, len(s.positions)))
+	return append(list, checks.Compare("T1", generation, newest, number, true), t.compareCount(rows, len(s.positions)))
 }
 
-func (t Topology) compareCount(name string, seen int) topology.Check {
-	return topology.Compare("T2", name, strconv.Itoa(t.Partitions), strconv.Itoa(seen), seen == t.Partitions)
+func (t Topology) compareCount(name string, seen int) checks.Check {
+	return checks.Compare("T2", name, strconv.Itoa(t.Partitions), strconv.Itoa(seen), seen == t.Partitions)
 }
 
 // safety says whether an acknowledged record survives the loss of a broker (rule T3).
-func (t Topology) safety(s *sight) []topology.Check {
+func (t Topology) safety(s *sight) []checks.Check {
 	replicas, name := 0, "replicas of each partition"
 	for i, p := range s.detail.Partitions {
 		if i == 0 || len(p.Replicas) < replicas {
@@ -170,11 +170,11 @@ func (t Topology) safety(s *sight) []topology.Check {
 		}
 	}
 	atLeast := fmt.Sprintf("at least %d", fewestReplicas)
-	copies := topology.Compare("T3", name, atLeast, strconv.Itoa(replicas), replicas >= fewestReplicas)
+	copies := checks.Compare("T3", name, atLeast, strconv.Itoa(replicas), replicas >= fewestReplicas)
 	if s.metaErr != nil {
-		copies = topology.CanNotTell("T3", name, atLeast, s.metaErr)
+		copies = checks.CanNotTell("T3", name, atLeast, s.metaErr)
 	}
-	checks := []topology.Check{
+	list := []checks.Check{
 		copies,
 		t.setting(s, "T3", "min.insync.replicas", fmt.Sprintf("%d or more, but fewer than replicas", fewestInSync), func(v string) bool {
 			n, err := strconv.Atoi(v)
@@ -183,35 +183,35 @@ func (t Topology) safety(s *sight) []topology.Check {
 		t.setting(s, "T3", uncleanElection, "false", func(v string) bool { return v == "false" }),
 	}
 	if !t.Production {
-		for i, c := range checks {
+		for i, c := range list {
 			why := c.Seen
-			if c.Status != topology.Skipped {
+			if c.Status != checks.Skipped {
 				why += " (profile single)"
 			}
-			checks[i] = topology.Skip(c.ID, c.Name, c.Expected, why)
+			list[i] = checks.Skip(c.ID, c.Name, c.Expected, why)
 		}
 	}
-	return checks
+	return list
 }
 
 // settings says whether the topic keeps what it has to keep, as long as it has to (rules T4, K5).
-func (t Topology) settings(s *sight) []topology.Check {
+func (t Topology) settings(s *sight) []checks.Check {
 	largest := func(v string) bool {
 		n, err := strconv.ParseInt(v, 10, 64)
 		return err == nil && n >= maxBatchBytes
 	}
-	auto := topology.Compare("T4", "auto.create.topics.enable", "false", s.autoCreate, s.autoCreate == "false")
+	auto := checks.Compare("T4", "auto.create.topics.enable", "false", s.autoCreate, s.autoCreate == "false")
 	switch {
 	case errors.Is(s.autoCreateErr, errNoSetting):
-		auto = topology.Skip("T4", auto.Name, auto.Expected, s.autoCreateErr.Error())
+		auto = checks.Skip("T4", auto.Name, auto.Expected, s.autoCreateErr.Error())
 	case s.autoCreateErr != nil:
-		auto = topology.CanNotTell("T4", auto.Name, auto.Expected, s.autoCreateErr)
+		auto = checks.CanNotTell("T4", auto.Name, auto.Expected, s.autoCreateErr)
 	}
 	size := t.setting(s, "T4", largestBatch, fmt.Sprintf("%d or more", maxBatchBytes), largest)
 	if size.Seen == closedBytes {
 		size.Seen += ", which takes no record: 'tradestore migrate --new-generation' has closed the topic (rule T10)"
 	}
-	return []topology.Check{
+	return []checks.Check{
 		t.setting(s, "T4", "cleanup.policy", "delete", func(v string) bool { return v == "delete" }),
 		size,
 		auto,
@@ -220,7 +220,7 @@ func (t Topology) settings(s *sight) []topology.Check {
 }
 
 // retention compares how long the topic keeps records with how long outcomes are kept (rule K5).
-func (t Topology) retention(s *sight) topology.Check {
+func (t Topology) retention(s *sight) checks.Check {
 	const name = "retention.ms"
 	longest := t.OutcomeRetention - ReplayWindow
 	expected := fmt.Sprintf("less than %v (%v before --outcome-retention)", longest, ReplayWindow)
@@ -228,12 +228,12 @@ func (t Topology) retention(s *sight) topology.Check {
 		expected = "less than outcomes are kept"
 	}
 	c := t.setting(s, "T4", name, expected, func(string) bool { return true })
-	if c.Status != topology.OK {
+	if c.Status != checks.OK {
 		return c
 	}
 	ms, err := strconv.ParseInt(c.Seen, 10, 64)
 	if err != nil {
-		return topology.Compare("T4", name, expected, c.Seen, false)
+		return checks.Compare("T4", name, expected, c.Seen, false)
 	}
 	unlimited := ms < 0 || ms > math.MaxInt64/int64(time.Millisecond)
 	c.Seen = (time.Duration(ms) * time.Millisecond).String()
@@ -243,28 +243,28 @@ func (t Topology) retention(s *sight) topology.Check {
 	holds := !unlimited && ms < longest.Milliseconds()
 	switch {
 	case t.OutcomeRetention == 0:
-		return topology.Skip("T4", name, expected, c.Seen+" (compared by the workers)")
+		return checks.Skip("T4", name, expected, c.Seen+" (compared by the workers)")
 	case !holds && !t.Production:
-		return topology.Skip("T4", name, expected, c.Seen+" (profile single; a late duplicate may be taken for new)")
+		return checks.Skip("T4", name, expected, c.Seen+" (profile single; a late duplicate may be taken for new)")
 	}
-	return topology.Compare("T4", name, expected, c.Seen, holds)
+	return checks.Compare("T4", name, expected, c.Seen, holds)
 }
 
 // setting judges one setting of the topic.
-func (t Topology) setting(s *sight, id, name, expected string, holds func(string) bool) topology.Check {
+func (t Topology) setting(s *sight, id, name, expected string, holds func(string) bool) checks.Check {
 	if s.configErr != nil {
-		return topology.CanNotTell(id, name, expected, s.configErr)
+		return checks.CanNotTell(id, name, expected, s.configErr)
 	}
 	seen, known := s.configs[name]
 	if !known {
-		return topology.Skip(id, name, expected, errNoSetting.Error())
+		return checks.Skip(id, name, expected, errNoSetting.Error())
 	}
-	return topology.Compare(id, name, expected, seen, holds(seen))
+	return checks.Compare(id, name, expected, seen, holds(seen))
 }
 
 // reach says whether each position lies within the log, and whether the log up to it is still the one that was applied
 // (rule T5). Below its start records were lost by retention; above its end the log was cut, and offsets are used again.
-func (t Topology) reach(s *sight) []topology.Check {
+func (t Topology) reach(s *sight) []checks.Check {
 	const within, same = "positions within the log", "epochs of the positions"
 	const all, valid = "all", "in the log"
 	err := cmp.Or(s.positionErr, s.offsetErr)
@@ -272,7 +272,7 @@ func (t Topology) reach(s *sight) []topology.Check {
 		err = fmt.Errorf("there are more positions than partitions") // T2 fails
 	}
 	if err != nil {
-		return []topology.Check{topology.CanNotTell("T5", within, all, err), topology.CanNotTell("T5", same, valid, err)}
+		return []checks.Check{checks.CanNotTell("T5", within, all, err), checks.CanNotTell("T5", same, valid, err)}
 	}
 	outside, cut := "", ""
 	for _, p := range s.positions {
@@ -284,11 +284,11 @@ func (t Topology) reach(s *sight) []topology.Check {
 			cut = fmt.Sprintf("epoch %d of position %d in partition %d, where the log has it up to %d", p.LeaderEpoch, p.NextOffset, p.Partition, s.epochs[p.Partition].at)
 		}
 	}
-	checks := []topology.Check{topology.Compare("T5", within, all, cmp.Or(outside, all), outside == "")}
+	list := []checks.Check{checks.Compare("T5", within, all, cmp.Or(outside, all), outside == "")}
 	if s.epochErr != nil {
-		return append(checks, topology.CanNotTell("T5", same, valid, s.epochErr))
+		return append(list, checks.CanNotTell("T5", same, valid, s.epochErr))
 	}
-	return append(checks, topology.Compare("T5", same, valid, cmp.Or(cut, valid), cut == ""))
+	return append(list, checks.Compare("T5", same, valid, cmp.Or(cut, valid), cut == ""))
 }
 
 // wasCut says whether the record before a position is not the one that was applied. A broker that does not know where an

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tradestore/teststack"
-	"tradestore/topology"
+	"tradestore/internal/checks"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -65,11 +65,11 @@ func (s *site) fill(topic string, partitions int32) {
 }
 
 // check returns the result of the check of that name. The list has the same rows each time.
-func (s *site) check(name string) topology.Check {
+func (s *site) check(name string) checks.Check {
 	s.t.Helper()
-	checks := s.topo.Checks(limit(s.t, 30*time.Second), s.client)
-	require.Len(s.t, checks, 14)
-	for _, c := range checks {
+	list := s.topo.Checks(limit(s.t, 30*time.Second), s.client)
+	require.Len(s.t, list, 14)
+	for _, c := range list {
 		require.NotEmpty(s.t, c.Expected, c.Name)
 		require.NotEmpty(s.t, c.Seen, c.Name)
 		if c.Name == name {
@@ -77,7 +77,7 @@ func (s *site) check(name string) topology.Check {
 		}
 	}
 	require.Fail(s.t, "no check "+name)
-	return topology.Check{}
+	return checks.Check{}
 }
 
 // failed returns the names of the checks that failed, with what they saw.
@@ -85,8 +85,8 @@ func (s *site) failed() map[string]string {
 	s.t.Helper()
 	found := map[string]string{}
 	for _, c := range s.topo.Checks(limit(s.t, 30*time.Second), s.client) {
-		require.NotEqual(s.t, topology.Unknown, c.Status, c)
-		if c.Status == topology.Failed {
+		require.NotEqual(s.t, checks.Unknown, c.Status, c)
+		if c.Status == checks.Failed {
 			found[c.Name] = c.Seen
 		}
 	}
@@ -199,9 +199,9 @@ func matches(failed, want map[string]string) bool {
 }
 
 // statuses returns the results by name.
-func (s *site) statuses() map[string]topology.Status {
+func (s *site) statuses() map[string]checks.Status {
 	s.t.Helper()
-	found := map[string]topology.Status{}
+	found := map[string]checks.Status{}
 	for _, c := range s.topo.Checks(limit(s.t, 5*time.Second), s.client) {
 		found[c.Name] = c.Status
 	}
@@ -210,7 +210,7 @@ func (s *site) statuses() map[string]topology.Status {
 
 // What can't be told is unknown, and nothing else is (rule T8).
 func TestTopologyThatCanNotBeTold(t *testing.T) {
-	f := func(name string, spoil func(*site, *kfake.Cluster), want map[string]topology.Status) {
+	f := func(name string, spoil func(*site, *kfake.Cluster), want map[string]checks.Status) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			cluster := broker(t)
@@ -230,8 +230,8 @@ func TestTopologyThatCanNotBeTold(t *testing.T) {
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Count: -1, Err: kerr.TopicAuthorizationFailed})
 		}
 	}
-	all := func(status topology.Status, names ...string) map[string]topology.Status {
-		m := map[string]topology.Status{}
+	all := func(status checks.Status, names ...string) map[string]checks.Status {
+		m := map[string]checks.Status{}
 		for _, name := range names {
 			m[name] = status
 		}
@@ -239,28 +239,28 @@ func TestTopologyThatCanNotBeTold(t *testing.T) {
 	}
 	topicSettings := []string{"min.insync.replicas", "unclean.leader.election.enable", "cleanup.policy", "max.message.bytes", "retention.ms"}
 	f("nothing wrong", func(*site, *kfake.Cluster) {}, nil)
-	f("ends of the log", fault(kmsg.ListOffsets), all(topology.Unknown, "positions within the log", "epochs of the positions"))
-	f("epochs", fault(kmsg.OffsetForLeaderEpoch), all(topology.Unknown, "epochs of the positions"))
-	f("settings", fault(kmsg.DescribeConfigs), all(topology.Unknown, append(topicSettings, "auto.create.topics.enable")...))
+	f("ends of the log", fault(kmsg.ListOffsets), all(checks.Unknown, "positions within the log", "epochs of the positions"))
+	f("epochs", fault(kmsg.OffsetForLeaderEpoch), all(checks.Unknown, "epochs of the positions"))
+	f("settings", fault(kmsg.DescribeConfigs), all(checks.Unknown, append(topicSettings, "auto.create.topics.enable")...))
 	f("positions", func(s *site, _ *kfake.Cluster) { s.posErr = errors.New("no database") },
-		all(topology.Unknown, "id of the topic", "generation of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
+		all(checks.Unknown, "id of the topic", "generation of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
 
 	every := append([]string{"topic trades", "id of the topic", "partitions of the topic", "replicas of each partition", "auto.create.topics.enable",
 		"positions within the log", "epochs of the positions"}, topicSettings...)
-	f("no broker", func(_ *site, cluster *kfake.Cluster) { cluster.Close() }, all(topology.Unknown, every...))
+	f("no broker", func(_ *site, cluster *kfake.Cluster) { cluster.Close() }, all(checks.Unknown, every...))
 }
 
 func TestTopologyWithoutATopicOrItsPositions(t *testing.T) {
 	s := newSite(t, config(broker(t), "check"))
 	s.posErr = trade.Classed(trade.Broken, "run tradestore migrate")
-	require.Equal(t, topology.Compare("T1", "generation of the topic", "the newest", "run tradestore migrate", false), s.check("generation of the topic"))
-	require.Equal(t, topology.Unknown, s.check("partitions with a position").Status)
-	require.Equal(t, topology.Unknown, s.check("id of the topic").Status)
+	require.Equal(t, checks.Compare("T1", "generation of the topic", "the newest", "run tradestore migrate", false), s.check("generation of the topic"))
+	require.Equal(t, checks.Unknown, s.check("partitions with a position").Status)
+	require.Equal(t, checks.Unknown, s.check("id of the topic").Status)
 	s.topo.Topic = "other"
-	require.Equal(t, topology.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
-	require.Equal(t, topology.Unknown, s.check("cleanup.policy").Status)
-	err := topology.Err(s.topo.Checks(limit(t, 30*time.Second), s.client))
-	require.ErrorIs(t, err, topology.ErrWrong)
+	require.Equal(t, checks.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
+	require.Equal(t, checks.Unknown, s.check("cleanup.policy").Status)
+	err := checks.Err(s.topo.Checks(limit(t, 30*time.Second), s.client))
+	require.ErrorIs(t, err, checks.ErrWrong)
 }
 
 // A setting that the broker does not know is shown and does not count.
@@ -268,7 +268,7 @@ func TestASettingThatTheBrokerDoesNotKnowIsSkipped(t *testing.T) {
 	s := newSite(t, config(broker(t), "check"))
 	s.topo.Production = true
 	const name = "auto.create.topics.enable"
-	require.Equal(t, topology.Skip("T4", name, "false", "the broker does not know this setting"), s.check(name))
+	require.Equal(t, checks.Skip("T4", name, "false", "the broker does not know this setting"), s.check(name))
 }
 
 // A cluster as production has it.
@@ -276,14 +276,14 @@ func TestTopologyOfThreeBrokers(t *testing.T) {
 	s := newReplicatedSite(t, config(broker(t, kfake.NumBrokers(3)), "check"), TopicSpec{Partitions: 3, Replication: 3, MinISR: 2, Retention: 72 * time.Hour})
 	s.topo.Production = true
 	require.Empty(t, s.failed())
-	f := func(inSync string, want topology.Status) {
+	f := func(inSync string, want checks.Status) {
 		t.Helper()
 		s.alter("min.insync.replicas", inSync)
 		require.Equal(t, want, s.check("min.insync.replicas").Status)
 	}
-	f("1", topology.Failed)
-	f("2", topology.OK)
-	f("3", topology.Failed)
+	f("1", checks.Failed)
+	f("2", checks.OK)
+	f("3", checks.Failed)
 }
 
 // A log that moves while it is looked at is not mistaken for a broken one.
@@ -306,18 +306,18 @@ func TestALogThatMovesIsNotBroken(t *testing.T) {
 
 // A broker that is killed and comes back is an outage all the time: it never tells of another topic or a shorter log.
 func TestABrokerThatComesBackIsNoWrongTopology(t *testing.T) {
-	broker := teststack.ApacheKafka(t)
+	broker := stack.ApacheKafka(t)
 	s := newSite(t, Config{Brokers: broker.Addrs(), Topic: "trades", ClientID: "check"})
 	for p := range s.positions {
 		s.positions[p].NextOffset = perPartition
 	}
-	require.NoError(t, topology.Err(s.topo.Checks(limit(t, 30*time.Second), s.client)))
+	require.NoError(t, checks.Err(s.topo.Checks(limit(t, 30*time.Second), s.client)))
 	broker.Kill()
 	back := make(chan error, 1)
 	go func() { back <- broker.Restart(t.Context()) }()
 	for ctx := limit(t, time.Minute); ; {
-		err := topology.Err(s.topo.Checks(limit(t, 2*time.Second), s.client))
-		require.NotErrorIs(t, err, topology.ErrWrong)
+		err := checks.Err(s.topo.Checks(limit(t, 2*time.Second), s.client))
+		require.NotErrorIs(t, err, checks.ErrWrong)
 		if err == nil {
 			break
 		}

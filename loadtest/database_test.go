@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/postgres"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -23,7 +23,7 @@ type tables struct {
 
 func newTables(t *testing.T) *tables {
 	t.Helper()
-	at := teststack.Database(t)
+	at := stack.Database(t)
 	require.NoError(t, postgres.Migrate(t.Context(), at))
 	conn, err := pgx.Connect(t.Context(), at)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestOpenDatabaseSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestDatabaseOnlyReads(t *testing.T) {
-	db, err := OpenDatabase(t.Context(), teststack.Database(t))
+	db, err := OpenDatabase(t.Context(), stack.Database(t))
 	require.NoError(t, err)
 	defer db.Close(t.Context())
 	_, err = db.conn.Exec(t.Context(), `CREATE TABLE t ()`)

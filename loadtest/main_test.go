@@ -3,7 +3,7 @@ package loadtest
 import (
 	"testing"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) { stack.Main(m) }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // product is the program as it is shipped, built once per test run beside the test binary, which `go test` deletes.
@@ -34,7 +34,7 @@ var product = sync.OnceValues(func() (string, error) {
 // The service answers every kind of operation, and every mistake in the table, as the plan says; the plan knows it from the
 // API guide alone. Both generators find the same.
 func TestProductAnswersAsThePlanSays(t *testing.T) {
-	teststack.Database(t) // skips where the embedded database can't run
+	stack.Database(t) // skips where the embedded database can't run
 	path, err := product()
 	require.NoError(t, err)
 	stack, err := StartStack(t.Context(), path)

@@ -13,13 +13,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/postgres"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // The lag is what Kafka has and PostgreSQL's positions have not reached, or the offsets of the group.
 func TestLag(t *testing.T) {
 	const topic, group = "trades", "workers"
-	brokers, database := teststack.Kafka(t), teststack.Database(t)
+	brokers, database := stack.Kafka(t), stack.Database(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer client.Close()
@@ -62,7 +62,7 @@ func TestProcessesOfThisMachine(t *testing.T) {
 	if os.Getenv("TRADESTORE_TEST_DATABASE_URL") != "" {
 		t.Skip("TRADESTORE_TEST_DATABASE_URL names a server that may be elsewhere, or another user's")
 	}
-	cfg, err := pgx.ParseConfig(teststack.Database(t))
+	cfg, err := pgx.ParseConfig(stack.Database(t))
 	require.NoError(t, err)
 	role, err := net.Listen("tcp", "127.0.0.1:0") // this process is the server
 	require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"tradestore/failpoint"
+	"tradestore/internal/failpoint"
 	"tradestore/trade"
 )
 

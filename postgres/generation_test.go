@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -226,7 +226,7 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 }
 
 func TestNoGenerationToFollow(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	topics, err := LockTopics(t.Context(), openPool(t, url, "reads", Open))
 	require.NoError(t, err)

@@ -7,14 +7,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/seamtest"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
 // keyed opens a request under a key, and appends its record.
 func (l *topicLog) keyed(log *RequestLog, key string) *trade.KeyedRequest {
 	l.t.Helper()
-	r := seamtest.NewKeyedRequest(key, 0)
+	r := conformance.NewKeyedRequest(key, 0)
 	require.Nil(l.t, log.OpenKeyed(l.t.Context(), []*trade.KeyedRequest{r}))
 	l.append(trade.Record{Request: *r.Request})
 	return r
@@ -46,7 +46,7 @@ func TestSweepFreesKeysWithTheirOutcome(t *testing.T) {
 	require.Equal(t, trade.Pending, state.Status, "a pending request and its key outlive their day")
 
 	// Under the free key a new request begins, with the same id and another day: the old outcome is not its own.
-	again := seamtest.NewKeyedRequest("decided", 0)
+	again := conformance.NewKeyedRequest("decided", 0)
 	again.AcceptedAt = later
 	require.Nil(t, log.OpenKeyed(t.Context(), []*trade.KeyedRequest{again}))
 	state, err = log.Get(t.Context(), again.ID)
@@ -77,7 +77,7 @@ func TestAFreedKeyIsNotTheOldRequest(t *testing.T) {
 	l.keyed(log, "k")
 	l.apply()
 	l.db.exec(t, "DELETE FROM idempotency")
-	again := seamtest.NewKeyedRequest("k", 0)
+	again := conformance.NewKeyedRequest("k", 0)
 	again.AcceptedAt = testNow.Add(8 * oneDay)
 	require.Nil(t, log.OpenKeyed(t.Context(), []*trade.KeyedRequest{again}))
 	state, err := log.Get(t.Context(), again.ID)
@@ -103,7 +103,7 @@ func TestSweepFreesManyKeysInSteps(t *testing.T) {
 func TestOpenKeyedIsRefusedWhole(t *testing.T) {
 	d := newDatabase(t)
 	log := NewRequestLog(d.reads)
-	good, bad := seamtest.NewKeyedRequest("good", 0), seamtest.NewKeyedRequest("bad", 0)
+	good, bad := conformance.NewKeyedRequest("good", 0), conformance.NewKeyedRequest("bad", 0)
 	d.exec(t, "ALTER TABLE requests ADD CONSTRAINT wrong CHECK (trade_id <> 'T-bad')")
 	for _, err := range log.OpenKeyed(t.Context(), []*trade.KeyedRequest{good, bad}) {
 		require.ErrorIs(t, err, trade.ErrNotOpened)
@@ -115,7 +115,7 @@ func TestOpenKeyedIsRefusedWhole(t *testing.T) {
 
 func TestKeyedWithoutADatabase(t *testing.T) {
 	log := NewRequestLog(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
-	r := seamtest.NewKeyedRequest("k", 0)
+	r := conformance.NewKeyedRequest("k", 0)
 	errs := log.OpenKeyed(t.Context(), []*trade.KeyedRequest{r})
 	require.Len(t, errs, 1)
 	require.ErrorIs(t, errs[0], trade.ErrNotOpened, "nothing was sent")

@@ -8,11 +8,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) { stack.Main(m) }
 
 const (
 	testTopic      = "trades-inbound"
@@ -30,7 +30,7 @@ type testDatabase struct {
 
 func newDatabase(t testing.TB) *testDatabase {
 	t.Helper()
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	d := &testDatabase{url: url, reads: openPool(t, url, "reads", Open), writer: openPool(t, url, "writer", OpenWriter)}
 	require.NoError(t, AddTopic(t.Context(), d.reads, testTopic, testTopicID, testPartitions))

@@ -12,12 +12,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 func TestSessionSettings(t *testing.T) {
-	url := teststack.Database(t) + "&timezone=Asia/Tokyo&synchronous_commit=off"
+	url := stack.Database(t) + "&timezone=Asia/Tokyo&synchronous_commit=off"
 	if !strings.Contains(url, "?") {
 		url = strings.Replace(url, "&", "?", 1)
 	}
@@ -72,7 +72,7 @@ func TestReadOnlyServerIsRefused(t *testing.T) {
 }
 
 func TestStatementTimeLimit(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	pool, err := Open(t.Context(), Config{URL: url, ApplicationName: "a", StatementTimeout: 20 * time.Millisecond}, prometheus.NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
@@ -83,7 +83,7 @@ func TestStatementTimeLimit(t *testing.T) {
 }
 
 func TestPoolMetrics(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	reg := prometheus.NewPedanticRegistry()
 	reads, err := Open(t.Context(), Config{URL: url, ApplicationName: "reads", MaxConns: 2}, reg)
 	require.NoError(t, err)

@@ -6,25 +6,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tradestore/internal/checks"
 	"tradestore/migrations"
-	"tradestore/teststack"
-	"tradestore/topology"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 func TestMigrateTwice(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	pool := openPool(t, url, "reads", Open)
 
-	requireSchema(t, pool, topology.Failed, "none: run tradestore migrate")
+	requireSchema(t, pool, checks.Failed, "none: run tradestore migrate")
 	require.NoError(t, Migrate(t.Context(), url))
-	requireSchema(t, pool, topology.OK, "")
+	requireSchema(t, pool, checks.OK, "")
 	require.NoError(t, Migrate(t.Context(), url))
-	requireSchema(t, pool, topology.OK, "")
+	requireSchema(t, pool, checks.OK, "")
 }
 
 func TestMigrateInParallel(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	var all sync.WaitGroup
 	errs := make([]error, 4)
 	for i := range errs {
@@ -34,21 +34,21 @@ func TestMigrateInParallel(t *testing.T) {
 	for _, err := range errs {
 		require.NoError(t, err)
 	}
-	requireSchema(t, openPool(t, url, "reads", Open), topology.OK, "")
+	requireSchema(t, openPool(t, url, "reads", Open), checks.OK, "")
 }
 
 func TestSchemaOfAnotherVersion(t *testing.T) {
 	d := newDatabase(t)
 
 	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	requireSchema(t, d.reads, topology.Failed, "run a newer tradestore")
+	requireSchema(t, d.reads, checks.Failed, "run a newer tradestore")
 	require.ErrorContains(t, Migrate(t.Context(), d.url), "newer than")
 
 	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	requireSchema(t, d.reads, topology.Failed, "run tradestore migrate")
+	requireSchema(t, d.reads, checks.Failed, "run tradestore migrate")
 
 	d.exec(t, "DELETE FROM schema_version")
-	requireSchema(t, d.reads, topology.Failed, "run tradestore migrate")
+	requireSchema(t, d.reads, checks.Failed, "run tradestore migrate")
 }
 
 func TestMigrateOfADatabaseThatIsDown(t *testing.T) {
@@ -78,7 +78,7 @@ func TestAddTopic(t *testing.T) {
 }
 
 func TestAddTopicInParallel(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	pool := openPool(t, url, "reads", Open)
 	var all sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/seamtest"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
@@ -19,7 +19,7 @@ type decider struct {
 	store *Store
 }
 
-func (d decider) decide(ctx context.Context, ends []seamtest.End) error {
+func (d decider) decide(ctx context.Context, ends []conformance.End) error {
 	for {
 		positions, err := d.store.Positions(ctx)
 		if err != nil {
@@ -35,12 +35,12 @@ func (d decider) decide(ctx context.Context, ends []seamtest.End) error {
 	}
 }
 
-func batchOf(positions []trade.Position, ends []seamtest.End) *trade.Batch {
+func batchOf(positions []trade.Position, ends []conformance.End) *trade.Batch {
 	records := make(map[int32][]trade.Record)
 	for _, e := range ends {
 		p := e.Request.Partition
 		if e.Reason == trade.StaleVersion {
-			higher := seamtest.NewRequest(e.Request.Trade.TradeID, e.Request.Trade.Version+1, p)
+			higher := conformance.NewRequest(e.Request.Trade.TradeID, e.Request.Trade.Version+1, p)
 			records[p] = append(records[p], trade.Record{Request: *higher})
 		}
 		r := trade.Record{Request: *e.Request, Value: []byte("as it lies in the log")}
@@ -72,35 +72,35 @@ var cuts = map[string][2]string{
 }
 
 func TestRequestLogSeam(t *testing.T) {
-	seamtest.RequestLog(t, func(t *testing.T) seamtest.LogSubject {
+	conformance.RequestLog(t, func(t *testing.T) conformance.LogSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		return seamtest.LogSubject{
+		return conformance.LogSubject{
 			Log:    NewRequestLog(openPool(t, p.url, "reads", Open)),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
-			Hurt:   func(_ *testing.T, method string, when seamtest.When) { p.cut(cuts[method], when) },
+			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
 	})
 }
 
 func TestKeyedRequestLogSeam(t *testing.T) {
-	seamtest.KeyedRequestLog(t, func(t *testing.T) seamtest.KeyedSubject {
+	conformance.KeyedRequestLog(t, func(t *testing.T) conformance.KeyedSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
 		// Statements by their text, each time: that is what the proxy looks for.
 		reads, err := Open(t.Context(), Config{URL: p.url + "&default_query_exec_mode=cache_describe", ApplicationName: "reads"}, prometheus.NewRegistry())
 		require.NoError(t, err)
 		t.Cleanup(reads.Close)
-		return seamtest.KeyedSubject{
+		return conformance.KeyedSubject{
 			Log:    NewRequestLog(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
-			Hurt:   func(_ *testing.T, method string, when seamtest.When) { p.cut(cuts[method], when) },
+			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
 	})
 }
 
-func (p *proxy) cut(messages [2]string, when seamtest.When) {
-	if when == seamtest.Before {
+func (p *proxy) cut(messages [2]string, when conformance.When) {
+	if when == conformance.Before {
 		p.cutRequest(messages[0])
 	} else {
 		p.cutReply(messages[1])
@@ -108,13 +108,13 @@ func (p *proxy) cut(messages [2]string, when seamtest.When) {
 }
 
 func TestTradeStoreSeam(t *testing.T) {
-	seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
+	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		return seamtest.StoreSubject{
+		return conformance.StoreSubject{
 			Store:  newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)}),
 			Trades: d.trades,
-			Hurt:   func(_ *testing.T, when seamtest.When) { p.cut(cuts["Decide"], when) },
+			Hurt:   func(_ *testing.T, when conformance.When) { p.cut(cuts["Decide"], when) },
 		}
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tradestore/internal/checks"
 	"tradestore/migrations"
-	"tradestore/topology"
 )
 
 // oldestRelease is the first PostgreSQL that the statements run on.
@@ -33,7 +33,7 @@ type querier interface {
 
 // Checks compares the database with what it has to be, as a session of pool sees it. The list has the same rows each
 // time. It is not for concurrent use.
-func (t *Topology) Checks(ctx context.Context, pool *pgxpool.Pool) []topology.Check {
+func (t *Topology) Checks(ctx context.Context, pool *pgxpool.Pool) []checks.Check {
 	conn, release, err := session(ctx, pool)
 	if err != nil {
 		err = fmt.Errorf("cannot reach PostgreSQL: %w", err)
@@ -76,7 +76,7 @@ type server struct {
 }
 
 // judge makes the rows of the settings; err says that none could be read.
-func (t *Topology) judge(s *server, err error) []topology.Check {
+func (t *Topology) judge(s *server, err error) []checks.Check {
 	writes := "yes"
 	switch {
 	case s.recovering:
@@ -84,51 +84,51 @@ func (t *Topology) judge(s *server, err error) []topology.Check {
 	case s.readOnly == "on":
 		writes = "no: sessions are read-only"
 	}
-	row := func(name, expected, seen string, holds bool) topology.Check {
+	row := func(name, expected, seen string, holds bool) checks.Check {
 		if err != nil {
-			return topology.CanNotTell("T6", name, expected, err)
+			return checks.CanNotTell("T6", name, expected, err)
 		}
-		return topology.Compare("T6", name, expected, seen, holds)
+		return checks.Compare("T6", name, expected, seen, holds)
 	}
-	checks := []topology.Check{
+	list := []checks.Check{
 		row("takes writes", "yes", writes, writes == "yes"),
 		row("release of PostgreSQL", strconv.Itoa(oldestRelease)+" or newer", strconv.Itoa(s.release), s.release >= oldestRelease),
 		row("server_encoding", "UTF8", s.encoding, s.encoding == "UTF8"),
 		row("TimeZone", "UTC", s.zone, s.zone == "UTC"),
 		row("synchronous_commit", "on", s.syncCommit, s.syncCommit == "on" || s.syncCommit == "remote_apply"),
 	}
-	for _, c := range []topology.Check{row("fsync", "on", s.fsync, s.fsync == "on"), row("full_page_writes", "on", s.fullPages, s.fullPages == "on")} {
+	for _, c := range []checks.Check{row("fsync", "on", s.fsync, s.fsync == "on"), row("full_page_writes", "on", s.fullPages, s.fullPages == "on")} {
 		if !t.Production && err == nil {
-			c = topology.Skip(c.ID, c.Name, c.Expected, c.Seen+" (profile single)")
+			c = checks.Skip(c.ID, c.Name, c.Expected, c.Seen+" (profile single)")
 		}
-		checks = append(checks, c)
+		list = append(list, c)
 	}
-	return checks
+	return list
 }
 
 // schema compares the version of the schema with the one of this build; err says that nothing can be read.
-func (t *Topology) schema(ctx context.Context, conn querier, err error) topology.Check {
+func (t *Topology) schema(ctx context.Context, conn querier, err error) checks.Check {
 	const name = "version of the schema"
 	expected := strconv.Itoa(int(migrations.Version))
 	if t.met {
 		expected += " or newer"
 	}
 	if err != nil {
-		return topology.CanNotTell("T6", name, expected, err)
+		return checks.CanNotTell("T6", name, expected, err)
 	}
 	var have int32
 	err = conn.QueryRow(ctx, "SELECT version FROM "+migrations.VersionTable).Scan(&have)
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && pg.Code == undefinedTable, errors.Is(err, pgx.ErrNoRows):
-		return topology.Compare("T6", name, expected, "none: run tradestore migrate", false)
+		return checks.Compare("T6", name, expected, "none: run tradestore migrate", false)
 	case err != nil:
-		return topology.CanNotTell("T6", name, expected, fmt.Errorf("cannot read the version of the schema: %w", err))
+		return checks.CanNotTell("T6", name, expected, fmt.Errorf("cannot read the version of the schema: %w", err))
 	case have < migrations.Version:
-		return topology.Compare("T6", name, expected, fmt.Sprintf("%d: run tradestore migrate", have), false)
+		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run tradestore migrate", have), false)
 	case have > migrations.Version && !t.met:
-		return topology.Compare("T6", name, expected, fmt.Sprintf("%d: run a newer tradestore", have), false)
+		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run a newer tradestore", have), false)
 	}
 	t.met = true
-	return topology.Compare("T6", name, expected, strconv.Itoa(int(have)), true)
+	return checks.Compare("T6", name, expected, strconv.Itoa(int(have)), true)
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/internal/checks"
 	"tradestore/migrations"
-	"tradestore/teststack"
-	"tradestore/topology"
+	"tradestore/test/stack"
 )
 
 // checked returns the check of that name, and demands that the list is complete.
-func checked(t *testing.T, topo *Topology, pool *pgxpool.Pool, name string) topology.Check {
+func checked(t *testing.T, topo *Topology, pool *pgxpool.Pool, name string) checks.Check {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	checks := topo.Checks(ctx, pool)
-	require.Len(t, checks, 8)
-	for _, c := range checks {
+	list := topo.Checks(ctx, pool)
+	require.Len(t, list, 8)
+	for _, c := range list {
 		require.Equal(t, "T6", c.ID)
 		require.NotEmpty(t, c.Expected, c.Name)
 		require.NotEmpty(t, c.Seen, c.Name)
@@ -30,10 +30,10 @@ func checked(t *testing.T, topo *Topology, pool *pgxpool.Pool, name string) topo
 		}
 	}
 	require.Fail(t, "no check "+name)
-	return topology.Check{}
+	return checks.Check{}
 }
 
-func requireSchema(t *testing.T, pool *pgxpool.Pool, want topology.Status, seen string) {
+func requireSchema(t *testing.T, pool *pgxpool.Pool, want checks.Status, seen string) {
 	t.Helper()
 	c := checked(t, &Topology{}, pool, "version of the schema")
 	require.Equal(t, want, c.Status, c)
@@ -41,19 +41,19 @@ func requireSchema(t *testing.T, pool *pgxpool.Pool, want topology.Status, seen 
 }
 
 func TestADatabaseAsItHasToBe(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	ctx := t.Context()
-	require.NoError(t, topology.Err((&Topology{}).Checks(ctx, openPool(t, url, "reads", Open))))
+	require.NoError(t, checks.Err((&Topology{}).Checks(ctx, openPool(t, url, "reads", Open))))
 	writer := openPool(t, url, "apply", OpenWriter)
-	require.NoError(t, topology.Err((&Topology{}).Checks(ctx, writer)))
+	require.NoError(t, checks.Err((&Topology{}).Checks(ctx, writer)))
 }
 
 // Each setting that is not as it has to be is one failed check (rule T6).
 func TestADatabaseThatIsNotAsItHasToBe(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
-	f := func(name, setting, value string, want topology.Status, seen string) {
+	f := func(name, setting, value string, want checks.Status, seen string) {
 		t.Helper()
 		cfg, err := pgxpool.ParseConfig(url) // as a pooler between us and the server may leave a session
 		require.NoError(t, err)
@@ -65,12 +65,12 @@ func TestADatabaseThatIsNotAsItHasToBe(t *testing.T) {
 		require.Equal(t, want, c.Status, c)
 		require.Contains(t, c.Seen, seen)
 	}
-	f("TimeZone", "TimeZone", "Europe/Oslo", topology.Failed, "Europe/Oslo")
-	f("TimeZone", "TimeZone", "UTC", topology.OK, "UTC")
-	f("synchronous_commit", "synchronous_commit", "off", topology.Failed, "off")
-	f("synchronous_commit", "synchronous_commit", "local", topology.Failed, "local")
-	f("synchronous_commit", "synchronous_commit", "remote_apply", topology.OK, "remote_apply")
-	f("takes writes", "default_transaction_read_only", "on", topology.Failed, "sessions are read-only")
+	f("TimeZone", "TimeZone", "Europe/Oslo", checks.Failed, "Europe/Oslo")
+	f("TimeZone", "TimeZone", "UTC", checks.OK, "UTC")
+	f("synchronous_commit", "synchronous_commit", "off", checks.Failed, "off")
+	f("synchronous_commit", "synchronous_commit", "local", checks.Failed, "local")
+	f("synchronous_commit", "synchronous_commit", "remote_apply", checks.OK, "remote_apply")
+	f("takes writes", "default_transaction_read_only", "on", checks.Failed, "sessions are read-only")
 }
 
 func TestADatabaseOfAnotherEncoding(t *testing.T) {
@@ -84,7 +84,7 @@ func TestADatabaseOfAnotherEncoding(t *testing.T) {
 	require.NoError(t, err)
 	defer pool.Close()
 	c := checked(t, &Topology{}, pool, "server_encoding")
-	require.Equal(t, topology.Compare("T6", "server_encoding", "UTF8", "SQL_ASCII", false), c)
+	require.Equal(t, checks.Compare("T6", "server_encoding", "UTF8", "SQL_ASCII", false), c)
 }
 
 // A server that takes no writes is told from one that is down, though our pools refuse to connect to both.
@@ -93,9 +93,9 @@ func TestAServerThatTakesNoWritesIsNoOutage(t *testing.T) {
 	d.exec(t, "ALTER DATABASE "+d.reads.Config().ConnConfig.Database+" SET default_transaction_read_only = on")
 	pool := openPool(t, d.url, "late", Open)
 	require.Error(t, pool.Ping(t.Context()))
-	require.Equal(t, topology.Failed, checked(t, &Topology{}, pool, "takes writes").Status)
+	require.Equal(t, checks.Failed, checked(t, &Topology{}, pool, "takes writes").Status)
 
-	require.Equal(t, topology.Compare("T6", "takes writes", "yes", "no: a replica", false), (&Topology{}).judge(&server{recovering: true}, nil)[0])
+	require.Equal(t, checks.Compare("T6", "takes writes", "yes", "no: a replica", false), (&Topology{}).judge(&server{recovering: true}, nil)[0])
 }
 
 func TestADatabaseThatIsDownCanNotBeTold(t *testing.T) {
@@ -103,26 +103,26 @@ func TestADatabaseThatIsDownCanNotBeTold(t *testing.T) {
 	require.NoError(t, err)
 	defer pool.Close()
 	for _, c := range (&Topology{Production: true}).Checks(t.Context(), pool) {
-		require.Equal(t, topology.Unknown, c.Status, c)
+		require.Equal(t, checks.Unknown, c.Status, c)
 	}
 }
 
 // What a server may be on one machine, and what a loss of power would destroy.
 func TestDurabilityIsAskedForInProduction(t *testing.T) {
-	f := func(production bool, s server, want ...topology.Status) {
+	f := func(production bool, s server, want ...checks.Status) {
 		t.Helper()
 		rows := (&Topology{Production: production}).judge(&s, nil)
-		require.Equal(t, want, []topology.Status{rows[5].Status, rows[6].Status})
+		require.Equal(t, want, []checks.Status{rows[5].Status, rows[6].Status})
 	}
-	f(true, server{fsync: "on", fullPages: "on"}, topology.OK, topology.OK)
-	f(true, server{fsync: "off", fullPages: "on"}, topology.Failed, topology.OK)
-	f(true, server{fsync: "on", fullPages: "off"}, topology.OK, topology.Failed)
-	f(false, server{fsync: "off", fullPages: "off"}, topology.Skipped, topology.Skipped)
+	f(true, server{fsync: "on", fullPages: "on"}, checks.OK, checks.OK)
+	f(true, server{fsync: "off", fullPages: "on"}, checks.Failed, checks.OK)
+	f(true, server{fsync: "on", fullPages: "off"}, checks.OK, checks.Failed)
+	f(false, server{fsync: "off", fullPages: "off"}, checks.Skipped, checks.Skipped)
 
-	release := func(n int) topology.Status { return (&Topology{}).judge(&server{release: n}, nil)[1].Status }
-	require.Equal(t, topology.Failed, release(14))
-	require.Equal(t, topology.OK, release(15))
-	require.Equal(t, topology.OK, release(17))
+	release := func(n int) checks.Status { return (&Topology{}).judge(&server{release: n}, nil)[1].Status }
+	require.Equal(t, checks.Failed, release(14))
+	require.Equal(t, checks.OK, release(15))
+	require.Equal(t, checks.OK, release(17))
 }
 
 // The next release migrates while this one runs. Only a start on a newer schema is refused.
@@ -130,10 +130,10 @@ func TestASchemaMayGrowWhileARoleRuns(t *testing.T) {
 	d := newDatabase(t)
 	const name = "version of the schema"
 	var topo Topology
-	require.Equal(t, topology.OK, checked(t, &topo, d.reads, name).Status)
+	require.Equal(t, checks.OK, checked(t, &topo, d.reads, name).Status)
 	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	require.Equal(t, topology.OK, checked(t, &topo, d.reads, name).Status)
-	require.Equal(t, topology.Failed, checked(t, &Topology{}, d.reads, name).Status)
+	require.Equal(t, checks.OK, checked(t, &topo, d.reads, name).Status)
+	require.Equal(t, checks.Failed, checked(t, &Topology{}, d.reads, name).Status)
 	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	require.Equal(t, topology.Failed, checked(t, &topo, d.reads, name).Status)
+	require.Equal(t, checks.Failed, checked(t, &topo, d.reads, name).Status)
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"tradestore/failpoint"
+	"tradestore/internal/failpoint"
 	"tradestore/trade"
 )
 

@@ -6,9 +6,9 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"tradestore/failpoint"
+	"tradestore/internal/failpoint"
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/telemetry"
 	"tradestore/trade"
 )
 

@@ -14,9 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/trace"
 
-	"tradestore/failpoint"
+	"tradestore/internal/failpoint"
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/telemetry"
 	"tradestore/trade"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.opentelemetry.io/otel/trace"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 

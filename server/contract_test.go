@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/openapi"
-	"tradestore/openapi/contract"
+	"tradestore/internal/openapi"
+	"tradestore/internal/openapi/contract"
 	"tradestore/trade"
 )
 

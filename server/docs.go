@@ -3,7 +3,7 @@ package server
 import (
 	"github.com/valyala/fasthttp"
 
-	"tradestore/openapi"
+	"tradestore/internal/openapi"
 )
 
 // document is content that is the same for the life of the process.

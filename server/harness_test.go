@@ -23,13 +23,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"tradestore/internal/openapi/contract"
 	"tradestore/kafka"
-	"tradestore/openapi/contract"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) { stack.Main(m) }
 
 const (
 	testTopic      = "trades-inbound"

@@ -18,7 +18,7 @@ import (
 
 	"tradestore/dynamo"
 	"tradestore/postgres"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -62,7 +62,7 @@ func onEveryLog(t *testing.T, test func(t *testing.T, s *shop)) {
 }
 
 func (s *shop) openPostgres(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url))
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, ApplicationName: "server"}, prometheus.NewRegistry())
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func (s *shop) openPostgres(t *testing.T) {
 }
 
 func (s *shop) openDynamoDB(t *testing.T) {
-	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: fmt.Sprintf("keys-%d", time.Now().UnixNano()), Endpoint: teststack.DynamoDB(t),
+	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: fmt.Sprintf("keys-%d", time.Now().UnixNano()), Endpoint: stack.DynamoDB(t),
 		Now: func() time.Time { return *s.now.Load() }}, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(log.Close)

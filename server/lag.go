@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/telemetry"
 	"tradestore/trade"
 )
 

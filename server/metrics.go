@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 )
 
 // metrics are the families that the server counts. Every label has a bounded set of values.

@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/postgres"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 // The same server in front of the real PostgreSQL: what the twin promises is what the adapters do.
 func TestOnPostgreSQL(t *testing.T) {
-	url := teststack.Database(t)
+	url := stack.Database(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url))
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, ApplicationName: "server"}, prometheus.NewRegistry())
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 )
 
 // Paths of the API.

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 )
 
 // Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.

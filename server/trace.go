@@ -10,7 +10,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 )
 
 // Names of the spans: of a POST, and below it in the order in which a trade passes them.

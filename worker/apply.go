@@ -9,7 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 

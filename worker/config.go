@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/telemetry"
 	"tradestore/trade"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"tradestore/internal/checks"
 	"tradestore/kafka"
-	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -133,9 +133,9 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		next, _ := l.held.next(p.Partition)
 		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); records were lost by retention, or the log was cut",
-			topology.ErrWrong, next, p.Partition, err)
+			checks.ErrWrong, next, p.Partition, err)
 	case errors.As(err, &cut), errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):
-		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", topology.ErrWrong, p.Partition, topic, err)
+		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", checks.ErrWrong, p.Partition, topic, err)
 	}
 	return fmt.Errorf("%w: partition %d of topic %s: %w", errClient, p.Partition, topic, err)
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel/trace"
 
-	"tradestore/failpoint"
+	"tradestore/internal/checks"
+	"tradestore/internal/failpoint"
 	"tradestore/kafka"
-	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -200,7 +200,7 @@ func (l *lane) startAt(ctx, session context.Context, assigned map[string]map[int
 	for partition := range assigned[l.cfg.Kafka.Topic] {
 		if int(partition) >= len(positions) {
 			return nil, trade.Classed(trade.Broken, "%w: topic %s expected with %d partitions, seen: partition %d",
-				topology.ErrWrong, l.cfg.Kafka.Topic, len(positions), partition)
+				checks.ErrWrong, l.cfg.Kafka.Topic, len(positions), partition)
 		}
 		p := positions[partition]
 		l.held.take(p)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 

@@ -18,7 +18,7 @@ import (
 
 	"tradestore/kafka"
 	"tradestore/postgres"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -31,7 +31,7 @@ type onPostgres struct {
 
 func newOnPostgres(t testing.TB, partitions int) *onPostgres {
 	t.Helper()
-	r := &onPostgres{rig: newRig(t, partitions), url: teststack.Database(t)}
+	r := &onPostgres{rig: newRig(t, partitions), url: stack.Database(t)}
 	require.NoError(t, postgres.Migrate(t.Context(), r.url))
 	var err error
 	r.pool, err = postgres.Open(t.Context(), postgres.Config{URL: r.url, ApplicationName: "test"}, prometheus.NewRegistry())

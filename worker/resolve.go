@@ -9,7 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 

@@ -6,7 +6,7 @@ import (
 	"maps"
 	"testing"
 
-	"tradestore/seamtest"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
@@ -19,18 +19,18 @@ func (s visible) Settled(ctx context.Context, outcomes []trade.Outcome) error {
 
 // The twin that the tests of the loops stand on keeps the contract that PostgreSQL keeps.
 func TestTheTwinIsATradeStore(t *testing.T) {
-	seamtest.TradeStore(t, func(t *testing.T) seamtest.StoreSubject {
+	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		twin := newTwin(t, trade.TopicID{1}, 2)
-		return seamtest.StoreSubject{
+		return conformance.StoreSubject{
 			Store: visible{twin},
 			Trades: func(*testing.T) map[trade.Key]trade.Trade {
 				twin.mu.Lock()
 				defer twin.mu.Unlock()
 				return maps.Clone(twin.trades)
 			},
-			Hurt: func(_ *testing.T, when seamtest.When) {
+			Hurt: func(_ *testing.T, when conformance.When) {
 				twin.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
-					if call != "Apply" || after != (when == seamtest.After) {
+					if call != "Apply" || after != (when == conformance.After) {
 						return nil
 					}
 					twin.failing(nil)

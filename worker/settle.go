@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"tradestore/failpoint"
+	"tradestore/internal/failpoint"
 	"tradestore/trade"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"tradestore/internal/checks"
 	"tradestore/kafka"
-	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -30,7 +30,7 @@ func TestAWrongTopologyStopsLoudlyAtTheStart(t *testing.T) {
 			for _, text := range want {
 				require.ErrorContains(t, err, text)
 			}
-			require.ErrorIs(t, err, topology.ErrWrong)
+			require.ErrorIs(t, err, checks.ErrWrong)
 			require.Zero(t, r.store.count("Apply"))
 		})
 	}
@@ -83,7 +83,7 @@ func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
 	r.post("T", 10)
 	r.applied(10)
 	r.recreate()
-	require.ErrorIs(t, w.stopped(), topology.ErrWrong)
+	require.ErrorIs(t, w.stopped(), checks.ErrWrong)
 	require.Equal(t, int64(10), r.store.next())
 }
 

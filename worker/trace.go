@@ -8,7 +8,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
-	"tradestore/telemetry"
+	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/telemetry"
-	"tradestore/teststack/otlp"
+	"tradestore/internal/telemetry"
+	"tradestore/test/stack/otlp"
 	"tradestore/trade"
 )
 

@@ -17,9 +17,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"tradestore/internal/checks"
+	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/telemetry"
-	"tradestore/topology"
 	"tradestore/trade"
 )
 
@@ -159,7 +159,7 @@ func (w *Worker) checkID(id trade.TopicID) error {
 		return nil
 	}
 	return trade.Classed(trade.Broken, "%w: topic %s expected with id %x, as in the store, seen: %x",
-		topology.ErrWrong, w.cfg.Kafka.Topic, w.topic.TopicID, id)
+		checks.ErrWrong, w.cfg.Kafka.Topic, w.topic.TopicID, id)
 }
 
 // positions reads the positions of all partitions, one for each, of one topic. Later calls expect the same topic.
@@ -171,13 +171,13 @@ func (w *Worker) positions(ctx context.Context) ([]trade.Position, error) {
 		return nil, err
 	}
 	if len(all) != w.cfg.Partitions {
-		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", topology.ErrWrong, w.cfg.Partitions, len(all))
+		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", checks.ErrWrong, w.cfg.Partitions, len(all))
 	}
 	expected := cmp.Or(w.topic, all[0])
 	for i, p := range all {
 		if p.TopicID != expected.TopicID || p.Generation != expected.Generation || p.Partition != int32(i) {
 			return nil, trade.Classed(trade.Broken, "%w: position of partition %d of topic %x, generation %d expected in the store, seen: partition %d of %x, generation %d",
-				topology.ErrWrong, i, expected.TopicID, expected.Generation, p.Partition, p.TopicID, p.Generation)
+				checks.ErrWrong, i, expected.TopicID, expected.Generation, p.Partition, p.TopicID, p.Generation)
 		}
 	}
 	return all, nil
@@ -251,7 +251,7 @@ func (w *Worker) retry(ctx context.Context, what string, try func(context.Contex
 
 // stops says whether err calls for a loud stop: an assumption does not hold, and waiting won't mend it.
 func stops(err error) bool {
-	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, topology.ErrWrong))
+	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong))
 }
 
 // unlessDone returns err, or nil when it came from the end of ctx: a drain is no fault.

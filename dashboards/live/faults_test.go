@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"tradestore/teststack/services"
+	"tradestore/test/stack/services"
 )
 
 // fault is something that goes wrong, and the alerts that have to say so.
@@ -16,7 +16,7 @@ type fault struct {
 	name      string
 	alerts    []alert // while it lasts
 	aftermath []alert // of the harm that shows when it is over
-	strike    func(t *testing.T, s *stack) (repair func())
+	strike    func(t *testing.T, s *deployment) (repair func())
 }
 
 // alert is a rule, told apart by its long window where several have the name.
@@ -36,7 +36,7 @@ var faults = []fault{
 	{
 		name:   "the worker is killed",
 		alerts: []alert{{name: "TradestoreTargetDown", waits: true}, nothingDecided},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			s.worker.Kill()
 			return func() { require.NoError(t, s.worker.Restart(t.Context())) }
 		},
@@ -44,7 +44,7 @@ var faults = []fault{
 		name:      "others write to the stores: they move positions, spoil the log, and leave a request without a record",
 		alerts:    []alert{{name: "TradestoreFenceLost"}, {name: "TradestoreDeadLetters"}, {name: "TradestorePendingOld", waits: true}},
 		aftermath: []alert{{name: "TradestoreResolverActive"}},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			s.orphan(t)
 			s.moveBack(t)
 			s.spoil(t)
@@ -54,32 +54,32 @@ var faults = []fault{
 		name:      "PostgreSQL is stopped",
 		alerts:    []alert{unreachable, nothingDecided, {name: "TradestoreConsumerStuck", waits: true}},
 		aftermath: []alert{{"TradestoreTimeToFinalBurn", "1h", true}},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			s.postgres.Stop()
 			return func() { s.startPostgres(t) }
 		},
 	}, {
 		name:   "DynamoDB is killed",
 		alerts: []alert{unreachable, availabilityBurns},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			s.dynamo.Kill()
 			return func() { require.NoError(t, s.dynamo.Restart(t.Context())) }
 		},
 	}, {
 		name:   "Kafka is killed",
 		alerts: []alert{unreachable, availabilityBurns},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			s.kafka.Kill()
 			return func() { require.NoError(t, s.kafka.Restart(t.Context())) }
 		},
 	}, {
 		name:   "Kafka hangs most of the time",
 		alerts: []alert{{"TradestoreAcceptLatencyBurn", "1h", true}},
-		strike: func(t *testing.T, s *stack) func() { return s.slowKafka(t) },
+		strike: func(t *testing.T, s *deployment) func() { return s.slowKafka(t) },
 	}, {
 		name:   "there are more trades at once than the server may hold",
 		alerts: []alert{{name: "TradestoreShedSustained", waits: true}, availabilityBurns},
-		strike: func(t *testing.T, s *stack) func() {
+		strike: func(t *testing.T, s *deployment) func() {
 			end := s.load(t, 3000, 4*most, "new=1")
 			return func() { end() }
 		},
@@ -88,7 +88,7 @@ var faults = []fault{
 
 // strike waits until nothing is wrong, breaks it until every alert of the fault fires, repairs it until those of the
 // aftermath have fired, and waits until none is left.
-func (s *stack) strike(t *testing.T, f fault) {
+func (s *deployment) strike(t *testing.T, f fault) {
 	t.Helper()
 	all := slices.Concat(f.alerts, f.aftermath)
 	s.await(t, f, all, "inactive")
@@ -109,7 +109,7 @@ func (s *stack) strike(t *testing.T, f fault) {
 
 // endsLoudly changes the schema under the worker and then the topic under the server. The metrics of each stay up until a
 // scrape has seen why it stops, then they are gone: the alert ends, and another one tells that.
-func (s *stack) endsLoudly(t *testing.T) {
+func (s *deployment) endsLoudly(t *testing.T) {
 	t.Helper()
 	f := fault{name: "a table is gone, the topic is made again"}
 	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"}, alert{name: "TradestoreAbsent", waits: true}
@@ -134,7 +134,7 @@ func (s *stack) endsLoudly(t *testing.T) {
 }
 
 // await waits until each of the alerts is in a state, and looks at what one says that fires.
-func (s *stack) await(t *testing.T, f fault, alerts []alert, state string) {
+func (s *deployment) await(t *testing.T, f fault, alerts []alert, state string) {
 	t.Helper()
 	for _, a := range alerts {
 		var last services.Rule
@@ -160,7 +160,7 @@ func saysWhat(t *testing.T, r services.Rule) {
 }
 
 // rule is what Prometheus makes of an alert now.
-func (s *stack) rule(t *testing.T, a alert) services.Rule {
+func (s *deployment) rule(t *testing.T, a alert) services.Rule {
 	t.Helper()
 	all, err := s.prometheus.Rules(t.Context())
 	require.NoError(t, err)
@@ -175,7 +175,7 @@ func (s *stack) rule(t *testing.T, a alert) services.Rule {
 }
 
 // wasPending demands that the alert did not fire at once.
-func (s *stack) wasPending(t *testing.T, a alert, back time.Duration) {
+func (s *deployment) wasPending(t *testing.T, a alert, back time.Duration) {
 	t.Helper()
 	selector := fmt.Sprintf(`ALERTS{alertname=%q,alertstate="pending"}`, a.name)
 	if a.long != "" {

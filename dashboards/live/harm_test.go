@@ -19,7 +19,7 @@ import (
 	"tradestore/trade"
 )
 
-func (s *stack) client(t *testing.T) *kgo.Client {
+func (s *deployment) client(t *testing.T) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Addrs()...))
 	require.NoError(t, err)
@@ -28,13 +28,13 @@ func (s *stack) client(t *testing.T) *kgo.Client {
 }
 
 // spoil puts a record into the log that no server would write.
-func (s *stack) spoil(t *testing.T) {
+func (s *deployment) spoil(t *testing.T) {
 	t.Helper()
 	require.NoError(t, s.client(t).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("T"), Value: []byte("{")}).FirstErr())
 }
 
 // orphan tracks a request of long ago, as a server does that dies before it produces the record.
-func (s *stack) orphan(t *testing.T) {
+func (s *deployment) orphan(t *testing.T) {
 	t.Helper()
 	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: "trade-requests", Endpoint: s.dynamo.Endpoint(), Conns: 1}, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
@@ -46,13 +46,13 @@ func (s *stack) orphan(t *testing.T) {
 
 // moveBack makes the worker believe in positions that are not those of the database, as if another one had them. It finds
 // out at its next batch, and reads again what is decided, which changes nothing.
-func (s *stack) moveBack(t *testing.T) {
+func (s *deployment) moveBack(t *testing.T) {
 	t.Helper()
 	require.Positive(t, s.exec(t, "UPDATE ingest_offsets SET next_offset = next_offset - 1 WHERE next_offset > 0"))
 }
 
 // exec changes the database behind the back of the worker, and returns how many rows.
-func (s *stack) exec(t *testing.T, sql string) int64 {
+func (s *deployment) exec(t *testing.T, sql string) int64 {
 	t.Helper()
 	db, err := pgx.Connect(t.Context(), s.postgres.URL())
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func (s *stack) exec(t *testing.T, sql string) int64 {
 }
 
 // submit has one trade accepted.
-func (s *stack) submit(t *testing.T) {
+func (s *deployment) submit(t *testing.T) {
 	t.Helper()
 	const body = `{"trade_id":"LAST","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
 	answer, err := http.Post("http://"+address(s.server)+"/api/v1/trades", "application/json", strings.NewReader(body))
@@ -73,7 +73,7 @@ func (s *stack) submit(t *testing.T) {
 }
 
 // slowKafka freezes the broker again and again until the function that it returns is called.
-func (s *stack) slowKafka(t *testing.T) (repair func()) {
+func (s *deployment) slowKafka(t *testing.T) (repair func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -99,7 +99,7 @@ func (s *stack) slowKafka(t *testing.T) (repair func()) {
 }
 
 // recreate deletes the topic and makes another one of its name.
-func (s *stack) recreate(t *testing.T) {
+func (s *deployment) recreate(t *testing.T) {
 	t.Helper()
 	admin := kadm.NewClient(s.client(t))
 	_, err := admin.DeleteTopic(t.Context(), topic)

@@ -14,14 +14,14 @@ import (
 
 	"tradestore/dashboards"
 	"tradestore/dashboards/rules"
-	"tradestore/teststack/services"
+	"tradestore/test/stack/services"
 )
 
 // TestLive is the story of one stack: it is well, it meets one fault after the other, and it is well again. In the end no
 // panel is left that has never had anything to show.
 func TestLive(t *testing.T) {
 	began := time.Now()
-	s := newStack(t)
+	s := newDeployment(t)
 	end := s.load(t, 50, 50, "")
 	s.panelsAreFilled(t)
 	s.rulesAreWell(t)
@@ -43,7 +43,7 @@ func TestLive(t *testing.T) {
 }
 
 // panelsAreFilled waits until every query has data, all of it numbers. One that may be empty only has to be understood.
-func (s *stack) panelsAreFilled(t *testing.T) {
+func (s *deployment) panelsAreFilled(t *testing.T) {
 	t.Helper()
 	wrong := map[dashboards.Query]string{}
 	for _, q := range dashboards.Queries() {
@@ -74,7 +74,7 @@ var onMadeUpSeries = map[string]string{
 }
 
 // allFired demands that every other alert has fired, some of them beside those that a fault was for.
-func (s *stack) allFired(t *testing.T, back time.Duration) {
+func (s *deployment) allFired(t *testing.T, back time.Duration) {
 	t.Helper()
 	found, err := s.prometheus.QueryRange(t.Context(), `count by (alertname) (ALERTS{alertstate="firing"})`, back, time.Second/2)
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func (s *stack) allFired(t *testing.T, back time.Duration) {
 }
 
 // hasShown demands that the query had a number at some time of the test.
-func (s *stack) hasShown(t *testing.T, q dashboards.Query, back time.Duration) {
+func (s *deployment) hasShown(t *testing.T, q dashboards.Query, back time.Duration) {
 	t.Helper()
 	found, err := s.prometheus.QueryRange(t.Context(), choose(t, q.Expr, time.Minute), back, time.Second)
 	require.NoError(t, err)
@@ -140,7 +140,7 @@ func TestJudge(t *testing.T) {
 }
 
 // rulesAreWell waits until every rule has been evaluated without an error, and every recorded series is a number.
-func (s *stack) rulesAreWell(t *testing.T) {
+func (s *deployment) rulesAreWell(t *testing.T) {
 	t.Helper()
 	var last string
 	well := func() bool {

@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/dashboards/rules"
-	"tradestore/dev/embedded"
+	"tradestore/internal/dev/embedded"
 	"tradestore/loadtest"
-	"tradestore/teststack"
-	"tradestore/teststack/services"
+	"tradestore/test/stack"
+	"tradestore/test/stack/services"
 )
 
-func TestMain(m *testing.M) { teststack.Main(m) }
+func TestMain(m *testing.M) { stack.Main(m) }
 
 const (
 	topic = "trades-inbound"
@@ -30,8 +30,8 @@ const (
 	look  = time.Second / 2
 )
 
-// stack is a server and a worker as processes of their own on the real stores, and the Prometheus that watches them.
-type stack struct {
+// deployment is a server and a worker as processes of their own on the real stores, and the Prometheus that watches them.
+type deployment struct {
 	env            []string
 	kafka          *services.Kafka
 	dynamo         *services.DynamoDB
@@ -43,11 +43,11 @@ type stack struct {
 
 // newStack starts everything. The request log is on DynamoDB, so that both kinds of store have something to show. The
 // server is small, so that a load that a laptop can make is too much for it.
-func newStack(t *testing.T) *stack {
+func newDeployment(t *testing.T) *deployment {
 	t.Helper()
-	s := &stack{kafka: teststack.ApacheKafka(t), dynamo: teststack.OwnDynamoDB(t)}
+	s := &deployment{kafka: stack.ApacheKafka(t), dynamo: stack.OwnDynamoDB(t)}
 	var err error
-	s.folder, err = teststack.Dir()
+	s.folder, err = stack.Dir()
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(s.folder) })
 	t.Cleanup(func() { s.postgres.Stop() })
@@ -66,7 +66,7 @@ func newStack(t *testing.T) *stack {
 	said, err := migrate.CombinedOutput()
 	require.NoError(t, err, "%s", said)
 	s.server, s.worker = s.role(t, program, "server"), s.role(t, program, "worker")
-	s.prometheus = teststack.Prometheus(t, services.PrometheusConfig{
+	s.prometheus = stack.Prometheus(t, services.PrometheusConfig{
 		Interval: time.Second, Rules: ruleFiles(t), Targets: []services.Target{
 			{Job: "tradestore-server", Address: address(s.server)}, {Job: "tradestore-worker", Address: address(s.worker)},
 		},
@@ -84,7 +84,7 @@ func build(t *testing.T) string {
 	return program
 }
 
-func (s *stack) role(t *testing.T, program, name string) *services.Process {
+func (s *deployment) role(t *testing.T, program, name string) *services.Process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -97,7 +97,7 @@ func (s *stack) role(t *testing.T, program, name string) *services.Process {
 func address(p *services.Process) string { return fmt.Sprintf("127.0.0.1:%d", p.Port()) }
 
 // startPostgres starts it on the folder and the port of the last time.
-func (s *stack) startPostgres(t *testing.T) {
+func (s *deployment) startPostgres(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -119,7 +119,7 @@ func ruleFiles(t *testing.T) []string {
 }
 
 // load sends a load until the function that it returns is called, which then returns what became of it.
-func (s *stack) load(t *testing.T, rate float64, connections int, mix string) (end func() loadtest.Reconciliation) {
+func (s *deployment) load(t *testing.T, rate float64, connections int, mix string) (end func() loadtest.Reconciliation) {
 	t.Helper()
 	target := url.URL{Scheme: "http", Host: address(s.server)}
 	ctx, cancel := context.WithCancel(t.Context())

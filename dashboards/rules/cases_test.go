@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"tradestore/dashboards/rules"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 // story is what becomes of one alert while time goes by: not there, firing, resolved.
@@ -92,7 +92,7 @@ func promtool(t *testing.T, tests []any, files ...string) {
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "cases.yaml")
 	require.NoError(t, os.WriteFile(path, cases, 0o600))
-	said, err := teststack.Promtool(t, "test", "rules", path)
+	said, err := stack.Promtool(t, "test", "rules", path)
 	require.NoError(t, err, said)
 }
 

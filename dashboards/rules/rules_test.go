@@ -12,7 +12,7 @@ import (
 
 	"tradestore/dashboards"
 	"tradestore/dashboards/rules"
-	"tradestore/teststack"
+	"tradestore/test/stack"
 )
 
 func TestCommittedRulesAreWhatTheCodeMakes(t *testing.T) {
@@ -73,13 +73,13 @@ func TestScaleShortensTimesOnly(t *testing.T) {
 }
 
 func TestRulesAreAccepted(t *testing.T) {
-	said, err := teststack.Promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", "recording.yaml")
+	said, err := stack.Promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml", "recording.yaml")
 	require.NoError(t, err, said)
 	dir := t.TempDir()
 	for name, text := range rules.Make(1.0 / 120) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
-	said, err = teststack.Promtool(t, "check", "rules", filepath.Join(dir, "alerts.yaml"), filepath.Join(dir, "recording.yaml"))
+	said, err = stack.Promtool(t, "check", "rules", filepath.Join(dir, "alerts.yaml"), filepath.Join(dir, "recording.yaml"))
 	require.NoError(t, err, said)
 }
 

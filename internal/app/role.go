@@ -1,0 +1,112 @@
+// Package role builds one role of the service from its settings, runs it and drains it. It is the one place that knows
+// which adapter stands behind which seam; the command and the all-in-one process both come through here.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"tradestore/internal/telemetry"
+	"tradestore/kafka"
+	"tradestore/server"
+)
+
+// Env is what a role takes from the process around it. Only Log is required.
+type Env struct {
+	Log      zerolog.Logger
+	Registry *prometheus.Registry // of this role alone: roles register the same names; nil makes one
+	Listener net.Listener         // closed by the role at its end; nil listens on the address in the settings
+	Checks   []server.Check       // of the server: more that must be well before it is ready
+	Now      func() time.Time     // nil is time.Now
+	Link     *Link                // to the other role in the same process; nil without one
+
+	tracer      *telemetry.Tracer // nil: traces are off
+	stopTracing func()
+}
+
+// Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at once.
+// Neither needs the other: without a link, or with workers elsewhere, the server finds outcomes by reading. The zero
+// value is ready; its methods may be called concurrently, and on nil.
+type Link struct{ shown atomic.Pointer[func()] }
+
+// to says whom to tell.
+func (l *Link) to(shown func()) {
+	if l != nil {
+		l.shown.Store(&shown)
+	}
+}
+
+func (l *Link) tell() {
+	if l == nil {
+		return
+	}
+	if shown := l.shown.Load(); shown != nil {
+		(*shown)()
+	}
+}
+
+// complete fills in what was left out, for a role that is traced as service. Its end, drain after that of ctx at the
+// latest, is close. Errors: the address can't be listened on, or a variable about traces can't be used.
+func (e Env) complete(ctx context.Context, service, address string, drain time.Duration) (Env, error) {
+	if e.Registry == nil {
+		e.Registry = telemetry.NewRegistry()
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Listener == nil {
+		ln, err := listen(address)
+		if err != nil {
+			return e, err
+		}
+		e.Listener = ln
+	}
+	var err error
+	if e.tracer, e.stopTracing, err = startTracing(ctx, service, drain, e.Log); err != nil {
+		_ = e.Listener.Close()
+		return e, err
+	}
+	e.Log.Info().Stringer("address", e.Listener.Addr()).Msg("listening")
+	warnIfOpen(e.Log, e.Listener.Addr())
+	return e, nil
+}
+
+// close ends what complete made. The listener may be closed already: the error says only that.
+func (e Env) close() {
+	_ = e.Listener.Close()
+	e.stopTracing()
+}
+
+// listen comes before anything else of a role: a port in use is the most common mistake, and must not wait for a
+// database to show.
+func listen(address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: the address is in use; choose another with --listen", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s (--listen): %w", address, err)
+	}
+	return ln, nil
+}
+
+// warnIfOpen says what an address beyond this machine means while there is no authentication.
+func warnIfOpen(log zerolog.Logger, address net.Addr) {
+	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		log.Warn().Stringer("address", address).
+			Msg("anyone who reaches this address can use it: there is no authentication; --listen takes a loopback address")
+	}
+}
+
+// client returns the settings of a Kafka client of the name given.
+func (f KafkaFlags) client(id string) kafka.Config {
+	return kafka.Config{Brokers: f.Brokers, Topic: f.Topic, ClientID: id}
+}

@@ -1,0 +1,32 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"tradestore/internal/telemetry"
+)
+
+// flushLimit is how long the end of a role waits for an exporter of traces that does not answer, at most.
+const flushLimit = 5 * time.Second
+
+// startTracing sets up the traces of a role. stop exports what is left, as long as the drain limit allows, which counts
+// from the end of ctx; spans that are lost by then are a line in the log and no failure.
+func startTracing(ctx context.Context, service string, drain time.Duration, log zerolog.Logger) (t *telemetry.Tracer, stop func(), err error) {
+	if t, err = telemetry.NewTracer(service, log); err != nil || t == nil {
+		return nil, func() {}, err
+	}
+	ending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	keep := context.AfterFunc(ctx, func() { time.AfterFunc(drain, cancel) })
+	return t, func() {
+		defer cancel()
+		defer keep()
+		limit, done := context.WithTimeout(ending, flushLimit)
+		defer done()
+		if err := t.Close(limit); err != nil {
+			log.Warn().Err(err).Msg("spans are lost")
+		}
+	}, nil
+}

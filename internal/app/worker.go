@@ -1,0 +1,132 @@
+package app
+
+import (
+	"context"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/internal/checks"
+	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/trade"
+	"tradestore/worker"
+)
+
+// RunWorker runs the worker role until ctx ends, then drains it and returns nil. Stores that are down are waited for,
+// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a worker
+// whose schema, topic or store is not what it relies on (rules T8, T9).
+func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Drain.Timeout)
+	if err != nil {
+		return err
+	}
+	defer env.close()
+	apply, err := postgres.OpenWriter(ctx, cfg.applyPool(), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer apply.Close()
+	keep, err := postgres.Open(ctx, cfg.Database.pool("keeper", cfg.Tuning.KeeperConns), env.Registry)
+	if err != nil {
+		return err
+	}
+	defer keep.Close()
+
+	lookout, err := kafka.NewProducer(cfg.Kafka.client("tradestore-worker-topology"), env.Registry, env.Log)
+	if err != nil {
+		return err
+	}
+	defer lookout.Close()
+	log, err := cfg.RequestLog.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.survey(env.Registry, lookout, keep, log)
+	if err != nil {
+		return err
+	}
+	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
+	w, err := worker.New(cfg.worker(), worker.Deps{
+		Store:    store,
+		Journal:  store,
+		Closer:   store,
+		Requests: log.entries, OutcomesAtCommit: log.journal,
+		Shown:    env.Link.tell,
+		Keeper:   postgres.NewKeeper(keep),
+		Registry: env.Registry,
+		Log:      env.Log,
+		Tracer:   env.tracer,
+		Now:      env.Now,
+	})
+	if err != nil {
+		return err
+	}
+	// Probes and metrics are answered from before the first try until after the drain, whatever ends the worker.
+	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopProbes()
+	work, running := errgroup.WithContext(ctx)
+	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
+	work.Go(func() error {
+		defer stopProbes()
+		return linger(running, env.Log, cfg.Fault.Linger, cfg.apply(running, env.Log, survey, w))
+	})
+	return work.Wait()
+}
+
+// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
+func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *checks.Survey, w *worker.Worker) error {
+	if err := await(ctx, log, survey); err != nil {
+		return unlessOver(ctx, err)
+	}
+	work, running := errgroup.WithContext(ctx)
+	work.Go(func() error { return watch(running, log, c.Check.Interval, survey) })
+	work.Go(func() error { return w.Run(running) })
+	return work.Wait()
+}
+
+// unlessOver returns err, or nil for one that only says that ctx ended.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !final(err) {
+		return nil
+	}
+	return err
+}
+
+func (c WorkerConfig) applyPool() postgres.Config {
+	conns := c.Tuning.ApplyConns
+	if conns == 0 {
+		conns = c.Tuning.Lanes + 2 // the settler, and reads of positions while every lane is in a transaction
+	}
+	pool := c.Database.pool("apply", conns)
+	pool.StatementTimeout = c.Tuning.TransactionLimit
+	return pool
+}
+
+func (c WorkerConfig) worker() worker.Config {
+	t := c.Tuning
+	k := c.Kafka.client("tradestore-worker")
+	k.Group, k.SessionTimeout, k.RebalanceTimeout = t.Group, t.SessionTimeout, t.RebalanceTimeout
+	return worker.Config{
+		Kafka:            k,
+		Partitions:       c.Kafka.Partitions,
+		Lanes:            t.Lanes,
+		MaxPollRecords:   t.MaxPollRecords,
+		ApplyPause:       t.ApplyPause,
+		TransactionLimit: t.TransactionLimit,
+		MaxRefused:       t.MaxRefused,
+		CheckInterval:    c.Check.Interval,
+		SettleInterval:   t.SettleInterval,
+		ResolveAfter:     c.Promise.ResolveAfter,
+		AcceptDeadline:   c.Promise.AcceptDeadline,
+		DeliveryTimeout:  c.Promise.DeliveryTimeout,
+		ResolveInterval:  t.ResolveInterval,
+		SweepInterval:    t.SweepInterval,
+		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
+		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group
+	}
+}

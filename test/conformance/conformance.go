@@ -1,0 +1,44 @@
+// Package conformance holds the contracts of the seams as tests: one suite for each, run on every implementation. A suite
+// knows only what the contract says, and takes from the implementation a new, empty subject and ways to hurt it.
+package conformance
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"tradestore/trade"
+)
+
+// When is the moment at which a call goes wrong.
+type When int
+
+// The moments.
+const (
+	Before When = iota // the store has not seen the call, and never will
+	After              // the store has done everything, and the caller does not get to know
+)
+
+// String returns a name for the test.
+func (w When) String() string { return [...]string{"failed", "failed but persisted"}[w] }
+
+var moments = []When{Before, After}
+
+// now is when the requests of the suites are accepted, each a microsecond after the one before.
+var (
+	now = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	seq atomic.Int64
+)
+
+// NewRequest makes a request with a fresh id for the trade given, as the server does after its checks.
+func NewRequest(tradeID string, version int32, partition int32) *trade.Request {
+	n := seq.Add(1)
+	accepted := now.Add(time.Duration(n) * time.Microsecond)
+	today := trade.DateOf(accepted)
+	return &trade.Request{
+		ID: trade.NewRequestID(accepted), AcceptedAt: accepted, BusinessDate: today, Partition: partition,
+		CorrelationID: fmt.Sprintf("call-%d", n),
+		Trade: trade.Trade{TradeID: tradeID, Version: version, CounterpartyID: "CP-1", BookID: fmt.Sprintf("B-%d", n),
+			MaturityDate: today + 30, CreatedDate: today},
+	}
+}
