@@ -22,16 +22,16 @@ var variants = []struct {
 }{
 	{"as it is", "", chain{broker: onDisk}},
 	{"without version look-up", "the version look-up", chain{broker: onDisk, replaced: []string{lookUp}}},
-	{"without request log", "the request log", chain{broker: onDisk, replaced: []string{requestLog}}},
+	{"without request log", "the request log", chain{broker: onDisk, replaced: []string{requestStore}}},
 	{"without apply", "the apply transaction", chain{broker: onDisk, replaced: []string{apply}}},
 	{"without the broker's disk", "the disk of the embedded broker", chain{broker: inMemory}},
 	{"without Kafka, so nothing to apply", "", chain{broker: blackhole}},
-	{"accept path alone: no store at all", "", chain{broker: blackhole, replaced: []string{lookUp, requestLog, apply}}},
+	{"accept path alone: no store at all", "", chain{broker: blackhole, replaced: []string{lookUp, requestStore, apply}}},
 }
 
 // accept measures the accept path and the whole chain with each store replaced by one that does nothing, in turn: what
 // is gained without a store is what it costs, and the store whose absence gains most is what binds.
-func accept(ctx context.Context, l *lab, r *results) error {
+func accept(ctx context.Context, l *harness, r *results) error {
 	s := stage{title: "HTTP: the accept path", unit: "trades", limit: l.series(l.limit)}
 	l.say("starting %d chains", len(variants))
 	targets := make([]target, len(variants))
@@ -58,7 +58,7 @@ func accept(ctx context.Context, l *lab, r *results) error {
 }
 
 // chain starts one as a child, with a database of its own if it needs one.
-func (l *lab) chain(ctx context.Context, number int, name string, c chain) (target, error) {
+func (l *harness) chain(ctx context.Context, number int, name string, c chain) (target, error) {
 	var env []string
 	if c.needsDatabase() {
 		url, err := l.database(ctx, "chain_"+strconv.Itoa(number))

@@ -17,7 +17,7 @@ const perBatch = "rows=4000"
 
 // applying measures the apply transaction against what PostgreSQL takes of the same rows without anything around it: the
 // Go benchmarks of package postgres, in turn.
-func applying(ctx context.Context, l *lab, r *results) error {
+func applying(ctx context.Context, l *harness, r *results) error {
 	bench := func(name, path string) *series {
 		return &series{name: name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.benchmark(ctx, path, hold/5) }}
 	}
@@ -37,7 +37,7 @@ func applying(ctx context.Context, l *lab, r *results) error {
 }
 
 // benchmark runs one Go benchmark on the shared server and returns its rows per second.
-func (l *lab) benchmark(ctx context.Context, path string, hold time.Duration) (sample, error) {
+func (l *harness) benchmark(ctx context.Context, path string, hold time.Duration) (sample, error) {
 	cmd := exec.CommandContext(ctx, l.benchmarks, "-test.run", "^$", "-test.bench", pattern(path), "-test.benchtime", hold.String())
 	cmd.Env = environment("TRADESTORE_TEST_DATABASE_URL="+l.postgres.URL(), "CI=true") // no skipping
 	began := time.Now()

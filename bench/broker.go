@@ -43,7 +43,7 @@ func serveBroker(kind, dir string) error {
 		return err
 	}
 	defer stop()
-	ctx, err := announce(place{Brokers: addrs})
+	ctx, err := announce(endpoint{Brokers: addrs})
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ const (
 // The stores of a chain that can be replaced by one that does nothing. The broker is another matter: see startBroker.
 const (
 	lookUp     = "lookup"     // of the server: the highest stored version
-	requestLog = "requestlog" // of the server: PENDING
+	requestStore = "requestlog" // of the server: PENDING
 	apply      = "apply"      // everything that the worker writes and reads
 )
 
@@ -48,7 +48,7 @@ type chain struct {
 
 func (c chain) has(store string) bool { return !slices.Contains(c.replaced, store) }
 
-func (c chain) needsDatabase() bool { return c.has(lookUp) || c.has(requestLog) || c.has(apply) }
+func (c chain) needsDatabase() bool { return c.has(lookUp) || c.has(requestStore) || c.has(apply) }
 
 // serveChain runs a chain until its parent ends it. dir is for the broker.
 func serveChain(c chain, dir string) error {
@@ -70,7 +70,7 @@ func serveChain(c chain, dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	ctx, err := announce(place{API: api.Addr().String(), Worker: metrics.Addr().String()})
+	ctx, err := announce(endpoint{API: api.Addr().String(), Worker: metrics.Addr().String()})
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger
 	if c.needsDatabase() {
 		err := app.Migrate(ctx, app.MigrateConfig{
 			Kafka:    app.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
-			Database: app.DatabaseFlags{URL: c.database}, RequestLog: app.RequestLogFlags{Kind: "postgres"},
+			Database: app.DatabaseFlags{URL: c.database}, RequestStore: app.RequestStoreFlags{Kind: "postgres"},
 			Profile: app.ProfileFlags{Profile: "single"}, Log: app.LogFlags{Level: "warn", Format: "json"}, Wait: startLimit,
 		}, log)
 		if err != nil {
@@ -146,13 +146,13 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 
 func (c chain) buildServer(ctx context.Context, r *running, brokers []string, log zerolog.Logger) error {
 	deps := server.Deps{Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Journal: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
-	if c.has(requestLog) {
+	if c.has(requestStore) {
 		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
 		if err != nil {
 			return err
 		}
 		r.closers = append(r.closers, pool.Close)
-		requests := postgres.NewRequestLog(pool)
+		requests := postgres.NewRequestStore(pool)
 		deps.Requests, deps.Keys = requests, requests
 	}
 	if c.has(lookUp) {
@@ -178,7 +178,7 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 	reg := telemetry.NewRegistry()
 	r.metrics = telemetry.Handler(reg)
 	deps := worker.Deps{
-		Store: newPositions(id, partitions), Journal: nothing{}, Closer: nothing{}, Requests: nothing{}, Keeper: nothing{},
+		Store: newPositions(id, partitions), Journal: nothing{}, Closer: nothing{}, Requests: nothing{}, Maintainer: nothing{},
 		Registry: reg, Log: log, Now: time.Now,
 	}
 	if c.has(apply) {
@@ -194,9 +194,9 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 		}
 		r.closers = append(r.closers, keep.Close)
 		store := postgres.NewStore(pool, postgres.StoreConfig{Topic: topic})
-		deps.Store, deps.Journal, deps.Closer, deps.Keeper = store, store, store, postgres.NewKeeper(keep)
-		if c.has(requestLog) {
-			deps.Requests = postgres.NewRequestLog(keep)
+		deps.Store, deps.Journal, deps.Closer, deps.Maintainer = store, store, store, postgres.NewMaintainer(keep)
+		if c.has(requestStore) {
+			deps.Requests = postgres.NewRequestStore(keep)
 		}
 	}
 	cfg := kafkaClient(brokers, "bench-worker")

@@ -12,7 +12,7 @@ import (
 
 // Every variant takes trades and, but without Kafka, applies them: a store that does nothing does not stop the chain.
 func TestVariantsOfTheChain(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	for i, v := range variants {
 		if v.needsDatabase() {
 			continue // the next test
@@ -33,7 +33,7 @@ func TestVariantsOfTheChain(t *testing.T) {
 // The chain as it is stores every trade that it accepts, else it would be no measure for the others.
 func TestTheChainStores(t *testing.T) {
 	url := stack.Database(t)
-	l := testLab(t)
+	l := testHarness(t)
 	_, at, err := l.self(t.Context(), "the chain", []string{databaseVar + "=" + url}, "chain", t.TempDir(), onDisk, "")
 	require.NoError(t, err)
 	target := target{name: "the chain", api: at.API, worker: at.Worker}
@@ -55,7 +55,7 @@ func TestTheChainStores(t *testing.T) {
 }
 
 func TestAChainWithoutItsDatabaseDoesNotStart(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	_, _, err := l.self(t.Context(), "the chain", []string{databaseVar + "="}, "chain", t.TempDir(), inMemory, lookUp)
 	require.ErrorContains(t, err, "--database-url")
 }

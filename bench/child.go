@@ -36,7 +36,7 @@ type child struct {
 }
 
 // start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the lab.
-func (l *lab) start(name, program string, env []string, args ...string) (*child, error) {
+func (l *harness) start(name, program string, env []string, args ...string) (*child, error) {
 	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children.Add(1)))}
 	log, err := os.Create(c.log)
 	if err != nil {
@@ -91,14 +91,14 @@ func (c *child) failure(what string) error {
 }
 
 // self starts this program as a child that answers with where it is. The child ends with this process, however that ends.
-func (l *lab) self(ctx context.Context, name string, env []string, args ...string) (*child, place, error) {
+func (l *harness) self(ctx context.Context, name string, env []string, args ...string) (*child, endpoint, error) {
 	program, err := os.Executable()
 	if err != nil {
-		return nil, place{}, fmt.Errorf("cannot find this program: %w", err)
+		return nil, endpoint{}, fmt.Errorf("cannot find this program: %w", err)
 	}
 	c, err := l.start(name, program, env, args...)
 	if err != nil {
-		return nil, place{}, err
+		return nil, endpoint{}, err
 	}
 	said := make(chan string, 1)
 	go func() {
@@ -107,28 +107,28 @@ func (l *lab) self(ctx context.Context, name string, env []string, args ...strin
 	}()
 	select {
 	case line := <-said:
-		var at place
+		var at endpoint
 		if err := json.Unmarshal([]byte(line), &at); err != nil {
 			<-c.exited
-			return nil, place{}, c.failure("does not start")
+			return nil, endpoint{}, c.failure("does not start")
 		}
 		return c, at, nil
 	case <-ctx.Done():
-		return nil, place{}, ctx.Err()
+		return nil, endpoint{}, ctx.Err()
 	case <-time.After(startLimit):
-		return nil, place{}, c.failure("does not start in time")
+		return nil, endpoint{}, c.failure("does not start in time")
 	}
 }
 
 // place is what one of our own children prints when it is ready.
-type place struct {
+type endpoint struct {
 	API     string   `json:"api,omitempty"`    // host:port
 	Worker  string   `json:"worker,omitempty"` // host:port of its metrics
 	Brokers []string `json:"brokers,omitempty"`
 }
 
 // announce prints where a child of ours is, and returns a context that ends with SIGTERM, Ctrl-C or the parent.
-func announce(at place) (context.Context, error) {
+func announce(at endpoint) (context.Context, error) {
 	if err := json.NewEncoder(os.Stdout).Encode(at); err != nil {
 		return nil, fmt.Errorf("cannot tell where this process is: %w", err)
 	}

@@ -13,9 +13,9 @@ import (
 const patience = time.Minute // for what must happen; no measure of speed
 
 // testLab is a lab of one short round, stopped at the end of the test.
-func testLab(t *testing.T) *lab {
+func testHarness(t *testing.T) *harness {
 	t.Helper()
-	l, err := newLab(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
+	l, err := newHarness(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
 	require.NoError(t, err)
 	l.loop.connections = l.connections
 	t.Cleanup(func() {
@@ -36,7 +36,7 @@ func (c *child) awaitEnd(t *testing.T) {
 
 // However this process ends, its children follow.
 func TestAChildEndsWithItsParent(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	c, at, err := l.self(t.Context(), "the no-op server", nil, "noop")
 	require.NoError(t, err)
 	require.NotEmpty(t, at.API)
@@ -48,7 +48,7 @@ func TestAChildEndsWithItsParent(t *testing.T) {
 }
 
 func TestAChildThatFailsSaysWhy(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	_, _, err := l.self(t.Context(), "a broker", nil, "broker", onDisk, "/dev/null/nowhere")
 	require.ErrorContains(t, err, "a broker does not start: ")
 	require.ErrorContains(t, err, "/dev/null")
@@ -75,7 +75,7 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("processor time is read on Linux only")
 	}
-	l := testLab(t)
+	l := testHarness(t)
 	c, err := l.start("a shell with a child", "/bin/sh", nil, "-c", "trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
 	require.NoError(t, err)
 	pid := c.cmd.Process.Pid
@@ -92,7 +92,7 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 }
 
 func TestFacts(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	facts := map[string]string{}
 	for _, f := range l.facts(t.Context()) {
 		require.NotEmpty(t, f.value, f.name)

@@ -9,11 +9,11 @@ import (
 // draining measures how fast a worker gets through a topic that was filled beforehand, against an upsert alone on one
 // connection: what the journal, the version rule and the way from the log to the store cost. A worker as it comes has two
 // lanes, so two connections; one lane has no more than the upsert.
-func draining(ctx context.Context, l *lab, r *results) error {
+func draining(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	s, err := l.newSite(ctx, "drain", partitions, l.records)
+	s, err := l.newEnv(ctx, "drain", partitions, l.records)
 	if err != nil {
 		return err
 	}
@@ -22,18 +22,18 @@ func draining(ctx context.Context, l *lab, r *results) error {
 	}}
 	kinds := stage{title: "Drain of a filled topic", unit: "records", limit: unnest}
 	for _, w := range []struct {
-		crew
+		workers
 		called string
 	}{
-		{crew{count: 1}, ""},
-		{crew{count: 1, args: []string{"--lanes", "1"}}, ", --lanes 1"},
+		{workers{count: 1}, ""},
+		{workers{count: 1, args: []string{"--lanes", "1"}}, ", --lanes 1"},
 	} {
 		again := func(name string, version int32) *series { // of the trades that the last drain of new ones stored
 			return &series{name: name + w.called, run: func(ctx context.Context, _ time.Duration) (sample, error) {
-				return l.drain(ctx, s, w.crew, s.made-s.records, scattered(version))
+				return l.drain(ctx, s, w.workers, s.made-s.records, scattered(version))
 			}}
 		}
-		kinds.ours = append(kinds.ours, l.newDrains("every record new"+w.called, s, w.crew, scattered(storedVersion)),
+		kinds.ours = append(kinds.ours, l.newDrains("every record new"+w.called, s, w.workers, scattered(storedVersion)),
 			again("every record a replace", storedVersion), again("every record stale", storedVersion-1))
 	}
 	if err := l.measure(ctx, true, kinds); err != nil {

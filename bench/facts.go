@@ -18,7 +18,7 @@ type fact struct{ name, value string }
 func cores() int { return runtime.NumCPU() }
 
 // facts tell what was measured where, at the end of a run.
-func (l *lab) facts(ctx context.Context) []fact {
+func (l *harness) facts(ctx context.Context) []fact {
 	all := []fact{
 		{"date", time.Now().UTC().Format(time.DateOnly)},
 		{"commit", commit(ctx)},

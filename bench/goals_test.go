@@ -17,14 +17,14 @@ import (
 
 // Rounds are the shortest that there are: what is found is no figure, but all of it is.
 func TestGoalsAndScalingAreMeasured(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	l.sustain, l.records, l.tableRows = 200*time.Millisecond, 10_000, 10_000
 	l.kafka, l.postgres = stack.ApacheKafka(t), stack.OwnPostgres(t)
 	for _, n := range []*need{needBenchmarks, needLimit, needProgram} {
 		require.NoError(t, n.make(t.Context(), l))
 	}
 	found := &results{}
-	for _, measure := range []func(context.Context, *lab, *results) error{sustained, memory, observing, draining, rows} {
+	for _, measure := range []func(context.Context, *harness, *results) error{sustained, memory, observing, draining, rows} {
 		require.NoError(t, measure(t.Context(), l, found))
 	}
 	l.loop.vegeta = true

@@ -29,7 +29,7 @@ type delays struct {
 
 // latency measures how long a trade takes when there is little to do: until its 202, against the HTTP server that does
 // nothing, and until its request shows SUCCESS.
-func latency(ctx context.Context, l *lab, r *results) error {
+func latency(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
@@ -54,12 +54,12 @@ func latency(ctx context.Context, l *lab, r *results) error {
 	return nil
 }
 
-func (l *lab) calmly(t target) *series {
+func (l *harness) calmly(t target) *series {
 	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.paced(ctx, t, calm, hold) }}
 }
 
 // paced sends new trades at a rate and follows some of them.
-func (l *lab) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
+func (l *harness) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
 	load := l.load(rate, hold)
 	var follower *loadtest.Follower
 	if t.worker != "" {
@@ -138,7 +138,7 @@ type load struct {
 }
 
 // load makes one that begins now.
-func (l *lab) load(rate float64, hold time.Duration) *load {
+func (l *harness) load(rate float64, hold time.Duration) *load {
 	return &load{l.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
 }
 

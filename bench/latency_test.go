@@ -12,10 +12,10 @@ import (
 )
 
 // testStack is a lab with all that server and worker need.
-func testStack(t *testing.T) *lab {
+func testStack(t *testing.T) *harness {
 	t.Helper()
 	broker, database := stack.ApacheKafka(t), stack.OwnPostgres(t)
-	l := testLab(t) // it ends first
+	l := testHarness(t) // it ends first
 	l.hold, l.kafka, l.postgres = 200*time.Millisecond, broker, database
 	require.NoError(t, makeProgram(t.Context(), l))
 	require.NoError(t, makeLimit(t.Context(), l))
@@ -46,8 +46,8 @@ func TestLatencyAndOverload(t *testing.T) {
 
 func TestWithoutKafkaNothingIsMeasured(t *testing.T) {
 	r := &results{}
-	require.NoError(t, latency(t.Context(), testLab(t), r))
-	require.NoError(t, overload(t.Context(), testLab(t), r))
+	require.NoError(t, latency(t.Context(), testHarness(t), r))
+	require.NoError(t, overload(t.Context(), testHarness(t), r))
 	require.Empty(t, r.goals)
 }
 

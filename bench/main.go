@@ -26,7 +26,7 @@ import (
 type part struct {
 	name, about string
 	needs       []*need
-	measure     func(ctx context.Context, l *lab, r *results) error
+	measure     func(ctx context.Context, l *harness, r *results) error
 	loop        loop // what it is measured under
 }
 
@@ -202,7 +202,7 @@ func choose(list string, goals bool) ([]part, error) {
 
 // measure runs the parts and tells what they found: to the folder, or on stdout without one.
 func measure(ctx context.Context, s settings, chosen []part, folder string, stdout, progress io.Writer) error {
-	l, err := newLab(s, progress)
+	l, err := newHarness(s, progress)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ const (
 
 // memory holds the sustained load for long and watches the memory of server and worker: what leaks a little with each trade
 // shows only after millions.
-func memory(ctx context.Context, l *lab, r *results) error {
+func memory(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}

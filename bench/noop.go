@@ -42,7 +42,7 @@ func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, 
 
 func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) History(context.Context, string, trade.Place, int) ([]trade.Submission, error) {
+func (nothing) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
 	return nil, nil
 }
 
@@ -54,21 +54,21 @@ func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trad
 
 func (nothing) Positions(context.Context) ([]trade.Position, error) { return nil, nil }
 
-func (nothing) After(context.Context, []trade.Position, int) ([]trade.Outcome, error) {
+func (nothing) After(context.Context, []trade.Position, int) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Unsettled(context.Context, []int32, int) ([]trade.Outcome, error) { return nil, nil }
+func (nothing) Unprojected(context.Context, []int32, int) ([]trade.Decision, error) { return nil, nil }
 
-func (nothing) Settled(context.Context, []trade.Outcome) error { return nil }
+func (nothing) Projected(context.Context, []trade.Decision) error { return nil }
 
 func (nothing) Pass(context.Context, []int32) error { return nil }
 
-func (nothing) Outcomes(context.Context, []trade.PendingRequest) ([]trade.Outcome, error) {
+func (nothing) Decisions(context.Context, []trade.PendingRequest) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Close(context.Context, trade.TopicID, int32, int64, []trade.PendingRequest) ([]trade.Outcome, error) {
+func (nothing) Close(context.Context, trade.TopicID, int32, int64, []trade.PendingRequest) ([]trade.Decision, error) {
 	return nil, nil
 }
 
@@ -76,7 +76,7 @@ func (nothing) Pending(context.Context, time.Time, int) ([]trade.PendingRequest,
 	return nil, nil
 }
 
-func (nothing) Settle(context.Context, []trade.Outcome) error { return nil }
+func (nothing) Project(context.Context, []trade.Decision) error { return nil }
 
 func (nothing) MakeDays(context.Context, time.Time) error { return nil }
 
@@ -133,7 +133,7 @@ func serveNoop() error {
 		ctx.SetContentType("application/json")
 		ctx.SetBody(body)
 	}}
-	ctx, err := announce(place{API: ln.Addr().String()})
+	ctx, err := announce(endpoint{API: ln.Addr().String()})
 	if err != nil {
 		return err
 	}

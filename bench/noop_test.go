@@ -32,7 +32,7 @@ func TestPositionsFollowTheBatches(t *testing.T) {
 
 // The no-op server answers as the product does, so that the generator has as much to read.
 func TestNoopServerAccepts(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	require.NoError(t, makeLimit(t.Context(), l))
 	res, err := http.Post("http://"+l.limit.api+"/api/v1/trades", "application/json", nil)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestSummary(t *testing.T) {
 
 // A server that accepts nothing has no rate.
 func TestAttackOnNobody(t *testing.T) {
-	l := testLab(t)
+	l := testHarness(t)
 	address, err := freeAddress()
 	require.NoError(t, err)
 	_, err = l.attack(t.Context(), target{name: "nobody", api: address}, 50*time.Millisecond)

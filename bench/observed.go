@@ -21,7 +21,7 @@ const (
 )
 
 // observing measures server and worker with everything on that operators watch them by, against the same with all of it off.
-func observing(ctx context.Context, l *lab, r *results) error {
+func observing(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
@@ -38,8 +38,8 @@ func observing(ctx context.Context, l *lab, r *results) error {
 	if err != nil {
 		return err
 	}
-	limit := l.held(off.name, func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, off, hold) })
-	ours := l.held(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
+	limit := l.guarded(off.name, func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, off, hold) })
+	ours := l.guarded(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
 		watching, stop := context.WithCancel(ctx)
 		defer stop()
 		go on.scrape(watching)
@@ -57,7 +57,7 @@ func observing(ctx context.Context, l *lab, r *results) error {
 }
 
 // observed starts roles of their own.
-func (l *lab) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
+func (l *harness) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
 	t, _, err := l.newRoles(ctx, topic, settings...)
 	t.name = name
 	return t, err
@@ -92,7 +92,7 @@ type sink struct {
 	spans atomic.Int64
 }
 
-func (l *lab) newSink() (*sink, error) {
+func (l *harness) newSink() (*sink, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("cannot take traces: %w", err)

@@ -21,7 +21,7 @@ const (
 	overConns   = 8000      // of the overload, at most: with fewer the generator waits for the server, and relieves it
 	overBy      = 5.0       // times the peak
 	atRest      = 0.5       // times the peak, before the overload and after it
-	settledFor  = 3         // seconds in which answers must be as quick as before until a recovery counts
+	steadyFor  = 3         // seconds in which answers must be as quick as before until a recovery counts
 	quickAgain  = 2.0       // times the p99 of before
 	storedLooks = time.Second
 
@@ -31,7 +31,7 @@ const (
 
 // overload measures what a stack does that is asked for several times what its store can take: how much of the peak it still
 // accepts, how soon it is quick again, and whether everything that it accepted is stored in the end.
-func overload(ctx context.Context, l *lab, r *results) error {
+func overload(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
@@ -67,7 +67,7 @@ func overload(ctx context.Context, l *lab, r *results) error {
 
 // strained is a stack whose store is slow.
 type strained struct {
-	*lab
+	*harness
 	target
 	database string // its URL, past the proxy
 
@@ -76,8 +76,8 @@ type strained struct {
 }
 
 // strain starts a stack whose server and worker reach PostgreSQL through a slow proxy.
-func (l *lab) strain(ctx context.Context) (*strained, error) {
-	s := &strained{lab: l}
+func (l *harness) strain(ctx context.Context) (*strained, error) {
+	s := &strained{harness: l}
 	var err error
 	if s.database, err = l.database(ctx, "overload"); err != nil {
 		return nil, err
@@ -229,8 +229,8 @@ func recovery(timeline []loadtest.Second, before float64) (took time.Duration, b
 		if second.Errors > 0 || second.P99 > quickAgain*before {
 			well = 0
 		}
-		if well == settledFor {
-			return time.Duration(i+1-settledFor) * time.Second, true
+		if well == steadyFor {
+			return time.Duration(i+1-steadyFor) * time.Second, true
 		}
 	}
 	return time.Duration(len(timeline)) * time.Second, false

@@ -17,7 +17,7 @@ import (
 )
 
 // produce compares the server's producer with what the Kafka client can do at best, on each broker.
-func produce(ctx context.Context, l *lab, r *results) error {
+func produce(ctx context.Context, l *harness, r *results) error {
 	l.say("starting the embedded broker")
 	_, at, err := l.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(l.dir, "broker"))
 	if err != nil {
@@ -47,7 +47,7 @@ const plenty = 50_000
 
 // producers makes a topic, and the limit and our producer on it: with as many records under way as the limit has, which
 // shows what encoding costs, and with no more than the server lets in, which is what it can use.
-func (l *lab) producers(ctx context.Context, title string, brokers []string) (stage, error) {
+func (l *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
 	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
 	if _, err := kafka.CreateTopic(ctx, cfg, kafka.TopicSpec{Partitions: partitions}); err != nil {

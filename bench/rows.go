@@ -17,15 +17,15 @@ const rowsGoal = 0.6
 // rows measures the drain of new trades into tables that hold many against the same into empty tables: with ids that grow,
 // as those of most systems do, and with ids in no order, where each new row goes to a page of the index that nobody used
 // of late.
-func rows(ctx context.Context, l *lab, r *results) error {
+func rows(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
-	empty, err := l.newSite(ctx, "rows_empty", partitions, l.records)
+	empty, err := l.newEnv(ctx, "rows_empty", partitions, l.records)
 	if err != nil {
 		return err
 	}
-	full, err := l.newSite(ctx, "rows_full", partitions, l.records)
+	full, err := l.newEnv(ctx, "rows_full", partitions, l.records)
 	if err != nil {
 		return err
 	}
@@ -39,8 +39,8 @@ func rows(ctx context.Context, l *lab, r *results) error {
 		trades flow
 	}{{"ids that grow", growing}, {"ids in no order", scattered(storedVersion)}} {
 		stages = append(stages, stage{title: kind.name, unit: "records",
-			limit: l.newDrains("empty tables, "+kind.name, empty, crew{count: 1}, kind.trades),
-			ours:  []*series{l.newDrains("full tables, "+kind.name, full, crew{count: 1}, kind.trades)}})
+			limit: l.newDrains("empty tables, "+kind.name, empty, workers{count: 1}, kind.trades),
+			ours:  []*series{l.newDrains("full tables, "+kind.name, full, workers{count: 1}, kind.trades)}})
 	}
 	if err := l.measure(ctx, true, stages...); err != nil {
 		return err
@@ -78,7 +78,7 @@ const (
 )
 
 // fillTables puts rows into the tables of a site and returns the size of its database, for people.
-func (l *lab) fillTables(ctx context.Context, s *site, rows int) (size string, err error) {
+func (l *harness) fillTables(ctx context.Context, s *storeEnv, rows int) (size string, err error) {
 	l.say("filling database %s with %s rows in each table", s.topic, thousands(float64(rows)))
 	if err := s.makeDays(ctx); err != nil {
 		return "", err
@@ -116,11 +116,11 @@ func (l *lab) fillTables(ctx context.Context, s *site, rows int) (size string, e
 }
 
 // makeDays makes what a worker makes when it starts: the partitions that rows of today go to.
-func (s *site) makeDays(ctx context.Context) error {
+func (s *storeEnv) makeDays(ctx context.Context) error {
 	pool, err := postgres.Open(ctx, postgres.Config{URL: s.database, MaxConns: 1, ApplicationName: "bench-days"}, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	return postgres.NewKeeper(pool).MakeDays(ctx, time.Now())
+	return postgres.NewMaintainer(pool).MakeDays(ctx, time.Now())
 }

@@ -29,7 +29,7 @@ const (
 
 // scaling measures how the drain of a filled topic and the accept rate of a server change with what can be chosen, and
 // with what can't: the size of the tables and the mix of trade ids.
-func scaling(ctx context.Context, l *lab, r *results) error {
+func scaling(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
@@ -45,7 +45,7 @@ func scaling(ctx context.Context, l *lab, r *results) error {
 }
 
 // compare measures axes together. Whatever is varied is as slow in the first seconds as what is not.
-func (l *lab) compare(ctx context.Context, axes []axis, r *results) error {
+func (l *harness) compare(ctx context.Context, axes []axis, r *results) error {
 	var stages []stage
 	for _, a := range axes {
 		s := stage{title: a.title, unit: a.unit, limit: a.base}
@@ -82,20 +82,20 @@ func (a axis) rows() (rows []row) {
 var partitionCounts = []int{1, 4, partitions, 48}
 
 // drainAxes are drains of new records. Axes share the series in which nothing is varied.
-func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
+func (l *harness) drainAxes(ctx context.Context) ([]axis, error) {
 	fresh := scattered(storedVersion)
-	one := func(name string, s *site, c crew, trades flow) *series {
+	one := func(name string, s *storeEnv, c workers, trades flow) *series {
 		return l.newDrains("drain, "+name, s, c, trades)
 	}
 	axes := []axis{{title: "Drain: partitions"}, {title: "Drain: rows in the tables"}}
-	var home *site
+	var home *storeEnv
 	var base *series
 	for _, n := range partitionCounts {
-		s, err := l.newSite(ctx, fmt.Sprintf("drain_%d", n), n, l.records/cellShare)
+		s, err := l.newEnv(ctx, fmt.Sprintf("drain_%d", n), n, l.records/cellShare)
 		if err != nil {
 			return nil, err
 		}
-		c := cell{thousands(float64(n)), one(fmt.Sprintf("%d partitions", n), s, crew{count: 1}, fresh)}
+		c := cell{thousands(float64(n)), one(fmt.Sprintf("%d partitions", n), s, workers{count: 1}, fresh)}
 		if n == partitions {
 			home, base = s, c.series
 			c.label += " (default)"
@@ -105,7 +105,7 @@ func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
 	}
 	axes[1].cells = []cell{{"0 (default)", base}}
 	for _, share := range []int{smallShare, largeShare} {
-		s, err := l.newSite(ctx, fmt.Sprintf("drain_rows_%d", l.tableRows/share), partitions, l.records/cellShare)
+		s, err := l.newEnv(ctx, fmt.Sprintf("drain_rows_%d", l.tableRows/share), partitions, l.records/cellShare)
 		if err != nil {
 			return nil, err
 		}
@@ -113,13 +113,13 @@ func (l *lab) drainAxes(ctx context.Context) ([]axis, error) {
 			return nil, err
 		}
 		label := thousands(float64(l.tableRows / share))
-		axes[1].cells = append(axes[1].cells, cell{label, one("tables of "+label+" rows", s, crew{count: 1}, fresh)})
+		axes[1].cells = append(axes[1].cells, cell{label, one("tables of "+label+" rows", s, workers{count: 1}, fresh)})
 	}
-	flag := func(args ...string) *series { return one(strings.Join(args, " "), home, crew{args, 1}, fresh) }
-	mix := func(name string, trades flow) *series { return one(name, home, crew{count: 1}, trades) }
+	flag := func(args ...string) *series { return one(strings.Join(args, " "), home, workers{args, 1}, fresh) }
+	mix := func(name string, trades flow) *series { return one(name, home, workers{count: 1}, trades) }
 	axes = append(axes,
 		axis{title: "Drain: --lanes", cells: []cell{{"1", flag("--lanes", "1")}, {"2 (default)", base}, {"4", flag("--lanes", "4")}}},
-		axis{title: "Drain: workers", cells: []cell{{"1 (default)", base}, {"2", one("2 workers", home, crew{count: 2}, fresh)}}},
+		axis{title: "Drain: workers", cells: []cell{{"1 (default)", base}, {"2", one("2 workers", home, workers{count: 2}, fresh)}}},
 		axis{title: "Drain: --max-poll-records", cells: []cell{{"250", flag("--max-poll-records", "250")}, {"1,000", flag("--max-poll-records", "1000")},
 			{"4,000", flag("--max-poll-records", "4000")}, {"10,000 (default)", base}}},
 		axis{title: "Drain: trade ids", cells: []cell{{"all distinct (default)", base}, {"10 hot ones, replaced", mix("10 hot ids", hot)}}},
@@ -139,12 +139,12 @@ func tenVersions(number int) (string, int32) {
 }
 
 // acceptAxes are loads on a server without a worker, so that nobody competes with it but the stores and the generator.
-func (l *lab) acceptAxes(ctx context.Context) ([]axis, error) {
+func (l *harness) acceptAxes(ctx context.Context) ([]axis, error) {
 	byPartitions := axis{title: "Accept: partitions"}
-	var home *site
+	var home *storeEnv
 	var base *series
 	for _, n := range partitionCounts {
-		s, err := l.newSite(ctx, fmt.Sprintf("accept_%d", n), n, 0)
+		s, err := l.newEnv(ctx, fmt.Sprintf("accept_%d", n), n, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (l *lab) acceptAxes(ctx context.Context) ([]axis, error) {
 }
 
 // serverAlone starts a server for each round, because its flags differ, warms it up and attacks it.
-func (l *lab) serverAlone(name string, s *site, args ...string) *series {
+func (l *harness) serverAlone(name string, s *storeEnv, args ...string) *series {
 	return &series{name: "accept, " + name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
 		address, err := freeAddress()
 		if err != nil {

@@ -39,7 +39,7 @@ type stage struct {
 
 // measure runs every series of the stages once per round, in turn. With warm each one runs shortly before the first round:
 // connections, caches and compilers of a process that just started are no part of what it can do.
-func (l *lab) measure(ctx context.Context, warm bool, stages ...stage) error {
+func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error {
 	var all []*series
 	for _, s := range stages {
 		for _, one := range append([]*series{s.limit}, s.ours...) {

@@ -35,7 +35,7 @@ func TestThroughIsWhatIsStoredWhereSomethingIs(t *testing.T) {
 }
 
 func TestRoundsAreInterleaved(t *testing.T) {
-	l := &lab{settings: settings{rounds: 2, hold: 5 * time.Second}, progress: io.Discard}
+	l := &harness{settings: settings{rounds: 2, hold: 5 * time.Second}, progress: io.Discard}
 	var order []string
 	one := func(name string) *series {
 		return &series{name: name, run: func(_ context.Context, hold time.Duration) (sample, error) {
@@ -50,7 +50,7 @@ func TestRoundsAreInterleaved(t *testing.T) {
 }
 
 func TestAFailureNamesTheSeries(t *testing.T) {
-	l := &lab{settings: settings{rounds: 1}, progress: io.Discard}
+	l := &harness{settings: settings{rounds: 1}, progress: io.Discard}
 	broken := &series{name: "broken one", run: func(context.Context, time.Duration) (sample, error) { return sample{}, errors.New("down") }}
 	for _, warm := range []bool{true, false} {
 		require.ErrorContains(t, l.measure(t.Context(), warm, stage{limit: broken}), "broken one: down")

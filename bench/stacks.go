@@ -10,7 +10,7 @@ import (
 
 // stacks measures the product as users run it, program and stores, against the HTTP server that does nothing: everything
 // in one process, and server and worker against Apache Kafka and PostgreSQL.
-func stacks(ctx context.Context, l *lab, r *results) error {
+func stacks(ctx context.Context, l *harness, r *results) error {
 	s := stage{title: "Whole chain", unit: "trades", limit: l.series(l.limit)}
 	dev, err := l.startDev(ctx)
 	if err != nil {
@@ -32,7 +32,7 @@ func stacks(ctx context.Context, l *lab, r *results) error {
 }
 
 // startDev starts `tradestore dev` on a new data folder.
-func (l *lab) startDev(ctx context.Context) (target, error) {
+func (l *harness) startDev(ctx context.Context) (target, error) {
 	l.say("starting tradestore dev")
 	api, worker, err := twoAddresses()
 	if err != nil {
@@ -53,7 +53,7 @@ func (l *lab) startDev(ctx context.Context) (target, error) {
 }
 
 // newRoles starts roles on a topic and in a database of their own, both of this name.
-func (l *lab) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
+func (l *harness) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
 	if database, err = l.database(ctx, name); err == nil {
 		t, err = l.startRoles(ctx, name, database, settings...)
 	}
@@ -62,7 +62,7 @@ func (l *lab) newRoles(ctx context.Context, name string, settings ...string) (t 
 
 // startRoles starts one server and one worker, as processes of their own, on a new topic of the shared Apache Kafka and on
 // an empty database of PostgreSQL. Settings are further TRADESTORE_ variables.
-func (l *lab) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
+func (l *harness) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
 	l.say("starting tradestore server and tradestore worker")
 	api, metrics, err := twoAddresses()
 	if err != nil {
@@ -94,7 +94,7 @@ func (l *lab) startRoles(ctx context.Context, topic, database string, settings .
 
 // migrate makes a new topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
 // the roles that work on them.
-func (l *lab) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
+func (l *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
 	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
 		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)

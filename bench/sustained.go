@@ -24,7 +24,7 @@ const (
 
 // sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
 // checkpoints have come round, against the HTTP server that does nothing.
-func sustained(ctx context.Context, l *lab, r *results) error {
+func sustained(ctx context.Context, l *harness, r *results) error {
 	if l.kafka == nil {
 		return nil
 	}
@@ -50,7 +50,7 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 	if _, err := hold(ctx, l.sustain/3); err != nil {
 		return err
 	}
-	ours := l.held(t.name, hold)
+	ours := l.guarded(t.name, hold)
 	limit := l.series(l.limit)
 	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
@@ -60,7 +60,7 @@ func sustained(ctx context.Context, l *lab, r *results) error {
 }
 
 // held runs a load in each round for as long as a sustained one is held.
-func (l *lab) held(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
+func (l *harness) guarded(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
 	return &series{name: name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
 		longer := l.sustain.Seconds() / l.hold.Seconds()
 		return hold(ctx, time.Duration(longer*float64(asked)))
@@ -90,7 +90,7 @@ type lag struct {
 	conn   *pgx.Conn
 }
 
-func (l *lab) newLag(ctx context.Context, topic, database string) (*lag, error) {
+func (l *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
 	client, err := kafka.NewProducer(kafka.Config{Brokers: l.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		return nil, err

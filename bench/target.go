@@ -30,14 +30,14 @@ type target struct {
 }
 
 // series attacks t in each round.
-func (l *lab) series(t target) *series {
+func (l *harness) series(t target) *series {
 	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, t, hold) }}
 }
 
 // attack posts new trades for the time given, on all connections at once, each its next one as soon as the one before is
 // answered: a closed loop finds the highest rate, and says nothing about latency. Then it waits until every trade that was
 // accepted is stored.
-func (l *lab) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
+func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
 	before, err := t.position(ctx)
 	if err != nil {
 		return sample{}, err
@@ -73,7 +73,7 @@ func (o loop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Du
 }
 
 // plan is one of trades that nobody sent before.
-func (l *lab) plan() *loadtest.Plan {
+func (l *harness) plan() *loadtest.Plan {
 	l.attacks++
 	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
 }

@@ -23,7 +23,7 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Regexp(t, `T1 +id of the topic +as recorded +\? \(1\) +unknown\n`, stdout)
 	require.Contains(t, stdout, "\n(1) no such topic\n")
 	require.Regexp(t, `T6 +version of the schema +\d +none: run tradestore migrate +FAIL\n`, stdout)
-	require.Regexp(t, `tradestore: of 22 list 3 failed and \d+ could not be made\n`, stderr)
+	require.Regexp(t, `tradestore: of 22 checks 3 failed and \d+ could not be made\n`, stderr)
 
 	code, _, stderr = output("migrate", "--log-format", "json")
 	require.Equal(t, exitDone, code, stderr)

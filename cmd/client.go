@@ -52,7 +52,7 @@ const (
 type client struct {
 	base    string // without a slash at the end
 	http    *http.Client
-	reached atomic.Bool // the service has answered before, whatever it said
+	answered atomic.Bool // the service has answered before, whatever it said
 	wait    string      // the value of Prefer that asks for an outcome instead of PENDING
 }
 
@@ -168,7 +168,7 @@ func (c *client) call(ctx context.Context, method, path string, body io.Reader, 
 	if a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil {
 		return nil, err
 	}
-	c.reached.Store(true)
+	c.answered.Store(true)
 	err = json.Unmarshal(a.body, &a.document)
 	if err != nil && !a.later() {
 		return nil, fmt.Errorf("%w: %s %s: %d %.100q", errAnswer, method, path, a.status, a.body)

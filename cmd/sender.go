@@ -82,7 +82,7 @@ func (s *sender) ask(stop context.Context, r *result, call func(context.Context)
 		}
 		s.trouble.set("trying again: %s %s", r.Code, r.Detail)
 		limit := s.giveUp
-		if !s.client.reached.Load() {
+		if !s.client.answered.Load() {
 			limit = min(limit, firstContact)
 		}
 		if time.Since(began) >= limit {

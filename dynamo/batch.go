@@ -19,7 +19,7 @@ const (
 )
 
 // inBatches calls do for each part [from, to) of n things, several at once, and waits for all of them.
-func (l *RequestLog) inBatches(n int, do func(from, to int)) {
+func (l *RequestStore) inBatches(n int, do func(from, to int)) {
 	var calls errgroup.Group
 	calls.SetLimit(l.cfg.Calls)
 	for from := 0; from < n; from += batchSize {

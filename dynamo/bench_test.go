@@ -62,12 +62,12 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkSettle compares what the product does with one conditional UpdateItem per outcome, 16 at once.
-func BenchmarkSettle(b *testing.B) {
+func BenchmarkProject(b *testing.B) {
 	const size = 500
 	l := directLog(b)
-	f := func(name string, settle func([]trade.Outcome)) {
+	f := func(name string, settle func([]trade.Decision)) {
 		b.Run(name, func(b *testing.B) {
-			batches := make([][]trade.Outcome, b.N)
+			batches := make([][]trade.Decision, b.N)
 			for i := range batches {
 				batch := newRequests(size)
 				require.Nil(b, l.Open(context.Background(), batch))
@@ -80,11 +80,11 @@ func BenchmarkSettle(b *testing.B) {
 			})
 		})
 	}
-	f("25 statements a call", func(o []trade.Outcome) { require.NoError(b, l.Settle(context.Background(), o)) })
-	f("one update a call", func(o []trade.Outcome) { updateEach(b, l, o) })
+	f("25 statements a call", func(o []trade.Decision) { require.NoError(b, l.Project(context.Background(), o)) })
+	f("one update a call", func(o []trade.Decision) { updateEach(b, l, o) })
 }
 
-func updateEach(b *testing.B, l *testLog, outcomes []trade.Outcome) {
+func updateEach(b *testing.B, l *testLog, outcomes []trade.Decision) {
 	b.Helper()
 	var calls sync.WaitGroup
 	free := make(chan struct{}, defaultCalls)

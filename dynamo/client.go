@@ -63,7 +63,7 @@ func (c Config) Validate() error {
 var tableName = regexp.MustCompile(`^[A-Za-z0-9._-]{3,255}$`)
 
 // RequestLog is the request log on DynamoDB. Its methods may be called concurrently.
-type RequestLog struct {
+type RequestStore struct {
 	cfg       Config
 	client    *dynamodb.Client
 	transport *transport
@@ -74,7 +74,7 @@ type RequestLog struct {
 
 // Open makes a RequestLog and asks DynamoDB nothing: a table that can't be reached now delays no start. Errors: a
 // setting that can't be used, here, in the environment or in the shared AWS files.
-func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*RequestLog, error) {
+func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*RequestStore, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 	if err != nil {
 		return nil, err
 	}
-	l := &RequestLog{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
+	l := &RequestStore{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
 	l.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
 	if err := l.metrics.Register(reg, "the request log"); err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 }
 
 // Close ends the connections. Nothing may be called after it.
-func (l *RequestLog) Close() { l.transport.close() }
+func (l *RequestStore) Close() { l.transport.close() }
 
 // newClient makes a client that repeats nothing by itself. Calls that may be repeated say so (see again).
 func newClient(ctx context.Context, cfg Config, connections *transport, log zerolog.Logger) (*dynamodb.Client, error) {
@@ -146,10 +146,10 @@ func credentialsInEnvironment() bool {
 }
 
 // again lets the client repeat a call that changes nothing, a few times, all callers together within a quota.
-func (l *RequestLog) again(o *dynamodb.Options) { o.Retryer = l.retryer }
+func (l *RequestStore) again(o *dynamodb.Options) { o.Retryer = l.retryer }
 
 // call sends one call and counts it.
-func call[In, Out any](ctx context.Context, l *RequestLog, op string, in *In,
+func call[In, Out any](ctx context.Context, l *RequestStore, op string, in *In,
 	send func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), options ...func(*dynamodb.Options),
 ) (*Out, error) {
 	start := time.Now()

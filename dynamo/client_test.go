@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func open(t testing.TB, cfg Config) (*RequestLog, error) {
+func open(t testing.TB, cfg Config) (*RequestStore, error) {
 	t.Helper()
 	return Open(t.Context(), cfg, prometheus.NewRegistry(), zerolog.Nop())
 }
@@ -167,7 +167,7 @@ func TestWritesCarryTheirCondition(t *testing.T) {
 	}
 	require.Equal(t, 2, writes, "else this test proves nothing")
 	require.Equal(t, ` REMOVE "pending" WHERE "request_id" = ? AND "status" = 'PENDING'`, onlyPending)
-	statement := (&RequestLog{cfg: Config{Table: "t"}}).settleStatement(&succeeded(newRequests(1))[0])
+	statement := (&RequestStore{cfg: Config{Table: "t"}}).projectStatement(&succeeded(newRequests(1))[0])
 	require.True(t, strings.HasSuffix(*statement.Statement, onlyPending))
 }
 

@@ -17,7 +17,7 @@ import (
 // Get reads a request, strongly consistent with every Open and every Settle before the call. An item past its end counts
 // as absent, because the table deletes it hours or days late (rule S3).
 // Errors: trade.ErrNotFound; any other means that DynamoDB can't answer now, or that the item makes no sense.
-func (l *RequestLog) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
+func (l *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
 	item, err := l.get(ctx, id)
 	if err != nil {
 		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
@@ -33,7 +33,7 @@ func (l *RequestLog) Get(ctx context.Context, id trade.RequestID) (trade.Request
 }
 
 // get returns the item of a request, nil if there is none.
-func (l *RequestLog) get(ctx context.Context, id trade.RequestID) (attributes, error) {
+func (l *RequestStore) get(ctx context.Context, id trade.RequestID) (attributes, error) {
 	out, err := call(ctx, l, opGet, &dynamodb.GetItemInput{
 		TableName:      aws.String(l.cfg.Table),
 		Key:            attributes{attrID: text(id.String())},
@@ -47,7 +47,7 @@ func (l *RequestLog) get(ctx context.Context, id trade.RequestID) (attributes, e
 
 // Ended returns the states of those of the requests given that have ended, strongly consistent with every Settle before
 // the call. Any error means that DynamoDB can't answer now, or that an item makes no sense.
-func (l *RequestLog) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
+func (l *RequestStore) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
 	var ended []trade.RequestState
 	err := l.readAll(ctx, ids, func(_ attributes, state trade.RequestState) {
 		if state.Status.Terminal() {
@@ -62,7 +62,7 @@ func (l *RequestLog) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.
 
 // readAll reads many requests consistently, several calls at once, and hands each that is there to add, one at a time.
 // An item past its end counts as absent.
-func (l *RequestLog) readAll(ctx context.Context, ids []trade.RequestID, add func(attributes, trade.RequestState)) error {
+func (l *RequestStore) readAll(ctx context.Context, ids []trade.RequestID, add func(attributes, trade.RequestState)) error {
 	distinct := make(map[trade.RequestID]bool, len(ids)) // DynamoDB refuses a call that names an item twice
 	for _, id := range ids {
 		distinct[id] = true
@@ -99,7 +99,7 @@ func (l *RequestLog) readAll(ctx context.Context, ids []trade.RequestID, add fun
 }
 
 // Ping says whether the table answers reads now. It asks for an item that no request can have.
-func (l *RequestLog) Ping(ctx context.Context) error {
+func (l *RequestStore) Ping(ctx context.Context) error {
 	if _, err := l.get(ctx, trade.RequestID{}); err != nil {
 		return fmt.Errorf("cannot read table %s: %w", l.cfg.Table, err)
 	}

@@ -26,7 +26,7 @@ const free = `attribute_not_exists(` + attrID + `) OR ` + attrExpiresAt + ` <= :
 //
 // Each put is a call of its own, because a batch can have no conditions. For the same reason it may be sent again where
 // that of Open may not: a late copy finds the item and changes nothing. By its nonce a repeat knows its own item.
-func (l *RequestLog) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
 	errs := make([]error, len(batch))
 	var calls errgroup.Group
 	calls.SetLimit(l.cfg.Calls)
@@ -44,7 +44,7 @@ func (l *RequestLog) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest)
 }
 
 // takeKey puts the item of one request, again and again until ctx ends or an answer tells.
-func (l *RequestLog) takeKey(ctx context.Context, r *trade.KeyedRequest) error {
+func (l *RequestStore) takeKey(ctx context.Context, r *trade.KeyedRequest) error {
 	item := pendingItem(r.Request)
 	item[attrHash] = &types.AttributeValueMemberB{Value: r.Hash[:]}
 	item[attrNonce] = &types.AttributeValueMemberB{Value: r.Nonce[:]}
@@ -83,7 +83,7 @@ func (l *RequestLog) takeKey(ctx context.Context, r *trade.KeyedRequest) error {
 }
 
 // putKeyed sends the put once.
-func (l *RequestLog) putKeyed(ctx context.Context, item attributes) error {
+func (l *RequestStore) putKeyed(ctx context.Context, item attributes) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallLimit/keyedTries)
 	defer cancel()
 	_, err := call(ctx, l, opPut, &dynamodb.PutItemInput{
@@ -107,7 +107,7 @@ func binary(item attributes, name string, n int) []byte {
 // GetKeyed returns where those of the requests given stand that have an item, strongly consistent with every OpenKeyed
 // and every Settle before the call. An item past its end counts as absent. Any error means that DynamoDB can't answer
 // now, or that an item makes no sense.
-func (l *RequestLog) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
 	err := l.readAll(ctx, ids, func(item attributes, state trade.RequestState) {
 		hash := trade.PayloadHash(binary(item, attrHash, len(trade.PayloadHash{})))

@@ -39,7 +39,7 @@ func TestAnExpiredKeyIsFree(t *testing.T) {
 	require.ErrorIs(t, l.takes(t, conformance.NewKeyedRequest("k", 0)), trade.ErrKeyTaken, "PENDING never expires")
 
 	end := decided(first.Request, trade.Success, "")
-	require.NoError(t, l.Settle(t.Context(), []trade.Outcome{end}))
+	require.NoError(t, l.Project(t.Context(), []trade.Decision{end}))
 	l.now = end.DecidedAt.Add(defaultLife - time.Second)
 	require.ErrorIs(t, l.takes(t, conformance.NewKeyedRequest("k", 0)), trade.ErrKeyTaken)
 	_, found := l.keyState(t, first)
@@ -94,7 +94,7 @@ func TestALateCopyUnderAKeyIsHarmless(t *testing.T) {
 	r := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, r), "the second copy")
 	end := decided(r.Request, trade.Success, "")
-	require.NoError(t, l.Settle(t.Context(), []trade.Outcome{end}))
+	require.NoError(t, l.Project(t.Context(), []trade.Decision{end}))
 	close(release)
 	<-arrived
 	require.Equal(t, trade.Success, l.state(t, r.ID).Status)

@@ -34,7 +34,7 @@ var tables atomic.Int64
 
 // testLog is a request log on a table of its own, behind a proxy that can go wrong.
 type testLog struct {
-	*RequestLog
+	*RequestStore
 	proxy *proxy
 	now   time.Time
 }
@@ -49,7 +49,7 @@ func newLogOn(t testing.TB, endpoint string, log zerolog.Logger) *testLog {
 	l := &testLog{proxy: newProxy(t, endpoint), now: testNow}
 	table := fmt.Sprintf("requests-%d-%d", os.Getpid(), tables.Add(1))
 	var err error
-	l.RequestLog, err = Open(t.Context(), Config{
+	l.RequestStore, err = Open(t.Context(), Config{
 		Table: table, Endpoint: l.proxy.url, CallLimit: 5 * time.Second, Now: func() time.Time { return l.now },
 	}, prometheus.NewRegistry(), log)
 	require.NoError(t, err)
@@ -73,8 +73,8 @@ func newRequests(n int) []*trade.Request {
 }
 
 // decided returns the outcome of a request, a second after its acceptance.
-func decided(r *trade.Request, status trade.Status, reason trade.Code) trade.Outcome {
-	o := trade.Outcome{Generation: 1, Partition: r.Partition, CorrelationID: r.CorrelationID}
+func decided(r *trade.Request, status trade.Status, reason trade.Code) trade.Decision {
+	o := trade.Decision{Generation: 1, Partition: r.Partition, CorrelationID: r.CorrelationID}
 	o.RequestState = pendingState(r)
 	o.Status, o.Reason, o.DecidedAt = status, reason, r.AcceptedAt.Add(time.Second)
 	if status == trade.Failed {
@@ -83,8 +83,8 @@ func decided(r *trade.Request, status trade.Status, reason trade.Code) trade.Out
 	return o
 }
 
-func succeeded(batch []*trade.Request) []trade.Outcome {
-	outcomes := make([]trade.Outcome, len(batch))
+func succeeded(batch []*trade.Request) []trade.Decision {
+	outcomes := make([]trade.Decision, len(batch))
 	for i, r := range batch {
 		outcomes[i] = decided(r, trade.Success, "")
 	}

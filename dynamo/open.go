@@ -18,7 +18,7 @@ import (
 //
 // What DynamoDB did not take it is given again, with backoff, until ctx ends. A call without an answer is never sent
 // again: its first copy may be late, and would put PENDING over the end of the request (rule C3).
-func (l *RequestLog) Open(ctx context.Context, batch []*trade.Request) []error {
+func (l *RequestStore) Open(ctx context.Context, batch []*trade.Request) []error {
 	errs := make([]error, len(batch))
 	l.inBatches(len(batch), func(from, to int) { l.openBatch(ctx, batch[from:to], errs[from:to]) })
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
@@ -30,7 +30,7 @@ func (l *RequestLog) Open(ctx context.Context, batch []*trade.Request) []error {
 var errNoCapacity = errors.New("DynamoDB has no capacity for them now")
 
 // openBatch opens what fits into one call and leaves an error in errs for each request that it can't vouch for.
-func (l *RequestLog) openBatch(ctx context.Context, batch []*trade.Request, errs []error) {
+func (l *RequestStore) openBatch(ctx context.Context, batch []*trade.Request, errs []error) {
 	left := make(map[string]int, len(batch)) // position in batch by id: what is neither stored nor given up
 	writes := make([]types.WriteRequest, len(batch))
 	for i, r := range batch {

@@ -93,7 +93,7 @@ func TestALateCopyUndoesNothing(t *testing.T) {
 		require.Error(t, err)
 		require.NotErrorIs(t, err, trade.ErrNotOpened, "its items may still appear")
 	}
-	require.NoError(t, l.Settle(t.Context(), succeeded(batch)))
+	require.NoError(t, l.Project(t.Context(), succeeded(batch)))
 	require.Equal(t, 2, l.foundCount(foundMissing))
 	l.absent(t, batch[0].ID)
 
@@ -218,7 +218,7 @@ func TestOpenWithNobodyThere(t *testing.T) {
 	require.NotErrorIs(t, err, trade.ErrNotFound, "unknown is not absent")
 	require.Error(t, l.Ping(within(t, 100*time.Millisecond)))
 	require.Equal(t, trade.Unavailable, trade.ClassOf(checks.Err(l.Checks(within(t, 100*time.Millisecond)))))
-	require.Error(t, l.Settle(within(t, 100*time.Millisecond), succeeded(newRequests(1))))
+	require.Error(t, l.Project(within(t, 100*time.Millisecond), succeeded(newRequests(1))))
 	_, err = l.Pending(within(t, 100*time.Millisecond), testNow, 1)
 	require.Error(t, err)
 }

@@ -30,7 +30,7 @@ type candidate struct{ id, acceptedAt string }
 // Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first. The
 // index may lag behind, so each is read again, consistently: none that was settled before the call is in the result,
 // while one that was opened a moment ago may be missing. Errors: DynamoDB can't answer now.
-func (l *RequestLog) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
+func (l *RequestStore) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
 	found, err := l.candidates(ctx, before, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list pending requests: %w", err)
@@ -72,7 +72,7 @@ const lookedAt = 100
 // PendingOf returns up to limit requests of one trade that are PENDING, the oldest first. The index does not know trades, so
 // it looks at the 100 oldest requests in it, which is all while nothing is behind. What was opened a moment ago may be
 // missing. Errors: DynamoDB can't answer now.
-func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
+func (l *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
 	pending, err := l.Pending(ctx, endOfTime, lookedAt)
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) (
 }
 
 // candidates merges the oldest entries of all shards.
-func (l *RequestLog) candidates(ctx context.Context, before time.Time, limit int) ([]candidate, error) {
+func (l *RequestStore) candidates(ctx context.Context, before time.Time, limit int) ([]candidate, error) {
 	shards := make([][]candidate, pendingShards)
 	calls, ctx := errgroup.WithContext(ctx)
 	calls.SetLimit(l.cfg.Calls)
@@ -101,7 +101,7 @@ func (l *RequestLog) candidates(ctx context.Context, before time.Time, limit int
 }
 
 // oldest returns up to limit entries of one shard. Limit bounds the page as well: there is nothing to filter.
-func (l *RequestLog) oldest(ctx context.Context, key string, before time.Time, limit int) ([]candidate, error) {
+func (l *RequestStore) oldest(ctx context.Context, key string, before time.Time, limit int) ([]candidate, error) {
 	var found []candidate
 	var from attributes
 	for {
@@ -127,7 +127,7 @@ func (l *RequestLog) oldest(ctx context.Context, key string, before time.Time, l
 }
 
 // getAll reads up to getSize items consistently, those that are gone left out.
-func (l *RequestLog) getAll(ctx context.Context, ids []candidate) ([]attributes, error) {
+func (l *RequestStore) getAll(ctx context.Context, ids []candidate) ([]attributes, error) {
 	keys := make([]attributes, len(ids))
 	for i, c := range ids {
 		keys[i] = attributes{attrID: text(c.id)}

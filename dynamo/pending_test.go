@@ -16,7 +16,7 @@ import (
 func TestPendingListsTheOldest(t *testing.T) {
 	l := newLog(t)
 	batch := l.opened(t, 250)
-	require.NoError(t, l.Settle(t.Context(), succeeded(batch[:120])))
+	require.NoError(t, l.Project(t.Context(), succeeded(batch[:120])))
 	f := func(before time.Time, limit int, want []*trade.Request) {
 		t.Helper()
 		got, err := l.Pending(t.Context(), before, limit)
@@ -38,7 +38,7 @@ func TestPendingBelievesTheTable(t *testing.T) {
 	l := newLog(t)
 	batch := l.opened(t, 3)
 	l.proxy.next(opBatchGet, func(c *passing) {
-		if err := l.Settle(t.Context(), succeeded(batch[:1])); err != nil { // after the index was read
+		if err := l.Project(t.Context(), succeeded(batch[:1])); err != nil { // after the index was read
 			t.Error(err)
 		}
 		c.pass()

@@ -10,15 +10,15 @@ import (
 
 // decide ends requests as this request log learns of it.
 func (l *testLog) decide(ctx context.Context, ends []conformance.End) error {
-	outcomes := make([]trade.Outcome, len(ends))
+	outcomes := make([]trade.Decision, len(ends))
 	for i, e := range ends {
 		outcomes[i] = decided(e.Request, e.Status, e.Reason)
 	}
-	return l.Settle(ctx, outcomes)
+	return l.Project(ctx, outcomes)
 }
 
-func TestRequestLogSeam(t *testing.T) {
-	conformance.RequestLog(t, func(t *testing.T) conformance.LogSubject {
+func TestRequestStoreSeam(t *testing.T) {
+	conformance.RequestStore(t, func(t *testing.T) conformance.LogSubject {
 		l := newLog(t)
 		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Ended": opBatchGet, "Decide": opStatements}
 		return conformance.LogSubject{
@@ -31,8 +31,8 @@ func TestRequestLogSeam(t *testing.T) {
 	})
 }
 
-func TestKeyedRequestLogSeam(t *testing.T) {
-	conformance.KeyedRequestLog(t, func(t *testing.T) conformance.KeyedSubject {
+func TestKeyedRequestStoreSeam(t *testing.T) {
+	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
 		l := newLog(t)
 		calls := map[string]string{"OpenKeyed": opPut, "GetKeyed": opBatchGet}
 		return conformance.KeyedSubject{

@@ -32,7 +32,7 @@ const watchInterval = 200 * time.Millisecond // between two looks at a table tha
 // CreateTable makes the table, billed by request, its index and its expiry, and returns when they work. What is there
 // already stays as it is: if it is not what is expected, the error is that of checks.Err. It may be repeated and run
 // twice at once; a crash in between leaves a part of the work, and the next run does the rest.
-func (l *RequestLog) CreateTable(ctx context.Context) error {
+func (l *RequestStore) CreateTable(ctx context.Context) error {
 	s := func(name string) types.AttributeDefinition {
 		return types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS}
 	}
@@ -69,7 +69,7 @@ func (l *RequestLog) CreateTable(ctx context.Context) error {
 
 // awaitActive waits until the table and its index have been made, or can't be what is expected any more. For a moment
 // after it was asked for, a table may not even be there.
-func (l *RequestLog) awaitActive(ctx context.Context) error {
+func (l *RequestStore) awaitActive(ctx context.Context) error {
 	for {
 		list := l.Checks(ctx)
 		if !slices.ContainsFunc(list, func(c checks.Check) bool { return c.Status == checks.Unknown || c.Seen == noTable }) {
@@ -84,7 +84,7 @@ func (l *RequestLog) awaitActive(ctx context.Context) error {
 }
 
 // expire switches expiry on, if it is not; DynamoDB refuses to do so twice.
-func (l *RequestLog) expire(ctx context.Context) error {
+func (l *RequestStore) expire(ctx context.Context) error {
 	seen, err := l.expiry(ctx)
 	if err != nil || seen == expiryOn {
 		return err
@@ -104,7 +104,7 @@ func (l *RequestLog) expire(ctx context.Context) error {
 
 // Checks compares the table with what this build relies on (rule T7) and changes nothing. The list has the same rows each
 // time. What is being made is Unknown: nothing is wrong with it, but nobody can rely on it yet.
-func (l *RequestLog) Checks(ctx context.Context) []checks.Check {
+func (l *RequestStore) Checks(ctx context.Context) []checks.Check {
 	table, err := l.describe(ctx)
 	status, key, index, expiry := noTable, notThere, notThere, notThere
 	if table != nil {
@@ -126,7 +126,7 @@ func (l *RequestLog) Checks(ctx context.Context) []checks.Check {
 }
 
 // describe returns what DynamoDB says of the table, nil if there is none. One that is being changed serves as before.
-func (l *RequestLog) describe(ctx context.Context) (*types.TableDescription, error) {
+func (l *RequestStore) describe(ctx context.Context) (*types.TableDescription, error) {
 	out, err := call(ctx, l, opDescribe, &dynamodb.DescribeTableInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTable, l.again)
 	var absent *types.ResourceNotFoundException
 	switch {
@@ -151,7 +151,7 @@ func describeIndex(table *types.TableDescription) string {
 }
 
 // expiry returns which attribute makes items expire, and whether it does.
-func (l *RequestLog) expiry(ctx context.Context) (string, error) {
+func (l *RequestStore) expiry(ctx context.Context) (string, error) {
 	out, err := call(ctx, l, opDescribeTTL, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTimeToLive, l.again)
 	if err != nil {
 		return "", fmt.Errorf("cannot inspect the expiry of table %s: %w", l.cfg.Table, err)

@@ -24,7 +24,7 @@ func unmade(t testing.TB) *testLog {
 	t.Helper()
 	l := &testLog{proxy: newProxy(t, stack.DynamoDB(t))}
 	var err error
-	l.RequestLog, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
+	l.RequestStore, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
 		prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(l.Close)

@@ -18,17 +18,17 @@ import (
 )
 
 // onBoth runs a test with three partitions of ten records, on the embedded broker and on Apache Kafka.
-func onBoth(t *testing.T, test func(t *testing.T, s *site)) {
+func onBoth(t *testing.T, test func(t *testing.T, s *fixture)) {
 	t.Helper()
-	t.Run("embedded", func(t *testing.T) { test(t, newSite(t, config(broker(t, kfake.NumBrokers(3)), "migrate"))) })
+	t.Run("embedded", func(t *testing.T) { test(t, newFixture(t, config(broker(t, kfake.NumBrokers(3)), "migrate"))) })
 	t.Run("apache", func(t *testing.T) {
 		cfg := apache(t, "migrate")
 		cfg.Topic = fmt.Sprintf("close-%d", time.Now().UnixNano()) // the run before has left its records
-		test(t, newSite(t, cfg))
+		test(t, newFixture(t, cfg))
 	})
 }
 
-func (s *site) ends() []int64 {
+func (s *fixture) ends() []int64 {
 	s.t.Helper()
 	ends, err := Ends(limit(s.t, time.Minute), s.client, s.topo.Topic, 3)
 	require.NoError(s.t, err)
@@ -37,7 +37,7 @@ func (s *site) ends() []int64 {
 
 // A closed topic refuses every record at once and keeps what it has; an open one takes them again (rule T10).
 func TestAClosedTopicTakesNoRecords(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *site) {
+	onBoth(t, func(t *testing.T, s *fixture) {
 		ctx, topic := limit(t, time.Minute), s.topo.Topic
 		require.Equal(t, []int64{perPartition, perPartition, perPartition}, s.ends())
 		post := func(partition int32) error {
@@ -69,7 +69,7 @@ func TestAClosedTopicTakesNoRecords(t *testing.T) {
 
 // A producer that was busy when the topic closed knows of every record whether it is in the log.
 func TestClosingATopicUnderLoadLosesNothing(t *testing.T) {
-	onBoth(t, func(t *testing.T, s *site) {
+	onBoth(t, func(t *testing.T, s *fixture) {
 		ctx, topic := limit(t, time.Minute), s.topo.Topic
 		const rounds = 3
 		for range rounds {
@@ -129,7 +129,7 @@ func TestATopicThatCanNotBeClosed(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			cluster := broker(t)
-			s := newSite(t, config(cluster, "migrate"))
+			s := newFixture(t, config(cluster, "migrate"))
 			cluster.ControlKey(request.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
 				resp := req.ResponseKind()

@@ -63,14 +63,14 @@ func (a *API) Close() { a.http.CloseIdleConnections() }
 // waits as long as Retry-After says. Errors: ErrAnswer; any other means that the target did not answer in time.
 func (a *API) Request(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
 	err = again(ctx, func() (wait time.Duration, err error) {
-		s, ok, wait, err = a.look(ctx, id)
+		s, ok, wait, err = a.describe(ctx, id)
 		return wait, err
 	})
 	return s, ok, err
 }
 
 // look is one try of Request. wait is what Retry-After says.
-func (a *API) look(ctx context.Context, id trade.RequestID) (s State, ok bool, wait time.Duration, err error) {
+func (a *API) describe(ctx context.Context, id trade.RequestID) (s State, ok bool, wait time.Duration, err error) {
 	body, ok, wait, err := a.get(ctx, requestsPath+id.String())
 	if err != nil || !ok {
 		return State{}, false, wait, err

@@ -14,7 +14,7 @@ const (
 	overloadBy = 2.0 // times the knee
 	recoverAt  = 0.5 // times the knee
 	recoverFor = 2   // steps
-	settledFor = 3   // seconds in which everything must hold before a recovery counts
+	steadyFor = 3   // seconds in which everything must hold before a recovery counts
 	lagNoise   = 3   // standard errors: a slope within them is none
 	lagGrowing = 0.01
 	lowestKnee = 1.0 // operations per second: nobody wants to know less
@@ -32,7 +32,7 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 		return nil, nil, err
 	}
 	defer s.close()
-	c := &climb{session: s}
+	c := &capacitySearch{session: s}
 	knee, beyond, err := search(cfg.Rate, lowestKnee, fastest, func(rate float64) (bool, error) { return c.try(ctx, rate) })
 	if err == nil && knee > 0 {
 		err = c.overload(ctx, knee)
@@ -52,7 +52,7 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 var errCut = errors.New("the search was interrupted")
 
 // climb is a search for the capacity.
-type climb struct {
+type capacitySearch struct {
 	*session
 	found    Capacity
 	facts    []facts // of each step
@@ -75,7 +75,7 @@ type facts struct {
 }
 
 // try holds a rate and says whether it is sustained. The light generator takes over when vegeta can't make the rate.
-func (c *climb) try(ctx context.Context, rate float64) (sustained bool, err error) {
+func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool, err error) {
 	schedule := NewSchedule(c.cfg.Warmup, []Stage{{rate, rate, c.cfg.StepDuration}})
 	a, r, err := c.hold(ctx, schedule)
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *climb) try(ctx context.Context, rate float64) (sustained bool, err erro
 }
 
 // hold makes an attack and adds it to what is known of all of them.
-func (c *climb) hold(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
+func (c *capacitySearch) hold(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
 	generator := c.generator(schedule.Max())
 	if c.light {
 		generator = Light{Connections: c.cfg.Connections}
@@ -123,7 +123,7 @@ func (c *climb) hold(ctx context.Context, schedule Schedule) (*attack, *Report, 
 }
 
 // judge says whether a step was sustained, and keeps it.
-func (c *climb) judge(rate float64, a *attack, r *Report) *Step {
+func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 	Judge(r, c.objectives())
 	_, warmup := a.schedule.Warm()
 	half := a.offset + (warmup + c.cfg.StepDuration/2).Seconds()
@@ -160,7 +160,7 @@ func lagOf(all []Series) Series {
 }
 
 // add adds an attack to what is known of all of them.
-func (c *climb) add(a *attack, r *Report) {
+func (c *capacitySearch) add(a *attack, r *Report) {
 	for _, second := range r.Timeline {
 		second.At += a.offset
 		c.timeline = append(c.timeline, second)
@@ -194,7 +194,7 @@ func (c *climb) add(a *attack, r *Report) {
 }
 
 // overload sends a multiple of the knee, then half of the knee, and sees what is shed and how soon everything holds again.
-func (c *climb) overload(ctx context.Context, knee float64) error {
+func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	rate := min(overloadBy*knee, fastest)
 	c.progress.Say("beyond the knee: %s/s, then %s/s", asNumber(rate), asNumber(recoverAt*knee))
 	a, r, err := c.hold(ctx, NewSchedule(c.cfg.Warmup, []Stage{
@@ -230,7 +230,7 @@ func (c *climb) overload(ctx context.Context, knee float64) error {
 }
 
 // recovery is how many seconds after end the objectives hold again, for a few seconds on end, at a rate; -1 if they don't.
-func (c *climb) recovery(timeline []Second, lag []Sample, end time.Duration, rate float64) float64 {
+func (c *capacitySearch) recovery(timeline []Second, lag []Sample, end time.Duration, rate float64) float64 {
 	behind := rate * c.cfg.MaxFinalP99.Seconds() // more than this is not decided in time
 	well := 0
 	for _, second := range timeline {
@@ -246,15 +246,15 @@ func (c *climb) recovery(timeline []Second, lag []Sample, end time.Duration, rat
 				well = 0
 			}
 		}
-		if well == settledFor {
-			return max(0, second.At+1-settledFor-end.Seconds())
+		if well == steadyFor {
+			return max(0, second.At+1-steadyFor-end.Seconds())
 		}
 	}
 	return noRecovery
 }
 
 // conclude makes the report of the search from that of its best step.
-func (c *climb) conclude() *Report {
+func (c *capacitySearch) conclude() *Report {
 	r := c.report
 	r.Reconciliation, r.Answers, r.Interrupted = c.proof, c.answers, c.cut
 	Judge(r, c.objectives())

@@ -74,7 +74,7 @@ func TestAnInterruptedSearchReportsWhatItKnows(t *testing.T) {
 }
 
 func TestRecovery(t *testing.T) {
-	c := &climb{session: &session{cfg: patient("")}}
+	c := &capacitySearch{session: &session{cfg: patient("")}}
 	c.cfg.MaxAcceptP99, c.cfg.MaxFinalP99 = 100*ms, time.Second
 	second := func(at int, p99, errors float64) Second {
 		return Second{At: float64(at), Asked: 50, P99: p99, Errors: errors}

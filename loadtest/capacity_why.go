@@ -7,7 +7,7 @@ import (
 )
 
 // saturated says what gave out first, with the figures that show it.
-func (c *climb) saturated(beyond float64) string {
+func (c *capacitySearch) saturated(beyond float64) string {
 	if beyond == 0 || len(c.facts) == 0 {
 		return "nothing: every rate that was tried was sustained"
 	}

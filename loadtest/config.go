@@ -58,7 +58,7 @@ const (
 func (c *Config) Validate() error {
 	var lines []error
 	wrong := func(format string, args ...any) { lines = append(lines, fmt.Errorf(format, args...)) }
-	c.validatePlaces(wrong)
+	c.validateEndpoints(wrong)
 	c.validateLoad(wrong)
 	for _, d := range []struct {
 		flag  string
@@ -80,7 +80,7 @@ func (c *Config) Validate() error {
 	return errors.Join(lines...)
 }
 
-func (c *Config) validatePlaces(wrong func(string, ...any)) {
+func (c *Config) validateEndpoints(wrong func(string, ...any)) {
 	for _, u := range []struct{ flag, value string }{{"--target", c.Target}, {"--worker-url", c.WorkerURL}} {
 		if u.value == "" {
 			continue

@@ -46,7 +46,7 @@ type stored struct {
 	journal   []groupedEntry // sorted by group
 	strangers []finding      // rows and entries of trade ids that no operation has
 	next      map[partition]int64
-	tops      map[partition]place // of the journal: the highest place in each partition
+	tops      map[partition]logPosition // of the journal: the highest place in each partition
 }
 
 type groupedRow struct {
@@ -69,7 +69,7 @@ func (d *Database) read(ctx context.Context, prefix string, since time.Time, gro
 		return nil, fmt.Errorf("cannot read the tables of the target: %w", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // nothing to keep
-	s := &stored{next: map[partition]int64{}, tops: map[partition]place{}}
+	s := &stored{next: map[partition]int64{}, tops: map[partition]logPosition{}}
 	if err := s.readRows(ctx, tx, prefix, group); err != nil {
 		return nil, fmt.Errorf("cannot read trades: %w", err)
 	}

@@ -112,7 +112,7 @@ func TestReconcileBySQL(t *testing.T) {
 }
 
 // A record that is in the log twice, under an id that no answer named: HTTP alone can't see it.
-func TestReconcileBySQLFindsTheTwin(t *testing.T) {
+func TestReconcileBySQLFindsTheDuplicate(t *testing.T) {
 	s := newTables(t)
 	v, _ := s.one(New)
 	twin := *v
@@ -136,7 +136,7 @@ func TestReconcileLeavesOtherAttacksAlone(t *testing.T) {
 	s := newTables(t)
 	before, after := NewPlan("unit", 7, DefaultMix, 40, 0), NewPlan("unit", 7, DefaultMix, 40, 1000+operations)
 	for _, other := range []*Plan{before, after} {
-		f := &filed{id: trade.NewRequestID(time.Now()), trade: other.Op(0).Trade, shown: shown{status: trade.Success}, at: place{1, 0, 1}}
+		f := &filed{id: trade.NewRequestID(time.Now()), trade: other.Op(0).Trade, shown: shown{status: trade.Success}, at: logPosition{1, 0, 1}}
 		s.row(f)
 		s.journal(f)
 	}

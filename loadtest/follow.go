@@ -34,7 +34,7 @@ type Follower struct {
 	give    context.CancelFunc
 	looking context.Context // ends with the patience of those who look
 	running sync.WaitGroup  // the one who chooses, and those who look
-	places  chan struct{}   // one for each who looks
+	slots  chan struct{}   // one for each who looks
 
 	mu     sync.Mutex // protects what follows
 	ended  []Finality
@@ -44,7 +44,7 @@ type Follower struct {
 // Follow starts following perSecond of the operations that are to be accepted, chosen before they are sent, so that slow
 // ones are as likely to be chosen as fast ones. It ends with Wait, or with ctx.
 func Follow(ctx context.Context, api *API, p *Plan, into *Results, perSecond float64) *Follower {
-	f := &Follower{api: api, plan: p, results: into, quit: make(chan struct{}), places: make(chan struct{}, followers)}
+	f := &Follower{api: api, plan: p, results: into, quit: make(chan struct{}), slots: make(chan struct{}, followers)}
 	f.looking, f.give = context.WithCancel(ctx)
 	f.running.Go(func() { f.choose(perSecond) })
 	return f
@@ -117,8 +117,8 @@ func (f *Follower) pick(chosen []uint64) []uint64 {
 		}
 		if result.Verdict() == Accepted && !result.Request.IsZero() {
 			select {
-			case f.places <- struct{}{}:
-				f.running.Go(func() { f.follow(&result); <-f.places })
+			case f.slots <- struct{}{}:
+				f.running.Go(func() { f.follow(&result); <-f.slots })
 			default:
 				f.mu.Lock()
 				f.missed++
@@ -133,7 +133,7 @@ func (f *Follower) pick(chosen []uint64) []uint64 {
 func (f *Follower) follow(result *Result) {
 	it := Finality{Seq: result.Seq}
 	for wait := firstLook; Sleep(f.looking, wait); {
-		s, _, asked, err := f.api.look(f.looking, result.Request)
+		s, _, asked, err := f.api.describe(f.looking, result.Request)
 		if err == nil {
 			it.State = s // of a 404 the zero value: Reconcile tells what that means
 		}

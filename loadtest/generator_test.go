@@ -23,7 +23,7 @@ import (
 )
 
 // twin answers like the service, by a model of its own, and fails the test when it is sent what the plan does not say.
-type twin struct {
+type fake struct {
 	t    testing.TB
 	plan *Plan
 	url  *url.URL
@@ -38,8 +38,8 @@ type twin struct {
 }
 
 // newTwin starts a server for the first n operations of a plan.
-func newTwin(t testing.TB, p *Plan, n uint64) *twin {
-	w := &twin{t: t, plan: p, seen: map[string]uint64{}, sent: map[uint64]bool{}, requests: map[string]bool{}, conns: map[net.Conn]http.ConnState{}}
+func newFake(t testing.TB, p *Plan, n uint64) *fake {
+	w := &fake{t: t, plan: p, seen: map[string]uint64{}, sent: map[uint64]bool{}, requests: map[string]bool{}, conns: map[net.Conn]http.ConnState{}}
 	for seq := range n {
 		w.seen[p.Correlation(seq)] = seq
 	}
@@ -62,7 +62,7 @@ func parseURL(t testing.TB, text string) *url.URL {
 	return u
 }
 
-func (w *twin) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+func (w *fake) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the generator was stopped
@@ -86,7 +86,7 @@ func (w *twin) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	w.answer(out, r, &op)
 }
 
-func (w *twin) answer(out http.ResponseWriter, r *http.Request, op *Op) {
+func (w *fake) answer(out http.ResponseWriter, r *http.Request, op *Op) {
 	status := op.Status[0]
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,7 +106,7 @@ func (w *twin) answer(out http.ResponseWriter, r *http.Request, op *Op) {
 	fmt.Fprintf(out, `{"request_id":"%s","status":"PENDING"}`, id)
 }
 
-func (w *twin) connections() int {
+func (w *fake) connections() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.conns)
@@ -125,7 +125,7 @@ func TestGeneratorsSendThePlan(t *testing.T) {
 	both(t, 64, 0, func(t *testing.T, g Generator) {
 		s := schedule(t, "100..1000/1s", 200*time.Millisecond)
 		p := NewPlan("r1", 5, DefaultMix, 20, 1000)
-		w := newTwin(t, p, s.Total())
+		w := newFake(t, p, s.Total())
 		into := NewResults(time.Now())
 		require.NoError(t, g.Attack(t.Context(), w.url, p, s, into))
 		all := collected(into)
@@ -163,7 +163,7 @@ func TestStallIsSeenInFull(t *testing.T) {
 			const rate = 200
 			s := schedule(t, "200/1500ms", 0)
 			p := NewPlan("r1", 5, Mix{New: 1}, 20, 0)
-			w := newTwin(t, p, s.Total())
+			w := newFake(t, p, s.Total())
 			into := NewResults(time.Now())
 			stalled, resume, arrived := make(chan struct{}), make(chan struct{}), atomic.Int64{}
 			w.before = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
@@ -237,7 +237,7 @@ func TestServerClosesConnections(t *testing.T) {
 	both(t, 16, 0, func(t *testing.T, g Generator) {
 		s := schedule(t, "300/1s", 0)
 		p := NewPlan("r1", 5, Mix{New: 1}, 20, 0)
-		w := newTwin(t, p, s.Total())
+		w := newFake(t, p, s.Total())
 		w.before = func(n int, out http.ResponseWriter, _ *http.Request) bool {
 			switch n % 30 {
 			case 10:
@@ -266,7 +266,7 @@ func TestTimeout(t *testing.T) {
 	both(t, 16, 50*time.Millisecond, func(t *testing.T, g Generator) {
 		s := schedule(t, "100/100ms", 0)
 		p := NewPlan("r1", 5, Mix{New: 1}, 20, 0)
-		w := newTwin(t, p, s.Total())
+		w := newFake(t, p, s.Total())
 		w.before = func(n int, _ http.ResponseWriter, r *http.Request) bool {
 			if n%2 == 0 {
 				<-r.Context().Done()
@@ -294,7 +294,7 @@ func TestAttackIsStopped(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			s := schedule(t, stages, 0)
 			p := NewPlan("r1", 5, Mix{New: 1}, 20, 0)
-			w := newTwin(t, p, s.Total())
+			w := newFake(t, p, s.Total())
 			w.before = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 				if n == at {
 					cancel()
@@ -357,7 +357,7 @@ func TestClosedLoopSendsOneAfterTheOther(t *testing.T) {
 func testClosedLoop(t *testing.T, connections int, send func(*url.URL, *Plan, *Results)) []*Result {
 	t.Helper()
 	p := NewPlan("r1", 5, DefaultMix, 20, 0)
-	w := newTwin(t, p, 100_000)
+	w := newFake(t, p, 100_000)
 	var most, now atomic.Int64
 	w.before = func(int, http.ResponseWriter, *http.Request) bool {
 		if n := now.Add(1); n > most.Load() {

@@ -21,7 +21,7 @@ func (Light) Name() string { return "light" }
 
 // Attack implements Generator.
 func (l Light) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error {
-	g := &gang{line: l.lines(target, p, into), max: cmp.Or(l.Connections, attackConns), s: s, into: into}
+	g := &dispatcher{line: l.conns(target, p, into), max: cmp.Or(l.Connections, attackConns), s: s, into: into}
 	g.changed.L = &g.mu
 	g.lead(ctx)
 	g.working.Wait()
@@ -32,7 +32,7 @@ func (l Light) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule,
 // connections at once: each sends the next operation as soon as it has the answer to the one before. That finds the
 // highest rate, and says nothing about latency: an operation is due when it is sent, so a slow server slows the load.
 func (l Light) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.Duration, into *Results) {
-	newLine := l.lines(target, p, into)
+	newLine := l.conns(target, p, into)
 	var next atomic.Uint64
 	var working sync.WaitGroup
 	for range cmp.Or(l.Connections, attackConns) {
@@ -48,16 +48,16 @@ func (l Light) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.D
 }
 
 // lines returns a function that makes a line to the target, which connects when it is used first.
-func (l Light) lines(target *url.URL, p *Plan, into *Results) func() *line {
+func (l Light) conns(target *url.URL, p *Plan, into *Results) func() *conn {
 	timeout := cmp.Or(l.Timeout, attackTimeout)
-	return func() *line { return newLine(target, p, into, timeout) }
+	return func() *conn { return newLine(target, p, into, timeout) }
 }
 
 // gang hands the operations that are due to lines that are free. One goroutine leads: it waits until the next operation is
 // due, and gives it to the line that was busy last, or to a new one. A line that is done takes the next operation
 // itself if that is due already; so a busy gang needs no hand-over, and the leader sleeps.
-type gang struct {
-	line    func() *line
+type dispatcher struct {
+	line    func() *conn
 	max     int
 	s       Schedule
 	into    *Results
@@ -73,12 +73,12 @@ type gang struct {
 
 // worker is a line and the operation that it was given.
 type worker struct {
-	*line
+	*conn
 	given chan uint64 // capacity 1; closed when there is nothing more to do
 }
 
 // lead hands out operations until the last one is taken or ctx ends.
-func (g *gang) lead(ctx context.Context) {
+func (g *dispatcher) lead(ctx context.Context) {
 	defer context.AfterFunc(ctx, g.end)()
 	for {
 		seq, more := g.pending()
@@ -94,7 +94,7 @@ func (g *gang) lead(ctx context.Context) {
 }
 
 // pending returns the operation that is sent next, once there may be a line for it.
-func (g *gang) pending() (seq uint64, more bool) {
+func (g *dispatcher) pending() (seq uint64, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(g.free) == 0 && g.workers == g.max && g.next < g.s.Total() && !g.ended {
@@ -104,7 +104,7 @@ func (g *gang) pending() (seq uint64, more bool) {
 }
 
 // handOut gives what is due to lines that are free.
-func (g *gang) handOut() {
+func (g *dispatcher) handOut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for len(g.free) > 0 || g.workers < g.max {
@@ -125,7 +125,7 @@ func (g *gang) handOut() {
 }
 
 // take takes the next operation if it is due. The caller holds mu.
-func (g *gang) take() (seq uint64, due bool) {
+func (g *dispatcher) take() (seq uint64, due bool) {
 	if g.ended || g.next >= g.s.Total() || g.s.At(g.next) > g.into.Now() {
 		return 0, false
 	}
@@ -137,7 +137,7 @@ func (g *gang) take() (seq uint64, due bool) {
 }
 
 // work sends what w is given and, as long as something is due when it is done, more.
-func (g *gang) work(w *worker) {
+func (g *dispatcher) work(w *worker) {
 	defer w.close()
 	for seq := range w.given {
 		for more := true; more; seq, more = g.done(w) {
@@ -147,7 +147,7 @@ func (g *gang) work(w *worker) {
 }
 
 // done returns the operation that w sends next, or puts w among those that are free.
-func (g *gang) done(w *worker) (seq uint64, more bool) {
+func (g *dispatcher) done(w *worker) (seq uint64, more bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if seq, more = g.take(); more {
@@ -163,7 +163,7 @@ func (g *gang) done(w *worker) (seq uint64, more bool) {
 }
 
 // end lets no more operations be sent. What was given to a line before is sent still.
-func (g *gang) end() {
+func (g *dispatcher) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.ended {

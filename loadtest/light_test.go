@@ -91,7 +91,7 @@ func TestLightReadsAnswersStrictly(t *testing.T) {
 }
 
 func TestLightReplacesIdleConnections(t *testing.T) {
-	w := newTwin(t, NewPlan("r1", 1, Mix{New: 1}, 1, 0), 3)
+	w := newFake(t, NewPlan("r1", 1, Mix{New: 1}, 1, 0), 3)
 	into := NewResults(time.Now())
 	l := newLine(w.url, w.plan, into, time.Second)
 	defer l.close()
@@ -122,7 +122,7 @@ func TestLightSeesAnswersThatComeEarly(t *testing.T) {
 
 func TestLightSpeaksTLS(t *testing.T) {
 	p := NewPlan("r1", 1, Mix{New: 1}, 1, 0)
-	w := newTwin(t, p, 2)
+	w := newFake(t, p, 2)
 	srv := httptest.NewTLSServer(w)
 	t.Cleanup(srv.Close)
 	into := NewResults(time.Now())

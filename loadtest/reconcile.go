@@ -157,7 +157,7 @@ func (r *reconciler) await(ctx context.Context, todo []uint32) (rounds int, err 
 	for wait := firstPause; ; wait = min(2*wait, lastPause) {
 		rounds++
 		over := time.Now().After(r.deadline)
-		if todo, err = r.look(ctx, todo); err != nil || len(todo) == 0 || over {
+		if todo, err = r.describe(ctx, todo); err != nil || len(todo) == 0 || over {
 			r.advance(len(todo))
 			return rounds, err
 		}
@@ -168,7 +168,7 @@ func (r *reconciler) await(ctx context.Context, todo []uint32) (rounds int, err 
 }
 
 // look asks once for each of the requests and returns those that were accepted and are PENDING.
-func (r *reconciler) look(ctx context.Context, todo []uint32) (pending []uint32, err error) {
+func (r *reconciler) describe(ctx context.Context, todo []uint32) (pending []uint32, err error) {
 	err = r.each(ctx, len(todo), func(ctx context.Context, n int) error {
 		k := &r.index[todo[n]]
 		result, _ := r.results.Get(k.seq)

@@ -9,15 +9,15 @@ import (
 )
 
 // compare orders places of one partition as they lie in the log.
-func (p place) compare(o place) int {
+func (p logPosition) compare(o logPosition) int {
 	return cmp.Or(cmp.Compare(p.generation, o.generation), cmp.Compare(p.offset, o.offset))
 }
 
-func (p place) String() string {
+func (p logPosition) String() string {
 	return fmt.Sprintf("%d/%d/%d", p.generation, p.partition, p.offset) // generation, partition, offset
 }
 
-func (p place) logged() bool { return p.offset >= 0 }
+func (p logPosition) logged() bool { return p.offset >= 0 }
 
 // judgeJournal holds the journal against the answers, against what GET shows, and against its own order.
 func (h *history) judgeJournal(found []finding) []finding {
@@ -97,7 +97,7 @@ func (h *history) judgeUnnamed(found []finding, unnamed map[trade.RequestID][]*e
 // judgeOrder expects the records of the trade in one partition, and in the order in which they were sent where one was
 // answered before the next was sent (P1).
 func (h *history) judgeOrder(found []finding) []finding {
-	at := map[trade.RequestID]place{}
+	at := map[trade.RequestID]logPosition{}
 	for _, e := range h.journal {
 		if e.at.logged() {
 			at[e.id] = e.at

@@ -46,7 +46,7 @@ type row struct {
 	version int32
 	content uint64
 	id      trade.RequestID
-	at      place
+	at      logPosition
 }
 
 // entry is a decided request in the journal. One without a record has a place with offset trade.NoOffset and no content.
@@ -54,14 +54,14 @@ type entry struct {
 	version int32
 	content uint64
 	id      trade.RequestID
-	at      place
+	at      logPosition
 	shown   shown
 
 	offends bool // it has been counted
 }
 
 // place is where a record lies in the log.
-type place struct {
+type logPosition struct {
 	generation, partition int32
 	offset                int64
 }

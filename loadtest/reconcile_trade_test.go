@@ -60,12 +60,12 @@ func historyOf(t *testing.T, posts, rows, journal string) *history {
 	for _, f := range parts(t, rowForm, rows) {
 		r := row{version: int32(num(f[1])), content: uint64(f[2][0])}
 		if h.sql {
-			r.id, r.at = requestID(f[3]), place{1, 0, int64(num(f[4]))}
+			r.id, r.at = requestID(f[3]), logPosition{1, 0, int64(num(f[4]))}
 		}
 		h.rows = append(h.rows, r)
 	}
 	for _, f := range parts(t, entryForm, journal) {
-		e := entry{id: requestID(f[1]), version: int32(num(f[2])), content: uint64(f[3][0]), at: place{1, 0, int64(num(f[4]))}, shown: shown{trade.Status(f[5]), trade.Code(f[6])}}
+		e := entry{id: requestID(f[1]), version: int32(num(f[2])), content: uint64(f[3][0]), at: logPosition{1, 0, int64(num(f[4]))}, shown: shown{trade.Status(f[5]), trade.Code(f[6])}}
 		if f[4] == "-" {
 			e.at.offset, e.content = trade.NoOffset, 0
 		}

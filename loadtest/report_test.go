@@ -142,7 +142,7 @@ func TestResultsAreInVegetasFormat(t *testing.T) {
 func TestReportOfARealAttack(t *testing.T) {
 	plan := NewPlan("r-", 1, DefaultMix, 50, 0)
 	schedule := NewSchedule(200*time.Millisecond, []Stage{{500, 500, 600 * time.Millisecond}})
-	server := newTwin(t, plan, schedule.Total())
+	server := newFake(t, plan, schedule.Total())
 	results := NewResults(time.Now())
 	require.NoError(t, Vegeta{}.Attack(t.Context(), server.url, plan, schedule, results))
 	found := Analyse(schedule, plan, results, schedule.Length())

@@ -137,7 +137,7 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 		}
 		return 0
 	})}
-	at := places{roles: []string{hostPort(s.target, "80")}, stores: []store{{"Kafka", s.cfg.KafkaBrokers}}}
+	at := endpoints{roles: []string{hostPort(s.target, "80")}, stores: []store{{"Kafka", s.cfg.KafkaBrokers}}}
 	server, err := whoIs(ctx, s.target)
 	if err != nil {
 		s.notes = append(s.notes, "the server's CPU, memory and queue: "+err.Error())
@@ -207,7 +207,7 @@ func (s *session) watch(end func()) (off func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-s.stack.gone:
+		case <-s.stack.exited:
 			end()
 		case <-done:
 		}

@@ -20,12 +20,12 @@ const (
 )
 
 // localSources measure what the roles' own metrics do not show: the whole machine, and the stores that run on it.
-func localSources(p places) []Source {
+func localSources(p endpoints) []Source {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return nil
 	}
-	around := &surroundings{fs: fs, places: p}
+	around := &surroundings{fs: fs, endpoints: p}
 	return []Source{
 		{Name: "machine", Read: func(context.Context) ([]Reading, error) { return machineReadings(fs) }},
 		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) { return around.read(time.Now()) }},
@@ -59,7 +59,7 @@ func processorName() string {
 // connected to. A store may be several processes, a parent and its children.
 type surroundings struct {
 	fs     procfs.FS
-	places places
+	endpoints endpoints
 	stores map[int]string // name by the id of the parent
 	looked time.Time
 }
@@ -129,7 +129,7 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 	owners := socketOwners(all)
 	listeners := listening(sockets, owners, stats)
 	roles, names := map[int]bool{}, map[int]string{}
-	for _, port := range localPorts(s.places.roles) {
+	for _, port := range localPorts(s.endpoints.roles) {
 		if pid, ok := listeners[port]; ok {
 			roles[pid] = true
 		}
@@ -141,7 +141,7 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 			}
 		}
 	}
-	for _, store := range s.places.stores {
+	for _, store := range s.endpoints.stores {
 		for _, port := range localPorts(store.addresses) {
 			name(port, func(int) string { return store.name })
 		}

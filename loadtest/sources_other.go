@@ -3,7 +3,7 @@
 package loadtest
 
 // localSources measures nothing: only Linux shows other processes without a C compiler.
-func localSources(places) []Source { return nil }
+func localSources(endpoints) []Source { return nil }
 
 // processorName is not known.
 func processorName() string { return "" }

@@ -73,7 +73,7 @@ func TestProcessesOfThisMachine(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "SELECT 1")
 	require.NoError(t, err)
 
-	f := func(p places) {
+	f := func(p endpoints) {
 		t.Helper()
 		sources := localSources(p)
 		require.Len(t, sources, 2)
@@ -91,7 +91,7 @@ func TestProcessesOfThisMachine(t *testing.T) {
 		require.Greater(t, values["PostgreSQL memory"], 1e6)
 		require.NotContains(t, values, "server CPU", "that one has metrics of its own")
 	}
-	f(places{roles: []string{role.Addr().String()}})
+	f(endpoints{roles: []string{role.Addr().String()}})
 	address := net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
-	f(places{stores: []store{{"PostgreSQL", []string{address}}}})
+	f(endpoints{stores: []store{{"PostgreSQL", []string{address}}}})
 }

@@ -33,7 +33,7 @@ type Stack struct {
 	self string
 	dir  string
 	cmd  *exec.Cmd
-	gone chan struct{} // closed after the exit
+	exited chan struct{} // closed after the exit
 }
 
 // StartStack starts the program self as the embedded stack and returns when it takes trades. Settings of the stack's
@@ -43,7 +43,7 @@ func StartStack(ctx context.Context, self string) (*Stack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a data folder for the embedded stack: %w", err)
 	}
-	s := &Stack{self: self, dir: dir, gone: make(chan struct{})}
+	s := &Stack{self: self, dir: dir, exited: make(chan struct{})}
 	if err := s.start(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
@@ -77,7 +77,7 @@ func (s *Stack) start() error {
 		if err == nil {
 			_ = s.cmd.Wait() // the exit is read from ProcessState
 		}
-		close(s.gone)
+		close(s.exited)
 	}()
 	if err := <-started; err != nil {
 		return fmt.Errorf("cannot start the embedded stack: %w", err)
@@ -108,7 +108,7 @@ func (s *Stack) await(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-s.gone:
+		case <-s.exited:
 			return fmt.Errorf("the embedded stack ended before it was ready: %s", s.tail())
 		case <-ctx.Done():
 			return fmt.Errorf("the embedded stack is not ready: %w: %s", context.Cause(ctx), s.tail())
@@ -153,7 +153,7 @@ func ready(ctx context.Context, base string) error {
 // Ended returns the reason when the stack has ended by itself, else an empty text.
 func (s *Stack) Ended() string {
 	select {
-	case <-s.gone:
+	case <-s.exited:
 		return fmt.Sprintf("the embedded stack ended (%s): %s", s.cmd.ProcessState, s.tail())
 	default:
 		return ""
@@ -165,10 +165,10 @@ func (s *Stack) Close() error {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails when it has ended
 	var err error
 	select {
-	case <-s.gone:
+	case <-s.exited:
 	case <-time.After(stackDrain):
 		_ = s.cmd.Process.Kill()
-		<-s.gone
+		<-s.exited
 		err = fmt.Errorf("the embedded stack did not drain within %v", stackDrain)
 	}
 	remove := exec.Command(s.self, "dev", "--data-dir", s.data(), "--remove")

@@ -39,7 +39,7 @@ type filed struct {
 	id    trade.RequestID
 	trade trade.Trade
 	shown shown
-	at    place
+	at    logPosition
 }
 
 func newStore(t *testing.T) *tinyStore {
@@ -94,7 +94,7 @@ func (s *tinyStore) post(out http.ResponseWriter, r *http.Request) {
 
 // file puts a trade into the log, under a new id.
 func (s *tinyStore) file(doc trade.Trade) *filed {
-	f := &filed{id: trade.NewRequestID(time.Now()), trade: doc, shown: shown{status: trade.Pending}, at: place{1, 0, int64(len(s.log))}}
+	f := &filed{id: trade.NewRequestID(time.Now()), trade: doc, shown: shown{status: trade.Pending}, at: logPosition{1, 0, int64(len(s.log))}}
 	s.log = append(s.log, f)
 	s.requests[f.id] = f
 	if !s.waits {

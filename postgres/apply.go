@@ -63,7 +63,7 @@ func (s *Store) apply(ctx context.Context, batch *trade.Batch) (trade.Applied, e
 	}
 	failpoint.Here("afterCAS") // nothing is durable yet
 
-	plan := trade.Resolve(batch.Records, known.versions, known.decided)
+	plan := trade.Decide(batch.Records, known.versions, known.decided)
 	w := write{conn: conn.Conn(), batch: batch, plan: &plan, now: s.cfg.Now().UTC()}
 	if err := w.all(ctx); err != nil {
 		return trade.Applied{}, abandon(ctx, conn.Conn(), tx, err)

@@ -133,7 +133,7 @@ func TestDuplicates(t *testing.T) {
 // Requests of several days are looked up each in its own.
 func TestDuplicatesAroundMidnight(t *testing.T) {
 	l := newTopicLog(t)
-	require.NoError(t, NewKeeper(l.db.reads).MakeDays(t.Context(), testNow))
+	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	today := l.add("T1", 1, "A")
 	yesterday := l.add("T2", 1, "A")
 	yesterday.AcceptedAt = yesterday.AcceptedAt.Add(-oneDay)
@@ -218,7 +218,7 @@ func TestCutsAgree(t *testing.T) {
 			whole = append(whole, l.pending...)
 			l.apply()
 		}
-		plan := trade.Resolve(whole, nil, nil)
+		plan := trade.Decide(whole, nil, nil)
 		require.Equal(t, len(plan.Inserts), l.db.count(t, "SELECT count(*) FROM trades"))
 		for _, r := range plan.Inserts {
 			require.Equal(t, r.Trade.BookID, l.db.book(t, r.Trade.TradeID, r.Trade.Version))

@@ -76,7 +76,7 @@ func (s *supply) run(b *testing.B, store *Store) {
 
 func benchmarkDatabase(b *testing.B) *testDatabase {
 	d := newDatabase(b)
-	require.NoError(b, NewKeeper(d.reads).MakeDays(b.Context(), testNow))
+	require.NoError(b, NewMaintainer(d.reads).MakeDays(b.Context(), testNow))
 	return d
 }
 
@@ -177,7 +177,7 @@ func benchmarkRaw(b *testing.B, run func(ctx context.Context, w *write) error) {
 	batches := make([]write, b.N)
 	for i := range batches {
 		batch := s.fill(kindNew)
-		plan := trade.Resolve(batch.Records, nil, nil)
+		plan := trade.Decide(batch.Records, nil, nil)
 		batches[i] = write{conn: conn, batch: batch, plan: &plan, now: testNow}
 	}
 	b.ResetTimer()
@@ -192,7 +192,7 @@ func BenchmarkOpen(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 500} {
 		b.Run(fmt.Sprintf("requests=%d", size), func(b *testing.B) {
 			d := benchmarkDatabase(b)
-			log := NewRequestLog(d.reads)
+			log := NewRequestStore(d.reads)
 			s := newSupply(d, kindNew, 4*size, allPartitions...)
 			for b.Loop() {
 				b.StopTimer()

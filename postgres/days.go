@@ -15,12 +15,12 @@ import (
 
 // Keeper keeps the tables of the journal in shape. Its methods may be called by several workers at once: one does the
 // work, and for the others there is nothing left to do.
-type Keeper struct {
+type Maintainer struct {
 	pool *pgxpool.Pool
 }
 
 // NewKeeper makes a Keeper on any pool of the package.
-func NewKeeper(pool *pgxpool.Pool) *Keeper { return &Keeper{pool} }
+func NewMaintainer(pool *pgxpool.Pool) *Maintainer { return &Maintainer{pool} }
 
 // Days are made for requests of yesterday, which may be under way, until a week ahead: that long a keeper may fail
 // before rows stray into the default partitions.
@@ -51,7 +51,7 @@ func dayTable(table string, day trade.Date) string {
 
 // MakeDays creates the partitions of yesterday to a week ahead of now that do not exist. A day that already has rows in
 // a default partition stays without: they can't be moved under load, and the sweep takes them row by row.
-func (k *Keeper) MakeDays(ctx context.Context, now time.Time) error {
+func (k *Maintainer) MakeDays(ctx context.Context, now time.Time) error {
 	today := trade.DateOf(now)
 	for _, table := range dayTables {
 		have, err := partitions(ctx, k.pool, table)

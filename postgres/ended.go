@@ -22,7 +22,7 @@ const readEnded = `
 
 // Ended returns the states of those of the requests given that have ended, strongly consistent with every committed
 // outcome before the call. Any error means that the database can't answer now.
-func (l *RequestLog) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
+func (l *RequestStore) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (l *RequestLog) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.
 }
 
 // daysOfAll is days for many requests: those whose day is not known have no entry.
-func (l *RequestLog) daysOfAll(ctx context.Context, ids []trade.RequestID) (days []time.Time, keys [][16]byte, err error) {
+func (l *RequestStore) daysOfAll(ctx context.Context, ids []trade.RequestID) (days []time.Time, keys [][16]byte, err error) {
 	var derived [][16]byte
 	for _, id := range ids {
 		if day, ok := id.Day(); ok {

@@ -151,9 +151,9 @@ func TestDatabaseIsDown(t *testing.T) {
 	f(err)
 	_, err = store.Positions(t.Context())
 	f(err)
-	_, err = store.Unsettled(t.Context(), allPartitions, 1)
+	_, err = store.Unprojected(t.Context(), allPartitions, 1)
 	f(err)
-	f(store.Settled(t.Context(), []trade.Outcome{{}}))
+	f(store.Projected(t.Context(), []trade.Decision{{}}))
 	f(AddTopic(t.Context(), store.pool, testTopic, testTopicID, 1))
 }
 
@@ -223,7 +223,7 @@ func TestUnknownOpen(t *testing.T) {
 		t.Helper()
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		log := NewRequestLog(openPool(t, p.url, "reads", Open))
+		log := NewRequestStore(openPool(t, p.url, "reads", Open))
 		r := (&topicLog{t: t, db: d}).add("T1", 1, "a")
 		_, err := log.Get(t.Context(), r.ID)
 		require.ErrorIs(t, err, trade.ErrNotFound, "connects")

@@ -111,9 +111,9 @@ func (t *Topics) Add(ctx context.Context, topic string, id trade.TopicID, partit
 
 // Settled says whether every outcome of every generation has been shown to the request log; the error names one that has
 // not, or says that this can't be told.
-func (t *Topics) Settled(ctx context.Context) error { return allSettled(ctx, t.conn) }
+func (t *Topics) Projected(ctx context.Context) error { return allProjected(ctx, t.conn) }
 
-func allSettled(ctx context.Context, db querier) error {
+func allProjected(ctx context.Context, db querier) error {
 	var generation, partition int32
 	var from, at int64
 	err := db.QueryRow(ctx, `
@@ -178,7 +178,7 @@ func follow(ctx context.Context, tx pgx.Tx, old Generation, topic string, id tra
 	case int(done.RowsAffected()) != len(old.Positions):
 		return trade.Classed(trade.Fenced, "of %d positions of generation %d, %d are where they were", len(old.Positions), old.Number, done.RowsAffected())
 	}
-	if err := allSettled(ctx, tx); err != nil {
+	if err := allProjected(ctx, tx); err != nil {
 		return trade.Classed(trade.Fenced, "%w", err)
 	}
 	return insertGeneration(ctx, tx, old.Number+1, topic, id, partitions)

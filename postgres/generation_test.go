@@ -87,16 +87,16 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			l := newTopicLog(t)
-			l.open(NewRequestLog(l.db.reads), "T1", 1, "a")
+			l.open(NewRequestStore(l.db.reads), "T1", 1, "a")
 			l.apply()
 			topics := lockTopics(t, l.db)
 			old, err := topics.Newest(t.Context())
 			require.NoError(t, err)
-			require.ErrorContains(t, topics.Settled(t.Context()), "are shown up to offset 0")
-			outcomes, err := l.store.Unsettled(t.Context(), []int32{0, 1, 2, 3}, 10)
+			require.ErrorContains(t, topics.Projected(t.Context()), "are shown up to offset 0")
+			outcomes, err := l.store.Unprojected(t.Context(), []int32{0, 1, 2, 3}, 10)
 			require.NoError(t, err)
-			require.NoError(t, l.store.Settled(t.Context(), outcomes))
-			require.NoError(t, topics.Settled(t.Context()))
+			require.NoError(t, l.store.Projected(t.Context(), outcomes))
+			require.NoError(t, topics.Projected(t.Context()))
 			spoil(t, l, &old)
 			err = topics.Follow(t.Context(), old, "trades-2", nextTopicID, 6)
 			if want == "" {
@@ -112,7 +112,7 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 	}
 	f("nothing wrong", 0, "", func(*testing.T, *topicLog, *Generation) {})
 	f("a position moved", trade.Fenced, "of 4 positions of generation 1, 3 are where they were", func(_ *testing.T, l *topicLog, _ *Generation) {
-		l.open(NewRequestLog(l.db.reads), "T1", 2, "b")
+		l.open(NewRequestStore(l.db.reads), "T1", 2, "b")
 		l.apply()
 	})
 	f("an outcome not shown", trade.Fenced, "are shown up to offset 0, there is one at 0", func(t *testing.T, l *topicLog, _ *Generation) {
@@ -124,12 +124,12 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 // A worker of the generation before that wakes up changes nothing, and stops when it asks where it stands.
 func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
 	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
+	log := NewRequestStore(l.db.reads)
 	l.open(log, "T1", 2, "a")
 	l.apply()
-	outcomes, err := l.store.Unsettled(t.Context(), []int32{0, 1, 2, 3}, 10)
+	outcomes, err := l.store.Unprojected(t.Context(), []int32{0, 1, 2, 3}, 10)
 	require.NoError(t, err)
-	require.NoError(t, l.store.Settled(t.Context(), outcomes))
+	require.NoError(t, l.store.Projected(t.Context(), outcomes))
 	orphan := l.orphan(log, "T2", time.Hour)
 	positions, err := l.store.Positions(t.Context())
 	require.NoError(t, err)
@@ -157,16 +157,16 @@ func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
 // settled behind a cursor of its own.
 func TestOffsetsStartOverWithAGeneration(t *testing.T) {
 	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
+	log := NewRequestStore(l.db.reads)
 	for range 3 {
 		l.open(log, "T1", 7, "old")
 	}
 	last := l.open(log, "T1", 7, "old")
 	l.apply()
 	all := []int32{0, 1, 2, 3, 4, 5}
-	outcomes, err := l.store.Unsettled(t.Context(), all, 10)
+	outcomes, err := l.store.Unprojected(t.Context(), all, 10)
 	require.NoError(t, err)
-	require.NoError(t, l.store.Settled(t.Context(), outcomes))
+	require.NoError(t, l.store.Projected(t.Context(), outcomes))
 	l.db.follow(t)
 
 	next := NewStore(l.db.writer, StoreConfig{Topic: "trades-2"})
@@ -186,20 +186,20 @@ func TestOffsetsStartOverWithAGeneration(t *testing.T) {
 	require.Equal(t, 1, applied.Duplicates)
 	require.Equal(t, "new", l.db.trades(t)[trade.Key{TradeID: "T1", Version: 7}].BookID)
 
-	outcomes, err = next.Unsettled(t.Context(), all, 10)
+	outcomes, err = next.Unprojected(t.Context(), all, 10)
 	require.NoError(t, err)
 	require.Len(t, outcomes, 1)
 	require.Equal(t, [2]int64{2, 0}, [2]int64{int64(outcomes[0].Generation), outcomes[0].Offset})
 	topics := lockTopics(t, l.db)
-	require.Error(t, topics.Settled(t.Context()))
-	require.NoError(t, next.Settled(t.Context(), outcomes))
-	require.NoError(t, topics.Settled(t.Context()))
+	require.Error(t, topics.Projected(t.Context()))
+	require.NoError(t, next.Projected(t.Context(), outcomes))
+	require.NoError(t, topics.Projected(t.Context()))
 }
 
 func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 	l := newTopicLog(t)
-	require.NoError(t, NewKeeper(l.db.reads).MakeDays(t.Context(), testNow))
-	log := NewRequestLog(l.db.reads)
+	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
+	log := NewRequestStore(l.db.reads)
 	want := func(limit int, want ...trade.PendingRequest) {
 		t.Helper()
 		got, err := log.Undecided(t.Context(), limit)

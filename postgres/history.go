@@ -26,11 +26,11 @@ const history = `
 // History returns up to limit decided submissions of a trade behind the place given, in log order; the zero place starts
 // at the first that the journal remembers. A record that could not be stored is not among them: nobody could say of which
 // trade it was.
-func (r *Reader) History(ctx context.Context, tradeID string, after trade.Place, limit int) ([]trade.Submission, error) {
+func (r *Reader) History(ctx context.Context, tradeID string, after trade.HistoryPosition, limit int) ([]trade.HistoryEntry, error) {
 	rows, err := r.pool.Query(ctx, history, tradeID, after.Generation, after.Offset, [16]byte(after.ID), limit)
-	var found []trade.Submission
+	var found []trade.HistoryEntry
 	if err == nil {
-		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (trade.Submission, error) { return scanSubmission(row, tradeID) })
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (trade.HistoryEntry, error) { return scanHistoryEntry(row, tradeID) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history of a trade: %w", err)
@@ -38,7 +38,7 @@ func (r *Reader) History(ctx context.Context, tradeID string, after trade.Place,
 	return found, nil
 }
 
-func scanSubmission(row pgx.CollectableRow, tradeID string) (s trade.Submission, err error) {
+func scanHistoryEntry(row pgx.CollectableRow, tradeID string) (s trade.HistoryEntry, err error) {
 	var reason, detail, counterparty, book *string
 	var maturity, created *trade.Date
 	var replayOf, replaced *[16]byte

@@ -20,7 +20,7 @@ func (l *topicLog) applyAt(second int) {
 
 func TestHistory(t *testing.T) {
 	l := newTopicLog(t)
-	log, r := NewRequestLog(l.db.reads), NewReader(l.db.reads)
+	log, r := NewRequestStore(l.db.reads), NewReader(l.db.reads)
 	first := l.add("T", 1, "a")
 	l.add("other", 1, "a")
 	second := l.add("T", 1, "b")
@@ -49,12 +49,12 @@ func TestHistory(t *testing.T) {
 	}
 	for limit := 1; limit <= len(want)+1; limit++ {
 		var got []item
-		for after := (trade.Place{}); ; {
+		for after := (trade.HistoryPosition{}); ; {
 			page, err := r.History(t.Context(), "T", after, limit)
 			require.NoError(t, err)
 			for _, s := range page {
 				got = append(got, item{s.ID, s.Replaced, s.Reason, s.Offset, s.Trade.BookID, int(s.DecidedAt.Sub(testNow) / time.Second)})
-				after = s.Place()
+				after = s.Position()
 				require.Equal(t, "T", s.TradeID)
 				require.Equal(t, s.Status == trade.Failed, s.Detail != "")
 			}
@@ -64,11 +64,11 @@ func TestHistory(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 	}
-	page, err := r.History(t.Context(), "T", trade.Place{}, 1)
+	page, err := r.History(t.Context(), "T", trade.HistoryPosition{}, 1)
 	require.NoError(t, err)
 	require.Equal(t, first.Trade, page[0].Trade)
 	require.Equal(t, first.AcceptedAt, page[0].AcceptedAt)
-	page, err = r.History(t.Context(), "none", trade.Place{}, 1)
+	page, err = r.History(t.Context(), "none", trade.HistoryPosition{}, 1)
 	require.NoError(t, err)
 	require.Empty(t, page)
 
@@ -100,7 +100,7 @@ func TestHistory(t *testing.T) {
 // Only requests without an outcome are pending, and only those that the resolver has not passed are looked at.
 func TestPendingOfATrade(t *testing.T) {
 	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
+	log := NewRequestStore(l.db.reads)
 	l.open(log, "T", 1, "a")
 	l.apply()
 	two, three := l.open(log, "T", 2, "b"), l.open(log, "T", 3, "c")
@@ -126,7 +126,7 @@ func TestPendingOfATrade(t *testing.T) {
 // What is looked for by trade is found by its filters, also while nothing is known about the tables.
 func TestHistoryPlans(t *testing.T) {
 	d := newDatabase(t)
-	require.NoError(t, NewKeeper(d.reads).MakeDays(t.Context(), testNow))
+	require.NoError(t, NewMaintainer(d.reads).MakeDays(t.Context(), testNow))
 	plan := func(sql string, args ...any) string {
 		t.Helper()
 		rows, err := d.reads.Query(t.Context(), "EXPLAIN "+sql, args...)

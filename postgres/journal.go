@@ -17,7 +17,7 @@ type cursor struct {
 
 // unsettledFrom reads the journal behind several cursors: up to $4 rows of each, in offset order. A partition of the log
 // is applied by one transaction at a time, so no row ever appears before one that was read.
-const unsettledFrom = `
+const unprojectedFrom = `
 	SELECT s.generation, s.partition, s."offset", s.request_id, s.outcome, s.trade_id, s.version, s.reason, s.detail,
 		s.accepted_at, s.decided_at, s.correlation_id, s.traceparent
 	FROM unnest($1::integer[], $2::integer[], $3::bigint[]) AS c(generation, partition, from_offset)
@@ -29,12 +29,12 @@ const unsettledFrom = `
 // Unsettled returns up to limit outcomes behind the cursors of the partitions given, of every generation, each partition
 // in offset order; all of the partition's earlier outcomes are settled or in the result. Less than limit means that
 // there are no more.
-func (s *Store) Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error) {
+func (s *Store) Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error) {
 	cursors, err := s.cursors(ctx, partitions)
 	if err != nil {
 		return nil, trade.Classed(classify(err), "cannot read the settle cursors: %w", err)
 	}
-	var outcomes []trade.Outcome
+	var outcomes []trade.Decision
 	for len(cursors) > 0 && len(outcomes) < limit {
 		// Every cursor gets an equal share of what is left, so that a long backlog of one doesn't starve the others.
 		// Those that used up their share may have more and take part in the next round.
@@ -64,22 +64,22 @@ func (s *Store) cursors(ctx context.Context, partitions []int32) ([]cursor, erro
 }
 
 // behind reads up to share outcomes behind each of the cursors.
-func (s *Store) behind(ctx context.Context, cursors []cursor, share int) ([]trade.Outcome, error) {
+func (s *Store) behind(ctx context.Context, cursors []cursor, share int) ([]trade.Decision, error) {
 	generations, partitions := make([]int32, len(cursors)), make([]int32, len(cursors))
 	from := make([]int64, len(cursors))
 	for i, c := range cursors {
 		generations[i], partitions[i], from[i] = c.generation, c.partition, c.from
 	}
-	rows, err := s.pool.Query(ctx, unsettledFrom, generations, partitions, from, share)
+	rows, err := s.pool.Query(ctx, unprojectedFrom, generations, partitions, from, share)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, scanOutcome)
+	return pgx.CollectRows(rows, scanDecision)
 }
 
 // After returns the outcomes of each partition given, of its generation, from its position on: up to limit of each, in the
 // order of their offsets. Requests that were closed without a record have no place in that order.
-func (s *Store) After(ctx context.Context, from []trade.Position, limit int) ([]trade.Outcome, error) {
+func (s *Store) After(ctx context.Context, from []trade.Position, limit int) ([]trade.Decision, error) {
 	cursors := make([]cursor, len(from))
 	for i, p := range from {
 		cursors[i] = cursor{p.Generation, p.Partition, p.NextOffset}
@@ -91,7 +91,7 @@ func (s *Store) After(ctx context.Context, from []trade.Position, limit int) ([]
 	return outcomes, nil
 }
 
-func scanOutcome(row pgx.CollectableRow) (o trade.Outcome, err error) {
+func scanDecision(row pgx.CollectableRow) (o trade.Decision, err error) {
 	var tradeID, reason, detail, correlationID, traceParent *string
 	var version *int32
 	err = row.Scan(&o.Generation, &o.Partition, &o.Offset, (*[16]byte)(&o.ID), (*string)(&o.Status), &tradeID, &version,
@@ -111,7 +111,7 @@ func value[T any](p *T) (v T) {
 }
 
 // unfinished returns the cursors that found their whole share, moved past it.
-func unfinished(cursors []cursor, found []trade.Outcome, share int) []cursor {
+func unfinished(cursors []cursor, found []trade.Decision, share int) []cursor {
 	type part struct{ generation, partition int32 }
 	got := make(map[part]int, len(cursors))
 	next := make(map[part]int64, len(cursors))
@@ -151,7 +151,7 @@ func (s *Store) Pass(ctx context.Context, partitions []int32) error {
 
 // Settled moves the cursors past the outcomes given, which came from one call of Unsettled. A cursor that another
 // settler has moved further stays there. Rows are locked in the order of their key, like in moveOn.
-func (s *Store) Settled(ctx context.Context, outcomes []trade.Outcome) error {
+func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error {
 	if len(outcomes) == 0 {
 		return nil
 	}

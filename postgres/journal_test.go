@@ -12,16 +12,16 @@ import (
 
 var allPartitions = []int32{0, 1, 2, 3}
 
-func TestUnsettledCarriesTheOutcome(t *testing.T) {
+func TestUnprojectedCarriesTheOutcome(t *testing.T) {
 	l := newTopicLog(t)
 	stored := l.add("T1", 2, "stored")
 	stale := l.add("T1", 1, "stale")
 	l.apply()
 
-	got, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	got, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	decided := testNow.Add(1e9)
-	require.Equal(t, []trade.Outcome{{
+	require.Equal(t, []trade.Decision{{
 		RequestState: trade.RequestState{ID: stored.ID, Status: trade.Success, TradeID: "T1", Version: 2,
 			AcceptedAt: stored.AcceptedAt, DecidedAt: decided},
 		Generation: 1, Partition: stored.Partition, Offset: 0, CorrelationID: "call-1",
@@ -31,11 +31,11 @@ func TestUnsettledCarriesTheOutcome(t *testing.T) {
 		Generation: 1, Partition: stale.Partition, Offset: 1, CorrelationID: "call-2",
 	}}, got)
 
-	require.NoError(t, l.store.Settled(t.Context(), got))
-	got, err = l.store.Unsettled(t.Context(), allPartitions, 10)
+	require.NoError(t, l.store.Projected(t.Context(), got))
+	got, err = l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
-	require.NoError(t, l.store.Settled(t.Context(), nil))
+	require.NoError(t, l.store.Projected(t.Context(), nil))
 }
 
 // Whatever the limit and however the backlog lies, walking in steps meets every outcome once and in offset order.
@@ -57,12 +57,12 @@ func TestPassMovesTheCursorsToThePositions(t *testing.T) {
 	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
 	require.Zero(t, behind())
 	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE generation = 9 AND settled_offset = 8"), "the one that was further stays")
-	left, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	left, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
 
-func TestUnsettledInSteps(t *testing.T) {
+func TestUnprojectedInSteps(t *testing.T) {
 	l := newTopicLog(t)
 	want := 0
 	for i := range 40 {
@@ -79,7 +79,7 @@ func TestUnsettledInSteps(t *testing.T) {
 		var next [testPartitions]int64
 		met := 0
 		for {
-			got, err := l.store.Unsettled(t.Context(), allPartitions, limit)
+			got, err := l.store.Unprojected(t.Context(), allPartitions, limit)
 			require.NoError(t, err)
 			if len(got) == 0 {
 				break
@@ -90,22 +90,22 @@ func TestUnsettledInSteps(t *testing.T) {
 				next[o.Partition]++
 			}
 			met += len(got)
-			require.NoError(t, l.store.Settled(t.Context(), got))
+			require.NoError(t, l.store.Projected(t.Context(), got))
 		}
 		require.Equal(t, want, met)
 	}
 }
 
-func TestUnsettledIsLimitedToThePartitions(t *testing.T) {
+func TestUnprojectedIsLimitedToThePartitions(t *testing.T) {
 	l := newTopicLog(t)
 	r := l.add("T1", 1, "a")
 	l.apply()
 	for p := range int32(testPartitions) {
-		got, err := l.store.Unsettled(t.Context(), []int32{p}, 10)
+		got, err := l.store.Unprojected(t.Context(), []int32{p}, 10)
 		require.NoError(t, err)
 		require.Equal(t, p == r.Partition, len(got) == 1)
 	}
-	got, err := l.store.Unsettled(t.Context(), nil, 10)
+	got, err := l.store.Unprojected(t.Context(), nil, 10)
 	require.NoError(t, err)
 	require.Empty(t, got)
 }
@@ -116,34 +116,34 @@ func TestCursorOnlyMovesForward(t *testing.T) {
 		l.add("T1", int32(i+1), "a")
 	}
 	l.apply()
-	all, err := l.store.Unsettled(t.Context(), allPartitions, 100)
+	all, err := l.store.Unprojected(t.Context(), allPartitions, 100)
 	require.NoError(t, err)
 	var settlers sync.WaitGroup
 	errs := make([]error, len(all))
 	for i := range all { // each settler comes with an older or newer view
-		settlers.Go(func() { errs[i] = l.store.Settled(t.Context(), all[:i+1]) })
+		settlers.Go(func() { errs[i] = l.store.Projected(t.Context(), all[:i+1]) })
 	}
 	settlers.Wait()
 	for _, err := range errs {
 		require.NoError(t, err)
 	}
 	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
-	require.NoError(t, l.store.Settled(t.Context(), all[:1]))
+	require.NoError(t, l.store.Projected(t.Context(), all[:1]))
 	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
 }
 
-func TestUnsettledOfEarlierGenerations(t *testing.T) {
+func TestUnprojectedOfEarlierGenerations(t *testing.T) {
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	l.apply()
 	l.newGeneration()
 	l.add("T1", 1, "b")
 	l.apply()
-	got, err := l.store.Unsettled(t.Context(), allPartitions, 10)
+	got, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	require.EqualValues(t, 1, got[0].Generation)
 	require.EqualValues(t, 2, got[1].Generation)
-	require.NoError(t, l.store.Settled(t.Context(), got))
+	require.NoError(t, l.store.Projected(t.Context(), got))
 	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE settled_offset = 1"))
 }

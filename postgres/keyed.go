@@ -43,7 +43,7 @@ const ownKeyed = `
 //
 // A statement without an answer is sent again, which can't undo anything: a key that has an entry is left alone. By its
 // nonce the repeat knows the entry that its first copy made, also when that one comes late.
-func (l *RequestLog) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (l *RequestLog) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest)
 }
 
 // openKeyed notes the requests that were opened in own. Without an error, the keys of the others are taken.
-func (l *RequestLog) openKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
+func (l *RequestStore) openKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
 	unknown := false // an earlier copy may be stored, or may still be
 	var err error
 	for range keyedTries {
@@ -91,7 +91,7 @@ func (l *RequestLog) openKeyed(ctx context.Context, batch []*trade.KeyedRequest,
 }
 
 // tryOpenKeyed sends the statement once; sent is false if the server certainly has not seen it.
-func (l *RequestLog) tryOpenKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) (sent bool, err error) {
+func (l *RequestStore) tryOpenKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) (sent bool, err error) {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return false, err
@@ -121,7 +121,7 @@ func columnsOf(batch []*trade.KeyedRequest) []any {
 }
 
 // findOwn notes the entries that an earlier copy of the statement made.
-func (l *RequestLog) findOwn(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
+func (l *RequestStore) findOwn(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
 	ids, nonces := make([][16]byte, len(batch)), make([][16]byte, len(batch))
 	for i, r := range batch {
 		ids[i], nonces[i] = r.ID, r.Nonce
@@ -160,7 +160,7 @@ const readKeyed = `
 
 // GetKeyed returns where those of the requests given stand that have an entry under their key, strongly consistent with
 // every OpenKeyed and every committed outcome before the call. Any error means that the database can't answer now.
-func (l *RequestLog) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
 	if len(ids) == 0 {
 		return states, nil

@@ -12,7 +12,7 @@ import (
 )
 
 // keyed opens a request under a key, and appends its record.
-func (l *topicLog) keyed(log *RequestLog, key string) *trade.KeyedRequest {
+func (l *topicLog) keyed(log *RequestStore, key string) *trade.KeyedRequest {
 	l.t.Helper()
 	r := conformance.NewKeyedRequest(key, 0)
 	require.Nil(l.t, log.OpenKeyed(l.t.Context(), []*trade.KeyedRequest{r}))
@@ -25,12 +25,12 @@ func (l *topicLog) keys() int { return l.db.count(l.t, "SELECT count(*) FROM ide
 // A key is free again when its outcome is forgotten, and never before: not while its request is undecided.
 func TestSweepFreesKeysWithTheirOutcome(t *testing.T) {
 	l := newTopicLog(t)
-	k, log := NewKeeper(l.db.reads), NewRequestLog(l.db.reads)
+	k, log := NewMaintainer(l.db.reads), NewRequestStore(l.db.reads)
 	require.NoError(t, k.MakeDays(t.Context(), testNow))
 	decided := l.keyed(log, "decided")
 	l.apply()
 	pending := l.keyed(log, "pending") // its record is still in the backlog
-	l.settleAll()
+	l.projectAll()
 	_, err := k.Sweep(t.Context(), testNow.Add(7*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, 2, l.keys())
@@ -55,7 +55,7 @@ func TestSweepFreesKeysWithTheirOutcome(t *testing.T) {
 
 	l.store.cfg.Now = func() time.Time { return later }
 	l.apply()
-	l.settleAll()
+	l.projectAll()
 	_, err = k.Sweep(t.Context(), later.Add(6*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, 2, l.keys(), "decided late, it is kept for the retention from then on")
@@ -73,7 +73,7 @@ func pendingStateOf(r *trade.KeyedRequest) trade.RequestState {
 // While a key is free and the old journal row still there, a reader sees the new request alone.
 func TestAFreedKeyIsNotTheOldRequest(t *testing.T) {
 	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
+	log := NewRequestStore(l.db.reads)
 	l.keyed(log, "k")
 	l.apply()
 	l.db.exec(t, "DELETE FROM idempotency")
@@ -89,7 +89,7 @@ func TestAFreedKeyIsNotTheOldRequest(t *testing.T) {
 
 func TestSweepFreesManyKeysInSteps(t *testing.T) {
 	d := newDatabase(t)
-	k := NewKeeper(d.reads)
+	k := NewMaintainer(d.reads)
 	require.NoError(t, k.MakeDays(t.Context(), testNow))
 	d.exec(t, `INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id, outcome)
 		SELECT $1, $1, $1::timestamptz::date, 1, 0, i, gen_random_uuid(), 'SUCCESS' FROM generate_series(0, $2::integer - 1) AS i`, testNow, 2*sweepStep+1)
@@ -102,7 +102,7 @@ func TestSweepFreesManyKeysInSteps(t *testing.T) {
 
 func TestOpenKeyedIsRefusedWhole(t *testing.T) {
 	d := newDatabase(t)
-	log := NewRequestLog(d.reads)
+	log := NewRequestStore(d.reads)
 	good, bad := conformance.NewKeyedRequest("good", 0), conformance.NewKeyedRequest("bad", 0)
 	d.exec(t, "ALTER TABLE requests ADD CONSTRAINT wrong CHECK (trade_id <> 'T-bad')")
 	for _, err := range log.OpenKeyed(t.Context(), []*trade.KeyedRequest{good, bad}) {
@@ -114,7 +114,7 @@ func TestOpenKeyedIsRefusedWhole(t *testing.T) {
 }
 
 func TestKeyedWithoutADatabase(t *testing.T) {
-	log := NewRequestLog(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
+	log := NewRequestStore(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
 	r := conformance.NewKeyedRequest("k", 0)
 	errs := log.OpenKeyed(t.Context(), []*trade.KeyedRequest{r})
 	require.Len(t, errs, 1)

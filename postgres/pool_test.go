@@ -131,7 +131,7 @@ func (p *poolOfOne) flush() {
 // one statement of the apply line, the journal or the reads may scan a table from end to end.
 func TestNothingScans(t *testing.T) {
 	l := newTopicLog(t)
-	require.NoError(t, NewKeeper(l.db.reads).MakeDays(t.Context(), testNow))
+	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	// One session each: counters are flushed by the session that made them.
 	single := func(name string, open openFunc) *poolOfOne {
 		pool, err := open(t.Context(), Config{URL: l.db.url, ApplicationName: name, MaxConns: 1}, prometheus.NewRegistry())
@@ -141,7 +141,7 @@ func TestNothingScans(t *testing.T) {
 	}
 	writer, reads := single("one writer", OpenWriter), single("one reader", Open)
 	l.store = NewStore(writer.pool, StoreConfig{Topic: testTopic})
-	log, reader := NewRequestLog(reads.pool), NewReader(reads.pool)
+	log, reader := NewRequestStore(reads.pool), NewReader(reads.pool)
 
 	for round := range 12 { // past the point where a generic plan is considered
 		var id trade.RequestID
@@ -152,9 +152,9 @@ func TestNothingScans(t *testing.T) {
 			l.open(log, fmt.Sprintf("T%d-%d", round-1, i), 1, "b")
 		}
 		l.apply()
-		outcomes, err := l.store.Unsettled(t.Context(), allPartitions, 20)
+		outcomes, err := l.store.Unprojected(t.Context(), allPartitions, 20)
 		require.NoError(t, err)
-		require.NoError(t, l.store.Settled(t.Context(), outcomes))
+		require.NoError(t, l.store.Projected(t.Context(), outcomes))
 		_, err = log.Get(t.Context(), id)
 		require.NoError(t, err)
 		_, err = reader.MaxVersions(t.Context(), []string{"T1-1", "T1-2"})

@@ -16,13 +16,13 @@ import (
 // RequestLog is the request log in PostgreSQL. PENDING entries are rows that are only ever inserted; the end of a request
 // is its journal row, which commits together with the trade. So there is nothing to settle, and a terminal state can't
 // change. Its methods may be called concurrently.
-type RequestLog struct {
+type RequestStore struct {
 	pool *pgxpool.Pool
 	walk walk
 }
 
 // NewRequestLog makes a RequestLog on a pool of Open, which must lead to the database that the worker applies to.
-func NewRequestLog(pool *pgxpool.Pool) *RequestLog { return &RequestLog{pool: pool} }
+func NewRequestStore(pool *pgxpool.Pool) *RequestStore { return &RequestStore{pool: pool} }
 
 // One COPY for every size: against an INSERT of arrays it was within the noise at 1 to 100 requests (0.5 ms a call with
 // the flush to disk), and cheaper at 500 (BenchmarkOpen).
@@ -31,7 +31,7 @@ const copyRequests = `COPY requests (accepted_at, accepted_on, partition, versio
 // Open stores a PENDING entry for each request with one statement: all of them become durable or none does. So either
 // the result is nil, or every error wraps trade.ErrNotOpened (refused, or never sent), or none does: no answer came, and
 // the entries may exist.
-func (l *RequestLog) Open(ctx context.Context, batch []*trade.Request) []error {
+func (l *RequestStore) Open(ctx context.Context, batch []*trade.Request) []error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (l *RequestLog) Open(ctx context.Context, batch []*trade.Request) []error {
 	return errs
 }
 
-func (l *RequestLog) open(ctx context.Context, batch []*trade.Request) error {
+func (l *RequestStore) open(ctx context.Context, batch []*trade.Request) error {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot open %d requests, no connection: %w: %w", len(batch), trade.ErrNotOpened, err)
@@ -93,7 +93,7 @@ const readRequest = `
 
 // Get reads a request, strongly consistent with every Open and every committed outcome before the call.
 // Errors: trade.ErrNotFound; any other means that the database can't answer now.
-func (l *RequestLog) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
+func (l *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
 	days, err := l.days(ctx, id)
 	if err != nil {
 		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
@@ -130,7 +130,7 @@ func (l *RequestLog) Get(ctx context.Context, id trade.RequestID) (trade.Request
 
 // days returns where to look for a request. A version 7 id carries its day. Any other was derived from an idempotency key,
 // and the entry of the key knows it; without one there is no such request, or none any more.
-func (l *RequestLog) days(ctx context.Context, id trade.RequestID) ([]time.Time, error) {
+func (l *RequestStore) days(ctx context.Context, id trade.RequestID) ([]time.Time, error) {
 	if day, ok := id.Day(); ok {
 		return []time.Time{day.Time()}, nil
 	}
@@ -153,7 +153,7 @@ const pendingOfTrade = `
 
 // PendingOf returns up to limit requests of one trade that have no outcome, the oldest first. It takes as long as there are
 // requests that no resolver has walked: those of a minute or two, or of a backlog.
-func (l *RequestLog) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
+func (l *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
 	rows, err := l.pool.Query(ctx, pendingOfTrade, tradeID, limit)
 	var found []trade.PendingRequest
 	if err == nil {
@@ -173,4 +173,4 @@ func scanPending(row pgx.CollectableRow) (p trade.PendingRequest, err error) {
 }
 
 // Settle has nothing to do: an outcome is visible from the moment that its journal row is committed.
-func (l *RequestLog) Settle(context.Context, []trade.Outcome) error { return nil }
+func (l *RequestStore) Project(context.Context, []trade.Decision) error { return nil }

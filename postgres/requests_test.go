@@ -11,7 +11,7 @@ import (
 )
 
 // open appends a record and opens its request, in the order of the server.
-func (l *topicLog) open(log *RequestLog, tradeID string, version int32, book string) trade.Record {
+func (l *topicLog) open(log *RequestStore, tradeID string, version int32, book string) trade.Record {
 	l.t.Helper()
 	r := l.add(tradeID, version, book)
 	require.Nil(l.t, log.Open(l.t.Context(), []*trade.Request{&r.Request}))
@@ -20,7 +20,7 @@ func (l *topicLog) open(log *RequestLog, tradeID string, version int32, book str
 
 func TestRequestFromPendingToItsEnd(t *testing.T) {
 	l := newTopicLog(t)
-	log := NewRequestLog(l.db.reads)
+	log := NewRequestStore(l.db.reads)
 	stored := l.open(log, "T1", 2, "a")
 	stale := l.open(log, "T1", 1, "a")
 	poison := l.open(log, "T2", 9, "a")
@@ -49,7 +49,7 @@ func TestRequestFromPendingToItsEnd(t *testing.T) {
 	end(stored, trade.Success, "", "")
 	end(stale, trade.Failed, trade.StaleVersion, trade.StaleDetail(1, 2))
 	end(poison, trade.Failed, trade.InvalidRecord, "unreadable")
-	require.NoError(t, log.Settle(t.Context(), nil))
+	require.NoError(t, log.Project(t.Context(), nil))
 	require.Nil(t, log.Open(t.Context(), nil))
 
 	_, err := log.Get(t.Context(), trade.NewRequestID(testNow))
@@ -59,7 +59,7 @@ func TestRequestFromPendingToItsEnd(t *testing.T) {
 // An id derived from a key carries no day.
 func TestOpenIsAllOrNothing(t *testing.T) {
 	d := newDatabase(t)
-	log := NewRequestLog(d.reads)
+	log := NewRequestStore(d.reads)
 	l := &topicLog{t: t, db: d}
 	a, b, c := l.add("T1", 1, "a"), l.add("T2", 1, "a"), l.add("T3", 1, "a")
 
@@ -81,7 +81,7 @@ func TestOpenIsAllOrNothing(t *testing.T) {
 }
 
 func TestOpenWithoutADatabase(t *testing.T) {
-	log := NewRequestLog(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
+	log := NewRequestStore(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
 	r := trade.Request{ID: trade.NewRequestID(testNow), AcceptedAt: testNow}
 	errs := log.Open(t.Context(), []*trade.Request{&r})
 	require.Len(t, errs, 1)

@@ -71,20 +71,20 @@ var cuts = map[string][2]string{
 	"Decide":    {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},
 }
 
-func TestRequestLogSeam(t *testing.T) {
-	conformance.RequestLog(t, func(t *testing.T) conformance.LogSubject {
+func TestRequestStoreSeam(t *testing.T) {
+	conformance.RequestStore(t, func(t *testing.T) conformance.LogSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
 		return conformance.LogSubject{
-			Log:    NewRequestLog(openPool(t, p.url, "reads", Open)),
+			Log:    NewRequestStore(openPool(t, p.url, "reads", Open)),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
 	})
 }
 
-func TestKeyedRequestLogSeam(t *testing.T) {
-	conformance.KeyedRequestLog(t, func(t *testing.T) conformance.KeyedSubject {
+func TestKeyedRequestStoreSeam(t *testing.T) {
+	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
 		// Statements by their text, each time: that is what the proxy looks for.
@@ -92,7 +92,7 @@ func TestKeyedRequestLogSeam(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(reads.Close)
 		return conformance.KeyedSubject{
-			Log:    NewRequestLog(reads),
+			Log:    NewRequestStore(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}

@@ -21,7 +21,7 @@ const (
 // Sweep deletes what is older than the retention: days of the journal whole, with their PENDING rows and keys, strays and dead
 // letters in steps of 1,000 rows. A request that is still PENDING is never deleted, nor is an outcome that the request
 // log has not been shown. What could not be deleted is an error beside the counts, and is tried again by the next sweep.
-func (k *Keeper) Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error) {
+func (k *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error) {
 	var swept trade.Swept
 	if r.Outcomes <= 0 || r.DeadLetters <= 0 {
 		return swept, trade.Classed(trade.Broken, "cannot sweep: a retention of %s and %s keeps nothing", r.Outcomes, r.DeadLetters)

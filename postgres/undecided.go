@@ -16,8 +16,8 @@ var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // Undecided returns up to limit requests that have no outcome, whenever they were accepted, the oldest first. It walks as
 // Pending does, but to the end at once, so it takes as long as there are requests that no resolver has walked. Requests
 // that are committed during the call may be missing. Errors: the database can't answer now.
-func (l *RequestLog) Undecided(ctx context.Context, limit int) ([]trade.PendingRequest, error) {
-	all := &RequestLog{pool: l.pool}
+func (l *RequestStore) Undecided(ctx context.Context, limit int) ([]trade.PendingRequest, error) {
+	all := &RequestStore{pool: l.pool}
 	w := &all.walk
 	var now time.Time
 	err := l.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)

@@ -30,7 +30,7 @@ const replaceTrades = `
 	WHERE trades.trade_id = r.trade_id COLLATE "C" AND trades.version = r.version
 	  AND (trades.src_generation, trades.src_offset) < ($1, r.src_offset)`
 
-const copySubmissions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
+const copyDecisions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
 	maturity_date, created_date, request_id, replay_of, outcome, trade_id, counterparty_id, book_id,
 	reason, detail, correlation_id, traceparent, replaces) FROM STDIN BINARY`
 
@@ -111,12 +111,12 @@ func (w *write) journal(ctx context.Context) error {
 	if len(w.plan.Decisions) == 0 {
 		return nil
 	}
-	return copyRows(ctx, w.conn, copySubmissions, len(w.plan.Decisions), func(c *copyBuffer, i int) {
+	return copyRows(ctx, w.conn, copyDecisions, len(w.plan.Decisions), func(c *copyBuffer, i int) {
 		w.journalRow(c, &w.plan.Decisions[i])
 	})
 }
 
-func (w *write) journalRow(c *copyBuffer, d *trade.Decision) {
+func (w *write) journalRow(c *copyBuffer, d *trade.PlannedDecision) {
 	r, t := d.Record, &d.Record.Trade
 	c.row(20)
 	c.int8(r.Offset)

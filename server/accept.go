@@ -16,7 +16,7 @@ import (
 // record (invariants P1, P2). What is refused before the queue costs no store call (C1).
 func (s *Server) accept(c *call) {
 	s.startSpan(c, spanPost, ofPost)
-	sub, bad := s.submission(c)
+	sub, bad := s.newPost(c)
 	if bad != nil {
 		c.refuse(*bad)
 		return
@@ -40,7 +40,7 @@ func (s *Server) accept(c *call) {
 }
 
 // submission checks the request, cheap checks first.
-func (s *Server) submission(c *call) (*submission, *problem) {
+func (s *Server) newPost(c *call) (*pendingPost, *problem) {
 	switch {
 	case !c.head.isPlainJSON():
 		return nil, &problem{code: UnsupportedMediaType, detail: "send Content-Type: application/json, UTF-8, without Content-Encoding"}
@@ -62,7 +62,7 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 		return nil, &p
 	}
 	c.tradeID = t.TradeID
-	sub, bad := s.submissionOf(c, t, key, len(body), make(chan answer, 1))
+	sub, bad := s.postOf(c, t, key, len(body), make(chan answer, 1))
 	if bad == nil {
 		sub.req.ReplayOf = replayOf
 	}
@@ -71,7 +71,7 @@ func (s *Server) submission(c *call) (*submission, *problem) {
 
 // submissionOf fixes what the service decides about a trade that came in size bytes, under a key unless that is empty: id,
 // business date and partition.
-func (s *Server) submissionOf(c *call, t trade.Trade, key trade.IdempotencyKey, size int, answers chan answer) (*submission, *problem) {
+func (s *Server) postOf(c *call, t trade.Trade, key trade.IdempotencyKey, size int, answers chan answer) (*pendingPost, *problem) {
 	acceptedAt := s.now().UTC().Truncate(time.Microsecond)
 	today := trade.DateOf(acceptedAt)
 	matured := t.Validate(today)
@@ -79,7 +79,7 @@ func (s *Server) submissionOf(c *call, t trade.Trade, key trade.IdempotencyKey, 
 		p := ofInvalid(matured)
 		return nil, &p
 	}
-	sub := &submission{
+	sub := &pendingPost{
 		req: trade.Request{
 			Trade:         t,
 			AcceptedAt:    acceptedAt,
@@ -88,7 +88,7 @@ func (s *Server) submissionOf(c *call, t trade.Trade, key trade.IdempotencyKey, 
 			CorrelationID: c.correlationID,
 			TraceParent:   c.traceParent,
 		},
-		cost:    size + submissionOverhead,
+		cost:    size + postOverhead,
 		arrived: c.start,
 		span:    c.span,
 		answer:  answers,
@@ -102,7 +102,7 @@ func (s *Server) submissionOf(c *call, t trade.Trade, key trade.IdempotencyKey, 
 }
 
 // conclude tells the client what became of its request.
-func (s *Server) conclude(c *call, sub *submission, a answer) {
+func (s *Server) conclude(c *call, sub *pendingPost, a answer) {
 	if a = s.inTime(c, a); a.code == "" {
 		c.requestID = sub.req.ID
 		if a.replayed {
@@ -133,7 +133,7 @@ func (s *Server) inTime(c *call, a answer) answer {
 }
 
 // refusal is the problem of a submission that was not accepted.
-func (s *submission) refusal(a answer) problem {
+func (s *pendingPost) refusal(a answer) problem {
 	p := problem{code: a.code, detail: a.detail}
 	switch a.code {
 	case trade.StaleVersion:
@@ -150,7 +150,7 @@ func (s *submission) refusal(a answer) problem {
 		p.detail = "ask for the request_id: 404 means that the call had no effect"
 	case DeadlineExceeded:
 		p.detail = "the call had no effect; the setting accept-deadline limits the wait"
-	case RequestLogUnavailable:
+	case RequestStoreUnavailable:
 		p.detail = "the call had no effect; repeat it later"
 	default: // a panic in the flush
 		p.detail = "a fault in the service; the effect of the call is unknown"
@@ -159,7 +159,7 @@ func (s *submission) refusal(a answer) problem {
 }
 
 // accepted answers 202, or with the outcome if the client waits for it.
-func (s *Server) accepted(c *call, sub *submission) {
+func (s *Server) accepted(c *call, sub *pendingPost) {
 	var room [256]byte
 	location := sub.req.ID.Append(append(room[:0], requestsPath...))
 	c.ctx.Response.Header.SetBytesV(fasthttp.HeaderLocation, location)

@@ -132,7 +132,7 @@ func TestLowerVersionIsRefusedAtOnce(t *testing.T) {
 }
 
 // Each step of the accept line fails, fails although it took effect, or is slow.
-func TestFaultsOfTheAcceptLine(t *testing.T) {
+func TestFaultsOfTheAcceptPath(t *testing.T) {
 	notOpened := fmt.Errorf("%w: %w", trade.ErrNotOpened, errDown)
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	slowOpen := func(ctx context.Context, batch []*trade.Request) []error { return all(wait(ctx))(ctx, batch) }
@@ -160,7 +160,7 @@ func TestFaultsOfTheAcceptLine(t *testing.T) {
 
 	f("look-up fails", quick, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, 1)
 	f("look-up is slow", quick, func(a *api) { a.stores.onLookUp = wait }, taken, 1)
-	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect(RequestLogUnavailable), 0)
+	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect(RequestStoreUnavailable), 0)
 	f("open fails, may be persisted", nil, func(a *api) { a.stores.onOpen = all(errDown) }, unknown, 0)
 	f("open gives too few results", nil, func(a *api) { a.stores.onOpen = func(context.Context, []*trade.Request) []error { return []error{} } }, unknown, 0)
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, 0)
@@ -224,7 +224,7 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 	answers := map[string]func(testing.TB, reply){
 		"T0": func(t testing.TB, r reply) { r.accepted(t) }, // holds the only flush until the others have gathered
 		"T1": func(t testing.TB, r reply) { r.accepted(t) },
-		"T2": func(t testing.TB, r reply) { r.noEffect(t, RequestLogUnavailable) },
+		"T2": func(t testing.TB, r reply) { r.noEffect(t, RequestStoreUnavailable) },
 		"T3": func(t testing.TB, r reply) { r.unknown(t) },
 	}
 	posts.Go(func() { answers["T0"](t, a.post(tradeJSON("T0", 1))) })
@@ -312,7 +312,7 @@ func TestAcknowledgementAfterTheDeadlineIsUnknown(t *testing.T) {
 	a := start(t, nil)
 	c := a.srv.newCall(&fasthttp.RequestCtx{})
 	c.start = time.Now().Add(-a.srv.cfg.AcceptDeadline)
-	a.srv.conclude(c, &submission{req: trade.Request{ID: trade.NewRequestID(testNow)}}, answer{})
+	a.srv.conclude(c, &pendingPost{req: trade.Request{ID: trade.NewRequestID(testNow)}}, answer{})
 	assert.Equal(t, 503, c.ctx.Response.StatusCode())
 	assert.Contains(t, string(c.ctx.Response.Body()), DeliveryUnknown)
 }
@@ -382,7 +382,7 @@ func TestNewListsMistakes(t *testing.T) {
 	client, err := kgo.NewClient()
 	require.NoError(t, err)
 	defer client.Close()
-	deps := Deps{Requests: newTwin(t), Keys: newTwin(t), Trades: newTwin(t), Journal: newTwin(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
+	deps := Deps{Requests: newFake(t), Keys: newFake(t), Trades: newFake(t), Journal: newFake(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)
 	_, err = New(good, deps)

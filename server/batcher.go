@@ -21,7 +21,7 @@ import (
 )
 
 // submissionOverhead is what a request costs in memory beside its body: buffers, the record, bookkeeping.
-const submissionOverhead = 2 << 10
+const postOverhead = 2 << 10
 
 // The stages of a submission. A stage is left by compare-and-swap, so that the handler that gives up and the flush that
 // goes on agree on what has happened.
@@ -70,7 +70,7 @@ func (d *delivery) wait(limit time.Duration) {
 const leastInLine = 256
 
 // submission is one accepted POST on its way to the log. It shares no memory with the HTTP connection.
-type submission struct {
+type pendingPost struct {
 	req     trade.Request
 	keyed   *keyed // nil without an idempotency key
 	cost    int    // bytes held until the answer: the connection keeps the body as long as its handler waits
@@ -78,14 +78,14 @@ type submission struct {
 	span    trace.Span // nil: not traced
 	under   *delivery  // set by the flush that takes it
 	stage   atomic.Int32
-	settled atomic.Bool
+	replied atomic.Bool
 	answer  chan answer // has room for this one, which is written once: nobody waits for a handler that gave up
 	index   int         // among the items of its request
 }
 
 // answer is what became of a submission. Without a code, all in-sync replicas have the record.
 type answer struct {
-	of       *submission
+	of       *pendingPost
 	code     trade.Code
 	detail   string
 	stored   trade.Stored // instead of a stale version, where known
@@ -94,7 +94,7 @@ type answer struct {
 
 // giveUp ends the wait of the handler and says whether PENDING may have been sent. After it the batcher sends nothing
 // more for s, except where it was on its way already.
-func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != queued }
+func (s *pendingPost) giveUp() (sent bool) { return s.stage.Swap(abandoned) != queued }
 
 // batcher takes submissions from handlers to the log: version look-up, PENDING, produce. There is no timer. A flush
 // takes what has gathered while the one before it was under way, so batches grow with the load and an idle service
@@ -107,8 +107,8 @@ func (s *submission) giveUp() (sent bool) { return s.stage.Swap(abandoned) != qu
 // before its submission is answered, or never.
 type batcher struct {
 	cfg      *Config
-	requests RequestLog
-	keys     KeyedLog
+	requests RequestStore
+	keys     KeyedStore
 	trades   TradeReader
 	client   *kgo.Client
 	log      zerolog.Logger
@@ -128,7 +128,7 @@ type batcher struct {
 // share is the queue of one flush.
 type share struct {
 	gathered sync.Cond // signalled when waiting grows, or the batcher is closed
-	waiting  []*submission
+	waiting  []*pendingPost
 }
 
 // load is what the batcher holds.
@@ -186,7 +186,7 @@ func (b *batcher) close(ctx context.Context) error {
 
 // admit puts submissions in the queue, in their order, or says why not. From the first one that there is no room for all
 // are shed, so that none overtakes another one of its trade. It calls no store: shedding stays cheap however slow they are.
-func (b *batcher) admit(line ...*submission) (admitted int, shed *problem) {
+func (b *batcher) admit(line ...*pendingPost) (admitted int, shed *problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, s := range line {
@@ -204,7 +204,7 @@ func (b *batcher) admit(line ...*submission) (admitted int, shed *problem) {
 }
 
 // noRoom says why s can't be admitted, or nothing.
-func (b *batcher) noRoom(s *submission) (cause string, shed *problem) {
+func (b *batcher) noRoom(s *pendingPost) (cause string, shed *problem) {
 	switch {
 	case b.closed:
 		return shedClosed, &problem{code: ShuttingDown, detail: "repeat the request: another server may take it"}
@@ -246,7 +246,7 @@ func (b *batcher) retryAfter() int {
 }
 
 // take waits for submissions of a share and returns what has gathered, at most MaxBatch; nil after close, when none is left.
-func (b *batcher) take(q *share) []*submission {
+func (b *batcher) take(q *share) []*pendingPost {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for len(q.waiting) == 0 && !b.closed {
@@ -262,7 +262,7 @@ func (b *batcher) take(q *share) []*submission {
 }
 
 // flush takes a batch as far as the producer. Requests under keys go last: what they cost more, nobody else waits for.
-func (b *batcher) flush(batch []*submission) {
+func (b *batcher) flush(batch []*pendingPost) {
 	defer b.rescue(batch)
 	now := time.Now()
 	b.m.batchSize.Observe(float64(len(batch)))
@@ -282,13 +282,13 @@ func (b *batcher) flush(batch []*submission) {
 
 // deliver looks up versions, opens and produces. A crash before open returns leaves PENDING entries, or nothing; one after
 // it leaves PENDING entries without a record, or with a record that the worker decides. No client was told yes.
-func (b *batcher) deliver(batch []*submission, open func([]*submission) []error) {
+func (b *batcher) deliver(batch []*pendingPost, open func([]*pendingPost) []error) {
 	if len(batch) == 0 {
 		return
 	}
 	maxima := b.lookUp(batch)
-	opened := make([]*submission, 0, len(batch))
-	var stale []*submission
+	opened := make([]*pendingPost, 0, len(batch))
+	var stale []*pendingPost
 	for _, s := range batch {
 		switch {
 		case s.req.Trade.Version < maxima[s.req.Trade.TradeID]:
@@ -296,7 +296,7 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 		case s.stage.CompareAndSwap(queued, opening):
 			opened = append(opened, s)
 		default: // its deadline passed while it waited
-			b.settle(s, answer{code: DeadlineExceeded})
+			b.reply(s, answer{code: DeadlineExceeded})
 		}
 	}
 	b.openAll(opened, open)
@@ -304,7 +304,7 @@ func (b *batcher) deliver(batch []*submission, open func([]*submission) []error)
 }
 
 // openAll sends PENDING for the submissions and produces those that are tracked.
-func (b *batcher) openAll(opened []*submission, open func([]*submission) []error) {
+func (b *batcher) openAll(opened []*pendingPost, open func([]*pendingPost) []error) {
 	if len(opened) == 0 {
 		return
 	}
@@ -315,13 +315,13 @@ func (b *batcher) openAll(opened []*submission, open func([]*submission) []error
 		case err == nil:
 			b.produce(s)
 		case errors.Is(err, trade.ErrKeyTaken): // since withFreeKeys looked
-			b.settleKeyed(s, keyInProgress, answer{code: RequestInProgress})
+			b.replyKeyed(s, keyInProgress, answer{code: RequestInProgress})
 		case errors.Is(err, trade.ErrNotOpened):
-			b.settle(s, answer{code: RequestLogUnavailable})
+			b.reply(s, answer{code: RequestStoreUnavailable})
 		default:
 			// The entry may exist or still appear. Sending it again could undo a terminal state later (rule C3).
 			b.m.unknown[stageOpen].Inc()
-			b.settle(s, answer{code: DeliveryUnknown})
+			b.reply(s, answer{code: DeliveryUnknown})
 		}
 	}
 }
@@ -339,7 +339,7 @@ func errOf(errs []error, i int) error {
 
 // lookUp returns the highest stored version of the batch's trades; it is empty when the store can't tell in time. Only
 // an early answer is lost by that: the worker judges every version again (rule C9).
-func (b *batcher) lookUp(batch []*submission) map[string]int32 {
+func (b *batcher) lookUp(batch []*pendingPost) map[string]int32 {
 	ids := tradeIDs(batch)
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.LookupTimeout)
 	defer cancel()
@@ -357,7 +357,7 @@ func (b *batcher) lookUp(batch []*submission) map[string]int32 {
 
 // refuseStale answers submissions below the highest stored version, and says who stored that. The version is certain; who
 // stored it is read for them alone, because it costs the row and not just the index. Where that fails it is left out.
-func (b *batcher) refuseStale(stale []*submission, maxima map[string]int32) {
+func (b *batcher) refuseStale(stale []*pendingPost, maxima map[string]int32) {
 	if len(stale) == 0 {
 		return
 	}
@@ -372,12 +372,12 @@ func (b *batcher) refuseStale(stale []*submission, maxima map[string]int32) {
 		if stored.Version > high { // stored since
 			high = stored.Version
 		}
-		b.settle(s, answer{code: trade.StaleVersion, detail: trade.StaleDetail(s.req.Trade.Version, high), stored: stored})
+		b.reply(s, answer{code: trade.StaleVersion, detail: trade.StaleDetail(s.req.Trade.Version, high), stored: stored})
 	}
 }
 
 // tradeIDs returns the trades of the batch, each once.
-func tradeIDs(batch []*submission) []string {
+func tradeIDs(batch []*pendingPost) []string {
 	ids := make([]string, len(batch))
 	for i, s := range batch {
 		ids[i] = s.req.Trade.TradeID
@@ -387,7 +387,7 @@ func tradeIDs(batch []*submission) []string {
 }
 
 // open sends PENDING for the submissions, once.
-func (b *batcher) open(batch []*submission) []error {
+func (b *batcher) open(batch []*pendingPost) []error {
 	requests := make([]*trade.Request, len(batch))
 	for i, s := range batch {
 		requests[i] = &s.req
@@ -396,7 +396,7 @@ func (b *batcher) open(batch []*submission) []error {
 }
 
 // timedOpen calls the request log within its time limit, measures the call and logs one error of it.
-func (b *batcher) timedOpen(batch []*submission, open func(context.Context) []error) []error {
+func (b *batcher) timedOpen(batch []*pendingPost, open func(context.Context) []error) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
 	start := time.Now()
@@ -411,15 +411,15 @@ func (b *batcher) timedOpen(batch []*submission, open func(context.Context) []er
 
 // produce hands the record to the producer, which never waits. Its context is nobody's: a record that was sent can't be
 // pulled back, so cancelling it would only hide what became of it (rule C4).
-func (b *batcher) produce(s *submission) {
+func (b *batcher) produce(s *pendingPost) {
 	if !s.stage.CompareAndSwap(opening, producing) {
 		// The client was told "unknown" and may have sent something newer by now, which this one must not overwrite.
 		b.m.unknown[stageDeadline].Inc()
-		b.settle(s, answer{code: DeliveryUnknown})
+		b.reply(s, answer{code: DeliveryUnknown})
 		return
 	}
 	failpoint.Here("beforeProduce")
-	if b.plantDelivery(s) {
+	if b.injectDelivery(s) {
 		return
 	}
 	start := time.Now()
@@ -432,17 +432,17 @@ func (b *batcher) produce(s *submission) {
 			b.m.unknown[stageProduce].Inc()
 			b.log.Warn().Err(err).Str("correlation_id", s.req.CorrelationID).Func(telemetry.Traced(s.req.TraceParent)).Stringer("request_id", s.req.ID).
 				Str("trade_id", s.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
-			b.settle(s, answer{code: DeliveryUnknown})
+			b.reply(s, answer{code: DeliveryUnknown})
 			return
 		}
 		b.m.delivered.Inc()
-		b.settle(s, answer{})
+		b.reply(s, answer{})
 	})
 }
 
 // settle answers s and frees what it held. Only the first call counts.
-func (b *batcher) settle(s *submission, a answer) {
-	if s.settled.Swap(true) {
+func (b *batcher) reply(s *pendingPost, a answer) {
+	if s.replied.Swap(true) {
 		return
 	}
 	a.of = s
@@ -457,7 +457,7 @@ func (b *batcher) settle(s *submission, a answer) {
 }
 
 // rescue answers what a panic has left behind. What was sent by then is unknown, which is what a 500 says.
-func (b *batcher) rescue(batch []*submission) {
+func (b *batcher) rescue(batch []*pendingPost) {
 	cause := recover()
 	if cause == nil {
 		return
@@ -466,7 +466,7 @@ func (b *batcher) rescue(batch []*submission) {
 	b.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Int("requests", len(batch)).Msg("panic in a flush")
 	for _, s := range batch {
 		if s.stage.Load() != producing { // the producer answers for what it was given
-			b.settle(s, answer{code: Internal})
+			b.reply(s, answer{code: Internal})
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, 
 
 func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) History(context.Context, string, trade.Place, int) ([]trade.Submission, error) {
+func (nothing) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
 	return nil, nil
 }
 

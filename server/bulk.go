@@ -21,10 +21,10 @@ func (s *Server) acceptBulk(c *call) {
 		return
 	}
 	items := make([]bulkItem, len(docs))
-	line := make([]*submission, 0, len(docs))
+	line := make([]*pendingPost, 0, len(docs))
 	answers := make(chan answer, len(docs))
 	for i, doc := range docs {
-		sub, bad := s.bulkSubmission(c, doc, itemKey(key, i), answers)
+		sub, bad := s.bulkPost(c, doc, itemKey(key, i), answers)
 		if bad != nil {
 			items[i].problem = bad
 			continue
@@ -84,7 +84,7 @@ func itemKey(key trade.IdempotencyKey, i int) trade.IdempotencyKey {
 }
 
 // bulkSubmission judges one item like the body of a single post.
-func (s *Server) bulkSubmission(c *call, doc []byte, key trade.IdempotencyKey, answers chan answer) (*submission, *problem) {
+func (s *Server) bulkPost(c *call, doc []byte, key trade.IdempotencyKey, answers chan answer) (*pendingPost, *problem) {
 	if len(doc) > s.cfg.MaxBodyBytes {
 		return nil, &problem{code: BodyTooLarge, detail: "the setting max-body-bytes limits a trade"}
 	}
@@ -93,12 +93,12 @@ func (s *Server) bulkSubmission(c *call, doc []byte, key trade.IdempotencyKey, a
 		p := ofInvalid(invalid)
 		return nil, &p
 	}
-	return s.submissionOf(c, t, key, len(doc), answers)
+	return s.postOf(c, t, key, len(doc), answers)
 }
 
 // await gathers the answers until all are there, or the deadline is. An acknowledgement counts when it is met, not when the
 // whole is answered: what R3 demands of it is that it came in time.
-func (s *Server) await(c *call, line []*submission, answers <-chan answer, items []bulkItem) {
+func (s *Server) await(c *call, line []*pendingPost, answers <-chan answer, items []bulkItem) {
 	deadline := time.NewTimer(s.cfg.AcceptDeadline - time.Since(c.start))
 	defer deadline.Stop()
 	for range line {

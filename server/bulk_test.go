@@ -319,7 +319,7 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 		cfg.AcceptDeadline, cfg.OpenTimeout, cfg.LookupTimeout = 150*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
 	}
 	taken := func(e entry) { e.accepted() }
-	noEffect := func(e entry) { e.noEffect(RequestLogUnavailable) }
+	noEffect := func(e entry) { e.noEffect(RequestStoreUnavailable) }
 	unknown := func(e entry) { e.unknown() }
 
 	f := func(name string, change func(*Config, *Deps), fault func(*api), first, others func(entry), records int) {
@@ -404,7 +404,7 @@ func TestBulkIsShedFromTheFirstWithoutRoom(t *testing.T) {
 		counted(t, float64(5-room), a.srv.m.shed[shed])
 		a.records(room)
 	}
-	size := len(tradeJSON("T1", 1)) + submissionOverhead
+	size := len(tradeJSON("T1", 1)) + postOverhead
 	nothing := func(*api) {}
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, shedItems, QueueFull, 3, nothing)
 	f(func(cfg *Config) { cfg.MaxBodyBytes, cfg.QueueBytes = sampleBody, 2*size+1 }, shedBytes, QueueFull, 2, nothing)
@@ -468,7 +468,7 @@ func TestBulkKeepsTheOrderOfATrade(t *testing.T) {
 					taken := 0
 					for _, e := range a.bulk(trades, headers...).items(t, len(trades)) {
 						if p, refused := e.fields["problem"].(map[string]any); refused {
-							assert.Contains(t, []any{string(trade.StaleVersion), string(RequestLogUnavailable)}, p["code"], "one that is not opened holds up none")
+							assert.Contains(t, []any{string(trade.StaleVersion), string(RequestStoreUnavailable)}, p["code"], "one that is not opened holds up none")
 						} else {
 							taken++
 						}
@@ -498,7 +498,7 @@ func TestBulkAcknowledgementAfterTheDeadlineIsUnknown(t *testing.T) {
 	a := start(t, nil)
 	c := a.srv.newCall(&fasthttp.RequestCtx{})
 	c.start = time.Now().Add(-a.srv.cfg.AcceptDeadline)
-	sub := &submission{req: trade.Request{ID: trade.NewRequestID(testNow)}}
+	sub := &pendingPost{req: trade.Request{ID: trade.NewRequestID(testNow)}}
 	item := a.srv.bulkItemOf(a.srv.inTime(c, answer{of: sub}))
 	require.NotNil(t, item.problem)
 	assert.Equal(t, DeliveryUnknown, item.problem.code)

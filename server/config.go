@@ -110,7 +110,7 @@ func (c Config) Validate() error {
 		{"bulk-items", c.BulkItems, 1},
 		{"bulk-bytes", c.BulkBytes, sampleBody},
 		{"queue-items", c.QueueItems, 1},
-		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + submissionOverhead},
+		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + postOverhead},
 		{"max-streams", c.MaxStreams, 1},
 		{"max-waiters", c.MaxWaiters, 1},
 		{"max-exports", c.MaxExports, 1},

@@ -67,7 +67,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	require.NoError(t, err)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
 
-	a.stores.set(func() { a.stores.submitted = []trade.Submission{submissionOf(trade.NewRequestID(testNow), 1)} })
+	a.stores.set(func() { a.stores.submitted = []trade.HistoryEntry{postOf(trade.NewRequestID(testNow), 1)} })
 	a.get(historyOf("T2"))
 
 	waits := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
@@ -76,7 +76,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.stores.set(func() { ended = slices.Collect(maps.Keys(a.stores.opened))[0] })
 	a.end(ended, trade.Success)
 	assert.Equal(t, 200, (<-waits).status)
-	a.srv.hub.close() // streams end at once
+	a.srv.outcomes.close() // streams end at once
 	a.get(requestsPath + ended.String() + "/events")
 	a.send("GET", requestsPath+ended.String()+"/events", "", "Last-Event-ID: success")
 	a.get(requestsPath + trade.NewRequestID(testNow).String() + "/events")
@@ -108,7 +108,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 		a.stores.onRead = func() error { return errDown }
 		a.stores.onOpen = all(trade.ErrNotOpened)
 	})
-	a.post(tradeJSON("T1", 1)).noEffect(t, RequestLogUnavailable)
+	a.post(tradeJSON("T1", 1)).noEffect(t, RequestStoreUnavailable)
 	a.srv.bodies.mu.Lock()
 	a.srv.bodies.limit = 0
 	a.srv.bodies.mu.Unlock()

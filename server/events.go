@@ -51,8 +51,8 @@ func (s *Server) getRequestEvents(c *call, _ query) {
 			if last == "" && !e.state(eventType(state.Status), &state) {
 				return
 			}
-			w := s.hub.enter(state.ID)
-			defer s.hub.leave(w)
+			w := s.outcomes.enter(state.ID)
+			defer s.outcomes.leave(w)
 			if !await(e, w.ended, func() {}, func(end trade.RequestState) bool { state = end; return false }) {
 				return
 			}
@@ -82,7 +82,7 @@ func (s *Server) getTradeEvents(c *call, q query) {
 		c.refuseRead(err, "")
 		return
 	}
-	f := &follower{tradeID: tradeID, at: at, current: at, news: make(chan []trade.Outcome, 1)}
+	f := &follower{tradeID: tradeID, at: at, current: at, news: make(chan []trade.Decision, 1)}
 	f.current.NextOffset = 0
 	if c.head.lastEventID != "" {
 		from, ok := parsePosition(c.head.lastEventID, tradeID)
@@ -99,13 +99,13 @@ func (s *Server) getTradeEvents(c *call, q query) {
 		if !e.flush() {
 			return
 		}
-		s.tail.enter(f) // from here on the position is the tail's
-		defer s.tail.leave(f)
+		s.follower.enter(f) // from here on the position is the tail's
+		defer s.follower.leave(f)
 		await(e, f.news, func() {
-			if at := s.tail.position(f); len(f.news) == 0 { // all before it is written, or was of other trades
+			if at := s.follower.position(f); len(f.news) == 0 { // all before it is written, or was of other trades
 				e.id(positionID(&at, tradeID))
 			}
-		}, func(news []trade.Outcome) bool {
+		}, func(news []trade.Decision) bool {
 			for i := range news {
 				o := &news[i]
 				behind := trade.Position{Generation: o.Generation, Partition: o.Partition, NextOffset: o.Offset + 1}
@@ -113,7 +113,7 @@ func (s *Server) getTradeEvents(c *call, q query) {
 					return false
 				}
 			}
-			notify(s.tail.arrived)
+			notify(s.follower.arrived)
 			return true
 		})
 	})
@@ -137,13 +137,13 @@ func (s *Server) positionOf(ctx context.Context, tradeID string) (trade.Position
 // stream answers with what write writes until it returns, and closes the connection then. Each write has the time limit of
 // an answer: a client that reads too slowly is cut, and goes on with Last-Event-ID.
 func (s *Server) stream(c *call, write func(*events)) {
-	if !s.streams.take() {
+	if !s.streams.acquire() {
 		c.refuse(problem{code: TooManyStreams, detail: "the setting max-streams limits open streams"})
 		return
 	}
 	c.ctx.SetContentType(mediaEvents)
 	if c.ctx.IsHead() {
-		s.streams.give()
+		s.streams.release()
 		return
 	}
 	c.ctx.SetConnectionClose()
@@ -153,7 +153,7 @@ func (s *Server) stream(c *call, write func(*events)) {
 		open.writeLimit.Store(int64(s.cfg.WriteTimeout))
 	}
 	c.ctx.SetBodyStreamWriter(func(w *bufio.Writer) {
-		defer s.streams.give()
+		defer s.streams.release()
 		defer func() {
 			if cause := recover(); cause != nil {
 				s.m.panics.Inc()
@@ -173,7 +173,7 @@ func (s *Server) stream(c *call, write func(*events)) {
 func await[T any](e *events, news <-chan T, mark func(), each func(T) bool) bool {
 	beat := time.NewTicker(e.srv.cfg.heartbeat)
 	defer beat.Stop()
-	look := time.NewTicker(lookForClient)
+	look := time.NewTicker(peerCheck)
 	defer look.Stop()
 	for {
 		select {
@@ -189,10 +189,10 @@ func await[T any](e *events, news <-chan T, mark func(), each func(T) bool) bool
 				return false
 			}
 		case <-look.C:
-			if e.conn != nil && e.conn.isGone() {
+			if e.conn != nil && e.conn.peerClosed() {
 				return false
 			}
-		case <-e.srv.hub.closed:
+		case <-e.srv.outcomes.closed:
 			return false
 		}
 	}

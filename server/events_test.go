@@ -90,11 +90,11 @@ func (f *feed) ends() {
 }
 
 // decide appends to the journal the outcome of the trade's next request.
-func (w *twin) decide(tradeID, detail string) {
+func (w *fake) decide(tradeID, detail string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := kafka.Partition(tradeID, testPartitions)
-	w.journal = append(w.journal, trade.Outcome{Generation: testGeneration, Partition: p, Offset: w.applied[p], RequestState: trade.RequestState{
+	w.journal = append(w.journal, trade.Decision{Generation: testGeneration, Partition: p, Offset: w.applied[p], RequestState: trade.RequestState{
 		ID: trade.NewRequestID(testNow), Status: trade.Failed, Reason: trade.StaleVersion, Detail: detail, TradeID: tradeID, Version: 1,
 		AcceptedAt: testNow, DecidedAt: testNow}})
 	w.applied[p] += 1 + rand.Int64N(8)/7 // logs have holes
@@ -107,7 +107,7 @@ func TestEventsOfARequest(t *testing.T) {
 	whole, resumed := a.follow(path, ""), a.follow(path, "pending")
 	whole.wants("pending", `"status":"PENDING"`)
 	assert.Equal(t, "pending", whole.last)
-	require.Eventually(t, func() bool { return len(a.srv.hub.ids()) == 1 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return len(a.srv.outcomes.ids()) == 1 }, giveUpAfter, time.Millisecond)
 	a.end(id, trade.Success)
 	for _, f := range []*feed{whole, resumed} {
 		f.wants("success", `{"request_id":"`+id.String()+`","status":"SUCCESS"`)
@@ -170,7 +170,7 @@ func TestEventsOfATrade(t *testing.T) {
 
 // However often a client is cut, also before its first event, it sees each outcome once and in order.
 func TestAFollowerResumes(t *testing.T) {
-	const outcomes = 6 * tailRows
+	const outcomes = 6 * followRows
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.heartbeat = time.Millisecond })
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
 	block := make([]byte, len("retry: 1000\n\nid: "))
@@ -192,7 +192,7 @@ func TestAFollowerResumes(t *testing.T) {
 	for seen := 0; seen < outcomes; {
 		_ = f.resp.Body.Close()
 		f = a.follow(tradeEvents+"?trade_id=T1", f.last)
-		for range rand.IntN(3 * tailRows) {
+		for range rand.IntN(3 * followRows) {
 			if seen < outcomes {
 				f.wants("failed", fmt.Sprintf(`"outcome %d."`, seen))
 				seen++

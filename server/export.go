@@ -61,7 +61,7 @@ func weightOf(accept, media string) (weight float64) {
 // exportTrades answers GET /api/v1/trades with all trades that match, as a stream. A fault before the first byte is a
 // problem document; after it the connection is cut within the chunked coding, so that nobody takes a part for the whole.
 func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, media string) {
-	if !s.exports.take() {
+	if !s.exports.acquire() {
 		c.refuse(problem{code: TooManyExports, detail: "the setting max-exports limits exports under way", retryAfter: 5 * retrySoon})
 		return
 	}
@@ -145,7 +145,7 @@ func (e *export) fetch() error {
 
 // Close makes room for another export. The server calls it whatever became of the answer.
 func (e *export) Close() error {
-	e.closed.Do(e.s.exports.give)
+	e.closed.Do(e.s.exports.release)
 	return nil
 }
 

@@ -35,7 +35,7 @@ const (
 	testTopic      = "trades-inbound"
 	testPartitions = 4
 	testGeneration = 2
-	twinWindow     = 1000
+	fakeWindow     = 1000
 	giveUpAfter    = 10 * time.Second // on something that should happen at once
 )
 
@@ -48,7 +48,7 @@ var (
 type api struct {
 	t       testing.TB
 	srv     *Server
-	stores  *twin
+	stores  *fake
 	cluster *kfake.Cluster
 	reg     *prometheus.Registry
 	log     *lockedBuffer
@@ -66,7 +66,7 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(testPartitions, testTopic))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
-	a := &api{t: t, cluster: cluster, stores: newTwin(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1), answered: make(chan struct{})}
+	a := &api{t: t, cluster: cluster, stores: newFake(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1), answered: make(chan struct{})}
 	producer, err := kafka.NewProducer(kafka.Config{Brokers: cluster.ListenAddrs(), Topic: testTopic, ClientID: "server",
 		DeliveryTimeout: 3 * time.Second}, a.reg, zerolog.Nop())
 	require.NoError(t, err)
@@ -271,7 +271,7 @@ func tradeJSON(id string, version int) string {
 }
 
 // twin stands in for both stores, and fails the test where the server breaks their contract. Faults are functions.
-type twin struct {
+type fake struct {
 	t testing.TB
 
 	mu         sync.Mutex
@@ -280,7 +280,7 @@ type twin struct {
 	keys       map[trade.RequestID]trade.KeyedRequest
 	stored     []trade.Trade // ascending by key
 	opens      int
-	submitted  []trade.Submission
+	submitted  []trade.HistoryEntry
 	asOf       time.Time    // of the last AsOf
 	filter     trade.Filter // of the last List
 	lookUps    int
@@ -290,7 +290,7 @@ type twin struct {
 	onLookUp   func(context.Context) error
 	onRead     func() error
 	applied    [testPartitions]int64 // positions
-	journal    []trade.Outcome
+	journal    []trade.Decision
 
 	onPending error        // of PendingOf
 	onList    func() error // of each List; its calls come one after the other
@@ -300,22 +300,22 @@ type twin struct {
 }
 
 var (
-	_ RequestLog  = (*twin)(nil)
-	_ KeyedLog    = (*twin)(nil)
-	_ TradeReader = (*twin)(nil)
-	_ Journal     = (*twin)(nil)
+	_ RequestStore  = (*fake)(nil)
+	_ KeyedStore    = (*fake)(nil)
+	_ TradeReader = (*fake)(nil)
+	_ Journal     = (*fake)(nil)
 
 	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 
 	errDown = errors.New("connection refused: secret-host:5432")
 )
 
-func newTwin(t testing.TB) *twin {
-	return &twin{t: t, opened: map[trade.RequestID]trade.Request{}, states: map[trade.RequestID]trade.RequestState{},
+func newFake(t testing.TB) *fake {
+	return &fake{t: t, opened: map[trade.RequestID]trade.Request{}, states: map[trade.RequestID]trade.RequestState{},
 		keys: map[trade.RequestID]trade.KeyedRequest{}}
 }
 
-func (w *twin) Open(ctx context.Context, batch []*trade.Request) []error {
+func (w *fake) Open(ctx context.Context, batch []*trade.Request) []error {
 	w.mu.Lock()
 	w.opens++
 	w.largest = max(w.largest, len(batch))
@@ -339,7 +339,7 @@ func (w *twin) Open(ctx context.Context, batch []*trade.Request) []error {
 	return nil
 }
 
-func (w *twin) Get(_ context.Context, id trade.RequestID) (trade.RequestState, error) {
+func (w *fake) Get(_ context.Context, id trade.RequestID) (trade.RequestState, error) {
 	if err := w.fault(); err != nil {
 		return trade.RequestState{}, err
 	}
@@ -355,7 +355,7 @@ func (w *twin) Get(_ context.Context, id trade.RequestID) (trade.RequestState, e
 	return trade.RequestState{ID: id, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}, nil
 }
 
-func (w *twin) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.RequestState, err error) {
+func (w *fake) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.RequestState, err error) {
 	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > endedAtOnce {
 		w.t.Errorf("Ended without a time limit, or of %d", len(ids))
 	}
@@ -373,7 +373,7 @@ func (w *twin) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.
 	return ended, nil
 }
 
-func (w *twin) Positions(context.Context) (all []trade.Position, err error) {
+func (w *fake) Positions(context.Context) (all []trade.Position, err error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -385,7 +385,7 @@ func (w *twin) Positions(context.Context) (all []trade.Position, err error) {
 	return all, nil
 }
 
-func (w *twin) After(_ context.Context, from []trade.Position, limit int) (found []trade.Outcome, err error) {
+func (w *fake) After(_ context.Context, from []trade.Position, limit int) (found []trade.Decision, err error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -403,7 +403,7 @@ func (w *twin) After(_ context.Context, from []trade.Position, limit int) (found
 	return found, nil
 }
 
-func (w *twin) MaxVersions(ctx context.Context, ids []string) (map[string]int32, error) {
+func (w *fake) MaxVersions(ctx context.Context, ids []string) (map[string]int32, error) {
 	w.mu.Lock()
 	w.lookUps++
 	fault := w.onLookUp
@@ -431,7 +431,7 @@ func (w *twin) MaxVersions(ctx context.Context, ids []string) (map[string]int32,
 	return maxima, nil
 }
 
-func (w *twin) Versions(_ context.Context, id string) (found []trade.Trade, err error) {
+func (w *fake) Versions(_ context.Context, id string) (found []trade.Trade, err error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -445,7 +445,7 @@ func (w *twin) Versions(_ context.Context, id string) (found []trade.Trade, err 
 	return found, nil
 }
 
-func (w *twin) Newest(ctx context.Context, ids []string) (map[string]trade.Stored, error) {
+func (w *fake) Newest(ctx context.Context, ids []string) (map[string]trade.Stored, error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -463,7 +463,7 @@ func (w *twin) Newest(ctx context.Context, ids []string) (map[string]trade.Store
 	return newest, nil
 }
 
-func (w *twin) PendingOf(_ context.Context, id string, limit int) (found []trade.PendingRequest, err error) {
+func (w *fake) PendingOf(_ context.Context, id string, limit int) (found []trade.PendingRequest, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onPending != nil {
@@ -477,7 +477,7 @@ func (w *twin) PendingOf(_ context.Context, id string, limit int) (found []trade
 	return found, nil
 }
 
-func (w *twin) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, error) {
+func (w *fake) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -487,14 +487,14 @@ func (w *twin) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, e
 	return w.stored, nil
 }
 
-func (w *twin) History(_ context.Context, id string, after trade.Place, limit int) (page []trade.Submission, err error) {
+func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition, limit int) (page []trade.HistoryEntry, err error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.submitted {
-		if s.TradeID == id && len(page) < limit && (after == trade.Place{} || s.Place().Offset > after.Offset) {
+		if s.TradeID == id && len(page) < limit && (after == trade.HistoryPosition{} || s.Position().Offset > after.Offset) {
 			page = append(page, s)
 		}
 	}
@@ -502,7 +502,7 @@ func (w *twin) History(_ context.Context, id string, after trade.Place, limit in
 }
 
 // List looks at twinWindow rows, so that short pages occur.
-func (w *twin) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
+func (w *fake) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
 	if err := w.fault(); err != nil {
 		return nil, next, err
 	}
@@ -522,7 +522,7 @@ func (w *twin) List(_ context.Context, f trade.Filter, after trade.Key, limit in
 		if !after.Less(t.Key()) || !strings.HasPrefix(t.TradeID, f.Prefix) {
 			continue
 		}
-		if len(page) == limit || looked == twinWindow {
+		if len(page) == limit || looked == fakeWindow {
 			return page, next, nil
 		}
 		looked++
@@ -534,7 +534,7 @@ func (w *twin) List(_ context.Context, f trade.Filter, after trade.Key, limit in
 	return page, trade.Key{}, nil
 }
 
-func (w *twin) fault() error {
+func (w *fake) fault() error {
 	w.mu.Lock()
 	fault := w.onRead
 	w.mu.Unlock()
@@ -545,14 +545,14 @@ func (w *twin) fault() error {
 }
 
 // set changes the twin while the server runs.
-func (w *twin) set(change func()) {
+func (w *fake) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	change()
 }
 
 // calls returns how often the stores of the accept line were called.
-func (w *twin) calls() (lookUps, opens int) {
+func (w *fake) calls() (lookUps, opens int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.lookUps, w.opens

@@ -22,10 +22,10 @@ func (s *Server) getHistory(c *call, q query) {
 		c.refuse(*bad)
 		return
 	}
-	var after trade.Place
+	var after trade.HistoryPosition
 	if cursor, given := q[paramCursor]; given {
 		var err error
-		if after, err = parsePlaceCursor(cursor, id); err != nil {
+		if after, err = parseHistoryCursor(cursor, id); err != nil {
 			c.refuse(badCursor)
 			return
 		}
@@ -33,7 +33,7 @@ func (s *Server) getHistory(c *call, q query) {
 	ctx, cancel := s.storeContext()
 	defer cancel()
 	found, err := s.trades.History(ctx, id, after, limit+1) // one more tells whether there is another page
-	if err == nil && len(found) == 0 && after == (trade.Place{}) {
+	if err == nil && len(found) == 0 && after == (trade.HistoryPosition{}) {
 		err = trade.ErrNotFound
 	}
 	if err != nil {
@@ -49,19 +49,19 @@ func (s *Server) getHistory(c *call, q query) {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = appendSubmission(body, &found[i])
+		body = appendHistoryEntry(body, &found[i])
 	}
 	body = append(body, ']')
 	if more {
 		body = append(body, `,"next_cursor":"`...)
-		body = appendPlaceCursor(body, id, found[limit-1].Place())
+		body = appendHistoryCursor(body, id, found[limit-1].Position())
 		body = append(body, '"')
 	}
 	c.json(200, append(body, '}'))
 }
 
 // appendSubmission writes a submission as its request is shown, with what was submitted and what that replaced.
-func appendSubmission(dst []byte, s *trade.Submission) []byte {
+func appendHistoryEntry(dst []byte, s *trade.HistoryEntry) []byte {
 	dst = appendState(dst, &s.RequestState)
 	if s.Trade.TradeID != "" {
 		dst = append(dst, `,"counterparty_id":`...)
@@ -133,7 +133,7 @@ func appendPending(dst []byte, pending []trade.PendingRequest) []byte {
 }
 
 // appendPlaceCursor writes the cursor behind a place in the history of a trade.
-func appendPlaceCursor(dst []byte, tradeID string, p trade.Place) []byte {
+func appendHistoryCursor(dst []byte, tradeID string, p trade.HistoryPosition) []byte {
 	var room [4 + 8 + 16]byte
 	position := binary.BigEndian.AppendUint32(room[:0], uint32(p.Generation))
 	position = binary.BigEndian.AppendUint64(position, uint64(p.Offset))
@@ -141,14 +141,14 @@ func appendPlaceCursor(dst []byte, tradeID string, p trade.Place) []byte {
 }
 
 // parsePlaceCursor reads what appendPlaceCursor wrote, and nothing else.
-func parsePlaceCursor(s, tradeID string) (trade.Place, error) {
+func parseHistoryCursor(s, tradeID string) (trade.HistoryPosition, error) {
 	position, err := parseCursor(s, cursorOfHistory, tradeID)
 	if err != nil || len(position) != 4+8+16 {
-		return trade.Place{}, errCursor
+		return trade.HistoryPosition{}, errCursor
 	}
-	p := trade.Place{Generation: int32(binary.BigEndian.Uint32(position)), Offset: int64(binary.BigEndian.Uint64(position[4:])), ID: trade.RequestID(position[12:])}
+	p := trade.HistoryPosition{Generation: int32(binary.BigEndian.Uint32(position)), Offset: int64(binary.BigEndian.Uint64(position[4:])), ID: trade.RequestID(position[12:])}
 	if p.Generation < 1 || p.Offset < 0 {
-		return trade.Place{}, errCursor
+		return trade.HistoryPosition{}, errCursor
 	}
 	return p, nil
 }

@@ -14,9 +14,9 @@ import (
 func historyOf(tradeID string) string { return tradesPath + "/" + tradeID + "/history" }
 
 // submissionOf is a submission of T1 that was stored.
-func submissionOf(id trade.RequestID, offset int64) trade.Submission {
+func postOf(id trade.RequestID, offset int64) trade.HistoryEntry {
 	at := testNow.Truncate(time.Microsecond)
-	s := trade.Submission{Trade: tradeOf("T1", 1)}
+	s := trade.HistoryEntry{Trade: tradeOf("T1", 1)}
 	s.RequestState = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: at, DecidedAt: at}
 	s.Generation, s.Offset = 1, offset
 	return s
@@ -26,7 +26,7 @@ func TestHistoryInPages(t *testing.T) {
 	a := start(t, nil)
 	first, second := trade.NewRequestID(testNow), trade.NewRequestID(testNow)
 	a.stores.set(func() {
-		a.stores.submitted = []trade.Submission{submissionOf(first, 3), submissionOf(second, 5), submissionOf(trade.NewRequestID(testNow), 9)}
+		a.stores.submitted = []trade.HistoryEntry{postOf(first, 3), postOf(second, 5), postOf(trade.NewRequestID(testNow), 9)}
 		a.stores.submitted[1].Replaced, a.stores.submitted[1].ReplayOf = first, first
 		a.stores.submitted[2].Trade, a.stores.submitted[2].Offset = trade.Trade{}, trade.NoOffset
 		a.stores.submitted[2].Status, a.stores.submitted[2].Reason, a.stores.submitted[2].Detail = trade.Failed, trade.NotDelivered, "x"

@@ -33,8 +33,8 @@ func (h *head) key() (trade.IdempotencyKey, error) {
 	return "", errOneKey
 }
 
-func splitByKey(batch []*submission) (plain, keyed []*submission) {
-	plain = make([]*submission, 0, len(batch))
+func splitByKey(batch []*pendingPost) (plain, keyed []*pendingPost) {
+	plain = make([]*pendingPost, 0, len(batch))
 	for _, s := range batch {
 		if s.keyed == nil {
 			plain = append(plain, s)
@@ -50,7 +50,7 @@ func splitByKey(batch []*submission) (plain, keyed []*submission) {
 // Nothing has been stored by then: a submission that is answered or given up here leaves no trace under its key (rule K4).
 //
 // The id may be written without a lock: until the stage is left by compare-and-swap, no one else reads it.
-func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
+func (b *batcher) withFreeKeys(batch []*pendingPost) (free []*pendingPost) {
 	b.seekFreeKeys(batch)
 	for _, s := range batch {
 		if s.keyed.free {
@@ -60,13 +60,13 @@ func (b *batcher) withFreeKeys(batch []*submission) (free []*submission) {
 	return free
 }
 
-func (b *batcher) seekFreeKeys(batch []*submission) {
+func (b *batcher) seekFreeKeys(batch []*pendingPost) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
 	for attempt := 0; len(batch) > 0; attempt++ {
 		if attempt == b.cfg.IdempotencyAttempts {
 			for _, s := range batch {
-				b.settleKeyed(s, keyExhausted, answer{code: IdempotencyKeyExhausted,
+				b.replyKeyed(s, keyExhausted, answer{code: IdempotencyKeyExhausted,
 					detail: "no attempt reached the log, and none had an effect: use another key; the setting idempotency-attempts limits them"})
 			}
 			return
@@ -82,11 +82,11 @@ func (b *batcher) seekFreeKeys(batch []*submission) {
 		if err != nil {
 			b.log.Warn().Err(err).Int("requests", len(batch)).Msg("cannot read idempotency keys")
 			for _, s := range batch {
-				b.settle(s, answer{code: RequestLogUnavailable})
+				b.reply(s, answer{code: RequestStoreUnavailable})
 			}
 			return
 		}
-		var passedOver []*submission
+		var passedOver []*pendingPost
 		for _, s := range batch {
 			switch state, found := states[s.req.ID]; {
 			case found && state.Hash == s.keyed.hash && state.Reason == trade.NotDelivered:
@@ -94,7 +94,7 @@ func (b *batcher) seekFreeKeys(batch []*submission) {
 			case found:
 				b.answerKnown(s, state)
 			case s.keyed.matured != nil:
-				b.settle(s, answer{code: s.keyed.matured.Code})
+				b.reply(s, answer{code: s.keyed.matured.Code})
 			default:
 				s.keyed.free = true
 			}
@@ -105,19 +105,19 @@ func (b *batcher) seekFreeKeys(batch []*submission) {
 
 // answerKnown answers a submission whose key has an entry (rule K2). While that is PENDING its record may be on its way to
 // the log or not, so another 202 could lie.
-func (b *batcher) answerKnown(s *submission, state trade.KeyedState) {
+func (b *batcher) answerKnown(s *pendingPost, state trade.KeyedState) {
 	switch {
 	case state.Hash != s.keyed.hash:
-		b.settleKeyed(s, keyReused, answer{code: IdempotencyKeyReused, detail: "an earlier request under this key had other fields"})
+		b.replyKeyed(s, keyReused, answer{code: IdempotencyKeyReused, detail: "an earlier request under this key had other fields"})
 	case !state.Status.Terminal():
-		b.settleKeyed(s, keyInProgress, answer{code: RequestInProgress})
+		b.replyKeyed(s, keyInProgress, answer{code: RequestInProgress})
 	default:
-		b.settleKeyed(s, keyReplayed, answer{replayed: true})
+		b.replyKeyed(s, keyReplayed, answer{replayed: true})
 	}
 }
 
 // openKeyed sends PENDING for submissions whose keys were free.
-func (b *batcher) openKeyed(batch []*submission) []error {
+func (b *batcher) openKeyed(batch []*pendingPost) []error {
 	requests := make([]*trade.KeyedRequest, len(batch))
 	for i, s := range batch {
 		requests[i] = &trade.KeyedRequest{Request: &s.req, Hash: s.keyed.hash, Nonce: trade.NewNonce()}
@@ -137,7 +137,7 @@ func (b *batcher) openKeyed(batch []*submission) []error {
 }
 
 // settleKeyed answers s and counts what its key led to.
-func (b *batcher) settleKeyed(s *submission, result string, a answer) {
+func (b *batcher) replyKeyed(s *pendingPost, result string, a answer) {
 	b.m.keyed[result].Inc()
-	b.settle(s, a)
+	b.reply(s, a)
 }

@@ -23,15 +23,15 @@ import (
 )
 
 // keyedLog is a request log as the server and a worker see it.
-type keyedLog interface {
-	RequestLog
-	KeyedLog
+type keyedStore interface {
+	RequestStore
+	KeyedStore
 }
 
 // shop is a server with a real request log whose requests a test may end, a clock and a broker that it may break.
 type shop struct {
 	*api
-	log  keyedLog
+	log  keyedStore
 	end  func(t *testing.T, s trade.RequestState) // gives a request its end
 	now  atomic.Pointer[time.Time]
 	down atomic.Bool // the broker refuses records
@@ -67,7 +67,7 @@ func (s *shop) openPostgres(t *testing.T) {
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, ApplicationName: "server"}, prometheus.NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	s.log = postgres.NewRequestLog(pool)
+	s.log = postgres.NewRequestStore(pool)
 	s.end = func(t *testing.T, e trade.RequestState) {
 		_, err := pool.Exec(t.Context(), `INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome, reason, detail)
 			VALUES ($1, $1, $2, 1, 0, $3, $4, nullif($5, ''), nullif($6, ''))`,
@@ -85,7 +85,7 @@ func (s *shop) openDynamoDB(t *testing.T) {
 	s.log = log
 	s.end = func(t *testing.T, e trade.RequestState) {
 		e.DecidedAt = e.AcceptedAt
-		require.NoError(t, log.Settle(t.Context(), []trade.Outcome{{RequestState: e}}))
+		require.NoError(t, log.Project(t.Context(), []trade.Decision{{RequestState: e}}))
 	}
 }
 
@@ -260,7 +260,7 @@ func TestEqualPostsAtOnceAreOneRequest(t *testing.T) {
 
 // Each step under a key fails, or fails although it took effect.
 func TestFaultsOfKeys(t *testing.T) {
-	f := func(name string, fault func(*twin), check func(*testing.T, reply), records int) {
+	f := func(name string, fault func(*fake), check func(*testing.T, reply), records int) {
 		t.Run(name, func(t *testing.T) {
 			a := start(t, nil)
 			a.stores.set(func() { fault(a.stores) })
@@ -269,18 +269,18 @@ func TestFaultsOfKeys(t *testing.T) {
 			a.records(records + 1)
 		})
 	}
-	noEffect := func(t *testing.T, r reply) { r.noEffect(t, RequestLogUnavailable) }
-	f("the key can't be read", func(w *twin) { w.onGetKeyed = func() error { return errDown } }, noEffect, 0)
-	f("not opened", func(w *twin) {
+	noEffect := func(t *testing.T, r reply) { r.noEffect(t, RequestStoreUnavailable) }
+	f("the key can't be read", func(w *fake) { w.onGetKeyed = func() error { return errDown } }, noEffect, 0)
+	f("not opened", func(w *fake) {
 		w.onOpenKeyed = func() error { return fmt.Errorf("%w: %w", trade.ErrNotOpened, errDown) }
 	}, noEffect, 0)
-	f("may be opened", func(w *twin) { w.onOpenKeyed = func() error { return errDown } }, func(t *testing.T, r reply) {
+	f("may be opened", func(w *fake) { w.onOpenKeyed = func() error { return errDown } }, func(t *testing.T, r reply) {
 		assert.Equal(t, trade.DeriveRequestID(anonymous, "k", 0), r.unknown(t))
 	}, 0)
-	f("taken at the same moment", func(w *twin) { w.onOpenKeyed = func() error { return trade.ErrKeyTaken } }, func(t *testing.T, r reply) {
+	f("taken at the same moment", func(w *fake) { w.onOpenKeyed = func() error { return trade.ErrKeyTaken } }, func(t *testing.T, r reply) {
 		r.inProgress(t, trade.DeriveRequestID(anonymous, "k", 0))
 	}, 0)
-	f("nothing", func(*twin) {}, func(t *testing.T, r reply) { r.took(t) }, 1)
+	f("nothing", func(*fake) {}, func(t *testing.T, r reply) { r.took(t) }, 1)
 }
 
 // A request that is shed leaves no trace under its key.
@@ -298,7 +298,7 @@ func TestAShedRequestLeavesNoTrace(t *testing.T) {
 	a.records(1)
 }
 
-func (w *twin) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+func (w *fake) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited || len(batch) == 0 {
@@ -323,7 +323,7 @@ func (w *twin) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []err
 	return errs
 }
 
-func (w *twin) GetKeyed(_ context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+func (w *fake) GetKeyed(_ context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.onGetKeyed != nil {

@@ -91,7 +91,7 @@ func (l *lag) run(done <-chan struct{}) {
 	defer tick.Stop()
 	for {
 		l.mu.Lock()
-		if _, err := l.look(); err != nil {
+		if _, err := l.describe(); err != nil {
 			l.log.Warn().Err(err).Msg("cannot see how far the log is applied")
 		}
 		l.mu.Unlock()
@@ -104,7 +104,7 @@ func (l *lag) run(done <-chan struct{}) {
 }
 
 // look asks both stores and notes what follows. Positions are read first: what is appended meanwhile is behind. mu is held.
-func (l *lag) look() (behind []partitionLag, err error) {
+func (l *lag) describe() (behind []partitionLag, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	defer func() {
@@ -177,7 +177,7 @@ func (l *lag) ask() (*lagReport, error) {
 	if l.report != nil && time.Since(l.report.at) < l.maxAge {
 		return l.report, nil
 	}
-	behind, err := l.look()
+	behind, err := l.describe()
 	if err != nil {
 		return nil, err
 	}

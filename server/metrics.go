@@ -33,13 +33,13 @@ type metrics struct {
 	bulkItems  map[string]prometheus.Counter // by result
 
 	waits     map[string]prometheus.Counter // by result
-	hubReads  prometheus.Histogram
-	hubErrors prometheus.Counter
+	outcomeReads  prometheus.Histogram
+	outcomeErrors prometheus.Counter
 	lagErrors prometheus.Counter
 
 	events     prometheus.Counter
-	tailReads  prometheus.Histogram
-	tailErrors prometheus.Counter
+	followReads  prometheus.Histogram
+	followErrors prometheus.Counter
 
 	lookUpStage, openStage, produceStage prometheus.Observer
 }
@@ -77,7 +77,7 @@ const (
 	waitTimeout = "timeout"
 	waitRefused = "refused" // for lack of a place
 	waitDrained = "drained"
-	waitGone    = "gone" // the client
+	waitPeerClosed    = "gone" // the client
 )
 
 // Values of the result label of the trades of bulk requests.
@@ -125,17 +125,17 @@ func newMetrics() *metrics {
 		"result", keyOpened, keyReopened, keyReplayed, keyInProgress, keyReused, keyExhausted)
 	m.waits = m.CountersOf("tradestore_wait_total",
 		"Calls that preferred to wait for the outcome, by how that ended: ended (the outcome came in time), timeout, refused (no place was free, see --max-waiters), drained, or gone (the client left).",
-		"result", waitEnded, waitTimeout, waitRefused, waitDrained, waitGone)
-	m.hubReads = m.Histogram("tradestore_wait_read_duration_seconds",
+		"result", waitEnded, waitTimeout, waitRefused, waitDrained, waitPeerClosed)
+	m.outcomeReads = m.Histogram("tradestore_wait_read_duration_seconds",
 		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
-	m.hubErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
+	m.outcomeErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
 	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Looks at the log and its positions that failed.")
 	m.bulkItems = m.CountersOf("tradestore_accept_bulk_items_total",
 		"Trades of bulk requests, by what their client was told: accepted (202), refused (4xx), unavailable (503, no effect), or unknown (500, 503 with an id).",
 		"result", bulkAccepted, bulkRefused, bulkUnavailable, bulkUnknown)
 	m.events = m.Counter("tradestore_stream_events_total", "Events written to streams.")
-	m.tailReads = m.Histogram("tradestore_stream_read_duration_seconds", "Time of one read of the journal for those who follow a trade.", telemetry.Durations)
-	m.tailErrors = m.Counter("tradestore_stream_read_errors_total", "Such reads that failed. They are repeated.")
+	m.followReads = m.Histogram("tradestore_stream_read_duration_seconds", "Time of one read of the journal for those who follow a trade.", telemetry.Durations)
+	m.followErrors = m.Counter("tradestore_stream_read_errors_total", "Such reads that failed. They are repeated.")
 	m.startAtZero()
 	return m
 }

@@ -15,19 +15,19 @@ const (
 
 // poller reads for those who wait for news, as long as there are any. Whoever shows news may say so; else they are found
 // after a pause.
-type poller struct {
+type journalPoller struct {
 	arrived chan struct{} // capacity 1: someone is there to read for who was not
 	shown   chan struct{} // capacity 1: there are outcomes that were not there
 	closed  <-chan struct{}
 	m       *metrics
 }
 
-func newPoller(closed <-chan struct{}, m *metrics) poller {
-	return poller{arrived: make(chan struct{}, 1), shown: make(chan struct{}, 1), closed: closed, m: m}
+func newJournalPoller(closed <-chan struct{}, m *metrics) journalPoller {
+	return journalPoller{arrived: make(chan struct{}, 1), shown: make(chan struct{}, 1), closed: closed, m: m}
 }
 
 // poll reads while there is anyone to read for, until closed. A read that failed is repeated.
-func (p *poller) poll(anyone func() bool, read func() error, failed func(error)) {
+func (p *journalPoller) poll(anyone func() bool, read func() error, failed func(error)) {
 	pause := pollPause
 	for {
 		if !anyone() {
@@ -57,7 +57,7 @@ func (p *poller) poll(anyone func() bool, read func() error, failed func(error))
 }
 
 // try makes a panic in the store an error of this read.
-func (p *poller) try(read func() error) (err error) {
+func (p *journalPoller) try(read func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			p.m.panics.Inc()

@@ -23,7 +23,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	t.Cleanup(pool.Close)
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
-		log := postgres.NewRequestLog(pool)
+		log := postgres.NewRequestStore(pool)
 		deps.Requests, deps.Keys, deps.Trades = log, log, postgres.NewReader(pool)
 		deps.Checks = []Check{{Name: "database", Probe: pool.Ping}}
 	})
@@ -52,7 +52,7 @@ func TestOnPostgreSQL(t *testing.T) {
 	assert.Equal(t, 200, a.get("/readyz").status)
 
 	pool.Close()
-	a.post(tradeJSON("T3", 1)).noEffect(t, RequestLogUnavailable)
+	a.post(tradeJSON("T3", 1)).noEffect(t, RequestStoreUnavailable)
 	a.get(tradesPath).problem(t, 503, StoreUnavailable)
 	assert.Equal(t, 503, a.get(healthPath).status)
 }

@@ -48,7 +48,7 @@ func (s *Server) requested(c *call) (state trade.RequestState, ok bool) {
 		c.refuseRead(err, "there is no such request")
 		return state, false
 	}
-	plantStatus(&state)
+	injectStatus(&state)
 	return state, true
 }
 

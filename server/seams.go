@@ -9,7 +9,7 @@ import (
 
 // RequestLog tracks every request from PENDING to its end and answers what became of it. Its methods may be called
 // concurrently. The caller never repeats Open: a late copy of a PENDING entry could undo a terminal state.
-type RequestLog interface {
+type RequestStore interface {
 	// Open stores a PENDING entry for each request; all ids are fresh. A nil result means every entry is durable.
 	// Otherwise it has one error per request, in the order given: nil for an entry that is durable, an error that
 	// wraps trade.ErrNotOpened for one that certainly does not exist, any other for one that may exist or still appear.
@@ -29,7 +29,7 @@ type RequestLog interface {
 // KeyedLog is the part of the request log that requests under idempotency keys need. The id of such a request is derived
 // from its key, so the entry of the request is the record of the key. An entry whose life is over counts as absent. The
 // methods may be called concurrently.
-type KeyedLog interface {
+type KeyedStore interface {
 	// OpenKeyed stores a PENDING entry for each request that has none yet, with the hash of its payload. A nil result
 	// means every entry is durable. Otherwise it has one error per request, in the order given: nil for an entry that is
 	// durable, one that wraps trade.ErrKeyTaken if the id has an entry already, trade.ErrNotOpened for an entry that
@@ -61,7 +61,7 @@ type TradeReader interface {
 	AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error)
 	// History returns up to limit decided submissions of one trade behind the place given, in log order, as far back as
 	// they are remembered; the zero place starts at the first.
-	History(ctx context.Context, tradeID string, after trade.Place, limit int) ([]trade.Submission, error)
+	History(ctx context.Context, tradeID string, after trade.HistoryPosition, limit int) ([]trade.HistoryEntry, error)
 }
 
 // Journal is how far the log is applied and what was decided, in the order of the log. Its methods may be called
@@ -72,5 +72,5 @@ type Journal interface {
 	// After returns the outcomes of each partition given, of its generation, from its position on: up to limit of each, in
 	// the order of their offsets. A position may be given many times, and those of former generations too. None is left out
 	// that lies before one that was returned: a partition is applied in order.
-	After(ctx context.Context, from []trade.Position, limit int) ([]trade.Outcome, error)
+	After(ctx context.Context, from []trade.Position, limit int) ([]trade.Decision, error)
 }

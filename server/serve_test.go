@@ -51,7 +51,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, 3, shedItems)
 	f(func(cfg *Config) {
 		cfg.MaxBodyBytes = sampleBody
-		cfg.QueueBytes = 2*(body+submissionOverhead) + 1
+		cfg.QueueBytes = 2*(body+postOverhead) + 1
 	}, 2, shedBytes)
 }
 
@@ -86,7 +86,7 @@ func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
 }
 
 // The line is as long as it can be served in time, once there is one that is not.
-func TestALineThatIsTooLongIsShed(t *testing.T) {
+func TestAQueueThatIsTooLongIsShed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBatcher(&Config{AcceptDeadline: 4 * time.Second, Flushes: 2}, &Deps{}, newMetrics())
 		for range 3 {
@@ -97,7 +97,7 @@ func TestALineThatIsTooLongIsShed(t *testing.T) {
 		}
 		f := func(waited time.Duration, items int, late bool) {
 			t.Helper()
-			b.shares[1].waiting = []*submission{{arrived: time.Now().Add(-waited)}}
+			b.shares[1].waiting = []*pendingPost{{arrived: time.Now().Add(-waited)}}
 			b.load.items = items
 			assert.Equal(t, late, b.late(time.Now()))
 		}
@@ -190,7 +190,7 @@ func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	assert.ErrorContains(t, err, "drain-timeout")
 	assert.ErrorContains(t, err, "requests under way")
-	c := &submission{cost: 1}
+	c := &pendingPost{cost: 1}
 	_, shed := a.srv.batcher.admit(c)
 	assert.Equal(t, ShuttingDown, shed.code)
 	gate.open()

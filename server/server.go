@@ -22,8 +22,8 @@ import (
 
 // Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.
 type Deps struct {
-	Requests RequestLog
-	Keys     KeyedLog // the same request log, for requests under idempotency keys
+	Requests RequestStore
+	Keys     KeyedStore // the same request log, for requests under idempotency keys
 	Trades   TradeReader
 	Journal  Journal
 	Kafka    *kgo.Client // a producer from package kafka
@@ -37,7 +37,7 @@ type Deps struct {
 // Server is the HTTP side of the service. Its methods may be called concurrently.
 type Server struct {
 	cfg      Config
-	requests RequestLog
+	requests RequestStore
 	trades   TradeReader
 	kafka    *kgo.Client
 	registry *prometheus.Registry
@@ -51,16 +51,16 @@ type Server struct {
 
 	m        *metrics
 	batcher  *batcher
-	pendings *pace // of looking for the PENDING requests of a trade
+	pendings *throttle // of looking for the PENDING requests of a trade
 	bodies   *bodies
 	health   *health
-	hub      *hub
+	outcomes      *outcomeNotifier
 	lag      *lag
-	waits    places
+	waits    slots
 	journal  Journal
-	tail     *tail
-	streams  places
-	exports  places
+	follower     *journalFollower
+	streams  slots
+	exports  slots
 	router   *router.Router
 	http     *fasthttp.Server
 	draining atomic.Bool
@@ -93,13 +93,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		panics:   telemetry.Sampled(deps.Log),
 		m:        newMetrics(),
 	}
-	s.pendings = newPace()
+	s.pendings = newThrottle()
 	s.batcher = newBatcher(&s.cfg, &deps, s.m)
 	s.bodies = newBodies(&s.cfg)
 	s.health = newHealth(&s.cfg, deps.Checks, s.m, deps.Log)
-	s.hub = newHub(&s.cfg, deps.Requests, s.m, deps.Log)
+	s.outcomes = newOutcomeNotifier(&s.cfg, deps.Requests, s.m, deps.Log)
 	s.lag = newLag(&s.cfg, &deps, s.m)
-	s.journal, s.tail = deps.Journal, newTail(&s.cfg, &deps, s.hub.closed, s.m)
+	s.journal, s.follower = deps.Journal, newJournalFollower(&s.cfg, &deps, s.outcomes.closed, s.m)
 	s.streams.limit = int64(s.cfg.MaxStreams)
 	s.waits.limit = int64(s.cfg.MaxWaiters)
 	s.exports.limit = int64(s.cfg.MaxExports)
@@ -170,9 +170,9 @@ func (s *Server) Serve(ln net.Listener) error {
 		return nil
 	}
 	s.batcher.run()
-	go s.hub.run()
-	go s.tail.run()
-	go s.lag.run(s.hub.closed)
+	go s.outcomes.run()
+	go s.follower.run()
+	go s.lag.run(s.outcomes.closed)
 	if err := s.http.Serve(open); err != nil {
 		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)
 	}
@@ -184,7 +184,7 @@ func (s *Server) Serve(ln net.Listener) error {
 // which loses nothing that was promised. It returns what could not be finished.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
-	s.hub.close() // whoever waits is answered with what is known
+	s.outcomes.close() // whoever waits is answered with what is known
 	pause := time.NewTimer(s.cfg.DrainDelay)
 	defer pause.Stop()
 	select {

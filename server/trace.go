@@ -71,7 +71,7 @@ func (c *call) endSpan(status int) {
 
 // traceStage makes a span of a stage that the batch has passed together, for each of its submissions that is traced.
 // failed says what went wrong for the submission at an index.
-func (b *batcher) traceStage(batch []*submission, name string, from time.Time, failed func(int) error) {
+func (b *batcher) traceStage(batch []*pendingPost, name string, from time.Time, failed func(int) error) {
 	now := time.Now()
 	for i, s := range batch {
 		if s.span != nil {
@@ -80,12 +80,12 @@ func (b *batcher) traceStage(batch []*submission, name string, from time.Time, f
 	}
 }
 
-func ofBatch(batch []*submission) trace.SpanStartOption {
+func ofBatch(batch []*pendingPost) trace.SpanStartOption {
 	return trace.WithAttributes(attribute.Int("tradestore.batch.size", len(batch)))
 }
 
 // traceProduce makes a span of a record that was acknowledged, or not.
-func (b *batcher) traceProduce(s *submission, from time.Time, err error) {
+func (b *batcher) traceProduce(s *pendingPost, from time.Time, err error) {
 	if s.span == nil {
 		return
 	}
@@ -95,7 +95,7 @@ func (b *batcher) traceProduce(s *submission, from time.Time, err error) {
 }
 
 // sampledOf returns the traceparent of the first submission that is traced: the exemplar of what a batch does together.
-func sampledOf(batch []*submission) string {
+func sampledOf(batch []*pendingPost) string {
 	for _, s := range batch {
 		if telemetry.IsSampled(s.req.TraceParent) {
 			return s.req.TraceParent

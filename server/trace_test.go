@@ -78,7 +78,7 @@ func TestARefusalAndAFailureAreSpansToo(t *testing.T) {
 	a.stores.onOpen = func(_ context.Context, batch []*trade.Request) []error {
 		return slices.Repeat([]error{trade.ErrNotOpened}, len(batch))
 	}
-	a.post(tradeJSON("T1", 1)).noEffect(t, RequestLogUnavailable)
+	a.post(tradeJSON("T1", 1)).noEffect(t, RequestStoreUnavailable)
 	flush()
 	posts := named(sent.Spans(), spanPost)
 	require.Len(t, posts, 2)
@@ -89,7 +89,7 @@ func TestARefusalAndAFailureAreSpansToo(t *testing.T) {
 		assert.Equal(t, code, s.Attributes["tradestore.code"])
 	}
 	f(posts[0], false, "400", string(trade.InvalidTrade))
-	f(posts[1], true, "503", string(RequestLogUnavailable))
+	f(posts[1], true, "503", string(RequestStoreUnavailable))
 	opens := named(sent.Trace(posts[1].TraceID), spanOpen)
 	require.Len(t, opens, 1)
 	require.True(t, opens[0].Failed)
@@ -115,7 +115,7 @@ func TestLatenciesHaveTheTraceAsExemplar(t *testing.T) {
 
 func TestWithoutATracerACallAllocatesNothingForIt(t *testing.T) {
 	s, c := &Server{}, &call{head: head{traceParent: clientsParent}, correlationID: "c"}
-	b, batch := &batcher{cfg: &Config{}}, []*submission{{}, {}}
+	b, batch := &batcher{cfg: &Config{}}, []*pendingPost{{}, {}}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		s.startSpan(c, spanPost, ofPost)
 		b.traceStage(batch, spanLookUp, c.start, func(int) error { return nil })

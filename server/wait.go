@@ -8,7 +8,7 @@ import (
 )
 
 // lookForClient is how often a waiting call looks whether its client is still there.
-const lookForClient = time.Second
+const peerCheck = time.Second
 
 // wait lets the call wait for the end of a request as long as its client prefers (RFC 7240, section 4.3), counted from
 // the arrival of the call, at most for the setting max-wait. The handler is parked and holds no thread; the body of the
@@ -22,11 +22,11 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 		s.m.waits[waitDrained].Inc()
 		return state, false
 	}
-	if !s.waits.take() {
+	if !s.waits.acquire() {
 		s.m.waits[waitRefused].Inc()
 		return state, false
 	}
-	defer s.waits.give()
+	defer s.waits.release()
 	seconds := min(c.head.wait, int(s.cfg.MaxWait/time.Second))
 	c.ctx.Response.Header.Set(headerApplied, "wait="+strconv.Itoa(seconds))
 	c.ctx.Request.ResetBody()
@@ -38,11 +38,11 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 		}
 	}()
 
-	w := s.hub.enter(id)
-	defer s.hub.leave(w)
+	w := s.outcomes.enter(id)
+	defer s.outcomes.leave(w)
 	timeout := time.NewTimer(time.Until(c.start.Add(time.Duration(seconds) * time.Second)))
 	defer timeout.Stop()
-	look := time.NewTicker(lookForClient)
+	look := time.NewTicker(peerCheck)
 	defer look.Stop()
 	for {
 		select {
@@ -52,12 +52,12 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 		case <-timeout.C:
 			s.m.waits[waitTimeout].Inc()
 			return state, false
-		case <-s.hub.closed:
+		case <-s.outcomes.closed:
 			s.m.waits[waitDrained].Inc()
 			return state, false
 		case <-look.C:
-			if open, ok := c.ctx.Conn().(*conn); ok && open.isGone() {
-				s.m.waits[waitGone].Inc()
+			if open, ok := c.ctx.Conn().(*conn); ok && open.peerClosed() {
+				s.m.waits[waitPeerClosed].Inc()
 				return state, false
 			}
 		}
@@ -67,6 +67,6 @@ func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, en
 // OutcomesShown says that clients can read outcomes that they could not read before. It is for a worker in the same
 // process, spares those who wait a part of the pause between two reads, and returns at once.
 func (s *Server) OutcomesShown() {
-	notify(s.hub.shown)
-	notify(s.tail.shown)
+	notify(s.outcomes.shown)
+	notify(s.follower.shown)
 }

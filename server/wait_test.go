@@ -67,7 +67,7 @@ func TestAPostWaitsForTheOutcome(t *testing.T) {
 	}
 	a.waiting(0)
 	counted(t, 2, a.srv.m.waits[waitEnded])
-	assert.Empty(t, a.srv.hub.ids())
+	assert.Empty(t, a.srv.outcomes.ids())
 }
 
 func TestAReadWaitsForTheOutcome(t *testing.T) {
@@ -119,7 +119,7 @@ func TestAWaitOutlastsAnOutage(t *testing.T) {
 	answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
 	a.waiting(1)
 	a.stores.set(func() { a.stores.onRead = func() error { panic("a fault in the store") } })
-	require.Eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.hubErrors) > 0 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.outcomeErrors) > 0 }, giveUpAfter, time.Millisecond)
 	a.stores.set(func() {
 		a.stores.onRead = nil
 		for id := range a.stores.opened {
@@ -157,8 +157,8 @@ func TestAClientThatLeavesWaitsNoMore(t *testing.T) {
 	a.waiting(1)
 	require.NoError(t, conn.Close())
 	a.waiting(0)
-	counted(t, 1, a.srv.m.waits[waitGone])
-	assert.Empty(t, a.srv.hub.ids())
+	counted(t, 1, a.srv.m.waits[waitPeerClosed])
+	assert.Empty(t, a.srv.outcomes.ids())
 }
 
 // A thousand clients wait: for each there is the goroutine of its connection and no other, one reader asks for all of

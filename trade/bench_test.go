@@ -55,7 +55,7 @@ func BenchmarkNewRequestID(b *testing.B) {
 	}
 }
 
-func BenchmarkResolve(b *testing.B) {
+func BenchmarkDecide(b *testing.B) {
 	for _, size := range []int{250, 1000, 4000} {
 		for _, stored := range []struct {
 			name    string
@@ -76,7 +76,7 @@ func BenchmarkResolve(b *testing.B) {
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					if plan := Resolve(records, versions, nil); len(plan.Decisions) != size {
+					if plan := Decide(records, versions, nil); len(plan.Decisions) != size {
 						b.Fatal("undecided records")
 					}
 				}

@@ -6,8 +6,8 @@ import (
 )
 
 // Submission is a decided request as the history of its trade shows it.
-type Submission struct {
-	Outcome
+type HistoryEntry struct {
+	Decision
 	Trade    Trade     // what was submitted; the zero value for a request whose record never reached the log
 	ReplayOf RequestID // the request that this one repeats; zero for an ordinary one
 	// Replaced is the request that stored the same version before; zero if there was none, or if it is forgotten.
@@ -16,7 +16,7 @@ type Submission struct {
 
 // Place is where a submission stands in a history: in the order of the log, generation after generation. Requests that
 // were closed without a record come last in theirs.
-type Place struct {
+type HistoryPosition struct {
 	Generation int32
 	Offset     int64 // LastOffset for a request that was closed without a record
 	ID         RequestID
@@ -26,11 +26,11 @@ type Place struct {
 const LastOffset = 1<<63 - 1
 
 // Place returns where s stands.
-func (s *Submission) Place() Place {
+func (s *HistoryEntry) Position() HistoryPosition {
 	if s.Offset == NoOffset {
-		return Place{s.Generation, LastOffset, s.ID}
+		return HistoryPosition{s.Generation, LastOffset, s.ID}
 	}
-	return Place{s.Generation, s.Offset, s.ID}
+	return HistoryPosition{s.Generation, s.Offset, s.ID}
 }
 
 // ErrForgotten is returned for a question about a time that the journal does not reach back to.

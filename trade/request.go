@@ -47,7 +47,7 @@ type RequestState struct {
 const NoOffset = -1
 
 // Outcome is a decided request as the journal remembers it.
-type Outcome struct {
+type Decision struct {
 	RequestState
 	Generation int32 // of the topic: 1, 2, ... each time the topic was replaced
 	Partition  int32

@@ -56,7 +56,7 @@ func TestAcceptedOn(t *testing.T) {
 		t.Helper()
 		require.Equal(t, want, (&Request{AcceptedAt: at}).AcceptedOn().String())
 		require.Equal(t, want, (&RequestState{AcceptedAt: at}).AcceptedOn().String())
-		require.Equal(t, want, (&Outcome{RequestState: RequestState{AcceptedAt: at}}).AcceptedOn().String())
+		require.Equal(t, want, (&Decision{RequestState: RequestState{AcceptedAt: at}}).AcceptedOn().String())
 	}
 	f(time.Date(2026, 11, 22, 23, 59, 59, 999_999_000, time.UTC), "2026-11-22")
 	f(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), "2026-11-23")

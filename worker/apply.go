@@ -79,7 +79,7 @@ func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
 
 // tryApply is one attempt, within the time limit of a transaction, which begins when it is the lane's turn.
 func (l *lane) tryApply(ctx context.Context, part *trade.Batch) (trade.Applied, error) {
-	end, err := l.turns.take(ctx)
+	end, err := l.gate.enter(ctx)
 	if err != nil {
 		return trade.Applied{}, err
 	}
@@ -99,7 +99,7 @@ func (l *lane) tryApply(ctx context.Context, part *trade.Batch) (trade.Applied, 
 
 // done accounts for a part that is stored. applied is zero when an earlier attempt stored it and only the answer was lost.
 func (l *lane) done(part *trade.Batch, applied trade.Applied) {
-	l.held.advance(part.Spans)
+	l.assigned.advance(part.Spans)
 	l.health.clear(l.name)
 	l.fences = 0
 	l.most = min(l.cfg.MaxPollRecords, l.most*2)
@@ -164,7 +164,7 @@ const (
 // that another worker has it, or when ctx ends first; a broken assumption.
 func (l *lane) fateOf(ctx context.Context, part *trade.Batch) (fate, error) {
 	positions, err := l.awaitPositions(ctx)
-	if stops(err) {
+	if isFatal(err) {
 		return undone, err
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ func TestApplyFaultsHeal(t *testing.T) {
 	f := func(class trade.Class, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", class, after), func(t *testing.T) {
-			r := newRig(t, 2)
+			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == "Apply" && late == after && n%2 == 1 && n < 20 {
 					return trade.Classed(class, "injected")
@@ -48,7 +48,7 @@ func TestOtherCallsFailAndHeal(t *testing.T) {
 	f := func(failing string, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", failing, after), func(t *testing.T) {
-			r := newRig(t, 2)
+			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == failing && late == after && n < 4 {
 					return trade.Classed(trade.Unavailable, "injected")
@@ -75,7 +75,7 @@ func TestABrokenAssumptionStopsLoudly(t *testing.T) {
 	f := func(name, call string, fail func() error, want string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 2)
+			r := newFixture(t, 2)
 			r.store.failing(func(c string, n int, after bool, _ *trade.Batch) error {
 				if c == call && !after {
 					return fail()
@@ -97,7 +97,7 @@ func TestABrokenAssumptionStopsLoudly(t *testing.T) {
 }
 
 func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Unsettled" {
 			panic("out of bounds")
@@ -110,13 +110,13 @@ func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
 
 // A record that the store refuses is found by halving; all others are stored.
 func TestRefusedRecordsBecomeDeadLetters(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	bad := []string{"T-3", "T-4", "T-29"}
 	r.store.failing(refuses(bad...))
 	r.post("T", 30)
 	w := r.start(nil)
 	r.applied(30)
-	r.eventually("all settled", func() bool { return r.store.settled() == 30 })
+	r.eventually("all settled", func() bool { return r.store.projected() == 30 })
 	w.drain()
 	assert.Len(t, r.store.trades, 27)
 	var dead []string
@@ -146,7 +146,7 @@ func refuses(ids ...string) func(string, int, bool, *trade.Batch) error {
 }
 
 func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(refuses())
 	r.post("T", 20)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 5 })
@@ -156,7 +156,7 @@ func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
 }
 
 func TestGoodRecordsEndASeries(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	var bad []string
 	for i := range 20 {
 		if i%2 == 0 {
@@ -172,7 +172,7 @@ func TestGoodRecordsEndASeries(t *testing.T) {
 }
 
 func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
 		if call == "Apply" && !after {
 			return trade.Classed(trade.BadData, "22021")
@@ -186,7 +186,7 @@ func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
 
 // While the store is away the worker is not ready, says so, and nothing is lost.
 func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	w := r.start(nil)
 	r.post("T", 10)
 	r.applied(10)
@@ -208,7 +208,7 @@ func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
 
 // A transaction that does not fit its time limit is made smaller until it does.
 func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, b *trade.Batch) error {
 		if call == "Apply" && !after && len(b.Records) > 3 {
 			return trade.Classed(trade.Unavailable, "transaction: %w", context.DeadlineExceeded)
@@ -242,7 +242,7 @@ func TestHalvesAreAdjacent(t *testing.T) {
 			at[s.Partition] = s.From
 		}
 		var records []trade.Record
-		check := newTwin(test, trade.TopicID{}, 4)
+		check := newFake(test, trade.TopicID{}, 4)
 		for len(todo) > 0 {
 			part := todo[0]
 			check.check(part)

@@ -33,16 +33,16 @@ type Config struct {
 	CheckInterval    time.Duration // between two looks at the end of the log; default 30 s
 	DrainLimit       time.Duration // for the batch in hand, for the last settling, and for leaving the group, each; default 5 s
 
-	SettleInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
-	SettleLimit    int           // outcomes in one step of the settler; default 1,000
+	ProjectInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
+	ProjectLimit    int           // outcomes in one step of the settler; default 1,000
 
 	// A request that stays PENDING is closed no earlier than ResolveAfter from when this worker first saw it. No server may
 	// still answer 202 then, so it must be at least twice the sum of what servers have for a trade (rule R2).
-	ResolveAfter    time.Duration // default 60 s
+	OrphanAfter    time.Duration // default 60 s
 	AcceptDeadline  time.Duration // of the servers; default 3 s
 	DeliveryTimeout time.Duration // of the servers; default 10 s
-	ResolveInterval time.Duration // between two looks for such requests; default 10 s
-	ResolveLimit    int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
+	OrphanInterval time.Duration // between two looks for such requests; default 10 s
+	OrphanLimit    int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
 
 	SweepInterval time.Duration   // between two sweeps; default 1 h
 	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
@@ -52,14 +52,14 @@ type Config struct {
 type Deps struct {
 	Store    TradeStore
 	Journal  Journal
-	Closer   Closer
-	Requests RequestLog
+	Closer   OrphanCloser
+	Requests RequestStore
 	// OutcomesAtCommit says that clients read outcomes where Apply commits them, as they do from the request log in
 	// PostgreSQL: nothing has to be shown, and the cursors follow the positions.
 	OutcomesAtCommit bool
 	// Shown is called after clients can read outcomes that they could not read before; it must return at once. May be nil.
 	Shown    func()
-	Keeper   Keeper
+	Maintainer   Maintainer
 	Registry prometheus.Registerer
 	Log      zerolog.Logger
 	Tracer   *telemetry.Tracer // nil traces nothing
@@ -79,13 +79,13 @@ func (c Config) withDefaults() Config {
 	c.CommitInterval = cmp.Or(c.CommitInterval, time.Second)
 	c.CheckInterval = cmp.Or(c.CheckInterval, 30*time.Second)
 	c.DrainLimit = cmp.Or(c.DrainLimit, 5*time.Second)
-	c.SettleInterval = cmp.Or(c.SettleInterval, time.Second)
-	c.SettleLimit = cmp.Or(c.SettleLimit, 1000)
-	c.ResolveAfter = cmp.Or(c.ResolveAfter, time.Minute)
+	c.ProjectInterval = cmp.Or(c.ProjectInterval, time.Second)
+	c.ProjectLimit = cmp.Or(c.ProjectLimit, 1000)
+	c.OrphanAfter = cmp.Or(c.OrphanAfter, time.Minute)
 	c.AcceptDeadline = cmp.Or(c.AcceptDeadline, 3*time.Second)
 	c.DeliveryTimeout = cmp.Or(c.DeliveryTimeout, 10*time.Second)
-	c.ResolveInterval = cmp.Or(c.ResolveInterval, 10*time.Second)
-	c.ResolveLimit = cmp.Or(c.ResolveLimit, 50_000)
+	c.OrphanInterval = cmp.Or(c.OrphanInterval, 10*time.Second)
+	c.OrphanLimit = cmp.Or(c.OrphanLimit, 50_000)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Hour)
 	c.Retention.Outcomes = cmp.Or(c.Retention.Outcomes, 7*day)
 	c.Retention.DeadLetters = cmp.Or(c.Retention.DeadLetters, 30*day)
@@ -105,19 +105,19 @@ func (c Config) validate() error {
 	must(c.Lanes > 0, "lanes must be at least 1, not %d", c.Lanes)
 	must(c.MaxPollRecords > 0, "max poll records must be at least 1, not %d", c.MaxPollRecords)
 	must(c.MaxRefused > 0, "max refused must be at least 1, not %d", c.MaxRefused)
-	must(c.SettleLimit > 0, "settle limit must be at least 1, not %d", c.SettleLimit)
+	must(c.ProjectLimit > 0, "settle limit must be at least 1, not %d", c.ProjectLimit)
 	must(c.ApplyPause >= 0, "apply pause must not be negative, not %v", c.ApplyPause)
 	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
 	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
 		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)
-	must(c.ResolveLimit > 0, "resolve limit must be at least 1, not %d", c.ResolveLimit)
-	if err := CheckResolveAfter(c.ResolveAfter, c.AcceptDeadline, c.DeliveryTimeout); err != nil {
+	must(c.OrphanLimit > 0, "resolve limit must be at least 1, not %d", c.OrphanLimit)
+	if err := CheckOrphanAfter(c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout); err != nil {
 		wrong = append(wrong, err)
 	}
 	for name, d := range map[string]time.Duration{
 		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
 		"slow transaction": c.SlowTransaction,
-		"settle interval":  c.SettleInterval, "resolve interval": c.ResolveInterval, "sweep interval": c.SweepInterval,
+		"settle interval":  c.ProjectInterval, "resolve interval": c.OrphanInterval, "sweep interval": c.SweepInterval,
 		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
 	} {
 		must(d > 0, "%s must be positive, not %v", name, d)
@@ -127,7 +127,7 @@ func (c Config) validate() error {
 
 // CheckResolveAfter returns an error that names the flags if requests could be closed while a server may still answer 202
 // to them (rule R2).
-func CheckResolveAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
+func CheckOrphanAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
 	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
 		return fmt.Errorf("resolve-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: a server might still answer 202",
 			after, least, acceptDeadline, deliveryTimeout)

@@ -27,7 +27,7 @@ func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
 		}
 	})
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if err := l.judge(p.Topic, &p.FetchPartition); err != nil && (first == nil || stops(err)) {
+		if err := l.judge(p.Topic, &p.FetchPartition); err != nil && (first == nil || isFatal(err)) {
 			first = err
 		}
 		if len(p.Records) > 0 {
@@ -54,7 +54,7 @@ func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
 
 // add puts the records of one partition into the batch.
 func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
-	from, ok := l.held.next(p.Partition)
+	from, ok := l.assigned.next(p.Partition)
 	if !ok {
 		return trade.Classed(trade.Broken, "records of held partitions expected, seen: records of partition %d", p.Partition)
 	}
@@ -72,7 +72,7 @@ func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
 		batch.Spans[span].Next = rec.Offset + 1
 		batch.Spans[span].LeaderEpoch = rec.LeaderEpoch
 	}
-	l.held.polled(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
+	l.assigned.polled(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
 		acceptedAt(&batch.Records[len(batch.Records)-1], p.Records[len(p.Records)-1]))
 	return nil
 }
@@ -123,7 +123,7 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 	switch {
 	case err == nil, topic == "" && errors.Is(err, context.Canceled):
 		return nil // the end of the poll itself comes without a topic
-	case stops(err):
+	case isFatal(err):
 		return err // from startAt
 	case errors.As(err, &session):
 		l.metrics.retries.WithLabelValues("group").Inc()
@@ -131,7 +131,7 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 		l.log.Warn().Err(err).Msg("cannot stay in the consumer group: joining again")
 		return nil // the client does that by itself
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		next, _ := l.held.next(p.Partition)
+		next, _ := l.assigned.next(p.Partition)
 		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); records were lost by retention, or the log was cut",
 			checks.ErrWrong, next, p.Partition, err)
 	case errors.As(err, &cut), errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):

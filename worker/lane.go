@@ -28,7 +28,7 @@ type lane struct {
 	log    zerolog.Logger
 	client *kgo.Client
 	kill   context.CancelFunc // ends the client, whatever it waits for
-	held   held
+	assigned   assignment
 	commit chan struct{} // asks for a commit of the group offset
 
 	mu   sync.Mutex // guards drop
@@ -184,7 +184,7 @@ func (l *lane) open(ctx context.Context) error {
 
 // lose is called when partitions were taken away; the lane has nothing in hand then.
 func (l *lane) lose(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	l.held.drop(lost[l.cfg.Kafka.Topic])
+	l.assigned.drop(lost[l.cfg.Kafka.Topic])
 }
 
 // startAt answers where to start reading the partitions assigned. It waits for the store as long as the assignment
@@ -203,7 +203,7 @@ func (l *lane) startAt(ctx, session context.Context, assigned map[string]map[int
 				checks.ErrWrong, l.cfg.Kafka.Topic, len(positions), partition)
 		}
 		p := positions[partition]
-		l.held.take(p)
+		l.assigned.add(p)
 		assigned[l.cfg.Kafka.Topic][partition] = kgo.NewOffset().At(p.NextOffset).WithEpoch(p.LeaderEpoch)
 	}
 	return assigned, nil
@@ -231,16 +231,16 @@ func (l *lane) resync(ctx, base context.Context) error {
 		hand := l.take(base)
 		l.client.PollRecords(past, 1) // takes no record: waits for the rebalance under way, then blocks the next
 		positions, err := l.awaitPositions(hand)
-		if stops(err) {
+		if isFatal(err) {
 			return err
 		}
 		if err != nil {
 			continue // another rebalance waits
 		}
 		seek := map[int32]kgo.EpochOffset{}
-		for _, partition := range l.held.partitions() {
+		for _, partition := range l.assigned.partitions() {
 			p := positions[partition]
-			l.held.take(p)
+			l.assigned.add(p)
 			seek[partition] = kgo.EpochOffset{Epoch: p.LeaderEpoch, Offset: p.NextOffset}
 		}
 		l.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{l.cfg.Kafka.Topic: seek})

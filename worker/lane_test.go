@@ -21,8 +21,8 @@ import (
 	"tradestore/trade"
 )
 
-func TestWhatIsAcceptedIsAppliedAndSettled(t *testing.T) {
-	r := newRig(t, 4)
+func TestWhatIsAcceptedIsAppliedAndProjected(t *testing.T) {
+	r := newFixture(t, 4)
 	w := r.start(func(c *Config, _ *Deps) { c.Lanes = 2 })
 	r.post("T", 200)
 	r.send(r.request("V", 5, "B"), r.request("V", 3, "B"), r.request("V", 5, "C"))
@@ -38,7 +38,7 @@ func TestWhatIsAcceptedIsAppliedAndSettled(t *testing.T) {
 func TestALateDuplicateChangesNothing(t *testing.T) {
 	for _, most := range []int{1, 2, 10} {
 		t.Run(fmt.Sprintf("%d a batch", most), func(t *testing.T) {
-			r := newRig(t, 1)
+			r := newFixture(t, 1)
 			a, b := r.request("T", 1, "A"), r.request("T", 1, "B")
 			r.send(a, b, a)
 			w := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = most })
@@ -53,7 +53,7 @@ func TestALateDuplicateChangesNothing(t *testing.T) {
 // Trades that trickle in are applied in few transactions; the first, which finds the lane idle, at once.
 func TestFewRecordsWaitForOthers(t *testing.T) {
 	const pause = 200 * time.Millisecond
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause = pause })
 	r.post("first", 1)
 	r.applied(1)
@@ -71,7 +71,7 @@ func TestFewRecordsWaitForOthers(t *testing.T) {
 }
 
 func TestABacklogIsAppliedWithoutAPause(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.post("T", 100)
 	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause, c.MaxPollRecords = time.Hour, 10 })
 	r.applied(100)
@@ -81,7 +81,7 @@ func TestABacklogIsAppliedWithoutAPause(t *testing.T) {
 
 // Where a worker starts is what the store says, and the group's offset is what tools see afterwards.
 func TestTheGroupOffsetIsAHintOnly(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.post("T", 10)
 	first := r.start(nil)
 	r.applied(10)
@@ -111,7 +111,7 @@ func TestTheGroupOffsetIsAHintOnly(t *testing.T) {
 }
 
 func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Count: -1, Err: kerr.GroupAuthorizationFailed})
 	w := r.start(nil)
 	r.post("T", 10)
@@ -124,7 +124,7 @@ func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
 
 // Control records of transactions and aborted records take offsets; the position goes over them.
 func TestALogWithHoles(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	txn, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer txn.Close()
@@ -150,7 +150,7 @@ func TestALogWithHoles(t *testing.T) {
 
 // A record in a partition that is not the one of its trade would have two writers.
 func TestARecordInTheWrongPartitionIsADeadLetter(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	q := r.request("T", 1, "B")
 	q.Partition = 1 - q.Partition
 	rec := kafka.Encode(topic, &q)
@@ -165,7 +165,7 @@ func TestARecordInTheWrongPartitionIsADeadLetter(t *testing.T) {
 
 // Another worker that moves the positions under our feet is noticed, and nothing is applied twice.
 func TestAStaleWorkerChangesNothing(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	var other atomic.Bool
 	r.store.failing(func(call string, n int, after bool, b *trade.Batch) error {
 		if call == "Apply" && !after && other.CompareAndSwap(false, true) {
@@ -186,7 +186,7 @@ func TestAStaleWorkerChangesNothing(t *testing.T) {
 
 // Workers come and go while records flow; every request is applied once, in order per trade.
 func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
-	r := newRig(t, 6)
+	r := newFixture(t, 6)
 	first := r.start(func(c *Config, _ *Deps) { c.Lanes, c.MaxPollRecords = 2, 5 })
 	stop := make(chan struct{})
 	sent := make(chan []trade.Request)
@@ -226,7 +226,7 @@ func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
 
 // away is a store that one of several workers can't reach.
 type away struct {
-	*twin
+	*fake
 	away atomic.Bool
 }
 
@@ -234,13 +234,13 @@ func (a *away) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error)
 	if a.away.Load() {
 		return trade.Applied{}, fmt.Errorf("no route to host")
 	}
-	return a.twin.Apply(ctx, b)
+	return a.fake.Apply(ctx, b)
 }
 
 // A worker that waits for the store with a batch in hand gives it up when the group wants to rebalance.
 func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
-	r := newRig(t, 2)
-	cut := &away{twin: r.store}
+	r := newFixture(t, 2)
+	cut := &away{fake: r.store}
 	cut.away.Store(true)
 	stuck := r.start(func(_ *Config, d *Deps) { d.Store = cut })
 	r.post("T", 20)
@@ -257,7 +257,7 @@ func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
 
 // A drain gives up a batch that the store does not take, leaves the group, and ends well.
 func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Apply" || call == "Unsettled" {
 			return fmt.Errorf("connection refused")
@@ -276,7 +276,7 @@ func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
 
 // A rebalance waits for its slowest member, for a minute if that one is dead. A drain does not.
 func TestADrainDoesNotWaitForTheGroup(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	joining, over := make(chan struct{}), make(chan struct{})
 	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
 		close(joining)
@@ -290,7 +290,7 @@ func TestADrainDoesNotWaitForTheGroup(t *testing.T) {
 }
 
 func TestADrainBeforeTheStartIsDoneEndsWell(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(func(string, int, bool, *trade.Batch) error { return fmt.Errorf("connection refused") })
 	w := r.start(nil)
 	r.eventually("waiting", func() bool { return r.store.count("MakeDays") > 3 })
@@ -299,7 +299,7 @@ func TestADrainBeforeTheStartIsDoneEndsWell(t *testing.T) {
 }
 
 func TestTroubleWithTheGroupIsGotOver(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Count: 2, Err: kerr.GroupAuthorizationFailed})
 	r.post("T", 5)
 	w := r.start(nil)
@@ -313,7 +313,7 @@ func TestTroubleWithTheGroupIsGotOver(t *testing.T) {
 
 // An error of a fetch that the client does not get over by itself costs a new client, no record.
 func TestTroubleWithFetchesIsGotOver(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Count: 1, Err: kerr.TopicAuthorizationFailed})
 	r.post("T", 5)
 	w := r.start(nil)

@@ -29,14 +29,14 @@ type metrics struct {
 
 	shown          map[string]prometheus.Counter // outcomes that clients can see, by status
 	shownEndToEnd  prometheus.Histogram
-	settleErrors   prometheus.Counter
-	settleSeconds  prometheus.Histogram
-	settleBatch    prometheus.Histogram
-	settleAge      prometheus.Histogram
-	unsettledSince atomic.Int64 // when the oldest unsettled outcome was decided, in microseconds since 1970; 0 for none
+	projectionErrors   prometheus.Counter
+	projectionSeconds  prometheus.Histogram
+	projectionBatch    prometheus.Histogram
+	projectionAge      prometheus.Histogram
+	unprojectedSince atomic.Int64 // when the oldest unsettled outcome was decided, in microseconds since 1970; 0 for none
 
 	pending                          *prometheus.GaugeVec // by what they wait for
-	closed, projected, resolveErrors prometheus.Counter
+	closed, projected, orphanErrors prometheus.Counter
 	pendingSince                     atomic.Int64 // when the oldest request in pending was accepted, in microseconds since 1970; 0 for none
 
 	swept       map[string]prometheus.Counter // by kind
@@ -58,7 +58,7 @@ const (
 func newMetrics(reg prometheus.Registerer, w *Worker) (*metrics, error) {
 	m := &metrics{}
 	m.ofApply()
-	m.ofSettle()
+	m.ofProjection()
 	m.ofUpkeep()
 	m.Add(collector{w, m})
 	m.start()
@@ -85,17 +85,17 @@ func (m *metrics) ofApply() {
 }
 
 // ofSettle makes the families about what clients can see.
-func (m *metrics) ofSettle() {
+func (m *metrics) ofProjection() {
 	m.shown = m.CountersOf("tradestore_settle_outcomes_total", "Outcomes made visible to clients, by status.",
 		"status", string(trade.Success), string(trade.Failed))
 	m.shownEndToEnd = m.Histogram("tradestore_settle_end_to_end_seconds",
 		"From acceptance of a trade to its outcome being visible to clients, whatever the outcome.", telemetry.Ages)
-	m.settleErrors = m.Counter("tradestore_settle_errors_total", "Steps of the settler that failed and were repeated.")
-	m.settleSeconds = m.Histogram("tradestore_settle_duration_seconds",
+	m.projectionErrors = m.Counter("tradestore_settle_errors_total", "Steps of the settler that failed and were repeated.")
+	m.projectionSeconds = m.Histogram("tradestore_settle_duration_seconds",
 		"Time of one step of the settler; no values where outcomes are visible at their commit.", telemetry.Durations)
-	m.settleBatch = m.Histogram("tradestore_settle_batch_outcomes",
+	m.projectionBatch = m.Histogram("tradestore_settle_batch_outcomes",
 		"Outcomes in one step of the settler; no values where outcomes are visible at their commit.", telemetry.Sizes)
-	m.settleAge = m.Histogram("tradestore_settle_delay_seconds",
+	m.projectionAge = m.Histogram("tradestore_settle_delay_seconds",
 		"From the decision to the outcome being visible; no values where both are one commit.", telemetry.Ages)
 }
 
@@ -105,7 +105,7 @@ func (m *metrics) ofUpkeep() {
 		"Requests of held partitions that stay PENDING, by what they wait for before they are closed.", "waits_for")
 	m.closed = m.Counter("tradestore_resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log.")
 	m.projected = m.Counter("tradestore_resolve_projected_total", "Requests found PENDING that had an outcome, which was shown.")
-	m.resolveErrors = m.Counter("tradestore_resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
+	m.orphanErrors = m.Counter("tradestore_resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
 	m.swept = m.CountersOf("tradestore_swept_total", "Days and rows deleted because they were past their retention, by kind.",
 		"kind", "journal_days", "journal_rows", "pending_rows", "dead_letters")
 	m.sweepErrors = m.Counter("tradestore_sweep_errors_total", "Sweeps that failed and were repeated.")
@@ -168,13 +168,13 @@ func (m *metrics) polled(batch *trade.Batch, now time.Time) {
 }
 
 // settled counts outcomes that clients can see now.
-func (m *metrics) settled(outcomes []trade.Outcome, took time.Duration, now time.Time) {
-	m.settleSeconds.Observe(took.Seconds())
-	m.settleBatch.Observe(float64(len(outcomes)))
+func (m *metrics) projectiond(outcomes []trade.Decision, took time.Duration, now time.Time) {
+	m.projectionSeconds.Observe(took.Seconds())
+	m.projectionBatch.Observe(float64(len(outcomes)))
 	for i := range outcomes {
 		o := &outcomes[i]
 		m.shown[string(o.Status)].Inc()
-		telemetry.Observe(m.settleAge, age(now, o.DecidedAt), o.TraceParent)
+		telemetry.Observe(m.projectionAge, age(now, o.DecidedAt), o.TraceParent)
 		telemetry.Observe(m.shownEndToEnd, age(now, o.AcceptedAt), o.TraceParent)
 	}
 }
@@ -197,13 +197,13 @@ var (
 	lanesDesc      = prometheus.NewDesc("tradestore_apply_lanes", "Loops that apply at once (--lanes).", nil, nil)
 	inRowDesc      = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
 	pendingDesc    = prometheus.NewDesc("tradestore_resolve_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
-	unsettledDesc  = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
+	unprojectedDesc  = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
 	readyDesc      = prometheus.NewDesc("tradestore_worker_ready", "1 while the worker applies what it holds, else 0: what /readyz says.", nil, nil)
 )
 
 // Describe sends the descriptions.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, partitionsDesc, ofTopicDesc, lanesDesc, inRowDesc, pendingDesc, unsettledDesc, readyDesc} {
+	for _, d := range []*prometheus.Desc{positionDesc, lagDesc, lagAgeDesc, partitionsDesc, ofTopicDesc, lanesDesc, inRowDesc, pendingDesc, unprojectedDesc, readyDesc} {
 		ch <- d
 	}
 }
@@ -214,10 +214,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	places := map[int32]place{} // a lane that lost a partition unknowingly may still hold it: each is reported once
+	places := map[int32]partitionState{} // a lane that lost a partition unknowingly may still hold it: each is reported once
 	for _, l := range c.w.lanes {
 		inRow = max(inRow, l.refused.Load())
-		for partition, p := range l.held.places() {
+		for partition, p := range l.assigned.states() {
 			if other, ok := places[partition]; !ok || other.next < p.next {
 				places[partition] = p
 			}
@@ -243,7 +243,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		return age(now, time.UnixMicro(micros))
 	}
 	gauge(pendingDesc, since(c.m.pendingSince.Load()))
-	gauge(unsettledDesc, since(c.m.unsettledSince.Load()))
+	gauge(unprojectedDesc, since(c.m.unprojectedSince.Load()))
 	ready := 1.0
 	if c.w.Ready() != nil {
 		ready = 0

@@ -38,9 +38,9 @@ func (run *running) value(name string, labels ...string) float64 {
 }
 
 func TestMetricsFollowTheConventions(t *testing.T) {
-	r := newRig(t, 2)
+	r := newFixture(t, 2)
 	reg := prometheus.NewRegistry()
-	deps := Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: reg, Now: r.store.now}
+	deps := Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now}
 	_, err := New(r.config(), deps)
 	require.NoError(t, err)
 	families, err := reg.Gather()
@@ -57,7 +57,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 }
 
 func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
-	r := newRig(t, 3)
+	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 30)
 	r.applied(30)
@@ -80,9 +80,9 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 
 // Outcomes that are visible at their commit are counted there, and the settler has nothing to measure.
 func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	reg := prometheus.NewRegistry()
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: reg, Now: r.store.now, OutcomesAtCommit: true})
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now, OutcomesAtCommit: true})
 	require.NoError(t, err)
 	now := time.Now()
 	part := &trade.Batch{Records: []trade.Record{{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}, {Fault: "no time can be read"}}}
@@ -97,8 +97,8 @@ func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 }
 
 func TestCountingRecordsAllocatesNothing(t *testing.T) {
-	r := newRig(t, 1)
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: prometheus.NewRegistry(), OutcomesAtCommit: true})
+	r := newFixture(t, 1)
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), OutcomesAtCommit: true})
 	require.NoError(t, err)
 	now := time.Now()
 	part := &trade.Batch{Records: make([]trade.Record, 1000)}
@@ -113,9 +113,9 @@ func TestCountingRecordsAllocatesNothing(t *testing.T) {
 
 // Whoever can write to the log, or an outage, must not be able to fill the disk with lines.
 func TestLinesAboutRecordsAreSampled(t *testing.T) {
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	out := &syncBuffer{}
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Keeper: r.store, Registry: prometheus.NewRegistry(), Log: zerolog.New(out), Now: time.Now})
+	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), Log: zerolog.New(out), Now: time.Now})
 	require.NoError(t, err)
 	part := &trade.Batch{}
 	for range 500 {

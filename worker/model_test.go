@@ -16,7 +16,7 @@ import (
 
 // visit is a state that was reached, and how.
 type visit struct {
-	world  world
+	model  model
 	before int // index of the visit that it came from; -1 at the start
 	step   string
 }
@@ -24,12 +24,12 @@ type visit struct {
 // search walks all states breadth first and returns how many there are. It ends at the first state, or step, that breaks
 // an invariant, with the shortest way there; the way is empty when none does.
 func search(r rules) (states int, broken string, way []string) {
-	seen := map[world]struct{}{{}: {}}
+	seen := map[model]struct{}{{}: {}}
 	visits := []visit{{before: -1}}
 	for at := 0; at < len(visits); at++ {
-		from, last := visits[at].world, true
+		from, last := visits[at].model, true
 		for _, move := range steps {
-			move(&r, from, func(what string, to world) {
+			move(&r, from, func(what string, to model) {
 				if broken != "" || to == from {
 					return
 				}
@@ -45,7 +45,7 @@ func search(r rules) (states int, broken string, way []string) {
 			})
 		}
 		if broken == "" && last { // nobody can move: this is how it ends, since no step can be undone
-			if broken = settledAtLast(from); broken != "" {
+			if broken = projectedAtLast(from); broken != "" {
 				visits = visits[:at+1]
 			}
 		}
@@ -61,7 +61,7 @@ func search(r rules) (states int, broken string, way []string) {
 }
 
 // holds returns which invariant a state breaks, or nothing.
-func (r *rules) holds(w world) string {
+func (r *rules) holds(w model) string {
 	inLog, closed := slices.Contains(w.log[:], 1+subject), w.outcome[subject] == notDelivered
 	rows, outcome := r.replay(w)
 	switch {
@@ -84,7 +84,7 @@ func (r *rules) holds(w world) string {
 }
 
 // changed returns which invariant a step breaks, or nothing.
-func changed(from, to world) string {
+func changed(from, to model) string {
 	switch {
 	case from.entry.terminal() && to.entry != from.entry:
 		return "I6: a terminal state changed"
@@ -97,7 +97,7 @@ func changed(from, to world) string {
 }
 
 // settledAtLast returns what is wrong with the state in which everything has come to rest.
-func settledAtLast(w world) string {
+func projectedAtLast(w model) string {
 	switch {
 	case w.answer == nothing:
 		return "P4: never answered"
@@ -111,7 +111,7 @@ func settledAtLast(w world) string {
 
 // replay is what the part of the log that was applied means, by a rule of its own: what was closed does not count, nor
 // does a second copy.
-func (r *rules) replay(w world) (rows [3]uint8, outcome [2]shown) {
+func (r *rules) replay(w model) (rows [3]uint8, outcome [2]shown) {
 	if w.outcome[subject] == notDelivered {
 		outcome[subject] = notDelivered
 	}

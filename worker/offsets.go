@@ -26,7 +26,7 @@ func (l *lane) commitOffsets(ctx context.Context) {
 
 func (l *lane) commitOnce(ctx context.Context) {
 	offsets := map[int32]kgo.EpochOffset{}
-	for partition, p := range l.held.places() {
+	for partition, p := range l.assigned.states() {
 		offsets[partition] = kgo.EpochOffset{Epoch: p.epoch, Offset: p.next}
 	}
 	if len(offsets) == 0 {

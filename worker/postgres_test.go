@@ -24,14 +24,14 @@ import (
 
 // onPostgres is a rig whose workers apply to PostgreSQL.
 type onPostgres struct {
-	*rig
+	*fixture
 	pool *pgxpool.Pool // of the test itself
 	url  string
 }
 
 func newOnPostgres(t testing.TB, partitions int) *onPostgres {
 	t.Helper()
-	r := &onPostgres{rig: newRig(t, partitions), url: stack.Database(t)}
+	r := &onPostgres{fixture: newFixture(t, partitions), url: stack.Database(t)}
 	require.NoError(t, postgres.Migrate(t.Context(), r.url))
 	var err error
 	r.pool, err = postgres.Open(t.Context(), postgres.Config{URL: r.url, ApplicationName: "test"}, prometheus.NewRegistry())
@@ -51,9 +51,9 @@ func (r *onPostgres) start(change func(*Config, *Deps)) *running {
 		return p
 	}
 	apply, keep := pool("apply", postgres.OpenWriter), pool("keeper", postgres.Open)
-	return r.rig.start(func(c *Config, d *Deps) {
+	return r.fixture.start(func(c *Config, d *Deps) {
 		store := postgres.NewStore(apply, postgres.StoreConfig{Topic: topic})
-		d.Store, d.Journal, d.Closer, d.Requests, d.Keeper = store, store, store, postgres.NewRequestLog(keep), postgres.NewKeeper(keep)
+		d.Store, d.Journal, d.Closer, d.Requests, d.Maintainer = store, store, store, postgres.NewRequestStore(keep), postgres.NewMaintainer(keep)
 		if change != nil {
 			change(c, d)
 		}
@@ -86,7 +86,7 @@ func (r *onPostgres) reconcile() {
 	for i, q := range r.sent {
 		records[i] = trade.Record{Request: q}
 	}
-	plan := trade.Resolve(records, nil, nil)
+	plan := trade.Decide(records, nil, nil)
 	want, got := map[trade.Key]trade.Trade{}, map[trade.Key]trade.Trade{}
 	for _, row := range plan.Inserts {
 		want[row.Trade.Key()] = row.Trade

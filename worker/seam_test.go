@@ -11,16 +11,16 @@ import (
 )
 
 // visible lets clients see outcomes before the cursor moves over them, as the twin demands of the settler.
-type visible struct{ *twin }
+type visible struct{ *fake }
 
-func (s visible) Settled(ctx context.Context, outcomes []trade.Outcome) error {
-	return errors.Join(s.Settle(ctx, outcomes), s.twin.Settled(ctx, outcomes))
+func (s visible) Projected(ctx context.Context, outcomes []trade.Decision) error {
+	return errors.Join(s.Project(ctx, outcomes), s.fake.Projected(ctx, outcomes))
 }
 
 // The twin that the tests of the loops stand on keeps the contract that PostgreSQL keeps.
-func TestTheTwinIsATradeStore(t *testing.T) {
+func TestTheFakeIsATradeStore(t *testing.T) {
 	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
-		twin := newTwin(t, trade.TopicID{1}, 2)
+		twin := newFake(t, trade.TopicID{1}, 2)
 		return conformance.StoreSubject{
 			Store: visible{twin},
 			Trades: func(*testing.T) map[trade.Key]trade.Trade {

@@ -22,36 +22,36 @@ type TradeStore interface {
 type Journal interface {
 	// Unsettled returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
 	// order; all of the partition's earlier outcomes are settled or in the result.
-	Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error)
+	Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error)
 	// Settled moves the cursors past the outcomes given, which came from one call of Unsettled.
-	Settled(ctx context.Context, outcomes []trade.Outcome) error
+	Projected(ctx context.Context, outcomes []trade.Decision) error
 	// Pass moves the cursors of the partitions given to their positions: past all outcomes, which clients can see.
 	Pass(ctx context.Context, partitions []int32) error
 }
 
 // Closer gives an end to requests whose record never reached the log. Its methods may be called concurrently, also by
 // the resolvers of several workers for the same requests.
-type Closer interface {
+type OrphanCloser interface {
 	// Outcomes returns the outcomes of those of the requests given that have one, committed before the call.
-	Outcomes(ctx context.Context, requests []trade.PendingRequest) ([]trade.Outcome, error)
+	Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error)
 	// Close makes each request that has no outcome FAILED(NOT_DELIVERED), in one transaction, under the lock that Apply
 	// takes first, and returns the outcomes of all of them; those that had one keep it. All requests are of the partition
 	// given, which must be applied up to end: if it is not, the error has class Fenced and nothing was changed (rule R4).
-	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Outcome, error)
+	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Decision, error)
 }
 
 // RequestLog is where clients read outcomes.
-type RequestLog interface {
+type RequestStore interface {
 	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
 	// of all partitions. None that was settled before the call is in the result. One may be missing for a while.
 	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
 	// Settle makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
 	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
-	Settle(ctx context.Context, outcomes []trade.Outcome) error
+	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
 // Keeper keeps the tables of the journal in shape. One worker at a time does the work; for the others it is a no-op.
-type Keeper interface {
+type Maintainer interface {
 	// MakeDays creates the partitions of the days from now on that the journal and the request log will need.
 	MakeDays(ctx context.Context, now time.Time) error
 	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows went.

@@ -17,7 +17,7 @@ import (
 const (
 	spanApply   = "apply transaction"
 	spanProcess = "process " // and the topic
-	spanSettle  = "settle"
+	spanProject  = "settle"
 )
 
 // mostLinks bounds what a span of a batch names: as many as an SDK keeps (OpenTelemetry specification, span limits).
@@ -60,13 +60,13 @@ func (l *lane) traceDone(part *trade.Batch) {
 				semconv.MessagingDestinationName(l.cfg.Kafka.Topic), semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
 				semconv.MessagingKafkaOffset(int(r.Offset))), ofRequest(r.ID, r.Trade.TradeID), trace.WithLinks(trace.Link{SpanContext: l.transaction}))
 		if l.deps.OutcomesAtCommit {
-			l.deps.Tracer.Record(parent, spanSettle, now, now, nil, ofRequest(r.ID, r.Trade.TradeID))
+			l.deps.Tracer.Record(parent, spanProject, now, now, nil, ofRequest(r.ID, r.Trade.TradeID))
 		}
 	}
 }
 
 // traceSettled makes the spans of outcomes that clients can see now.
-func (w *Worker) traceSettled(outcomes []trade.Outcome, began time.Time) {
+func (w *Worker) traceProjected(outcomes []trade.Decision, began time.Time) {
 	if w.deps.Tracer == nil {
 		return
 	}
@@ -74,7 +74,7 @@ func (w *Worker) traceSettled(outcomes []trade.Outcome, began time.Time) {
 	for i := range outcomes {
 		o := &outcomes[i]
 		if telemetry.IsSampled(o.TraceParent) {
-			w.deps.Tracer.Record(telemetry.SpanContext(o.TraceParent), spanSettle, began, now, nil, ofRequest(o.ID, o.TradeID),
+			w.deps.Tracer.Record(telemetry.SpanContext(o.TraceParent), spanProject, began, now, nil, ofRequest(o.ID, o.TradeID),
 				trace.WithAttributes(attribute.String("tradestore.status", string(o.Status)), attribute.String("tradestore.reason", string(o.Reason))))
 		}
 	}

@@ -31,7 +31,7 @@ func traced(t *testing.T, atCommit bool) map[string][]otlp.Span {
 	sent := otlp.Start(t)
 	tracer, err := telemetry.NewTracer("tradestore-worker", zerolog.Nop())
 	require.NoError(t, err)
-	r := newRig(t, 1)
+	r := newFixture(t, 1)
 	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
 		if call == "Apply" && !after && n == 1 {
 			return trade.Classed(trade.Unavailable, "injected")
@@ -74,14 +74,14 @@ func TestABatchLinksToItsSampledRequestsAndEachHasItsSpans(t *testing.T) {
 					assert.Equal(t, otlp.Link{TraceID: parent[3:35], ID: parent[36:52]}, link)
 				}
 			}
-			for _, name := range []string{spanProcess + topic, spanSettle} {
+			for _, name := range []string{spanProcess + topic, spanProject} {
 				require.Len(t, spans[name], 5, name)
 				for i, s := range spans[name] {
 					parent := parentOf(4 * i)
 					assert.Equal(t, parent[3:35], s.TraceID)
 					assert.Equal(t, parent[36:52], s.Parent)
 					assert.Equal(t, fmt.Sprint("T", 4*i), s.Attributes["tradestore.trade_id"])
-					if name != spanSettle {
+					if name != spanProject {
 						assert.Equal(t, []otlp.Link{{TraceID: applied[1].TraceID, ID: applied[1].ID}}, s.Links)
 					}
 				}
@@ -96,7 +96,7 @@ func TestRecordsThatAreNotSampledCostNoAllocation(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = on.Close(context.Background()) }() // nothing to export
 	unsampled := &trade.Batch{Records: make([]trade.Record, 1000)}
-	outcomes := make([]trade.Outcome, 1000)
+	outcomes := make([]trade.Decision, 1000)
 	for i := range unsampled.Records {
 		unsampled.Records[i].TraceParent, outcomes[i].TraceParent = parentOf(4*i+1), parentOf(4*i+1)
 	}
@@ -107,7 +107,7 @@ func TestRecordsThatAreNotSampledCostNoAllocation(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(10, func() {
 			l.traceApply(b, time.Time{}, nil)
 			l.traceDone(b)
-			l.traceSettled(outcomes, time.Time{})
+			l.traceProjected(outcomes, time.Time{})
 		}))
 	}
 	f(nil, sampled)

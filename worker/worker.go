@@ -34,7 +34,7 @@ type Worker struct {
 	health  health
 	admin   *kgo.Client
 	lanes   []*lane
-	turns   *turns
+	gate   *applyGate
 	nudge   chan struct{} // a lane committed: there are outcomes to settle; nil if they are visible at once
 
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
@@ -50,7 +50,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if deps.Shown == nil {
 		deps.Shown = func() {}
 	}
-	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, turns: newTurns(cfg.SlowTransaction)}
+	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, gate: newApplyGate(cfg.SlowTransaction)}
 	w.each = telemetry.Sampled(deps.Log)
 	if !deps.OutcomesAtCommit {
 		w.nudge = make(chan struct{}, 1)
@@ -102,13 +102,13 @@ func (w *Worker) run(ctx context.Context) error {
 		all.Go(func() error { return guard(func() error { return l.run(inner) }) })
 	}
 	all.Go(func() error { return guard(func() error { w.watch(inner); return nil }) })
-	all.Go(func() error { return guard(func() error { w.settle(inner); return nil }) })
-	all.Go(func() error { return guard(func() error { return newResolver(w).run(inner) }) })
+	all.Go(func() error { return guard(func() error { w.project(inner); return nil }) })
+	all.Go(func() error { return guard(func() error { return newOrphanReaper(w).run(inner) }) })
 	all.Go(func() error { return guard(func() error { w.sweep(inner); return nil }) })
 	err = all.Wait()
 	w.health.set("drain", "draining")
 	if err == nil {
-		w.settleRest(ctx)
+		w.projectRest(ctx)
 	}
 	w.leave(ctx)
 	return err
@@ -129,7 +129,7 @@ func guard(f func() error) (err error) {
 func (w *Worker) start(ctx context.Context) error {
 	// A journal row of a day without a partition would land in the default one and had to be moved later.
 	if err := w.retry(ctx, "make the days of the journal", func(ctx context.Context) error {
-		return w.deps.Keeper.MakeDays(ctx, w.deps.Now())
+		return w.deps.Maintainer.MakeDays(ctx, w.deps.Now())
 	}); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (w *Worker) readEnds(ctx context.Context) error {
 		return fmt.Errorf("cannot read the end offsets of topic %s: %w", w.cfg.Kafka.Topic, err)
 	}
 	for _, l := range w.lanes {
-		ends.Each(func(end kadm.ListedOffset) { l.held.reaches(end.Partition, end.Offset) })
+		ends.Each(func(end kadm.ListedOffset) { l.assigned.noteEnd(end.Partition, end.Offset) })
 	}
 	return ends.Error()
 }
@@ -212,7 +212,7 @@ func (w *Worker) readEnds(ctx context.Context) error {
 func (w *Worker) owned() []int32 {
 	var all []int32
 	for _, l := range w.lanes {
-		all = append(all, l.held.partitions()...)
+		all = append(all, l.assigned.partitions()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -235,7 +235,7 @@ func (w *Worker) retry(ctx context.Context, what string, try func(context.Contex
 	defer w.health.clear(what)
 	for attempt := 0; ; attempt++ {
 		err := try(ctx)
-		if err == nil || stops(err) {
+		if err == nil || isFatal(err) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -250,13 +250,13 @@ func (w *Worker) retry(ctx context.Context, what string, try func(context.Contex
 }
 
 // stops says whether err calls for a loud stop: an assumption does not hold, and waiting won't mend it.
-func stops(err error) bool {
+func isFatal(err error) bool {
 	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong))
 }
 
 // unlessDone returns err, or nil when it came from the end of ctx: a drain is no fault.
 func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !stops(err) {
+	if ctx.Err() != nil && !isFatal(err) {
 		return nil
 	}
 	return err

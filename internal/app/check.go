@@ -28,12 +28,12 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer client.Close()
-	log, err := cfg.RequestLog.open(ctx, pool, 0, env)
+	log, err := cfg.RequestStore.open(ctx, pool, 0, env)
 	if err != nil {
 		return nil, err
 	}
 	defer log.close()
-	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.OutcomeRetention, cfg.Timeout}.survey(env.Registry, client, pool, log)
+	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.OutcomeRetention, cfg.Timeout}.monitor(env.Registry, client, pool, log)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 // dynamoStack is a stack whose request log is on DynamoDB. Doors stand before both stores of data.
 type dynamoStack struct {
 	deployment
-	requests                RequestLogFlags
+	requests                RequestStoreFlags
 	database, table         *door
 	databaseURL, dynamoAddr string // behind the doors
 }
@@ -39,31 +39,31 @@ func newDynamoStack(t *testing.T) *dynamoStack {
 	s.database.open(t, s.databaseURL)
 	s.table.open(t, s.dynamoAddr)
 	s.deployment = deployment{s.database.url, stack.Kafka(t)}
-	s.requests = RequestLogFlags{Kind: onDynamoDB, Table: fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano()), Endpoint: s.table.url, Conns: 8}
+	s.requests = RequestStoreFlags{Kind: onDynamoDB, Table: fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano()), Endpoint: s.table.url, Conns: 8}
 	return s
 }
 
 func (s *dynamoStack) migrate(t *testing.T) error {
 	t.Helper()
 	c := s.migrateConfig(t)
-	c.RequestLog = s.requests
+	c.RequestStore = s.requests
 	return Migrate(t.Context(), c, zerolog.New(zerolog.NewTestWriter(t)))
 }
 
 func (s *dynamoStack) server(t *testing.T) *running {
 	t.Helper()
 	c := s.serverConfig(t)
-	c.RequestLog = s.requests
+	c.RequestStore = s.requests
 	c.Tuning.OpenTimeout, c.Promise.AcceptDeadline = 20*time.Second, 30*time.Second // under the race detector
-	c.Promise.ResolveAfter = 2 * time.Minute
+	c.Promise.OrphanAfter = 2 * time.Minute
 	return start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 
 func (s *dynamoStack) worker(t *testing.T) *running {
 	t.Helper()
 	c := s.workerConfig(t)
-	c.RequestLog = s.requests
-	c.Tuning.SettleInterval = 20 * time.Millisecond
+	c.RequestStore = s.requests
+	c.Tuning.ProjectInterval = 20 * time.Millisecond
 	return start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 

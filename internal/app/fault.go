@@ -9,7 +9,7 @@ import (
 
 // told writes the one line that says what does not hold, before anything of the role is taken down (rule T9).
 func told(log zerolog.Logger, err error) error {
-	if final(err) {
+	if lastError(err) {
 		log.Error().Err(err).Msg("stopping: what this process relies on does not hold")
 	}
 	return err
@@ -17,8 +17,8 @@ func told(log zerolog.Logger, err error) error {
 
 // linger holds back an error that has stopped the work of a role for good, until the limit or the end of ctx, so that a
 // scrape of the metrics sees why. Any other error it gives back at once.
-func linger(ctx context.Context, log zerolog.Logger, limit time.Duration, err error) error {
-	if limit == 0 || !final(err) {
+func delayExit(ctx context.Context, log zerolog.Logger, limit time.Duration, err error) error {
+	if limit == 0 || !lastError(err) {
 		return err
 	}
 	log.Warn().Stringer("for", limit).Msg("not ready; metrics stay up before the exit")

@@ -16,7 +16,7 @@ import (
 )
 
 // Only an error that waiting can't mend is held back, and for no longer than the limit or a signal.
-func TestLinger(t *testing.T) {
+func TestDelayExit(t *testing.T) {
 	broken := trade.Classed(trade.Broken, "a table is missing")
 	f := func(err error, limit, signal, want time.Duration) {
 		t.Helper()
@@ -24,7 +24,7 @@ func TestLinger(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), signal)
 			defer stop()
 			began := time.Now()
-			require.Equal(t, err, linger(ctx, zerolog.Nop(), limit, err))
+			require.Equal(t, err, delayExit(ctx, zerolog.Nop(), limit, err))
 			require.Equal(t, want, time.Since(began))
 		})
 	}
@@ -43,7 +43,7 @@ func TestAfterALoudStopAScrapeSeesWhy(t *testing.T) {
 			s := newDeployment(t)
 			w := s.wreck(t, "trades-inbound")
 			server, worker := s.serverConfig(t), s.workerConfig(t)
-			server.Fault.Linger, worker.Fault.Linger = time.Hour, time.Hour
+			server.Fault.ExitDelay, worker.Fault.ExitDelay = time.Hour, time.Hour
 			server.Check.Interval, worker.Check.Interval = time.Second, time.Second
 			spoil := func() { w.exec("UPDATE schema_version SET version = 1") }
 			if !late {

@@ -15,7 +15,7 @@ type DatabaseFlags struct {
 }
 
 // RequestLogFlags say where clients' requests are tracked.
-type RequestLogFlags struct {
+type RequestStoreFlags struct {
 	Kind     string `name:"request-log" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb; the same for every role."`
 	Table    string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request log on DynamoDB."`
 	Endpoint string `name:"dynamodb-endpoint" group:"stores" placeholder:"http://HOST:PORT" help:"A DynamoDB outside AWS, like DynamoDB Local; on loopback it needs no credentials. Without it, region and credentials come from the standard AWS chain: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, or the role of the machine."`
@@ -43,7 +43,7 @@ type CheckFlags struct {
 type PromiseFlags struct {
 	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for. The same for every role."`
 	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long Kafka is tried for one record. The same for every role."`
-	ResolveAfter    time.Duration `name:"resolve-after" group:"tuning" default:"60s" help:"How long a worker watches a request stay PENDING before it looks whether the trade ever reached the log; at least twice the sum of --accept-deadline and --delivery-timeout. The same for every role."`
+	OrphanAfter    time.Duration `name:"resolve-after" group:"tuning" default:"60s" help:"How long a worker watches a request stay PENDING before it looks whether the trade ever reached the log; at least twice the sum of --accept-deadline and --delivery-timeout. The same for every role."`
 }
 
 // DrainFlags say how long a stop may take. A worker gives a third each to the batch in hand, to the last outcomes and to
@@ -54,7 +54,7 @@ type DrainFlags struct {
 
 // FaultFlags say how a process ends when what it relies on does not hold (rule T9).
 type FaultFlags struct {
-	Linger time.Duration `name:"linger-after-fault" group:"tuning" default:"30s" help:"How long a process that has to stop, because what it relies on does not hold, still shows its metrics, not ready: two scrapes, so that an alert can say why. 0 exits at once, as SIGTERM does."`
+	ExitDelay time.Duration `name:"linger-after-fault" group:"tuning" default:"30s" help:"How long a process that has to stop, because what it relies on does not hold, still shows its metrics, not ready: two scrapes, so that an alert can say why. 0 exits at once, as SIGTERM does."`
 }
 
 // ServerConfig holds the settings of the server role.
@@ -62,7 +62,7 @@ type ServerConfig struct {
 	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
 	Kafka      KafkaFlags      `embed:""`
 	Database   DatabaseFlags   `embed:""`
-	RequestLog RequestLogFlags `embed:""`
+	RequestStore RequestStoreFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Promise    PromiseFlags    `embed:""`
 	Tuning     ServerTuning    `embed:""`
@@ -109,7 +109,7 @@ type WorkerConfig struct {
 	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8001" help:"Address of /livez, /readyz and /metrics, host:port."`
 	Kafka      KafkaFlags      `embed:""`
 	Database   DatabaseFlags   `embed:""`
-	RequestLog RequestLogFlags `embed:""`
+	RequestStore RequestStoreFlags `embed:""`
 	Profile    ProfileFlags    `embed:""`
 	Promise    PromiseFlags    `embed:""`
 	Tuning     WorkerTuning    `embed:""`
@@ -127,13 +127,13 @@ type WorkerTuning struct {
 	RebalanceTimeout    time.Duration `name:"kafka-rebalance-timeout" group:"tuning" default:"60s" help:"How long workers have to give up partitions; more than --transaction-limit."`
 	Lanes               int           `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
 	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and settling; 0 takes one for each lane and two more."`
-	KeeperConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
+	MaintainerConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
 	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"10000" help:"Most records in one transaction."`
 	ApplyPause          time.Duration `name:"apply-pause" group:"tuning" default:"20ms" help:"Between the starts of two transactions of a lane at least, while fewer than 1,000 records wait: fewer and larger ones leave more of the disk to the servers. 0 applies at once."`
 	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
 	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
-	SettleInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
-	ResolveInterval     time.Duration `name:"resolve-interval" group:"tuning" default:"10s" help:"Time between two looks for requests that stay PENDING."`
+	ProjectInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
+	OrphanInterval     time.Duration `name:"resolve-interval" group:"tuning" default:"10s" help:"Time between two looks for requests that stay PENDING."`
 	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
 	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`
@@ -143,7 +143,7 @@ type WorkerTuning struct {
 type MigrateConfig struct {
 	Kafka          KafkaFlags      `embed:""`
 	Database       DatabaseFlags   `embed:""`
-	RequestLog     RequestLogFlags `embed:""`
+	RequestStore     RequestStoreFlags `embed:""`
 	Profile        ProfileFlags    `embed:""`
 	Log            LogFlags        `embed:""`
 	TopicRetention time.Duration   `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
@@ -156,7 +156,7 @@ type MigrateConfig struct {
 type CheckConfig struct {
 	Kafka            KafkaFlags      `embed:""`
 	Database         DatabaseFlags   `embed:""`
-	RequestLog       RequestLogFlags `embed:""`
+	RequestStore       RequestStoreFlags `embed:""`
 	Profile          ProfileFlags    `embed:""`
 	OutcomeRetention time.Duration   `name:"outcome-retention" group:"tuning" default:"168h" help:"How long the workers keep outcomes; longer than the topic keeps records."`
 	Timeout          time.Duration   `name:"timeout" group:"tuning" default:"5s" help:"Time limit for all checks; what has not been told then is unknown."`

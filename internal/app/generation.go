@@ -27,7 +27,7 @@ type move struct {
 	log      zerolog.Logger
 	client   *kgo.Client
 	topics   *postgres.Topics // held all the time: no other migrate opens what this one has closed
-	requests requestLog
+	requests requestStore
 }
 
 func (m *move) run(ctx context.Context) error {
@@ -113,7 +113,7 @@ func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Ge
 				old.Topic, p.Partition, end, p.NextOffset)
 		}
 	}
-	if err := m.topics.Settled(ctx); err != nil {
+	if err := m.topics.Projected(ctx); err != nil {
 		return old, fmt.Errorf("the workers have outcomes to show: %w; stop the servers and let the workers finish", err)
 	}
 	pending, err := m.requests.pending(ctx)

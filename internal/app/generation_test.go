@@ -51,7 +51,7 @@ func newMover(t *testing.T, brokers []string) *mover {
 	m.pool, err = postgres.Open(t.Context(), m.from.Database.pool("test", 2), env.Registry)
 	require.NoError(t, err)
 	t.Cleanup(m.pool.Close)
-	requests, err := m.from.RequestLog.open(t.Context(), m.pool, time.Hour, env)
+	requests, err := m.from.RequestStore.open(t.Context(), m.pool, time.Hour, env)
 	require.NoError(t, err)
 	m.log = requests.entries
 	return m
@@ -69,8 +69,8 @@ func (m *mover) worker(topic KafkaFlags) *running {
 	m.t.Helper()
 	c := m.workerConfig(m.t)
 	c.Kafka, c.Tuning.Group, c.Check.Interval = topic, m.from.Kafka.Topic, time.Second
-	c.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, ResolveAfter: 2200 * time.Millisecond}
-	c.Tuning.ResolveInterval, c.Tuning.SettleInterval = 50*time.Millisecond, 50*time.Millisecond
+	c.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
+	c.Tuning.OrphanInterval, c.Tuning.ProjectInterval = 50*time.Millisecond, 50*time.Millisecond
 	return start(m.t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 
@@ -315,7 +315,7 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 	s := newDynamoStack(t)
 	require.NoError(t, s.migrate(t))
 	next := s.migrateConfig(t)
-	next.RequestLog, next.NewGeneration, next.AcceptDeadline = s.requests, true, time.Millisecond
+	next.RequestStore, next.NewGeneration, next.AcceptDeadline = s.requests, true, time.Millisecond
 	next.Kafka.Topic = "trades-2"
 	env := Env{Registry: prometheus.NewRegistry(), Log: zerolog.Nop(), Now: time.Now}
 	requests, err := s.requests.open(t.Context(), nil, time.Hour, env)
@@ -325,9 +325,9 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 	require.ErrorContains(t, Migrate(t.Context(), next, zerolog.Nop()), "seen: 1 PENDING")
 
 	w := s.workerConfig(t)
-	w.RequestLog = s.requests
-	w.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, ResolveAfter: 2200 * time.Millisecond}
-	w.Tuning.ResolveInterval = 50 * time.Millisecond
+	w.RequestStore = s.requests
+	w.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
+	w.Tuning.OrphanInterval = 50 * time.Millisecond
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, w, env) })
 	worker.await(t, "the end of the request", func() bool { return Migrate(t.Context(), next, zerolog.Nop()) == nil })
 }

@@ -157,13 +157,13 @@ func TestMetricsReference(t *testing.T) {
 	servers := families(t, "server", func(ctx context.Context, dead string, env Env) error {
 		cfg := *defaults[ServerConfig](t)
 		cfg.Database.URL, cfg.Kafka.Brokers = "postgres://nobody@"+dead+"/none", []string{dead}
-		cfg.RequestLog.Kind, cfg.RequestLog.Endpoint = onDynamoDB, "http://"+dead
+		cfg.RequestStore.Kind, cfg.RequestStore.Endpoint = onDynamoDB, "http://"+dead
 		return RunServer(ctx, cfg, env)
 	})
 	all := families(t, "worker", func(ctx context.Context, dead string, env Env) error {
 		cfg := *defaults[WorkerConfig](t)
 		cfg.Database.URL, cfg.Kafka.Brokers = "postgres://nobody@"+dead+"/none", []string{dead}
-		cfg.RequestLog.Kind, cfg.RequestLog.Endpoint = onDynamoDB, "http://"+dead
+		cfg.RequestStore.Kind, cfg.RequestStore.Endpoint = onDynamoDB, "http://"+dead
 		return RunWorker(ctx, cfg, env)
 	})
 	for name, f := range servers {

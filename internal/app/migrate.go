@@ -43,7 +43,7 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	log.Info().Msg("schema is up to date")
-	requests, err := cfg.makeRequestLog(ctx, pool, env)
+	requests, err := cfg.makeRequestStore(ctx, pool, env)
 	if err != nil {
 		return err
 	}
@@ -95,16 +95,16 @@ func (c MigrateConfig) createTopic(ctx context.Context) (trade.TopicID, error) {
 }
 
 // makeRequestLog opens the request log and makes what it needs beyond the schema. The caller closes it.
-func (c MigrateConfig) makeRequestLog(ctx context.Context, pool *pgxpool.Pool, env Env) (requestLog, error) {
-	requests, err := c.RequestLog.open(ctx, pool, 0, env)
+func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool, env Env) (requestStore, error) {
+	requests, err := c.RequestStore.open(ctx, pool, 0, env)
 	if err != nil || requests.create == nil {
 		return requests, err
 	}
 	if err := c.await(ctx, env.Log, "DynamoDB", requests.create); err != nil {
 		requests.close()
-		return requestLog{}, err
+		return requestStore{}, err
 	}
-	env.Log.Info().Str("table", c.RequestLog.Table).Msg("table of the request log is there")
+	env.Log.Info().Str("table", c.RequestStore.Table).Msg("table of the request log is there")
 	return requests, nil
 }
 

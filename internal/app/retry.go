@@ -26,7 +26,7 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 		attempt, cancel := context.WithTimeout(ctx, attemptLimit)
 		err := try(attempt)
 		cancel()
-		if err == nil || final(err) {
+		if err == nil || lastError(err) {
 			return err
 		}
 		if ctx.Err() == nil {
@@ -42,6 +42,6 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 
 // final says whether err is a wrong answer rather than none: the topology or the schema is not what this build was set
 // up for, and going on would hide loss (rule T9).
-func final(err error) bool {
+func lastError(err error) bool {
 	return trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong)
 }

@@ -49,7 +49,7 @@ func (s deployment) serverConfig(t *testing.T) ServerConfig {
 	c := *defaults[ServerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
 	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
-	c.Fault.Linger = 0
+	c.Fault.ExitDelay = 0
 	return c
 }
 
@@ -57,7 +57,7 @@ func (s deployment) workerConfig(t *testing.T) WorkerConfig {
 	t.Helper()
 	c := *defaults[WorkerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
-	c.Fault.Linger = 0
+	c.Fault.ExitDelay = 0
 	return c
 }
 
@@ -257,7 +257,7 @@ func TestAStopWhileWaitingIsClean(t *testing.T) {
 }
 
 // What is wrong and not just absent stops a role at once, with what was expected and what was seen.
-func TestAWrongTopologyStopsLoudly(t *testing.T) {
+func TestAFailedCheckStopsLoudly(t *testing.T) {
 	s := newDeployment(t)
 	f := func(s deployment, partitions int, want ...string) {
 		t.Helper()

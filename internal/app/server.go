@@ -41,16 +41,16 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	defer producer.Close()
 
-	log, err := cfg.RequestLog.open(ctx, requests, 0, env)
+	log, err := cfg.RequestStore.open(ctx, requests, 0, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.survey(env.Registry, producer, requests, log)
+	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
 	if err != nil {
 		return err
 	}
-	accept := &gate{RequestLog: log.entries, KeyedLog: log.entries}
+	accept := &gate{RequestStore: log.entries, KeyedStore: log.entries}
 	srv, err := server.New(cfg.server(), server.Deps{
 		Requests: accept, Keys: accept,
 		Trades:   postgres.NewReader(reads),
@@ -70,7 +70,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
 		err := unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, survey))
-		return linger(running, env.Log, cfg.Fault.Linger, err) // the gate is shut, reads and metrics go on
+		return delayExit(running, env.Log, cfg.Fault.ExitDelay, err) // the gate is shut, reads and metrics go on
 	})
 	<-running.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)
@@ -82,9 +82,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 
 // checks are what readiness and health ask. Each is bounded by the context it is given. With the request log on DynamoDB,
 // trades are accepted while PostgreSQL is down.
-func (c ServerConfig) checks(reads *pgxpool.Pool, log requestLog, producer *kgo.Client, accept *gate) []server.Check {
+func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{
-		{Name: "database", Probe: reads.Ping, Spare: c.RequestLog.Kind == onDynamoDB},
+		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
 		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
 		{Name: "request_log", Probe: log.probe},
 		{Name: "topology", Probe: accept.check},

@@ -106,7 +106,7 @@ func (m *mistakes) database(f DatabaseFlags) {
 	}
 }
 
-func (m *mistakes) requestLog(f RequestLogFlags) {
+func (m *mistakes) requestStore(f RequestStoreFlags) {
 	m.oneOf("--request-log", f.Kind, onPostgres, onDynamoDB)
 	if f.Kind == onDynamoDB {
 		between(m, "--dynamodb-conns", f.Conns, 1, maxConns)
@@ -125,8 +125,8 @@ func (m *mistakes) check(f CheckFlags) {
 func (m *mistakes) promise(f PromiseFlags) {
 	between(m, "--accept-deadline", f.AcceptDeadline, time.Millisecond, time.Hour)
 	between(m, "--delivery-timeout", f.DeliveryTimeout, time.Second, time.Hour) // the least that the Kafka client takes
-	between(m, "--resolve-after", f.ResolveAfter, time.Millisecond, day)
-	m.further(worker.CheckResolveAfter(f.ResolveAfter, f.AcceptDeadline, f.DeliveryTimeout))
+	between(m, "--resolve-after", f.OrphanAfter, time.Millisecond, day)
+	m.further(worker.CheckOrphanAfter(f.OrphanAfter, f.AcceptDeadline, f.DeliveryTimeout))
 }
 
 func (m *mistakes) drain(f DrainFlags) {
@@ -134,7 +134,7 @@ func (m *mistakes) drain(f DrainFlags) {
 }
 
 func (m *mistakes) fault(f FaultFlags) {
-	between(m, "--linger-after-fault", f.Linger, 0, time.Hour)
+	between(m, "--linger-after-fault", f.ExitDelay, 0, time.Hour)
 }
 
 func (m *mistakes) log(f LogFlags) {
@@ -156,7 +156,7 @@ func (c ServerConfig) Validate() error {
 	m.address("--listen", c.Listen, true)
 	m.kafka(c.Kafka)
 	m.database(c.Database)
-	m.requestLog(c.RequestLog)
+	m.requestStore(c.RequestStore)
 	m.profile(c.Profile)
 	m.log(c.Log)
 	m.tracing()
@@ -227,7 +227,7 @@ func (c WorkerConfig) Validate() error {
 	m.address("--listen", c.Listen, true)
 	m.kafka(c.Kafka)
 	m.database(c.Database)
-	m.requestLog(c.RequestLog)
+	m.requestStore(c.RequestStore)
 	m.profile(c.Profile)
 	m.log(c.Log)
 	m.tracing()
@@ -245,7 +245,7 @@ func (t WorkerTuning) check(m *mistakes) {
 	}
 	between(m, "--lanes", t.Lanes, 1, 64)
 	between(m, "--apply-conns", t.ApplyConns, 0, maxConns)
-	between(m, "--keeper-conns", t.KeeperConns, 1, maxConns)
+	between(m, "--keeper-conns", t.MaintainerConns, 1, maxConns)
 	between(m, "--max-poll-records", t.MaxPollRecords, 1, 100_000)
 	between(m, "--max-refused", t.MaxRefused, 1, 1_000_000)
 	for _, limit := range []struct {
@@ -256,8 +256,8 @@ func (t WorkerTuning) check(m *mistakes) {
 		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
 		{"--apply-pause", t.ApplyPause, 0, time.Second},
 		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
-		{"--settle-interval", t.SettleInterval, time.Millisecond, time.Hour},
-		{"--resolve-interval", t.ResolveInterval, time.Millisecond, time.Hour},
+		{"--settle-interval", t.ProjectInterval, time.Millisecond, time.Hour},
+		{"--resolve-interval", t.OrphanInterval, time.Millisecond, time.Hour},
 		{"--sweep-interval", t.SweepInterval, time.Second, day},
 		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
 		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},
@@ -276,7 +276,7 @@ func (c MigrateConfig) Validate() error {
 	var m mistakes
 	m.kafka(c.Kafka)
 	m.database(c.Database)
-	m.requestLog(c.RequestLog)
+	m.requestStore(c.RequestStore)
 	m.profile(c.Profile)
 	m.log(c.Log)
 	if c.TopicRetention != 0 {
@@ -294,7 +294,7 @@ func (c CheckConfig) Validate() error {
 	var m mistakes
 	m.kafka(c.Kafka)
 	m.database(c.Database)
-	m.requestLog(c.RequestLog)
+	m.requestStore(c.RequestStore)
 	m.profile(c.Profile)
 	between(&m, "--outcome-retention", c.OutcomeRetention, day, 10*365*day)
 	between(&m, "--timeout", c.Timeout, 100*time.Millisecond, time.Hour)

@@ -30,7 +30,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer apply.Close()
-	keep, err := postgres.Open(ctx, cfg.Database.pool("keeper", cfg.Tuning.KeeperConns), env.Registry)
+	keep, err := postgres.Open(ctx, cfg.Database.pool("keeper", cfg.Tuning.MaintainerConns), env.Registry)
 	if err != nil {
 		return err
 	}
@@ -41,12 +41,12 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer lookout.Close()
-	log, err := cfg.RequestLog.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
+	log, err := cfg.RequestStore.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.survey(env.Registry, lookout, keep, log)
+	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.monitor(env.Registry, lookout, keep, log)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Closer:   store,
 		Requests: log.entries, OutcomesAtCommit: log.journal,
 		Shown:    env.Link.tell,
-		Keeper:   postgres.NewKeeper(keep),
+		Maintainer:   postgres.NewMaintainer(keep),
 		Registry: env.Registry,
 		Log:      env.Log,
 		Tracer:   env.tracer,
@@ -73,13 +73,13 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		return linger(running, env.Log, cfg.Fault.Linger, cfg.apply(running, env.Log, survey, w))
+		return delayExit(running, env.Log, cfg.Fault.ExitDelay, cfg.apply(running, env.Log, survey, w))
 	})
 	return work.Wait()
 }
 
 // apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
-func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *checks.Survey, w *worker.Worker) error {
+func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *checks.Monitor, w *worker.Worker) error {
 	if err := await(ctx, log, survey); err != nil {
 		return unlessOver(ctx, err)
 	}
@@ -91,7 +91,7 @@ func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *che
 
 // unlessOver returns err, or nil for one that only says that ctx ended.
 func unlessOver(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !final(err) {
+	if ctx.Err() != nil && !lastError(err) {
 		return nil
 	}
 	return err
@@ -120,11 +120,11 @@ func (c WorkerConfig) worker() worker.Config {
 		TransactionLimit: t.TransactionLimit,
 		MaxRefused:       t.MaxRefused,
 		CheckInterval:    c.Check.Interval,
-		SettleInterval:   t.SettleInterval,
-		ResolveAfter:     c.Promise.ResolveAfter,
+		ProjectInterval:   t.ProjectInterval,
+		OrphanAfter:     c.Promise.OrphanAfter,
 		AcceptDeadline:   c.Promise.AcceptDeadline,
 		DeliveryTimeout:  c.Promise.DeliveryTimeout,
-		ResolveInterval:  t.ResolveInterval,
+		OrphanInterval:  t.OrphanInterval,
 		SweepInterval:    t.SweepInterval,
 		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
 		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group

@@ -6,4 +6,4 @@ package failpoint
 func Here(string) {}
 
 // Planted is false in this build, so what it guards is left out of it.
-func Planted(string) bool { return false }
+func Injected(string) bool { return false }

@@ -43,6 +43,6 @@ func Here(at string) {
 }
 
 // Planted says whether the promise of that name is to be broken now.
-func Planted(fault string) bool {
+func Injected(fault string) bool {
 	return fault == planted.name && planted.passed.Add(1)%planted.count == 0
 }

@@ -17,8 +17,8 @@ import (
 type Store interface {
 	Positions(ctx context.Context) ([]trade.Position, error)
 	Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error)
-	Unsettled(ctx context.Context, partitions []int32, limit int) ([]trade.Outcome, error)
-	Settled(ctx context.Context, outcomes []trade.Outcome) error
+	Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error)
+	Projected(ctx context.Context, outcomes []trade.Decision) error
 }
 
 // StoreSubject is an empty trade store under test, with the positions of a topic of at least two partitions.
@@ -109,9 +109,9 @@ func (l *storeLog) apply() trade.Applied {
 	return applied
 }
 
-func (l *storeLog) outcomes(limit int) []trade.Outcome {
+func (l *storeLog) outcomes(limit int) []trade.Decision {
 	l.t.Helper()
-	found, err := l.Store.Unsettled(l.t.Context(), []int32{0, 1}, limit)
+	found, err := l.Store.Unprojected(l.t.Context(), []int32{0, 1}, limit)
 	require.NoError(l.t, err)
 	return found
 }
@@ -266,11 +266,11 @@ func walked(t *testing.T, l *storeLog) {
 				got = append(got, o.ID)
 			}
 		}
-		require.NoError(t, l.Store.Settled(t.Context(), some))
+		require.NoError(t, l.Store.Projected(t.Context(), some))
 	}
 	require.Equal(t, want, got, "in the order of the log, none left out")
-	require.NoError(t, l.Store.Settled(t.Context(), nil))
-	others, err := l.Store.Unsettled(t.Context(), []int32{0}, 5)
+	require.NoError(t, l.Store.Projected(t.Context(), nil))
+	others, err := l.Store.Unprojected(t.Context(), []int32{0}, 5)
 	require.NoError(t, err)
 	require.Empty(t, others)
 }
@@ -281,8 +281,8 @@ func cursorsMoveForward(t *testing.T, l *storeLog) {
 	l.apply()
 	all := l.outcomes(10)
 	require.Len(t, all, 2)
-	require.NoError(t, l.Store.Settled(t.Context(), all))
-	require.NoError(t, l.Store.Settled(t.Context(), all[:1]), "a settler that fell behind")
+	require.NoError(t, l.Store.Projected(t.Context(), all))
+	require.NoError(t, l.Store.Projected(t.Context(), all[:1]), "a settler that fell behind")
 	require.Empty(t, l.outcomes(10))
 }
 

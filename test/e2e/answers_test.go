@@ -190,7 +190,7 @@ func (s *deployment) testExpired(t *testing.T) {
 	yesterday := time.Now().Add(-24 * time.Hour)
 	old := s.ledger.newTrade("EXP-1", 1)
 	old.MaturityDate = trade.DateOf(yesterday)
-	s.plant(t, s.record(old, yesterday))
+	s.inject(t, s.record(old, yesterday))
 	s.drained(t)
 	require.Equal(t, []Item{{DocumentOf(old), true}}, s.versions(t, "EXP-1"))
 	s.stored(t, s.ledger.newTrade("EXP-1", 2))
@@ -209,7 +209,7 @@ func (s *deployment) testPages(t *testing.T) {
 	for i := range cap(records) { // past the server: this is about reading
 		records = append(records, s.record(s.ledger.newTrade(fmt.Sprintf("PAGE-%04d", i/2), int32(i%2)+1), time.Now()))
 	}
-	s.plant(t, records...)
+	s.inject(t, records...)
 	s.drained(t)
 	f := func(query string, size int) {
 		t.Helper()

@@ -51,12 +51,12 @@ func InstallAudit(ctx context.Context, databaseURL string) error {
 }
 
 // place is where a record lies in the logs of all generations.
-type place struct {
+type logPosition struct {
 	generation int32
 	offset     int64
 }
 
-func (p place) compare(q place) int {
+func (p logPosition) compare(q logPosition) int {
 	return cmp.Or(cmp.Compare(p.generation, q.generation), cmp.Compare(p.offset, q.offset))
 }
 
@@ -69,18 +69,18 @@ func checkAudit(r *Report, ev *Evidence) {
 	})
 	var tradeID string
 	var tx int64
-	var past, within place // the last place of earlier transactions, and of this one
+	var past, within logPosition // the last place of earlier transactions, and of this one
 	for _, a := range applied {
 		switch {
 		case a.TradeID != tradeID:
-			tradeID, tx, past, within = a.TradeID, a.Tx, place{}, place{}
+			tradeID, tx, past, within = a.TradeID, a.Tx, logPosition{}, logPosition{}
 		case a.Tx != tx:
 			if past.compare(within) < 0 {
 				past = within
 			}
-			tx, within = a.Tx, place{}
+			tx, within = a.Tx, logPosition{}
 		}
-		here := place{a.Generation, a.Offset}
+		here := logPosition{a.Generation, a.Offset}
 		if within.compare(here) < 0 {
 			within = here
 		}

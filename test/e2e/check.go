@@ -194,7 +194,7 @@ func checkRecords(r *Report, l *Ledger, ev *Evidence) {
 	met := map[trade.RequestID]bool{}
 	for _, rec := range ev.records() {
 		slot := Slot{rec.Partition, rec.Offset}
-		if l.isPlanted(slot) {
+		if l.isInjected(slot) {
 			continue
 		}
 		var doc Document
@@ -234,10 +234,10 @@ func checkRecords(r *Report, l *Ledger, ev *Evidence) {
 	}
 }
 
-func (l *Ledger) isPlanted(s Slot) bool {
+func (l *Ledger) isInjected(s Slot) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.planted[s]
+	return l.injected[s]
 }
 
 // checkAnswers is I1 and I5: every 202 is in the log and has ended. And of I9: whoever is turned away for now is told for

@@ -54,8 +54,8 @@ func sample() (*Ledger, *Evidence) {
 	ev.Opened[orphan.RequestID] = true
 	ev.States[orphan.RequestID] = State{orphan.RequestID, trade.Pending, "T2", 9, ""}
 	poison := trade.Record{Request: trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at}, Value: []byte("{"), Fault: "unreadable"}
-	l.Plant(ev.append(poison, "T0"))
-	ev.settle(l)
+	l.Inject(ev.append(poison, "T0"))
+	ev.decide(l)
 	return l, ev
 }
 
@@ -69,7 +69,7 @@ func (ev *Evidence) append(rec trade.Record, id string) Slot {
 }
 
 // settle fills the stores as a faultless worker leaves them.
-func (ev *Evidence) settle(l *Ledger) {
+func (ev *Evidence) decide(l *Ledger) {
 	slices.SortStableFunc(ev.Log, func(a, b trade.Record) int { return int(a.Partition - b.Partition) })
 	want := replay(ev.generations(), nil)
 	ev.Rows, ev.Letters = want.rows, want.letters
@@ -96,7 +96,7 @@ func TestCheckFindsNothingWrong(t *testing.T) {
 }
 
 // A checker that sees nothing is worse than none: each fault planted in a good run must turn it red.
-func TestCheckFindsPlantedFaults(t *testing.T) {
+func TestCheckFindsInjectedFaults(t *testing.T) {
 	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
 		t.Helper()
 		l, ev := sample()

@@ -62,7 +62,7 @@ type Ledger struct {
 	mu      sync.Mutex
 	tags    int
 	posts   []*Post
-	planted map[Slot]bool // records that a test wrote to the topic itself
+	injected map[Slot]bool // records that a test wrote to the topic itself
 	seen    map[trade.RequestID]State
 	flips   []string
 
@@ -71,7 +71,7 @@ type Ledger struct {
 
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
-	return &Ledger{planted: map[Slot]bool{}, seen: map[trade.RequestID]State{}}
+	return &Ledger{injected: map[Slot]bool{}, seen: map[trade.RequestID]State{}}
 }
 
 func (l *Ledger) breach(err error) {
@@ -96,10 +96,10 @@ func (l *Ledger) Add(p *Post) {
 }
 
 // Plant remembers that the record at slot was written by a test and stems from no POST.
-func (l *Ledger) Plant(slot Slot) {
+func (l *Ledger) Inject(slot Slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.planted[slot] = true
+	l.injected[slot] = true
 }
 
 // Observe remembers the first terminal state that GET showed for a request, and every change of it.

@@ -15,7 +15,7 @@ import (
 var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_RESOLVE_AFTER=12s", "TRADESTORE_RESOLVE_INTERVAL=1s"}
 
 // resolveLimit is how long after the end of a fault the last orphan may stay PENDING (I5).
-const resolveLimit = 3 * time.Minute
+const orphanLimit = 3 * time.Minute
 
 // kill -9 of each store and each role under load, one after the other. Meanwhile each answer is a 202 that holds or an
 // honest 503; afterwards nothing is lost, nothing is there twice, and what never reached the log ends NOT_DELIVERED.
@@ -68,7 +68,7 @@ func testOutages(t *testing.T, s *deployment, broker *services.Kafka, others fun
 		}, func() { s.start(t) })
 	}
 	s.answered(t, 0, http.StatusAccepted, http.StatusBadRequest, http.StatusServiceUnavailable)
-	s.resolved(t)
+	s.orphansClosed(t)
 	s.stop(t)
 }
 
@@ -126,10 +126,10 @@ func (s *deployment) refusing(t *testing.T, n int, again ...func()) {
 }
 
 // resolved waits until no request is PENDING and compares everything with everything.
-func (s *deployment) resolved(t *testing.T) {
+func (s *deployment) orphansClosed(t *testing.T) {
 	t.Helper()
 	before := s.check(t)
-	limit, closed := time.Now().Add(resolveLimit), 0
+	limit, closed := time.Now().Add(orphanLimit), 0
 	for id := range before.Opened {
 		if before.States[id].Status.Terminal() {
 			continue

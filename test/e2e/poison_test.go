@@ -26,7 +26,7 @@ func testPoison(t *testing.T, s *deployment) {
 		t.Helper()
 		rec := s.record(s.ledger.newTrade("POISON", 1), time.Now())
 		spoil(rec)
-		s.plant(t, rec)
+		s.inject(t, rec)
 		poison++
 	}
 	value := func(v string) { t.Helper(); f(func(r *kgo.Record) { r.Value = []byte(v) }) }
@@ -93,11 +93,11 @@ func testDuplicates(t *testing.T, s *deployment) {
 		last, invalid := trade.Decode(b.Value)
 		require.Nil(t, invalid)
 		again := *a
-		s.plant(t, a, b)
+		s.inject(t, a, b)
 		if id == "DUP-1" {
 			s.drained(t)
 		}
-		s.plant(t, &again)
+		s.inject(t, &again)
 		s.drained(t)
 		require.Equal(t, []Item{{DocumentOf(last), false}}, s.versions(t, id))
 	}

@@ -22,14 +22,14 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	output string        // path of stdout and stderr
-	gone   chan struct{} // closed after the exit; cmd.ProcessState is set then
+	exited   chan struct{} // closed after the exit; cmd.ProcessState is set then
 }
 
 // launch starts a program with a clean environment plus env. It ends with the test at the latest, and what it wrote is
 // shown if the test failed.
 func launch(t *testing.T, name, path string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, cmd: exec.Command(path, args...), output: filepath.Join(t.TempDir(), name+".log"), gone: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(path, args...), output: filepath.Join(t.TempDir(), name+".log"), exited: make(chan struct{})}
 	out, err := os.Create(p.output)
 	require.NoError(t, err)
 	defer out.Close() // the process has its own copy
@@ -47,7 +47,7 @@ func launch(t *testing.T, name, path string, env []string, args ...string) *proc
 		if err == nil {
 			_ = p.cmd.Wait() // the exit is read from ProcessState
 		}
-		close(p.gone)
+		close(p.exited)
 	}()
 	require.NoError(t, <-started)
 	t.Cleanup(func() {
@@ -71,7 +71,7 @@ func environment() []string {
 // kill ends the process with SIGKILL and waits until it is gone.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // fails only when it is gone
-	<-p.gone
+	<-p.exited
 }
 
 // exit waits for the end of the process and returns its exit code, -1 for a signal. One that does not end is asked for
@@ -79,10 +79,10 @@ func (p *process) kill() {
 func (p *process) exit(t *testing.T) int {
 	t.Helper()
 	select {
-	case <-p.gone:
+	case <-p.exited:
 	case <-time.After(exitLimit):
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // fails only when it is gone
-		<-p.gone
+		<-p.exited
 		require.FailNow(t, "process does not end", "%s, pid %d:\n%s", p.name, p.cmd.Process.Pid, p.said(t))
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -97,7 +97,7 @@ func (p *process) terminate(t *testing.T) {
 
 func (p *process) alive() bool {
 	select {
-	case <-p.gone:
+	case <-p.exited:
 		return false
 	default:
 		return true

@@ -139,7 +139,7 @@ func (s *deployment) record(tr trade.Trade, at time.Time) *kgo.Record {
 }
 
 // plant writes records straight to the topic, one after the other, past the server and its checks.
-func (s *deployment) plant(t *testing.T, records ...*kgo.Record) {
+func (s *deployment) inject(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
@@ -147,7 +147,7 @@ func (s *deployment) plant(t *testing.T, records ...*kgo.Record) {
 	for _, rec := range records {
 		done, err := producer.ProduceSync(t.Context(), rec).First()
 		require.NoError(t, err)
-		s.ledger.Plant(Slot{done.Partition, done.Offset})
+		s.ledger.Inject(Slot{done.Partition, done.Offset})
 	}
 }
 

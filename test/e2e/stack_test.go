@@ -162,7 +162,7 @@ func (r *role) awaitReady(t *testing.T) bool {
 	defer poll.Stop()
 	for {
 		select {
-		case <-r.proc.gone:
+		case <-r.proc.exited:
 			return false
 		case <-limit:
 			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.tail(t))

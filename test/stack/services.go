@@ -18,7 +18,7 @@ const (
 	dynamoDBVar = "TRADESTORE_TEST_DYNAMODB_URL"
 )
 
-var apacheKafka, dynamoDB lent
+var apacheKafka, dynamoDB shared
 
 // ApacheKafka starts a broker for this test alone, so that the test may stop, kill or freeze it, and kills it at the end.
 // change may alter its settings; a full-speed broker is for measuring. Where it can't run, for want of Java 17 or Maven,

@@ -27,17 +27,17 @@ const serverVar = "TRADESTORE_TEST_DATABASE_URL"
 const startLimit = 6 * time.Minute
 
 var (
-	postgres  lent
+	postgres  shared
 	databases atomic.Int64 // made so far
 )
 
 // Main runs the tests of a package and stops what they shared. TestMain calls it and nothing else.
 func Main(m *testing.M) {
 	embedded.MaybeHelper()
-	lending = true
+	sharing = true
 	code := m.Run()
-	for _, l := range []*lent{&postgres, &apacheKafka, &dynamoDB} {
-		l.takeBack()
+	for _, l := range []*shared{&postgres, &apacheKafka, &dynamoDB} {
+		l.stopShared()
 	}
 	os.Exit(code)
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+)
+
+// drainPoll is short against a drain, and long against the look at the positions that it stands between.
+const drainPoll = 10 * time.Millisecond
+
+// appliedQuery tells how many records of the log are applied.
+const appliedQuery = "SELECT coalesce(sum(next_offset), 0)::float8 FROM ingest_offsets"
+
+// site is a topic on Apache Kafka and a database, made for each other: what workers drain.
+type storeEnv struct {
+	topic      string
+	partitions int
+	database   string   // URL
+	env        []string // of the roles
+	records    int      // of each drain
+	made       int      // trades so far: each has a number
+	filled     bool     // its tables hold rows that are to stay
+}
+
+// newSite makes one, empty, for drains of so many records. The name is that of topic, group and database.
+func (l *harness) newEnv(ctx context.Context, name string, partitions, records int) (*storeEnv, error) {
+	l.say("making topic and database %s", name)
+	database, err := l.database(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	env, err := l.migrate(ctx, name, database, fmt.Sprintf("TRADESTORE_PARTITIONS=%d", partitions))
+	return &storeEnv{topic: name, partitions: partitions, database: database, env: env, records: records}, err
+}
+
+// exec executes a statement in the database of a site.
+func (s *storeEnv) exec(ctx context.Context, statement string, args ...any) error {
+	conn, hangUp, err := connect(ctx, s.database)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	if _, err := conn.Exec(ctx, statement, args...); err != nil {
+		return fmt.Errorf("cannot run %.40q: %w", statement, err)
+	}
+	return nil
+}
+
+// flow says what the trade of each number is.
+type flow func(number int) (id string, version int32)
+
+// crew is the workers of a drain.
+type workers struct {
+	args  []string // flags of each
+	count int
+}
+
+// newDrains is drainNew as a series: a drain lasts as long as it takes.
+func (l *harness) newDrains(name string, s *storeEnv, c workers, trades flow) *series {
+	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return l.drainNew(ctx, s, c, trades) }}
+}
+
+// drainNew drains trades that nobody sent before, into empty tables unless they are to stay filled.
+func (l *harness) drainNew(ctx context.Context, s *storeEnv, c workers, trades flow) (sample, error) {
+	if !s.filled {
+		if err := s.exec(ctx, "TRUNCATE trades, submissions"); err != nil {
+			return sample{}, err
+		}
+	}
+	s.made += s.records
+	return l.drain(ctx, s, c, s.made-s.records, trades)
+}
+
+// drain measures how fast workers get through trades that lie in the topic: they are started, frozen while the topic is
+// filled with the trades from a number on, and thawed. So neither their start nor their group is in it; the clock runs from
+// the first move of the positions that was seen to the last.
+func (l *harness) drain(ctx context.Context, s *storeEnv, c workers, first int, trades flow) (sample, error) {
+	conn, hangUp, err := connect(ctx, s.database)
+	if err != nil {
+		return sample{}, err
+	}
+	defer hangUp()
+	position := func() (sum float64, err error) {
+		err = conn.QueryRow(ctx, appliedQuery).Scan(&sum)
+		return sum, err
+	}
+	workers, err := l.hire(ctx, s, c)
+	defer func() {
+		for _, w := range workers {
+			w.stop()
+		}
+	}()
+	if err != nil {
+		return sample{}, err
+	}
+	before, err := position()
+	if err != nil {
+		return sample{}, fmt.Errorf("cannot read the positions: %w", err)
+	}
+	tell(workers, syscall.SIGSTOP)
+	err = l.fill(ctx, s, first, trades)
+	tell(workers, syscall.SIGCONT)
+	if err != nil {
+		return sample{}, err
+	}
+	return moves(ctx, position, before, float64(s.records))
+}
+
+func tell(workers []*child, s syscall.Signal) {
+	for _, w := range workers {
+		_ = w.cmd.Process.Signal(s) // one that has ended is missed soon
+	}
+}
+
+// hire starts workers and waits until each holds a share of the partitions and nobody else holds any. Those that were
+// started are returned with an error as well.
+func (l *harness) hire(ctx context.Context, s *storeEnv, c workers) (workers []*child, err error) {
+	var addresses []string
+	for range c.count {
+		address, err := freeAddress()
+		if err != nil {
+			return workers, err
+		}
+		w, err := l.start("tradestore worker", l.program, s.env, append([]string{"worker", "--listen", address}, c.args...)...)
+		if err != nil {
+			return workers, err
+		}
+		workers, addresses = append(workers, w), append(addresses, address)
+		if err := w.awaitReady(ctx, address); err != nil {
+			return workers, err
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the workers do not share the partitions"))
+	defer cancel()
+	poll := time.NewTicker(storedPoll)
+	defer poll.Stop()
+	for !shared(ctx, addresses, s.partitions) {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return workers, context.Cause(ctx)
+		}
+	}
+	return workers, nil
+}
+
+// shared says whether all partitions are held, and some of them by each worker that can have one.
+func shared(ctx context.Context, addresses []string, partitions int) bool {
+	held, idle := 0, 0
+	for _, address := range addresses {
+		page, err := get(ctx, "http://"+address+"/metrics")
+		if err != nil {
+			return false
+		}
+		own := bytes.Count(page, []byte("\ntradestore_apply_position{"))
+		held += own
+		if own == 0 {
+			idle++
+		}
+	}
+	return held == partitions && idle == max(0, len(addresses)-partitions)
+}
+
+// fill produces as many records as a drain has, with the trades from the number given on.
+func (l *harness) fill(ctx context.Context, s *storeEnv, first int, trades flow) error {
+	cfg := kafka.Config{Brokers: l.kafka.Addrs(), Topic: s.topic, ClientID: "bench-fill", MaxBufferedRecords: plenty}
+	client, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var failed kgo.FirstErrPromise
+	for i := first; i < first+s.records; i++ {
+		id, version := trades(i)
+		request := newRequest(time.Now().UTC().Truncate(time.Microsecond), i, id, version, s.partitions)
+		client.Produce(ctx, kafka.Encode(s.topic, &request), failed.Promise())
+	}
+	if err := failed.Err(); err != nil {
+		return fmt.Errorf("cannot fill topic %s: %w", s.topic, err)
+	}
+	return nil
+}
+
+// moves follows a position until it has moved by as much as given. The first move that is seen starts the clock and does
+// not count, unless it is the last as well: then the clock started with the look before.
+func moves(ctx context.Context, position func() (float64, error), before, all float64) (sample, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the workers do not get through"))
+	defer cancel()
+	poll := time.NewTicker(drainPoll)
+	defer poll.Stop()
+	began, uncounted := time.Now(), 0.0
+	for {
+		now, err := position()
+		if err != nil {
+			return sample{}, fmt.Errorf("cannot read the positions: %w", err)
+		}
+		switch moved := now - before; {
+		case moved >= all:
+			s := sample{count: all - uncounted, lasted: time.Since(began)}
+			s.rate = s.count / s.lasted.Seconds()
+			return s, nil
+		case moved == 0:
+			began = time.Now()
+		case uncounted == 0:
+			began, uncounted = time.Now(), moved
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return sample{}, fmt.Errorf("%w: %.0f of %.0f records applied", context.Cause(ctx), now-before, all)
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"tradestore/internal/dev/embedded"
+	"tradestore/test/stack/services"
+)
+
+// settings say how much is measured.
+type settings struct {
+	rounds      int           // of each series
+	hold        time.Duration // of each round
+	connections int           // of the HTTP generator
+	sustain     time.Duration // of each round of the sustained load
+	records     int           // of one drain
+	tableRows   int           // of a table that is full
+	flags       string        // that were given, for the report: see given
+}
+
+// check returns what is wrong.
+func (s settings) check() error {
+	if s.rounds < 1 || s.connections < 1 || s.hold <= 0 || s.sustain <= 0 {
+		return errors.New("-rounds and -connections take 1 or more, -hold and -sustain more than 0")
+	}
+	if s.records < cellShare || s.tableRows < smallShare {
+		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare, smallShare)
+	}
+	return nil
+}
+
+// lab is what the parts of a run share. Everything that it started ends with stop.
+type harness struct {
+	settings
+	loop     loop   // of the part that runs
+	dir      string // temporary
+	began    time.Time
+	progress io.Writer
+	children atomic.Int64 // started so far
+	attacks  int          // made so far: the trade ids of each begin with its number
+
+	mu    sync.Mutex // guards stops, which preparations that run at once add to
+	stops []func()   // in the order of the starts
+
+	// What prepare makes, for the parts that need it.
+	program    string // path of the built tradestore
+	benchmarks string // path of the built Go benchmarks of package postgres
+	postgres   *embedded.Postgres
+	kafka      *services.Kafka // nil: this machine lacks what it needs
+	noKafka    error           // why
+	limit      target          // the HTTP server that does nothing
+}
+
+// need is something that parts work with, made once for all of them.
+type need struct {
+	make func(ctx context.Context, l *harness) error
+}
+
+var (
+	needProgram    = &need{makeProgram}
+	needBenchmarks = &need{makeBenchmarks}
+	needPostgres   = &need{makePostgres}
+	needApache     = &need{makeApache}
+	needLimit      = &need{makeLimit}
+)
+
+func newHarness(s settings, progress io.Writer) (*harness, error) {
+	dir, err := os.MkdirTemp("", "tradestore-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a data folder: %w", err)
+	}
+	l := &harness{settings: s, dir: dir, began: time.Now(), progress: progress}
+	l.onStop(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the database runs as another user when we are root
+		l.stop()
+		return nil, fmt.Errorf("cannot use the data folder: %w", err)
+	}
+	return l, nil
+}
+
+func (l *harness) onStop(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stops = append(l.stops, f)
+}
+
+// stop ends everything, the last started first.
+func (l *harness) stop() {
+	for _, f := range slices.Backward(l.stops) {
+		f()
+	}
+	l.stops = nil
+}
+
+// say tells what is going on, and since when.
+func (l *harness) say(format string, args ...any) {
+	fmt.Fprintf(l.progress, "%5.0f s  %s\n", time.Since(l.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// prepare makes what is needed, all at once: most of it is waiting.
+func (l *harness) prepare(ctx context.Context, chosen []part) error {
+	l.say("starting the stores and building what is measured")
+	var needs []*need
+	for _, p := range chosen {
+		for _, n := range p.needs {
+			if !slices.Contains(needs, n) {
+				needs = append(needs, n)
+			}
+		}
+	}
+	all, inner := errgroup.WithContext(ctx)
+	for _, n := range needs {
+		all.Go(func() error { return n.make(inner, l) })
+	}
+	return all.Wait()
+}
+
+func makeProgram(ctx context.Context, l *harness) error {
+	l.program = filepath.Join(l.dir, "tradestore")
+	return l.goTool(ctx, "build", "-o", l.program, ".")
+}
+
+func makeBenchmarks(ctx context.Context, l *harness) error {
+	l.benchmarks = filepath.Join(l.dir, "postgres.test")
+	return l.goTool(ctx, "test", "-c", "-o", l.benchmarks, "./postgres")
+}
+
+const maxWAL = "8GB"
+
+// sharedBuffers is a quarter of the memory; little where that is, or where the system does not tell.
+func sharedBuffers() string {
+	_, gib := hardware()
+	if gib < 4 {
+		return "256MB"
+	}
+	return fmt.Sprintf("%dGB", gib/4)
+}
+
+// makePostgres starts the PostgreSQL that all share but the embedded stack, which has one of its own. It is sized as a
+// server of its own would be: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and checkpoints far enough
+// apart that a page is rarely written to the log whole.
+func makePostgres(ctx context.Context, l *harness) (err error) {
+	l.postgres, err = embedded.Start(ctx, embedded.Config{
+		Dir: filepath.Join(l.dir, "postgres"), SharedBuffers: sharedBuffers(), MaxWAL: maxWAL, Scratch: true,
+		Log: zerolog.New(l.progress).Level(zerolog.WarnLevel),
+	})
+	if err == nil {
+		l.onStop(l.postgres.Stop)
+	}
+	return err
+}
+
+// makeApache starts an Apache Kafka that runs as it does for users, without the shortcuts that tests take.
+func makeApache(ctx context.Context, l *harness) error {
+	k, err := services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(l.dir, "kafka"), FullSpeed: true})
+	if errors.Is(err, services.ErrMissing) {
+		l.noKafka = err
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.kafka = k
+	l.onStop(k.Stop)
+	return nil
+}
+
+// makeLimit starts the HTTP server that does nothing.
+func makeLimit(ctx context.Context, l *harness) error {
+	c, at, err := l.self(ctx, "the no-op server", nil, "noop")
+	if err != nil {
+		return err
+	}
+	l.limit = target{name: "fasthttp, no-op", api: at.API, watched: []watched{{name: "server", pid: c.cmd.Process.Pid}}}
+	return nil
+}
+
+// goTool runs the go command at the root of the module.
+func (l *harness) goTool(ctx context.Context, args ...string) error {
+	root, err := module(ctx)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot run go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// module returns the root of the module.
+func module(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the source, bench runs inside its module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// database makes an empty database and returns its URL, which holds a password.
+func (l *harness) database(ctx context.Context, name string) (string, error) {
+	server := l.postgres.URL()
+	conn, hangUp, err := connect(ctx, server)
+	if err != nil {
+		return "", err
+	}
+	defer hangUp()
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return "", fmt.Errorf("cannot make database %s: %w", name, err)
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", errors.New("cannot read the URL of the database") // the error would quote the password
+	}
+	u.Path = name
+	return u.String(), nil
+}
+
+// connect opens a connection to a database. hangUp closes it, also when ctx has ended.
+func connect(ctx context.Context, database string) (conn *pgx.Conn, hangUp func(), err error) {
+	if conn, err = pgx.Connect(ctx, database); err != nil {
+		return nil, nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)
+	}
+	return conn, func() { _ = conn.Close(context.WithoutCancel(ctx)) }, nil
+}

@@ -1,0 +1,201 @@
+package dynamo
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/test/stack"
+	"tradestore/trade"
+)
+
+func TestProjectGivesEachRequestItsEnd(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 60)
+	outcomes := succeeded(batch)
+	outcomes[1] = decided(batch[1], trade.Failed, trade.StaleVersion)
+	outcomes[2] = decided(batch[2], trade.Failed, trade.InvalidRecord)
+	outcomes[2].TradeID, outcomes[2].Version, outcomes[2].Detail = "", 0, "" // nothing could be read
+	require.NoError(t, l.Project(t.Context(), outcomes[:59]))
+
+	require.Equal(t, outcomes[0].RequestState, l.state(t, batch[0].ID))
+	require.Equal(t, outcomes[1].RequestState, l.state(t, batch[1].ID))
+	unread := l.state(t, batch[2].ID)
+	require.Equal(t, trade.InvalidRecord, unread.Reason)
+	require.Equal(t, batch[2].Trade.TradeID, unread.TradeID, "what was accepted is known all the same")
+	require.Equal(t, trade.Pending, l.state(t, batch[59].ID).Status)
+
+	item := l.item(t, batch[0].ID)
+	require.NotContains(t, item, attrPending)
+	end := outcomes[0].DecidedAt.Add(defaultLife)
+	require.Equal(t, text("2026-03-04T12:00:01.000000Z"), item[attrDecidedAt])
+	require.Equal(t, number(end.Unix()), item[attrExpiresAt])
+
+	l.now = end.Add(-time.Second)
+	l.state(t, batch[0].ID)
+	l.now = end
+	l.absent(t, batch[0].ID)
+	require.Equal(t, trade.Pending, l.state(t, batch[59].ID).Status, "PENDING never expires")
+	require.NoError(t, l.Project(t.Context(), nil))
+}
+
+// The three cases of rule S2, against the real table.
+func TestProjectWhatIsNotPending(t *testing.T) {
+	var lines bytes.Buffer
+	l := newLogOn(t, stack.DynamoDB(t), zerolog.New(&lines))
+	batch := l.opened(t, 2)
+	outcomes := succeeded(batch)
+	require.NoError(t, l.Project(t.Context(), outcomes))
+	want := l.item(t, batch[0].ID)
+
+	later := outcomes[0]
+	later.DecidedAt = later.DecidedAt.Add(time.Hour)
+	require.NoError(t, l.Project(t.Context(), []trade.Decision{later}))
+	require.Equal(t, 1, l.foundCount(foundSame))
+	require.Empty(t, lines.String())
+
+	unknown := newRequests(1)
+	require.NoError(t, l.Project(t.Context(), succeeded(unknown)))
+	require.Equal(t, 1, l.foundCount(foundMissing))
+	require.Nil(t, l.item(t, unknown[0].ID), "never created")
+
+	other := decided(batch[0], trade.Failed, trade.NotDelivered)
+	require.NoError(t, l.Project(t.Context(), []trade.Decision{other}))
+	require.Equal(t, 1, l.foundCount(foundConflict))
+	var line map[string]any
+	require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+	require.Equal(t, "error", line["level"])
+	require.Equal(t, batch[0].ID.String(), line["request_id"])
+
+	require.Equal(t, want, l.item(t, batch[0].ID), "what was shown stays, to the byte")
+}
+
+// A forged record may carry the id of another request. The first outcome stands and the settler goes on.
+func TestProjectARequestWithTwoOutcomes(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 2)
+	stale := decided(batch[0], trade.Failed, trade.StaleVersion)
+	require.NoError(t, l.Project(t.Context(), append(succeeded(batch), stale)))
+	require.Equal(t, trade.Success, l.state(t, batch[0].ID).Status)
+	require.Equal(t, 1, l.foundCount(foundConflict))
+}
+
+func TestProjectGoesOnAfterTrouble(t *testing.T) {
+	l := newLog(t)
+	f := func(name string, again int, faults ...fault) {
+		t.Helper()
+		before := l.proxy.count(opStatements)
+		batch := l.opened(t, 30)
+		l.proxy.next(opStatements, faults...)
+		require.NoError(t, l.Project(t.Context(), succeeded(batch)), name)
+		require.Equal(t, before+2+again, l.proxy.count(opStatements), name)
+		for _, r := range batch {
+			require.Equal(t, trade.Success, l.state(t, r.ID).Status, name)
+		}
+	}
+	f("throttled", 1, throttle)
+	f("reset before", 1, resetBefore)
+	f("reset after", 1, resetAfter)
+	f("500 after", 1, errorAfter)
+	f("half an answer", 1, truncated)
+	f("some statements refused", 1, refuseSome(t, "ThrottlingError"), refuseSome(t, "InternalServerError"))
+	f("both calls throttled", 2, times(2, throttle)...)
+	require.Zero(t, l.foundCount(foundConflict))
+	require.Zero(t, l.foundCount(foundMissing))
+	require.Positive(t, testutil.ToFloat64(l.metrics.throttled[opStatements]))
+}
+
+// refuseSome lets every second statement through and answers the others with a code.
+func refuseSome(t testing.TB, code string) fault {
+	return func(c *passing) {
+		var in struct{ Statements []json.RawMessage }
+		require.NoError(t, json.Unmarshal(c.body, &in))
+		all := in.Statements
+		in.Statements = nil
+		for i := 0; i < len(all); i += 2 {
+			in.Statements = append(in.Statements, all[i])
+		}
+		var err error
+		c.body, err = json.Marshal(in)
+		require.NoError(t, err)
+		_, _, body := c.forward()
+		var out struct{ Responses []json.RawMessage }
+		require.NoError(t, json.Unmarshal(body, &out))
+		answers := make([]json.RawMessage, len(all))
+		for i := range all {
+			answers[i] = json.RawMessage(`{"Error":{"Code":"` + code + `","Message":"as the test wants it"}}`)
+			if i%2 == 0 {
+				answers[i] = out.Responses[i/2]
+			}
+		}
+		answer, err := json.Marshal(map[string]any{"Responses": answers})
+		require.NoError(t, err)
+		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, answer)
+	}
+}
+
+func TestProjectGivesUp(t *testing.T) {
+	l := newLog(t)
+	f := func(name string, calls int, faults ...fault) {
+		t.Helper()
+		before := l.proxy.count(opStatements)
+		batch := l.opened(t, 1)
+		l.proxy.next(opStatements, faults...)
+		require.ErrorContains(t, l.Project(t.Context(), succeeded(batch)), "cannot settle 1 of 1 outcomes", name)
+		require.Equal(t, before+calls, l.proxy.count(opStatements), name)
+		require.NoError(t, l.Project(t.Context(), succeeded(batch)), "the caller repeats")
+		require.Equal(t, trade.Success, l.state(t, batch[0].ID).Status)
+	}
+	f("no rights: repeating won't help", 1, refuse(http.StatusBadRequest, "AccessDeniedException"))
+	f("a table that is not there", 1, answerStatement(`{"Error":{"Code":"ResourceNotFound","Message":"no table"}}`))
+	f("a long outage", 1+projectTries, times(1+projectTries, resetBefore)...)
+	f("an answer that is too short", 1+projectTries, times(1+projectTries, answerStatement())...)
+}
+
+// answerStatement answers a call of one statement without DynamoDB.
+func answerStatement(answers ...string) fault {
+	return func(c *passing) {
+		body := `{"Responses":[`
+		for _, a := range answers {
+			body += a
+		}
+		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, []byte(body+`]}`))
+	}
+}
+
+// Several settlers and the resolver may hold different views for a while. The first one stands, for every reader.
+func TestProjectAtTheSameTime(t *testing.T) {
+	l := newLog(t)
+	batch := l.opened(t, 50)
+	var settlers sync.WaitGroup
+	for n := range 4 {
+		outcomes := make([]trade.Decision, len(batch))
+		for i, r := range batch {
+			outcomes[i] = decided(r, trade.Failed, trade.Code("REASON_"+strconv.Itoa(n)))
+		}
+		settlers.Go(func() {
+			if err := l.Project(t.Context(), outcomes); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	settlers.Wait()
+	first := make([]attributes, len(batch))
+	for i, r := range batch {
+		first[i] = l.item(t, r.ID)
+		require.Equal(t, trade.Failed, l.state(t, r.ID).Status)
+	}
+	require.Equal(t, 3*len(batch), l.foundCount(foundConflict)+l.foundCount(foundSame))
+	require.NoError(t, l.Project(t.Context(), succeeded(batch)))
+	for i, r := range batch {
+		require.Equal(t, first[i], l.item(t, r.ID))
+	}
+}

@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/internal/checks"
+	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/server"
+	"tradestore/trade"
+)
+
+// stores says what has to hold of the stores of a role (rules T1 to T7).
+type stores struct {
+	kafka    KafkaFlags
+	profile  ProfileFlags
+	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
+	limit    time.Duration // for one round of checks
+}
+
+// survey makes the list of checks. Pool, client and request log are those that the role works with, or configured like
+// them.
+func (s stores) monitor(reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestStore) (*checks.Monitor, error) {
+	production := s.profile.Profile != "single"
+	topic := kafka.LogCheck{
+		Topic: s.kafka.Topic, Partitions: s.kafka.Partitions, Production: production, OutcomeRetention: s.outcomes,
+		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.kafka.Topic}).Positions,
+	}
+	database := postgres.DatabaseCheck{Production: production}
+	return checks.NewMonitor(reg, s.limit,
+		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
+		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
+		log.checks)
+}
+
+// await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.
+func await(ctx context.Context, log zerolog.Logger, survey *checks.Monitor) error {
+	return told(log, retry(ctx, log, "the stores", survey.Err))
+}
+
+// watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
+// logged, and stops nothing: an outage heals (rule T8).
+func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *checks.Monitor) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := survey.Err(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if lastError(err) {
+			return told(log, err)
+		}
+		if err != nil {
+			log.Warn().Err(err).Msg("cannot check the stores now")
+		}
+	}
+}
+
+// gate keeps the accept line shut unless the topology has been verified: a 202 for a record in the wrong topic would be a
+// promise that nobody keeps. Reads and probes are answered meanwhile.
+type gate struct {
+	server.RequestStore
+	server.KeyedStore
+	open atomic.Bool
+}
+
+var errUnverified = errors.New("schema and topic are not verified yet")
+
+// keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the end
+// of ctx it stays as it is: what was let in is finished by the drain.
+func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *checks.Monitor) error {
+	if err := await(ctx, log, survey); err != nil {
+		return err
+	}
+	g.open.Store(true)
+	log.Info().Msg("accepting trades")
+	err := watch(ctx, log, interval, survey)
+	if err != nil {
+		g.open.Store(false)
+	}
+	return err
+}
+
+// Open refuses every request with no effect until the gate is open.
+func (g *gate) Open(ctx context.Context, batch []*trade.Request) []error {
+	if g.open.Load() {
+		return g.RequestStore.Open(ctx, batch)
+	}
+	return refuse(len(batch))
+}
+
+// OpenKeyed is Open for requests under idempotency keys.
+func (g *gate) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+	if g.open.Load() {
+		return g.KeyedStore.OpenKeyed(ctx, batch)
+	}
+	return refuse(len(batch))
+}
+
+func refuse(n int) []error {
+	refused := make([]error, n)
+	for i := range refused {
+		refused[i] = fmt.Errorf("%w: %w", trade.ErrNotOpened, errUnverified)
+	}
+	return refused
+}
+
+// check is what readiness asks.
+func (g *gate) check(context.Context) error {
+	if g.open.Load() {
+		return nil
+	}
+	return errUnverified
+}

@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"tradestore/kafka"
+	"tradestore/test/stack"
+)
+
+// wreck is what an administrator does to a stack that runs.
+type wreck struct {
+	deployment
+	topic string
+	admin *kadm.Client
+	t     *testing.T
+}
+
+func (s deployment) wreck(t *testing.T, topic string) *wreck {
+	t.Helper()
+	client, err := kafka.NewProducer(kafka.Config{Brokers: s.brokers, Topic: topic, ClientID: "admin"}, prometheus.NewRegistry(), zerolog.Nop())
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return &wreck{s, topic, kadm.NewClient(client), t}
+}
+
+func (w *wreck) exec(sql string) int64 {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, w.database)
+	require.NoError(w.t, err)
+	defer func() { require.NoError(w.t, conn.Close(ctx)) }()
+	done, err := conn.Exec(ctx, sql)
+	require.NoError(w.t, err)
+	return done.RowsAffected()
+}
+
+func (w *wreck) recreate() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := w.admin.DeleteTopic(ctx, w.topic)
+	require.NoError(w.t, err)
+	for err = kerr.TopicAlreadyExists; err != nil; { // it takes a moment to be gone
+		require.NoError(w.t, ctx.Err())
+		_, err = w.admin.CreateTopic(ctx, 3, 1, nil, w.topic)
+	}
+}
+
+func (w *wreck) addPartition() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := w.admin.UpdatePartitions(ctx, 4, w.topic)
+	require.NoError(w.t, err)
+}
+
+func (w *wreck) loseRecords() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ends, err := w.admin.ListEndOffsets(ctx, w.topic)
+	require.NoError(w.t, err)
+	gone := ends.Offsets()
+	_, err = w.admin.DeleteRecords(ctx, gone)
+	require.NoError(w.t, err)
+	w.exec("UPDATE ingest_offsets SET next_offset = 0")
+}
+
+// What changes below a running server and a running worker stops both, and no row is changed by it (rule T9).
+func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
+	f := func(name string, spoil func(*wreck), want string) {
+		t.Helper()
+		run := func(t *testing.T, brokers []string) {
+			s, topic := deployment{stack.Database(t), brokers}, "trades-"+strings.ReplaceAll(name, " ", "-")
+			migrateConfig, serverConfig, workerConfig := s.migrateConfig(t), s.serverConfig(t), s.workerConfig(t)
+			migrateConfig.Kafka.Topic, serverConfig.Kafka.Topic, workerConfig.Kafka.Topic = topic, topic, topic
+			workerConfig.Tuning.Group = topic
+			require.NoError(t, Migrate(t.Context(), migrateConfig, zerolog.Nop()))
+			serverConfig.Check.Interval, workerConfig.Check.Interval = time.Second, time.Second
+			server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
+			worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
+			server.awaitReady(t)
+			worker.awaitReady(t)
+			for _, id := range []string{"T1", "T2", "T3", "T4", "T5"} {
+				status, answer := send(t, http.MethodPost, server.url+"/api/v1/trades", tradeJSON(id, "1"))
+				require.Equal(t, http.StatusAccepted, status, answer)
+			}
+			w := s.wreck(t, topic)
+			server.await(t, "applied", func() bool { return w.exec("SELECT 1 FROM trades") == 5 })
+
+			spoil(w)
+			for _, role := range []*running{server, worker} {
+				select {
+				case <-role.ended:
+					require.ErrorContains(t, role.err, "wrong topology")
+					require.ErrorContains(t, role.err, want)
+				case <-time.After(patience):
+					require.Fail(t, "still running", role.log.String())
+				}
+			}
+			require.Equal(t, int64(5), w.exec("SELECT 1 FROM trades"))
+			require.Equal(t, int64(5), w.exec("SELECT 1 FROM submissions"))
+		}
+		t.Run(name+"/embedded", func(t *testing.T) { run(t, stack.Kafka(t)) })
+		t.Run(name+"/apache", func(t *testing.T) { run(t, stack.SharedApacheKafka(t)) })
+	}
+	f("topic made again", (*wreck).recreate, "")
+	f("partition added", (*wreck).addPartition, "seen: 4")
+	f("offsets past the end", func(w *wreck) { w.exec("UPDATE ingest_offsets SET next_offset = 1000") }, "whose log reaches from 0 to")
+	f("records lost by retention", (*wreck).loseRecords, "")
+	f("schema gone back", func(w *wreck) { w.exec("UPDATE schema_version SET version = 1") }, "run tradestore migrate")
+	f("database read-only", func(w *wreck) {
+		w.exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
+		w.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	}, "takes writes: expected yes, seen: no")
+}
+
+// A check that can't be made any more raises a metric and stops nothing (rule T8).
+func TestAnOutageFailsNoCheck(t *testing.T) {
+	direct := stack.Database(t)
+	database := newDoor(t, direct)
+	opened := deployment{direct, stack.Kafka(t)}
+	require.NoError(t, Migrate(t.Context(), opened.migrateConfig(t), zerolog.Nop()))
+	s := deployment{database.url, opened.brokers}
+	database.open(t, direct)
+	cfg := s.serverConfig(t)
+	cfg.Check.Interval = time.Second
+	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, cfg, env) })
+	server.awaitReady(t)
+	says := func(line string) func() bool {
+		return func() bool {
+			_, answer := server.get(t, "/metrics")
+			text, _ := answer["text"].(string)
+			return strings.Contains(text, line)
+		}
+	}
+	require.True(t, says(`tradestore_topology_checks{rule="T6",status="unknown"} 0`)())
+	database.shut()
+	server.await(t, "counted", says(`tradestore_topology_checks{rule="T6",status="unknown"} 8`))
+	database.open(t, direct)
+	server.await(t, "well again", says(`tradestore_topology_checks{rule="T6",status="unknown"} 0`))
+	server.awaitReady(t)
+	require.NoError(t, server.drain())
+}

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/dynamo"
+	"tradestore/internal/checks"
+	"tradestore/postgres"
+	"tradestore/server"
+	"tradestore/trade"
+	"tradestore/worker"
+)
+
+// The kinds of request log, as --request-log names them.
+const (
+	onPostgres = "postgres"
+	onDynamoDB = "dynamodb"
+)
+
+// requestLog is the request log that the settings choose.
+type requestStore struct {
+	entries entries
+	probe   func(context.Context) error // whether it answers now
+	checks  checks.Part                 // whether it is what this build relies on (rule T7)
+	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
+	journal bool                        // clients read outcomes from the journal
+	close   func()
+
+	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
+	pending func(context.Context) ([]trade.PendingRequest, error)
+}
+
+// fewPending is how many requests are looked at to say that there are some.
+const fewPending = 100
+
+// entries is the request log as both roles see it.
+type entries interface {
+	server.RequestStore
+	server.KeyedStore
+	worker.RequestStore
+}
+
+// open opens the request log of a role, which asks nothing of it yet. The pool serves the kind that is in PostgreSQL; life
+// is how long an ended request can be asked for, where that is written with its end.
+func (f RequestStoreFlags) open(ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env) (requestStore, error) {
+	if f.Kind != onDynamoDB {
+		log := postgres.NewRequestStore(pool)
+		return requestStore{
+			entries: log,
+			journal: true,
+			probe:   pool.Ping,
+			checks:  func(context.Context) []checks.Check { return nil }, // a part of the schema
+			close:   func() {},
+			pending: func(ctx context.Context) ([]trade.PendingRequest, error) { return log.Undecided(ctx, fewPending) },
+		}, nil
+	}
+	cfg := f.config()
+	cfg.Life, cfg.Now = life, env.Now
+	log, err := dynamo.Open(ctx, cfg, env.Registry, env.Log)
+	if err != nil {
+		return requestStore{}, err
+	}
+	return requestStore{
+		entries: log, probe: log.Ping, checks: log.Checks, create: log.CreateTable, close: log.Close,
+		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
+			return log.Pending(ctx, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), fewPending)
+		},
+	}, nil
+}
+
+func (f RequestStoreFlags) config() dynamo.Config {
+	return dynamo.Config{Table: f.Table, Endpoint: f.Endpoint, Conns: f.Conns}
+}

@@ -1,0 +1,324 @@
+package postgres
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// orphan opens a request, accepted some time before testNow, whose record never gets to the log.
+func (l *topicLog) orphan(log *RequestStore, tradeID string, age time.Duration) trade.PendingRequest {
+	l.t.Helper()
+	l.seq++
+	accepted := testNow.Add(time.Duration(l.seq)*time.Microsecond - age)
+	r := trade.Request{
+		ID: trade.NewRequestID(accepted), Trade: newTrade(tradeID, 1, "orphan"), AcceptedAt: accepted,
+		BusinessDate: trade.DateOf(accepted), Partition: partitionOf(tradeID), CorrelationID: "call of " + tradeID,
+	}
+	require.Nil(l.t, log.Open(l.t.Context(), []*trade.Request{&r}))
+	return pendingOf(&r)
+}
+
+func pendingOf(r *trade.Request) trade.PendingRequest {
+	return trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition, TradeID: r.Trade.TradeID,
+		Version: r.Trade.Version, CorrelationID: r.CorrelationID}
+}
+
+// pending demands what Pending returns.
+func (l *topicLog) wantPending(log *RequestStore, before time.Time, limit int, want ...trade.PendingRequest) {
+	l.t.Helper()
+	got, err := log.Pending(l.t.Context(), before, limit)
+	require.NoError(l.t, err)
+	require.Equal(l.t, append([]trade.PendingRequest{}, want...), got)
+}
+
+// close closes one request, where the log ends.
+func (l *topicLog) close(p trade.PendingRequest) trade.Decision {
+	l.t.Helper()
+	outcomes, err := l.store.Close(l.t.Context(), l.topic, p.Partition, l.next[p.Partition], []trade.PendingRequest{p})
+	require.NoError(l.t, err)
+	require.Len(l.t, outcomes, 1)
+	return outcomes[0]
+}
+
+func TestPendingFindsWhatHasNoOutcome(t *testing.T) {
+	l := newTopicLog(t)
+	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
+	log, later := NewRequestStore(l.db.reads), testNow.Add(time.Minute)
+	stray := l.orphan(log, "T1", 50*oneDay) // of a day without a partition
+	yesterday := l.orphan(log, "T2", oneDay)
+	l.open(log, "T3", 1, "decided")
+	l.apply()
+	undelivered := l.open(log, "T4", 1, "its record comes")
+	now := l.orphan(log, "T4", 0)
+	young := l.orphan(log, "T5", -2*time.Minute)
+	backlog := pendingOf(&undelivered.Request)
+	l.wantPending(log, later, 10, stray, yesterday, backlog, now)
+	l.wantPending(log, later, 2, stray, yesterday)
+	l.wantPending(log, later.Add(oneDay), 10, stray, yesterday, backlog, now, young)
+
+	l.close(yesterday)
+	l.wantPending(log, later.Add(oneDay), 10, stray, backlog, now, young)
+	l.apply()
+	l.wantPending(log, later.Add(oneDay), 10, stray, now, young)
+	l.wantPending(NewRequestStore(l.db.reads), later.Add(oneDay), 10, stray, now, young)
+}
+
+// An id that is derived from a key says nothing about its age.
+func TestPendingDoesNotGoByTheID(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	r := l.add("T1", 1, "a").Request
+	r.ID = trade.RequestID{0: 0, 6: 0x80, 8: 0x80, 15: 1}
+	first := l.orphan(log, "T0", time.Minute)
+	l.wantPending(log, testNow, 10, first)
+	require.Nil(t, log.Open(t.Context(), []*trade.Request{&r}))
+	l.wantPending(log, testNow.Add(time.Minute), 10, first, pendingOf(&r))
+}
+
+// No row is walked twice by a process, and a new one goes on where the last one was, short of what is undecided.
+func TestPendingGoesOnFromItsMark(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	mark := func() (at time.Time) {
+		t.Helper()
+		require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT walked FROM resolve_mark`).Scan(&at))
+		return at.UTC()
+	}
+	old := l.orphan(log, "T1", 10*oneDay)
+	l.orphan(log, "T2", time.Hour)
+	_, err := log.Pending(t.Context(), testNow, 10)
+	require.NoError(t, err)
+	require.Equal(t, testNow, log.walk.walked)
+	require.Equal(t, old.AcceptedAt, mark())
+	l.close(old)
+	_, err = log.Pending(t.Context(), testNow, 10)
+	require.NoError(t, err)
+	require.Equal(t, testNow.Add(-time.Hour).Truncate(time.Second), mark().Truncate(time.Second))
+
+	next := NewRequestStore(l.db.reads)
+	require.NoError(t, next.begin(t.Context()))
+	require.Equal(t, mark().Add(-overlap), next.walk.walked.UTC())
+
+	l.db.exec(t, `UPDATE resolve_mark SET walked = $1`, testNow.Add(time.Hour)) // another process is further
+	_, err = next.Pending(t.Context(), testNow.Add(time.Minute), 10)
+	require.NoError(t, err)
+	require.Equal(t, testNow.Add(time.Hour), mark(), "a mark does not go back")
+}
+
+// A clock that is ahead must not lead the walk over requests that are still to come.
+func TestPendingKeepsToTheClockOfTheDatabase(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	var now time.Time
+	require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&now))
+	for range 2 {
+		l.wantPending(log, now.AddDate(1, 0, 0), 10)
+	}
+	require.WithinRange(t, log.walk.walked, now.Add(-oneDay), now)
+}
+
+// While there are too many to keep, the walk waits; all are found in the end.
+func TestPendingIsBounded(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	for i := range 10 { // six in the first step of the walk that finds any, then two in each
+		l.orphan(log, "T1", time.Hour+time.Duration(min(i/2, 2))*2*oneDay)
+	}
+	for range 10 {
+		found, err := log.Pending(t.Context(), testNow, 3)
+		require.NoError(t, err)
+		require.NotEmpty(t, found)
+		require.LessOrEqual(t, len(log.walk.undecided), 3)
+		l.close(found[0])
+	}
+	l.wantPending(log, testNow, 3)
+	require.Equal(t, testNow, log.walk.walked)
+}
+
+// Rows that became visible after the walk had passed are put into the default partition when their day goes, with those
+// that nobody has resolved; there they are found.
+func TestPendingFindsWhatTheSweepPutBack(t *testing.T) {
+	l := newTopicLog(t)
+	k, log := NewMaintainer(l.db.reads), NewRequestStore(l.db.reads)
+	require.NoError(t, k.MakeDays(t.Context(), testNow))
+	l.wantPending(log, testNow, 10)
+	late := l.orphan(log, "T1", time.Hour)
+	l.wantPending(log, testNow, 10)
+	_, err := k.Sweep(t.Context(), testNow.Add(9*oneDay), week)
+	require.NoError(t, err)
+	log.walk.strays = time.Time{} // an hour later
+	l.wantPending(log, testNow.Add(9*oneDay), 10, late)
+
+	// Once it is closed, entry and journal row go together, after the retention.
+	l.close(late)
+	swept, err := k.Sweep(t.Context(), testNow.Add(9*oneDay), week)
+	require.NoError(t, err)
+	require.Equal(t, trade.Swept{JournalRows: 1, PendingRows: 1}, swept)
+	require.Zero(t, l.db.count(t, `SELECT count(*) FROM requests`))
+}
+
+// The plans must not read a day from end to end, even while nothing is known about the tables.
+func TestPendingPlans(t *testing.T) {
+	d := newDatabase(t)
+	require.NoError(t, NewMaintainer(d.reads).MakeDays(t.Context(), testNow))
+	plan := func(sql string, args ...any) string {
+		t.Helper()
+		rows, err := d.reads.Query(t.Context(), "EXPLAIN "+sql, args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(lines, "\n")
+	}
+	walk := plan(undecidedRows, testNow.Add(-time.Minute), testNow, 10)
+	require.Contains(t, walk, "Bitmap Index Scan on requests_20260304_accepted_at_idx")
+	require.Contains(t, walk, "SubPlan", "a probe for each row")
+	strays := plan(undecidedStrays, testNow, 10)
+	again := plan(projectedSince, [][16]byte{{1}}, []time.Time{testNow})
+	for _, p := range []string{walk, strays, again} {
+		require.NotContains(t, p, "Seq Scan")
+		require.NotContains(t, p, "Hash")
+		require.Contains(t, p, "submissions_20260304_pkey")
+	}
+}
+
+func TestCloseWhatWasNeverDelivered(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	l.open(log, "T1", 1, "a")
+	l.apply()
+	p := l.orphan(log, "T1", time.Minute)
+	at := l.next[p.Partition]
+
+	got := l.close(p)
+	want := trade.Decision{
+		RequestState: trade.RequestState{ID: p.ID, Status: trade.Failed, TradeID: "T1", Version: 1, Reason: trade.NotDelivered,
+			Detail: got.Detail, AcceptedAt: p.AcceptedAt, DecidedAt: testNow.Add(time.Second)},
+		Generation: 1, Partition: p.Partition, Offset: trade.NoOffset, CorrelationID: "call of T1",
+	}
+	require.Equal(t, want, got)
+	require.Contains(t, got.Detail, "was applied up to offset 1 without it")
+	require.Equal(t, int64(1), at)
+	state, err := log.Get(t.Context(), p.ID)
+	require.NoError(t, err)
+	require.Equal(t, want.RequestState, state)
+
+	// Again, or by another worker: the outcome stands.
+	require.Equal(t, want, l.close(p))
+	outcomes, err := l.store.Decisions(t.Context(), []trade.PendingRequest{p, l.orphan(log, "T2", oneDay)})
+	require.NoError(t, err)
+	require.Equal(t, []trade.Decision{want}, outcomes)
+	require.Equal(t, 2, l.db.count(t, `SELECT count(*) FROM submissions`))
+
+	// The settler walks records, and has nothing to do with it.
+	unsettled, err := l.store.Unprojected(t.Context(), allPartitions, 10)
+	require.NoError(t, err)
+	require.Len(t, unsettled, 1)
+}
+
+// What the log has wins, and the same call closes the others (rule R4).
+func TestCloseKeepsOutcomes(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	stored := l.open(log, "T1", 2, "a")
+	stale := l.open(log, "T1", 1, "a")
+	l.apply()
+	orphan := l.orphan(log, "T1", oneDay)
+	before := l.db.contents(t)
+	requests := []trade.PendingRequest{pendingOf(&stored.Request), orphan, pendingOf(&stale.Request), orphan}
+	outcomes, err := l.store.Close(t.Context(), l.topic, orphan.Partition, 2, requests)
+	require.NoError(t, err)
+	reasons := map[trade.RequestID]trade.Code{}
+	for _, o := range outcomes {
+		reasons[o.ID] = o.Reason
+	}
+	require.Equal(t, map[trade.RequestID]trade.Code{stored.ID: "", stale.ID: trade.StaleVersion, orphan.ID: trade.NotDelivered}, reasons)
+	require.Len(t, l.db.contents(t), len(before)+1)
+}
+
+func TestCloseRefuses(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	p := l.orphan(log, "T1", time.Minute)
+	before := l.db.contents(t)
+	f := func(ctx context.Context, topic trade.TopicID, end int64, want trade.Class) {
+		t.Helper()
+		_, err := l.store.Close(ctx, topic, p.Partition, end, []trade.PendingRequest{p})
+		require.Error(t, err)
+		require.Equal(t, want, trade.ClassOf(err), "%v", err)
+		require.Equal(t, before, l.db.contents(t))
+	}
+	f(t.Context(), l.topic, 1, trade.Fenced)
+	f(t.Context(), trade.TopicID{9}, 0, trade.Broken)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	f(over, l.topic, 0, trade.Unavailable)
+}
+
+// The record of a closed request lands after all: it is dropped, whatever it would have replaced (rule R5).
+func TestALateRecordOfAClosedRequestChangesNothing(t *testing.T) {
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	l.open(log, "T1", 1, "b")
+	l.apply()
+	p := l.orphan(log, "T1", time.Hour)
+	l.close(p)
+	before := l.db.contents(t)
+	l.append(trade.Record{Request: trade.Request{ID: p.ID, Trade: newTrade("T1", 1, "late"), AcceptedAt: p.AcceptedAt, Partition: p.Partition}})
+	require.Equal(t, trade.Applied{Duplicates: 1}, l.apply())
+	require.Equal(t, "b", l.db.book(t, "T1", 1))
+	require.Len(t, l.db.contents(t), len(before))
+	state, err := log.Get(t.Context(), p.ID)
+	require.NoError(t, err)
+	require.Equal(t, trade.NotDelivered, state.Reason)
+}
+
+// Worker and resolver decide the same request at the same time: one of them does, and the other sees it.
+func TestCloseAndApplyRace(t *testing.T) {
+	rounds := 200
+	if os.Getenv("TRADESTORE_E2E_LONG") != "" {
+		rounds = 10_000
+	}
+	l := newTopicLog(t)
+	log := NewRequestStore(l.db.reads)
+	won := map[trade.Code]int{}
+	for i := range rounds {
+		r := l.open(log, "T1", 1, "a")
+		end := l.applied[r.Partition]
+		batch := l.batch()
+		var both sync.WaitGroup
+		var applied trade.Applied
+		var outcomes []trade.Decision
+		var applyErr, closeErr error
+		apply := func() { applied, applyErr = l.store.Apply(t.Context(), batch) }
+		shut := func() {
+			outcomes, closeErr = l.store.Close(t.Context(), l.topic, r.Partition, end, []trade.PendingRequest{pendingOf(&r.Request)})
+		}
+		if i%2 == 0 {
+			apply, shut = shut, apply
+		}
+		both.Go(apply)
+		both.Go(shut)
+		both.Wait()
+		require.NoError(t, applyErr)
+		require.NoError(t, closeErr)
+		require.Len(t, outcomes, 1)
+		reason := outcomes[0].Reason
+		won[reason]++
+		require.Equal(t, reason == trade.NotDelivered, applied.Duplicates == 1)
+		require.Equal(t, reason == "", applied.Rows == 1)
+		state, err := log.Get(t.Context(), r.ID)
+		require.NoError(t, err)
+		require.Equal(t, outcomes[0].RequestState, state)
+	}
+	require.Equal(t, rounds, l.db.count(t, `SELECT count(*) FROM submissions`))
+	t.Logf("%d decided by the worker, %d by the resolver", won[""], won[trade.NotDelivered])
+}

@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tradestore/internal/checks"
+	"tradestore/kafka"
+	"tradestore/trade"
+)
+
+// Whatever a worker meets that is wrong with the topology stops it before it changes a row (rules T1, T2, T5, T9). What it
+// does not meet by itself is found by the checks of its role.
+func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
+	f := func(name string, spoil func(*fixture), want ...string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			r := newFixture(t, 3)
+			r.post("T", 10)
+			spoil(r)
+			w := r.start(nil)
+			err := w.stopped()
+			for _, text := range want {
+				require.ErrorContains(t, err, text)
+			}
+			require.ErrorIs(t, err, checks.ErrWrong)
+			require.Zero(t, r.store.count("Apply"))
+		})
+	}
+	f("topic made again", func(r *fixture) { r.recreate(); r.again("U", 10) }, "expected with id", "seen: ")
+	f("no positions", func(r *fixture) { r.store.positions = nil }, "positions of 3 partitions expected in the store, seen: 0")
+	f("a position too many", func(r *fixture) { r.store.positions = newFake(t, r.id, 4).positions }, "seen: 4")
+	f("positions of two generations", func(r *fixture) { r.store.positions[2].Generation = 2 }, "generation 1 expected in the store, seen: partition 2", "generation 2")
+	f("a position missing", func(r *fixture) { r.store.positions[1].Partition = 2 }, "position of partition 1 of topic")
+	f("positions behind the end of the log", func(r *fixture) {
+		for p := range r.store.positions { // of all: what is good may be applied until the first fetch of what is not
+			r.store.positions[p].NextOffset = 1000
+		}
+	}, "position 1000 of partition", "expected within the log")
+	f("records lost by retention", func(r *fixture) {
+		r.post("U", 30)
+		for p := range int32(3) {
+			require.NoError(t, r.cluster.DeleteRecords(topic, p, 3))
+		}
+	}, "position 0 of partition", "expected within the log")
+	f("log cut and written again", func(r *fixture) {
+		for p := range r.store.positions {
+			r.store.positions[p].NextOffset, r.store.positions[p].LeaderEpoch = 100, 0
+		}
+	}, "partition", "topic")
+}
+
+// recreate makes the topic again, under the same name.
+func (r *fixture) recreate() {
+	r.t.Helper()
+	require.NoError(r.t, r.cluster.DeleteTopic(topic))
+	_, err := kafka.CreateTopic(r.t.Context(), kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "again"}, kafka.TopicSpec{Partitions: r.parts})
+	require.NoError(r.t, err)
+}
+
+// again posts to a topic that was made again, which the old producer does not find.
+func (r *fixture) again(prefix string, n int) {
+	r.t.Helper()
+	old := r.producer
+	defer func() { r.producer = old }()
+	var err error
+	r.producer, err = kafka.NewProducer(kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "again"}, prometheus.NewRegistry(), zerolog.Nop())
+	require.NoError(r.t, err)
+	defer r.producer.Close()
+	r.post(prefix, n)
+}
+
+func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
+	r := newFixture(t, 3)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	r.recreate()
+	require.ErrorIs(t, w.stopped(), checks.ErrWrong)
+	require.Equal(t, int64(10), r.store.next())
+}
+
+func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
+	r := newFixture(t, 3)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	r.store.mu.Lock()
+	for p := range r.store.positions {
+		r.store.positions[p].Generation = 2
+	}
+	r.store.mu.Unlock()
+	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+		if call == "Apply" && !after {
+			return trade.Classed(trade.Fenced, "no row of generation 1")
+		}
+		return nil
+	})
+	r.post("U", 10)
+	require.ErrorContains(t, w.wait(), "generation 1 expected")
+}
+
+// A check that can't be made is counted, and stops nothing (rule T8).
+func TestACheckThatCanNotBeMadeIsCounted(t *testing.T) {
+	r := newFixture(t, 1)
+	w := r.start(nil)
+	r.post("T", 1)
+	r.applied(1)
+	fault := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Count: -1, Err: kerr.TopicAuthorizationFailed})
+	r.eventually("counted", func() bool { return testutil.ToFloat64(w.metrics.retries.WithLabelValues("check")) > 1 })
+	fault.Remove()
+	require.NoError(t, w.Ready())
+	r.post("U", 1)
+	r.applied(2)
+	w.drain()
+}

@@ -1,0 +1,225 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/kafka"
+	"tradestore/test/stack"
+	"tradestore/trade"
+)
+
+func TestMain(m *testing.M) { stack.Main(m) }
+
+const (
+	topic   = "trades"
+	patient = 30 * time.Second // for an event that comes at once on an idle machine
+	often   = 5 * time.Millisecond
+)
+
+// rig is a broker with a topic, a producer, and a store in memory.
+type fixture struct {
+	t        testing.TB
+	cluster  *kfake.Cluster
+	producer *kgo.Client
+	id       trade.TopicID
+	store    *fake
+	parts    int
+	sent     []trade.Request
+}
+
+func newFixture(t testing.TB, partitions int) *fixture {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	r := &fixture{t: t, cluster: cluster, parts: partitions}
+	cfg := kafka.Config{Brokers: cluster.ListenAddrs(), Topic: topic, ClientID: "test"}
+	r.id, err = kafka.CreateTopic(t.Context(), cfg, kafka.TopicSpec{Partitions: partitions})
+	require.NoError(t, err)
+	r.producer, err = kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
+	require.NoError(t, err)
+	t.Cleanup(r.producer.Close)
+	r.store = newFake(t, r.id, partitions)
+	return r
+}
+
+// request is a good one for a trade, accepted now.
+func (r *fixture) request(id string, version int32, book string) trade.Request {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	today := trade.DateOf(now)
+	return trade.Request{
+		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: today, Partition: kafka.Partition(id, r.parts), CorrelationID: "corr",
+		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP", BookID: book, MaturityDate: today, CreatedDate: today},
+	}
+}
+
+// send writes a request to the log.
+func (r *fixture) send(requests ...trade.Request) {
+	r.t.Helper()
+	records := make([]*kgo.Record, len(requests))
+	for i := range requests {
+		records[i] = kafka.Encode(topic, &requests[i])
+	}
+	r.raw(records...)
+	r.sent = append(r.sent, requests...)
+}
+
+// raw writes records as they are.
+func (r *fixture) raw(records ...*kgo.Record) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
+	defer cancel()
+	require.NoError(r.t, r.producer.ProduceSync(ctx, records...).FirstErr())
+}
+
+// post sends n requests of distinct trades.
+func (r *fixture) post(prefix string, n int) {
+	r.t.Helper()
+	var all []trade.Request
+	for i := range n {
+		all = append(all, r.request(fmt.Sprintf("%s-%d", prefix, i), 1, "B"))
+	}
+	r.send(all...)
+}
+
+// running is a worker under test.
+type running struct {
+	*Worker
+	t      testing.TB
+	reg    *prometheus.Registry
+	log    *syncBuffer
+	cancel context.CancelFunc
+	done   chan error
+	once   sync.Once
+	err    error
+}
+
+func (r *fixture) config() Config {
+	return Config{
+		Kafka: kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "worker", Group: "workers",
+			SessionTimeout: time.Second, FetchMaxWait: 50 * time.Millisecond},
+		Partitions: r.parts, Lanes: 1,
+		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, CommitInterval: time.Millisecond, CheckInterval: 50 * time.Millisecond,
+		ProjectInterval: 20 * time.Millisecond, ProjectLimit: 7,
+	}
+}
+
+// start runs a worker until the end of the test, where it must drain well.
+func (r *fixture) start(change func(*Config, *Deps)) *running {
+	r.t.Helper()
+	run := &running{t: r.t, reg: prometheus.NewRegistry(), log: &syncBuffer{}, done: make(chan error, 1)}
+	cfg := r.config()
+	deps := Deps{Store: r.store, Journal: r.store, Closer: r.store, Requests: r.store, Maintainer: r.store, Registry: run.reg, Log: zerolog.New(run.log).Level(zerolog.InfoLevel), Now: time.Now}
+	if change != nil {
+		change(&cfg, &deps)
+	}
+	var err error
+	run.Worker, err = New(cfg, deps)
+	require.NoError(r.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	run.cancel = cancel
+	go func() { run.done <- run.Run(ctx) }()
+	r.t.Cleanup(func() {
+		cancel()
+		run.wait()
+		if r.t.Failed() {
+			r.t.Logf("log of the worker:\n%s", run.log)
+		}
+	})
+	return run
+}
+
+// wait returns what Run returned.
+func (run *running) wait() error {
+	run.t.Helper()
+	run.once.Do(func() {
+		select {
+		case run.err = <-run.done:
+		case <-time.After(2 * patient):
+			run.err = fmt.Errorf("the worker did not end")
+			run.t.Error(run.err)
+		}
+	})
+	return run.err
+}
+
+// drain ends the worker, which must drain well.
+func (run *running) drain() {
+	run.t.Helper()
+	run.cancel()
+	require.NoError(run.t, run.wait())
+}
+
+// stopped waits for a loud stop and returns its error.
+func (run *running) stopped() error {
+	run.t.Helper()
+	err := run.wait()
+	require.Error(run.t, err)
+	require.Error(run.t, run.Ready())
+	require.InDelta(run.t, 1, testutil.ToFloat64(run.metrics.stopped), 0)
+	require.Contains(run.t, run.log.String(), `"level":"error"`)
+	return err
+}
+
+func (r *fixture) eventually(what string, f func() bool) {
+	r.t.Helper()
+	require.Eventually(r.t, f, patient, often, what)
+}
+
+// applied waits until the positions moved over n records.
+func (r *fixture) applied(n int) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%d records applied", n), func() bool { return r.store.next() >= int64(n) })
+}
+
+// reconcile checks that the store holds exactly what replaying the requests sent would give, and clients see it.
+func (r *fixture) reconcile() {
+	r.t.Helper()
+	r.eventually("all settled", func() bool { return r.store.projected() >= len(r.sent) })
+	records := make([]trade.Record, len(r.sent))
+	for i, q := range r.sent {
+		records[i] = trade.Record{Request: q}
+	}
+	plan := trade.Decide(records, nil, nil)
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	want := map[trade.Key]trade.Trade{}
+	for _, row := range plan.Inserts {
+		want[row.Trade.Key()] = row.Trade
+	}
+	require.Equal(r.t, want, r.store.trades)
+	for _, d := range plan.Decisions {
+		require.Equal(r.t, d.Status, r.store.status[d.Record.ID])
+	}
+	require.Len(r.t, r.store.decided, len(plan.Decisions))
+}
+
+// syncBuffer is a buffer that a log may write to while a test reads it.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

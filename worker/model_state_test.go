@@ -1,0 +1,332 @@
+package worker
+
+import (
+	"fmt"
+	"slices"
+
+	"tradestore/trade"
+)
+
+// rules are those of docs/design.md that the model can do without, to show that each of them is needed.
+type rules struct {
+	noDeadline  bool // C6: the server says 202 however late the acknowledgement is
+	openAgain   bool // C3: an opening whose answer was lost is sent once more, and the record produced
+	noWait      bool // R2: the end of the log is read as soon as the entry is seen
+	shortWait   bool // R2: resolve_after is less than the accept deadline
+	endAtSight  bool // R3: the end of the log is read before the wait, not after it
+	noEnd       bool // R3: the position is not compared with the end of the log
+	noLook      bool // R4: the closing transaction does not look for an outcome
+	noDuplicate bool // A2: decided requests are not dropped
+	noProject   bool // R1: an entry that has an outcome already is left alone
+	version     [2]int32
+}
+
+const (
+	deadline     = 2 // ticks from the arrival of the request; from then on no 202
+	orphanAfter = 3 // ticks from the first sight of the entry; a tick may follow the sight at once, so one is lost
+	tooShort     = 1
+	copies       = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
+)
+
+// The two requests: one is followed from its arrival on, the other is written to the log of the same trade at any time,
+// or never.
+const (
+	subject = iota
+	bystander
+)
+
+type serverStage uint8
+
+const (
+	idle      serverStage = iota
+	opening               // the PENDING entry was sent to the request log
+	producing             // the record was handed to the producer
+	over                  // the handler has answered
+)
+
+type shown uint8 // what an answer, the journal or the request log says
+
+const (
+	nothing shown = iota
+	accepted
+	unknown // 503 with request id
+	waiting // PENDING
+	success
+	stale
+	notDelivered
+)
+
+func (s shown) terminal() bool { return s >= success }
+
+// finder is one resolver's knowledge of the subject. It is lost with its process.
+type finder struct {
+	stage finderStage
+	age   uint8 // ticks since the first sight
+	end   uint8 // of the log, once read
+}
+
+type finderStage uint8
+
+const (
+	blind finderStage = iota
+	observed
+	ended  // the end of the log is known
+	knows  // the outcome is decided and has to be projected
+	atRest // projected
+)
+
+// world is a state of everything: comparable, and small.
+type model struct {
+	server serverStage
+	answer shown
+	age    uint8 // ticks since the arrival; stays at the deadline
+	opens  uint8 // copies of the PENDING entry under way to the request log
+	again  bool  // the opening was repeated
+	told   bool  // the request log's confirmation is under way
+	sends  uint8 // copies of the record under way to the log
+	copied uint8 // copies that the network has made of the record
+	acked  bool  // an acknowledgement is under way
+	entry  shown // in the request log
+
+	log  [4]uint8 // 1 + the request of each record; 0 behind its end
+	next uint8    // position, committed with the outcomes
+
+	outcome [2]shown // journal, by request
+	decided [2]uint8 // rows in the journal, by request
+	rows    [3]uint8 // 1 + the request whose payload is stored, by version
+	closed  uint8    // position at which the resolver closed the subject
+
+	finders [2]finder // of two workers: a frozen one may still think that it owns the partition
+	deaths  uint8     // of a process with a resolver
+}
+
+// step is one move of one party; it yields every way in which the move can end.
+type step func(r *rules, w model, yield func(what string, w model))
+
+// Whoever could move may also not move for any time: that is a frozen process, a slow network, a crash.
+var steps = []step{serve, network, acknowledge, apply, project, tick, reapOrphans, die}
+
+// end returns the end of the log.
+func (w *model) end() uint8 {
+	n := uint8(0)
+	for int(n) < len(w.log) && w.log[n] != 0 {
+		n++
+	}
+	return n
+}
+
+// serve is the accept path: open, produce, give up at the deadline.
+func serve(r *rules, w model, yield func(string, model)) {
+	switch {
+	case w.server == idle:
+		w.server, w.opens = opening, 1
+		yield("server: sends the PENDING entry", w)
+		return
+	case w.server == over:
+		return
+	case w.server == opening && w.told:
+		next := w
+		next.server, next.told, next.sends = producing, false, 1
+		yield("server: sends the record", next)
+	case w.server == opening && r.openAgain && !w.again:
+		next := w
+		next.again, next.opens = true, next.opens+1
+		yield("server: sends the PENDING entry again", next)
+	}
+	// A lost answer of the request log, a broken connection to the client, and the deadline look alike from outside.
+	if w.server == opening || w.age >= deadline {
+		w.server, w.answer = over, unknown
+		yield("server: answers 503 with request id", w)
+	}
+}
+
+// network delivers, loses and copies what is under way, at any time.
+func network(_ *rules, w model, yield func(string, model)) {
+	if w.opens > 0 {
+		lost := w
+		lost.opens--
+		yield("network: loses the PENDING entry", lost)
+		lands := lost
+		lands.entry = waiting // a put in batches has no condition
+		yield("request log: takes the PENDING entry, its answer is lost", lands)
+		lands.told = true
+		yield("request log: takes the PENDING entry", lands)
+	}
+	end := w.end()
+	if w.sends > 0 {
+		lost := w
+		lost.sends--
+		yield("network: loses the record", lost)
+		lands := lost
+		lands.log[end] = 1 + subject
+		yield("log: takes the record, its acknowledgement is lost", lands)
+		lands.acked = true
+		yield("log: takes the record", lands)
+		if w.copied < copies {
+			w.copied, w.sends = w.copied+1, w.sends+1
+			yield("network: copies the record", w)
+		}
+	}
+}
+
+// acknowledge is the delivery callback, and the bystander's record, whose own accept path is of no interest.
+func acknowledge(r *rules, w model, yield func(string, model)) {
+	if w.acked && w.server == producing {
+		next := w
+		next.acked, next.server, next.answer = false, over, accepted
+		if w.age >= deadline && !r.noDeadline {
+			next.answer = unknown
+		}
+		yield("server: is told that the log has the record", next)
+	}
+	for _, of := range w.log {
+		if of == 1+bystander {
+			return
+		}
+	}
+	w.log[w.end()] = 1 + bystander
+	yield("log: takes the bystander's record", w)
+}
+
+// apply is the worker: any number of records in one transaction, decided by the product's own rule. Positions and
+// outcomes commit together, and the fence lets one worker through, so there need be only one here.
+func apply(r *rules, w model, yield func(string, model)) {
+	for to := w.next + 1; to <= w.end(); to++ {
+		var records []trade.Record
+		for at := w.next; at < to; at++ {
+			of := w.log[at] - 1
+			records = append(records, trade.Record{Offset: int64(at), Request: trade.Request{
+				ID: trade.RequestID{w.log[at]}, Trade: trade.Trade{TradeID: "T", Version: r.version[of]},
+			}})
+		}
+		stored, decided := map[string]int32{}, map[trade.RequestID]struct{}{}
+		for version, of := range w.rows {
+			if of != 0 {
+				stored["T"] = int32(version)
+			}
+		}
+		for of, outcome := range w.outcome {
+			if outcome != nothing && !r.noDuplicate {
+				decided[trade.RequestID{uint8(of) + 1}] = struct{}{}
+			}
+		}
+		plan := trade.Decide(records, stored, decided)
+		next := w
+		next.next = to
+		for _, row := range slices.Concat(plan.Inserts, plan.Replaces) {
+			next.rows[row.Trade.Version] = row.ID[0]
+		}
+		for _, d := range plan.Decisions {
+			of := d.Record.ID[0] - 1
+			next.outcome[of] = success
+			if d.Reason == trade.StaleVersion {
+				next.outcome[of] = stale
+			}
+			next.decided[of]++
+		}
+		yield(fmt.Sprintf("worker: applies offsets %d to %d", w.next, to-1), next)
+	}
+}
+
+// project is the settler, which walks outcomes of records. It may come as late as it likes, and never again.
+func project(_ *rules, w model, yield func(string, model)) {
+	if w.outcome[subject].terminal() && w.outcome[subject] != notDelivered {
+		w.project("settler: shows the outcome", yield)
+	}
+}
+
+// settle shows the subject's outcome where the entry is PENDING (S1).
+func (w model) project(what string, yield func(string, model)) {
+	if w.entry == waiting {
+		w.entry = w.outcome[subject]
+	}
+	yield(what, w)
+}
+
+// tick lets time pass for everyone. Ages that no one will ask for any more stand still, so time ends.
+func tick(_ *rules, w model, yield func(string, model)) {
+	if w.server != idle && w.age < deadline {
+		w.age++
+	}
+	for i := range w.finders {
+		if f := &w.finders[i]; f.stage == observed && f.age < orphanAfter {
+			f.age++
+		}
+	}
+	yield("time passes", w)
+}
+
+// resolve is section R of the rules, by each of two resolvers.
+func reapOrphans(r *rules, w model, yield func(string, model)) {
+	for i := range w.finders {
+		f := &w.finders[i]
+		switch f.stage {
+		case blind:
+			observedOrphan(r, w, i, yield)
+		case observed:
+			wait := uint8(orphanAfter)
+			if r.shortWait {
+				wait = tooShort
+			}
+			if f.age < wait && !r.noWait {
+				continue
+			}
+			next := w
+			n := &next.finders[i]
+			n.stage = ended
+			if !r.endAtSight {
+				n.end = w.end()
+			}
+			yield("resolver: reads the end of the log", next)
+		case ended:
+			if w.next >= f.end || r.noEnd {
+				conclude(r, w, i, yield)
+			}
+		case knows:
+			next := w
+			next.finders[i] = finder{stage: atRest}
+			next.project("resolver: shows the outcome", yield)
+		case atRest:
+		}
+	}
+}
+
+// sight is R1, up to the beginning of the wait.
+func observedOrphan(r *rules, w model, i int, yield func(string, model)) {
+	if w.entry != waiting {
+		return
+	}
+	if w.outcome[subject] != nothing {
+		if !r.noProject {
+			w.finders[i].stage = knows
+			yield("resolver: finds an outcome", w)
+		}
+		return
+	}
+	w.finders[i].stage = observed
+	if r.endAtSight {
+		w.finders[i].end = w.end()
+	}
+	yield("resolver: sees the entry for the first time", w)
+}
+
+// conclude is R4: one transaction, under the lock that the worker takes first.
+func conclude(r *rules, w model, i int, yield func(string, model)) {
+	w.finders[i] = finder{stage: knows}
+	if w.outcome[subject] != nothing && !r.noLook {
+		yield("resolver: meets an outcome when closing", w)
+		return
+	}
+	w.outcome[subject] = notDelivered
+	w.decided[subject]++
+	w.closed = w.next
+	yield("resolver: closes the request", w)
+}
+
+// die loses what the resolvers know; the next ones start over.
+func die(_ *rules, w model, yield func(string, model)) {
+	if w.deaths == 0 {
+		w.finders, w.deaths = [2]finder{}, 1
+		yield("resolvers: die and start over", w)
+	}
+}

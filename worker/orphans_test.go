@@ -1,0 +1,322 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/trade"
+)
+
+// stepped is a resolver of a running worker whose steps and clock the test drives.
+type stepped struct {
+	*orphanReaper
+	t   testing.TB
+	now time.Duration
+}
+
+// byHand keeps the worker's own resolver from running.
+func byHand(c *Config, _ *Deps) { c.OrphanInterval = time.Hour }
+
+func (run *running) reaper() *stepped {
+	run.t.Helper()
+	require.Eventually(run.t, func() bool { return len(run.owned()) == run.cfg.Partitions }, patient, often)
+	s := &stepped{orphanReaper: newOrphanReaper(run.Worker), t: run.t}
+	s.clock = func() time.Duration { return s.now }
+	return s
+}
+
+// after lets time pass and takes a step.
+func (s *stepped) after(d time.Duration) {
+	s.t.Helper()
+	s.now += d
+	require.NoError(s.t, s.step(s.t.Context()))
+}
+
+// metricsAre compares what is counted: requests closed, projected, waiting for time, waiting for a position.
+func (s *stepped) metricsAre(closed, projected, time, position float64) {
+	s.t.Helper()
+	assert.Equal(s.t, [...]float64{closed, projected, time, position}, [...]float64{
+		testutil.ToFloat64(s.metrics.closed), testutil.ToFloat64(s.metrics.projected),
+		testutil.ToFloat64(s.metrics.pending.WithLabelValues(forTime)), testutil.ToFloat64(s.metrics.pending.WithLabelValues(forPosition)),
+	})
+}
+
+const long = time.Minute // resolve-after, unless told otherwise
+
+// opened is a request that was accepted an hour ago.
+func (r *fixture) opened(id string) trade.Request {
+	q := r.request(id, 1, "B")
+	q.AcceptedAt = q.AcceptedAt.Add(-time.Hour)
+	q.BusinessDate = trade.DateOf(q.AcceptedAt)
+	q.CorrelationID = "call of " + id
+	r.store.mu.Lock()
+	defer r.store.mu.Unlock()
+	r.store.entries = append(r.store.entries, trade.PendingRequest{ID: q.ID, AcceptedAt: q.AcceptedAt, Partition: q.Partition,
+		TradeID: id, Version: 1, CorrelationID: q.CorrelationID})
+	return q
+}
+
+// opened is the same with an entry in PostgreSQL.
+func (r *onPostgres) opened(id string) trade.Request {
+	r.t.Helper()
+	q := r.fixture.opened(id)
+	require.Nil(r.t, postgres.NewRequestStore(r.pool).Open(r.t.Context(), []*trade.Request{&q}))
+	return q
+}
+
+// state is what a client sees.
+func (r *onPostgres) state(q trade.Request) trade.RequestState {
+	r.t.Helper()
+	state, err := postgres.NewRequestStore(r.pool).Get(r.t.Context(), q.ID)
+	require.NoError(r.t, err)
+	return state
+}
+
+func TestAnOrphanIsClosed(t *testing.T) {
+	r := newOnPostgres(t, 2)
+	w := r.start(byHand)
+	s := w.reaper()
+	r.post("T", 10)
+	r.applied(10)
+	orphan := r.opened("O")
+	s.after(0)
+	s.metricsAre(0, 0, 1, 0)
+	s.after(long - 1)
+	s.metricsAre(0, 0, 1, 0)
+	require.Equal(t, trade.Pending, r.state(orphan).Status)
+	assert.InDelta(t, 3600, w.value("tradestore_resolve_oldest_seconds"), 600)
+	s.after(1)
+	state := r.state(orphan)
+	require.Equal(t, trade.NotDelivered, state.Reason)
+	require.Equal(t, trade.Failed, state.Status)
+	require.NotEmpty(t, state.Detail)
+	assert.Contains(t, w.log.String(), `"correlation_id":"call of O"`)
+	s.after(long)
+	s.metricsAre(1, 0, 0, 0)
+	assert.Zero(t, w.value("tradestore_resolve_oldest_seconds"))
+
+	// Its record lands after all: it is read, and changes nothing (rule R5).
+	rec := kafka.Encode(topic, &orphan)
+	r.raw(rec)
+	r.applied(11)
+	w.drain()
+	assert.InDelta(t, 1, testutil.ToFloat64(w.metrics.duplicates), 0)
+	assert.Equal(t, state, r.state(orphan))
+	assert.Zero(t, r.count(`SELECT count(*) FROM trades WHERE trade_id = 'O'`))
+	assert.Equal(t, 10, r.count(`SELECT count(*) FROM trades`))
+}
+
+// gated is a store that does not apply while it is shut.
+type gated struct {
+	TradeStore
+	shut atomic.Bool
+}
+
+func (g *gated) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
+	if g.shut.Load() {
+		return trade.Applied{}, errors.New("no route to host")
+	}
+	return g.TradeStore.Apply(ctx, b)
+}
+
+// An acknowledged record that is still in the backlog wins, however long that takes (rule R3).
+func TestABacklogIsWaitedFor(t *testing.T) {
+	r := newOnPostgres(t, 1)
+	gate := &gated{}
+	gate.shut.Store(true)
+	w := r.start(func(c *Config, d *Deps) {
+		byHand(c, d)
+		gate.TradeStore = d.Store
+		d.Store = gate
+	})
+	s := w.reaper()
+	delivered, orphan := r.opened("D"), r.opened("O")
+	r.send(delivered)
+	s.after(0)
+	for range 3 {
+		s.after(10 * long)
+		s.metricsAre(0, 0, 0, 2)
+	}
+	r.post("later", 20) // the end that is waited for does not run away
+	s.after(long)
+	require.Equal(t, int64(1), s.seen[orphan.ID].end)
+	gate.shut.Store(false)
+	r.applied(21)
+	s.after(0)
+	s.metricsAre(1, 0, 0, 1)
+	require.Equal(t, trade.Success, r.state(delivered).Status)
+	require.Equal(t, trade.NotDelivered, r.state(orphan).Reason)
+}
+
+// A resolver that starts over, or meets an entry again after it lost the partition, waits again.
+func TestARestartBeginsTheWaitAnew(t *testing.T) {
+	r := newOnPostgres(t, 1)
+	w := r.start(byHand)
+	first := w.reaper()
+	orphan := r.opened("O")
+	first.after(0)
+	first.after(long - 1)
+	second := w.reaper()
+	second.now = 10 * long
+	second.after(0)
+	second.after(long - 1)
+	second.metricsAre(0, 0, 1, 0)
+	second.after(1)
+	first.after(1) // the other one is late and finds nothing to do
+	second.metricsAre(1, 0, 0, 0)
+	require.Equal(t, trade.NotDelivered, r.state(orphan).Reason)
+	require.Equal(t, 1, r.count(`SELECT count(*) FROM submissions`))
+}
+
+// The loop runs by itself.
+func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
+	r := newOnPostgres(t, 4)
+	w := r.start(func(c *Config, _ *Deps) {
+		c.AcceptDeadline, c.DeliveryTimeout, c.OrphanAfter, c.OrphanInterval = time.Millisecond, time.Millisecond, 10*time.Millisecond, 5*time.Millisecond
+		c.Lanes, c.OrphanLimit = 2, 20 // fewer than there are: the rest has its turn
+	})
+	for i := range 50 {
+		r.opened(fmt.Sprintf("O-%d", i))
+	}
+	r.post("T", 50)
+	r.applied(50)
+	r.eventually("closed", func() bool { return r.count(`SELECT count(*) FROM submissions WHERE reason = 'NOT_DELIVERED'`) == 50 })
+	w.drain()
+	assert.Zero(t, testutil.ToFloat64(w.metrics.orphanErrors))
+}
+
+// A request log elsewhere may not have been told of an outcome that the settler's cursor has passed (rule R1).
+func TestALostProjectionIsRepeated(t *testing.T) {
+	r := newFixture(t, 1)
+	w := r.start(byHand)
+	q := r.opened("T")
+	r.send(q)
+	r.applied(1)
+	r.reconcile()
+	forget := func() {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		delete(r.store.status, q.ID)
+	}
+	s := w.reaper()
+	r.eventually("passed", func() bool {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		return r.store.cursor[0] == 1
+	})
+	forget()
+	s.after(0)
+	s.metricsAre(0, 1, 0, 0)
+	r.reconcile()
+	require.Zero(t, r.store.count("Close"))
+}
+
+// Every call of a step fails, before and after it took effect, once: the next steps get to the same end.
+func TestAStepThatFailsIsRepeated(t *testing.T) {
+	for _, call := range []string{"Pending", "Outcomes", "Positions", "Close", "Settle"} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, persisted %v", call, late), func(t *testing.T) {
+				r := newFixture(t, 1)
+				s := r.start(byHand).reaper()
+				orphan := r.opened("O")
+				failed := 0
+				r.store.failing(func(name string, _ int, after bool, _ *trade.Batch) error {
+					if name != call || after != late || failed > 0 {
+						return nil
+					}
+					failed++
+					return errors.New("connection reset")
+				})
+				errs := 0
+				for range 5 {
+					s.now += long
+					if s.step(t.Context()) != nil {
+						errs++
+					}
+				}
+				require.Equal(t, 1, errs)
+				require.Equal(t, 1, failed)
+				require.Equal(t, trade.Failed, r.store.status[orphan.ID])
+				require.Len(t, r.store.closed, 1)
+			})
+		}
+	}
+}
+
+// A position that went back, as after a restored backup, is met under the lock, and the request waits on.
+func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
+	r := newFixture(t, 1)
+	s := r.start(byHand).reaper()
+	r.post("T", 3)
+	r.applied(3)
+	orphan := r.opened("O")
+	s.after(0)
+	move := func(to int64) {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		r.store.positions[0].NextOffset = to
+	}
+	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
+		if call == "Positions" && after {
+			move(2)
+		}
+		return nil
+	})
+	s.now += long
+	require.Equal(t, trade.Fenced, trade.ClassOf(s.step(t.Context())))
+	r.store.failing(nil)
+	move(3)
+	s.after(0)
+	require.Equal(t, trade.NotDelivered, r.store.closed[orphan.ID].Reason)
+}
+
+// A topic made again under its name is empty: everything would look undelivered.
+func TestATopicMadeAgainClosesNothing(t *testing.T) {
+	r := newFixture(t, 1)
+	s := r.start(func(c *Config, d *Deps) {
+		byHand(c, d)
+		c.CheckInterval = time.Hour
+	}).reaper()
+	r.opened("O")
+	s.after(0)
+	admin := kadm.NewClient(r.producer)
+	_, err := admin.DeleteTopics(t.Context(), topic)
+	require.NoError(t, err)
+	_, err = kafka.CreateTopic(context.Background(), kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "test"}, kafka.TopicSpec{Partitions: 1})
+	require.NoError(t, err)
+	s.now += long
+	require.Eventually(t, func() bool { return isFatal(s.step(t.Context())) }, patient, often)
+	require.Zero(t, r.store.count("Close"))
+}
+
+// More are asked for while there are more; what was seen stays in the answer.
+func TestTheLimitFollowsWhatThereIs(t *testing.T) {
+	w := &Worker{cfg: Config{OrphanLimit: 5000}}
+	s := newOrphanReaper(w)
+	f := func(found, want int) {
+		t.Helper()
+		s.adapt(found)
+		require.Equal(t, want, s.limit)
+	}
+	f(0, 1000)
+	f(999, 1000)
+	f(1000, 2000)
+	f(2000, 4000)
+	f(4000, 5000)
+	f(5000, 5000)
+	f(1300, 5000)
+	f(1200, 2500)
+	f(0, 1250)
+	f(0, 1000)
+}

@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
+)
+
+// A request log that is down never stops applying; when it is back, every outcome gets there (rule A7).
+func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
+	r := newFixture(t, 3)
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Settle" {
+			return fmt.Errorf("throttled")
+		}
+		return nil
+	})
+	w := r.start(nil)
+	r.post("T", 100)
+	r.applied(100)
+	require.NoError(t, w.Ready())
+	r.eventually("repeated", func() bool { return testutil.ToFloat64(w.metrics.projectionErrors) > 2 })
+	assert.Positive(t, w.value("tradestore_settle_lag_seconds"))
+	r.store.failing(nil)
+	r.reconcile()
+	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	w.drain()
+	assert.InDelta(t, 100, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+}
+
+// A crash between the request log and the cursor settles the same outcomes again, which changes nothing.
+func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
+	r := newFixture(t, 1)
+	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
+		if call == "Settled" && !after && n <= 3 {
+			return fmt.Errorf("killed")
+		}
+		return nil
+	})
+	var shown atomic.Int32
+	w := r.start(func(_ *Config, d *Deps) { d.Shown = func() { shown.Add(1) } })
+	r.post("T", 20)
+	r.applied(20)
+	r.reconcile()
+	w.drain()
+	assert.Positive(t, shown.Load(), "whoever waits is told")
+	assert.Greater(t, r.store.count("Settle"), 3)
+	assert.Equal(t, 20, r.store.cursor[0])
+}
+
+// Where clients read outcomes from the journal, nothing is copied, and the cursor is there in the end, also after a drain.
+func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
+	r := newFixture(t, 3)
+	r.store.failing(func(call string, n int, _ bool, _ *trade.Batch) error {
+		if call == "Pass" && n <= 2 {
+			return fmt.Errorf("down")
+		}
+		return nil
+	})
+	passed := func() (n int) {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		for _, at := range r.store.cursor {
+			n += at
+		}
+		return n
+	}
+	var shown atomic.Int32
+	w := r.start(func(c *Config, d *Deps) {
+		c.ProjectInterval, d.OutcomesAtCommit, d.Shown = often, true, func() { shown.Add(1) }
+	})
+	r.post("T", 20)
+	r.eventually("passed", func() bool { return passed() == 20 })
+	assert.InDelta(t, 20, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.Positive(t, shown.Load(), "whoever waits is told")
+	w.drain()
+	w = r.start(func(c *Config, d *Deps) { c.ProjectInterval, d.OutcomesAtCommit = time.Hour, true })
+	r.post("T", 5)
+	r.applied(25)
+	w.drain()
+	require.Equal(t, 25, passed())
+	for _, call := range []string{"Unsettled", "Settle", "Settled"} {
+		assert.Zero(t, r.store.count(call), call)
+	}
+}
+
+// slow is a request log that manages a few outcomes within the time limit of a step, and none of a longer step.
+type slow struct {
+	*fake
+	most    int
+	longest atomic.Int64 // step that was tried
+}
+
+func (s *slow) Project(ctx context.Context, outcomes []trade.Decision) error {
+	if s.longest.Store(max(s.longest.Load(), int64(len(outcomes)))); len(outcomes) > s.most {
+		return context.DeadlineExceeded
+	}
+	return s.fake.Project(ctx, outcomes)
+}
+
+// A request log that is too slow for a whole step gets shorter ones, and the cursor goes on.
+func TestASlowRequestStoreIsGivenLess(t *testing.T) {
+	r := newFixture(t, 3)
+	log := &slow{fake: r.store, most: 2}
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Unsettled" {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	w := r.start(func(c *Config, d *Deps) { c.ProjectLimit, d.Requests = 64, log })
+	r.post("T", 100)
+	r.applied(100)
+	r.store.failing(nil)
+	r.reconcile()
+	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	require.EqualValues(t, 64, log.longest.Load())
+	w.drain()
+}
+
+// What a worker left unsettled its successor settles, without a new commit to nudge it.
+func TestTheNextOwnerProjectsTheRest(t *testing.T) {
+	r := newFixture(t, 2)
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Settle" {
+			return fmt.Errorf("throttled")
+		}
+		return nil
+	})
+	first := r.start(nil)
+	r.post("T", 20)
+	r.applied(20)
+	first.drain()
+	require.Zero(t, r.store.projected())
+	r.store.failing(nil)
+	second := r.start(nil)
+	r.reconcile()
+	second.drain()
+}
+
+// A drain settles what the last batches decided.
+func TestADrainProjectsTheLastOutcomes(t *testing.T) {
+	r := newFixture(t, 2)
+	w := r.start(func(c *Config, _ *Deps) { c.ProjectInterval = time.Hour })
+	r.post("T", 50)
+	r.applied(50)
+	w.drain()
+	require.Equal(t, 50, r.store.projected())
+}
+
+func TestSweepsAreRepeatedAndCounted(t *testing.T) {
+	r := newFixture(t, 1)
+	w := r.start(func(c *Config, _ *Deps) { c.SweepInterval = time.Millisecond })
+	r.eventually("swept", func() bool { return w.value("tradestore_swept_total", "dead_letters") >= 8 })
+	assert.GreaterOrEqual(t, w.value("tradestore_swept_total", "journal_days"), 2.0)
+	assert.GreaterOrEqual(t, r.store.count("MakeDays"), 3)
+	assert.Positive(t, w.value("tradestore_sweep_last_success_timestamp_seconds"))
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Sweep" {
+			return fmt.Errorf("locked")
+		}
+		return nil
+	})
+	r.eventually("counted", func() bool { return w.value("tradestore_sweep_errors_total") > 0 })
+	require.NoError(t, w.Ready())
+	w.drain()
+}
