@@ -22,7 +22,7 @@ var variants = []struct {
 }{
 	{"as it is", "", chain{broker: onDisk}},
 	{"without version look-up", "the version look-up", chain{broker: onDisk, replaced: []string{lookUp}}},
-	{"without request log", "the request log", chain{broker: onDisk, replaced: []string{requestStore}}},
+	{"without request store", "the request store", chain{broker: onDisk, replaced: []string{requestStore}}},
 	{"without apply", "the apply transaction", chain{broker: onDisk, replaced: []string{apply}}},
 	{"without the broker's disk", "the disk of the embedded broker", chain{broker: inMemory}},
 	{"without Kafka, so nothing to apply", "", chain{broker: blackhole}},

@@ -33,9 +33,9 @@ const (
 
 // The stores of a chain that can be replaced by one that does nothing. The broker is another matter: see startBroker.
 const (
-	lookUp     = "lookup"     // of the server: the highest stored version
-	requestStore = "requestlog" // of the server: PENDING
-	apply      = "apply"      // everything that the worker writes and reads
+	lookUp       = "lookup"       // of the server: the highest stored version
+	requestStore = "requeststore" // of the server: PENDING
+	apply        = "apply"        // everything that the worker writes and reads
 )
 
 // chain says what the whole chain in one process is made of: server, worker and broker, composed as `tradestore dev` does
@@ -182,13 +182,13 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 		Registry: reg, Log: log, Now: time.Now,
 	}
 	if c.has(apply) {
-		const lanes = 2 // the worker's default; settler and reads of positions take two more
+		const lanes = 2 // the worker's default; projector and reads of positions take two more
 		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2, ApplicationName: "bench-apply"}, reg)
 		if err != nil {
 			return err
 		}
 		r.closers = append(r.closers, pool.Close)
-		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-keeper"}, reg)
+		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"}, reg)
 		if err != nil {
 			return err
 		}

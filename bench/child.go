@@ -35,7 +35,7 @@ type child struct {
 	exited chan struct{}
 }
 
-// start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the lab.
+// start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the harness.
 func (l *harness) start(name, program string, env []string, args ...string) (*child, error) {
 	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children.Add(1)))}
 	log, err := os.Create(c.log)

@@ -12,7 +12,7 @@ import (
 
 const patience = time.Minute // for what must happen; no measure of speed
 
-// testLab is a lab of one short round, stopped at the end of the test.
+// testHarness is a harness of one short round, stopped at the end of the test.
 func testHarness(t *testing.T) *harness {
 	t.Helper()
 	l, err := newHarness(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
@@ -63,10 +63,10 @@ func TestAChildThatFailsSaysWhy(t *testing.T) {
 }
 
 func TestSettingsOfTheShellAreNotMeasured(t *testing.T) {
-	t.Setenv("TRADESTORE_REQUEST_LOG", "dynamodb")
+	t.Setenv("TRADESTORE_REQUEST_STORE", "dynamodb")
 	t.Setenv("TRADESTORE_CACHE_DIR", "/cache")
 	got := environment("TRADESTORE_PROFILE=single")
-	require.NotContains(t, got, "TRADESTORE_REQUEST_LOG=dynamodb")
+	require.NotContains(t, got, "TRADESTORE_REQUEST_STORE=dynamodb")
 	require.Contains(t, got, "TRADESTORE_CACHE_DIR=/cache")
 	require.Contains(t, got, "TRADESTORE_PROFILE=single")
 }

@@ -59,7 +59,7 @@ func (s *storeEnv) exec(ctx context.Context, statement string, args ...any) erro
 // flow says what the trade of each number is.
 type flow func(number int) (id string, version int32)
 
-// crew is the workers of a drain.
+// workers is the workers of a drain.
 type workers struct {
 	args  []string // flags of each
 	count int
@@ -73,7 +73,7 @@ func (l *harness) newDrains(name string, s *storeEnv, c workers, trades flow) *s
 // drainNew drains trades that nobody sent before, into empty tables unless they are to stay filled.
 func (l *harness) drainNew(ctx context.Context, s *storeEnv, c workers, trades flow) (sample, error) {
 	if !s.filled {
-		if err := s.exec(ctx, "TRUNCATE trades, submissions"); err != nil {
+		if err := s.exec(ctx, "TRUNCATE trades, journal"); err != nil {
 			return sample{}, err
 		}
 	}

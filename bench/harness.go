@@ -45,7 +45,7 @@ func (s settings) check() error {
 	return nil
 }
 
-// lab is what the parts of a run share. Everything that it started ends with stop.
+// harness is what the parts of a run share. Everything that it started ends with stop.
 type harness struct {
 	settings
 	loop     loop   // of the part that runs

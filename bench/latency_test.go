@@ -11,7 +11,7 @@ import (
 	"tradestore/trade"
 )
 
-// testStack is a lab with all that server and worker need.
+// testStack is a harness with all that server and worker need.
 func testStack(t *testing.T) *harness {
 	t.Helper()
 	broker, database := stack.ApacheKafka(t), stack.OwnPostgres(t)

@@ -21,7 +21,7 @@ const (
 	overConns   = 8000      // of the overload, at most: with fewer the generator waits for the server, and relieves it
 	overBy      = 5.0       // times the peak
 	atRest      = 0.5       // times the peak, before the overload and after it
-	steadyFor  = 3         // seconds in which answers must be as quick as before until a recovery counts
+	steadyFor   = 3         // seconds in which answers must be as quick as before until a recovery counts
 	quickAgain  = 2.0       // times the p99 of before
 	storedLooks = time.Second
 

@@ -57,7 +57,7 @@ func rows(ctx context.Context, l *harness, r *results) error {
 const chunk = 1_000_000
 
 // The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a journal
-// in the order of time. Generation 0 was before the first, so nothing of it is left to be settled.
+// in the order of time. Generation 0 was before the first, so nothing of it is left to be projected.
 const (
 	// OFFSET keeps the planner from computing the inner columns once for each use.
 	earlier = `WITH earlier AS (
@@ -71,7 +71,7 @@ const (
 			trade_id, counterparty_id, book_id)
 		SELECT n, at, 2, 0, n % 12, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, trade_id, 'CP-' || n % 97, 'B-' || n % 13 FROM earlier`
 	fillJournal = earlier + `
-		INSERT INTO submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date,
+		INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date,
 			created_date, request_id, outcome, trade_id, counterparty_id, book_id, correlation_id)
 		SELECT n, at, at, (at AT TIME ZONE 'UTC')::date, 0, n % 12, 2, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, 'SUCCESS',
 			trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
@@ -84,7 +84,7 @@ func (l *harness) fillTables(ctx context.Context, s *storeEnv, rows int) (size s
 		return "", err
 	}
 	both, inner := errgroup.WithContext(ctx)
-	for table, statement := range map[string]string{"trades": fillTrades, "submissions": fillJournal} {
+	for table, statement := range map[string]string{"trades": fillTrades, "journal": fillJournal} {
 		both.Go(func() error {
 			for from := 0; from < rows; from += chunk {
 				if err := s.exec(inner, statement, from, min(from+chunk, rows)-1, rows); err != nil {

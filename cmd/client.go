@@ -50,10 +50,10 @@ const (
 
 // client speaks to one service. It may be used concurrently.
 type client struct {
-	base    string // without a slash at the end
-	http    *http.Client
+	base     string // without a slash at the end
+	http     *http.Client
 	answered atomic.Bool // the service has answered before, whatever it said
-	wait    string      // the value of Prefer that asks for an outcome instead of PENDING
+	wait     string      // the value of Prefer that asks for an outcome instead of PENDING
 }
 
 func newClient(cfg ClientConfig, conns int) *client {

@@ -104,8 +104,8 @@ func TestHelpTeaches(t *testing.T) {
 		}
 	}
 	stores := []string{"kafka-brokers=127.0.0.1:9092", `topic="trades-inbound"`, "partitions=12", "database-url=", "log-level", "log-format", `profile="production"`}
-	f("server", append(stores, `listen="127.0.0.1:8000"`, `request-log="postgres"`, `dynamodb-table="trade-requests"`, "drain-timeout=30s")...)
-	f("worker", append(stores, `listen="127.0.0.1:8001"`, `request-log="postgres"`, `dynamodb-table="trade-requests"`, "lanes=2")...)
+	f("server", append(stores, `listen="127.0.0.1:8000"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`, "drain-timeout=30s")...)
+	f("worker", append(stores, `listen="127.0.0.1:8001"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`, "lanes=2")...)
 	f("migrate", stores...)
 	f("version", "json")
 

@@ -19,8 +19,8 @@ type commandLine struct {
 
 	Server      serverCommand      `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
 	Worker      workerCommand      `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
-	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request log on DynamoDB, the topic and its position rows."`
-	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request log with what has to hold of them."`
+	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request store on DynamoDB, the topic and its position rows."`
+	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request store with what has to hold of them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
 	Loadtest    loadtestCommand    `cmd:"" help:"Send a rate of trades to a running store, or to one of its own, and prove what became of each."`
 	Submit      submitCommand      `cmd:"" help:"Submit the trades of a file: JSON, NDJSON or CSV."`

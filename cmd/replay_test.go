@@ -49,7 +49,7 @@ func testReplay(t *testing.T, s liveStack) {
 		[]any{all[0].RequestID, all[0].TradeID, all[0].Version, all[0].Reason, all[0].Plan, all[0].ReplayOf})
 	require.JSONEq(t, tradeJSON("REPLAY-1", 4), string(all[0].Value))
 	require.Contains(t, got.stderr, "1 can be submitted (--submit), 0 stored already, 0 refused; nothing was changed")
-	require.Equal(t, 1, count(`SELECT count(*) FROM submissions WHERE request_id = '`+first+`' OR replay_of IS NOT NULL`))
+	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+first+`' OR replay_of IS NOT NULL`))
 
 	got, all = letters("--submit", "--request-id", first)
 	require.Equal(t, exitNo, got.code, got)
@@ -57,7 +57,7 @@ func testReplay(t *testing.T, s liveStack) {
 	require.Equal(t, "INVALID_RECORD", all[0].Result.Code)
 	second := all[0].Result.RequestID
 	require.NotEqual(t, first, second)
-	require.Equal(t, 1, count(`SELECT count(*) FROM submissions WHERE request_id = '`+second+`' AND replay_of = '`+first+`'`))
+	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+second+`' AND replay_of = '`+first+`'`))
 
 	exec(`ALTER TABLE trades DROP CONSTRAINT by_hand`)
 	got, all = letters("--submit", "--all")
@@ -71,15 +71,15 @@ func testReplay(t *testing.T, s liveStack) {
 	got, all = letters("--submit", "--again", "--request-id", second)
 	require.Equal(t, 0, got.code, got)
 	require.Equal(t, success, all[0].Result.Status)
-	require.Equal(t, 1, count(`SELECT count(*) FROM submissions WHERE request_id = '`+all[0].Result.RequestID+`' AND replay_of = '`+second+`'`))
+	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+all[0].Result.RequestID+`' AND replay_of = '`+second+`'`))
 	require.Equal(t, 1, count(`SELECT count(*) FROM trades WHERE trade_id = 'REPLAY-1' AND version = 4`))
 	require.Equal(t, exitNo, try(t, t.Context(), Status, "", first, "--url", s.API).code, "the old status stays what it was")
 
-	before := count(`SELECT count(*) FROM submissions`)
+	before := count(`SELECT count(*) FROM journal`)
 	got, all = letters("--submit", "--again", "--all")
 	require.Equal(t, 0, got.code, got)
 	require.Equal(t, []string{planStored, planStored}, []string{all[0].Plan, all[1].Plan})
-	require.Equal(t, before, count(`SELECT count(*) FROM submissions`))
+	require.Equal(t, before, count(`SELECT count(*) FROM journal`))
 
 	testChoice(t, exec, letters)
 	got = try(t, t.Context(), Replay, "", "--database-url", s.Database)

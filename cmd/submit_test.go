@@ -296,7 +296,7 @@ func testKilledAndResumed(t *testing.T, s liveStack) {
 	defer db.Close(t.Context())
 	var stored, decided int
 	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM trades WHERE trade_id LIKE 'KILL-%'`).Scan(&stored))
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM submissions WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM journal WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
 	require.Equal(t, lines, stored)
 	require.Equal(t, lines, decided, "no line was submitted twice")
 }

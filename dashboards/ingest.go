@@ -75,7 +75,7 @@ var ingest = page{
 		}},
 		{"PENDING", []panel{
 			spread("Opening a batch", above(0.1, 1),
-				"Time in which a batch was written to the request log as PENDING. After --open-timeout, 2 s, its requests are answered 503.",
+				"Time in which a batch was written to the request store as PENDING. After --open-timeout, 2 s, its requests are answered 503.",
 				stages, `stage="open"`),
 			lines("Flushes", perSecond, unjudged(),
 				"Batches that were opened and produced. A server that is not busy flushes each trade by itself.",
@@ -97,7 +97,7 @@ var ingest = page{
 		}},
 		{"Answer", []panel{
 			lines("Not known", tradesPerSecond, rare(),
-				"Requests answered 503 with an id, because PENDING was sent and no acknowledgement came in time, by the stage that failed. Each is decided by its record, or closed by the resolver.",
+				"Requests answered 503 with an id, because PENDING was sent and no acknowledgement came in time, by the stage that failed. Each is decided by its record, or closed by the orphan reaper.",
 				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
 			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
 				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",

@@ -43,12 +43,12 @@ var overview = page{
 				"tradestore_accept_duration_seconds", "").alert("TradestoreAcceptLatencyBurn"),
 			spread("Until it is final", above(0.5, 1),
 				"From the acceptance of a trade to the moment from which clients can read its outcome. The objective is 1 s for 99 % of them.",
-				"tradestore_settle_end_to_end_seconds", "").alert("TradestoreTimeToFinalBurn"),
+				"tradestore_projection_end_to_end_seconds", "").alert("TradestoreTimeToFinalBurn"),
 		}},
 		{"Is anything late, stuck or lost?", []panel{
 			number("Oldest PENDING", units.Seconds, above(60, 300),
 				"Age of the oldest request that stays PENDING after the time in which a server could still answer 202. 0 without one.",
-				q("age", `max(tradestore_resolve_oldest_seconds{@})`)).alert("TradestorePendingOld", "TradestoreResolverActive"),
+				q("age", `max(tradestore_orphan_oldest_seconds{@})`)).alert("TradestorePendingOld", "TradestoreResolverActive"),
 			number("Oldest record not applied", units.Seconds, above(10, 60),
 				"Time since the oldest trade that waits in the log was accepted. 0 without lag.",
 				q("age", `max(tradestore_apply_lag_seconds{@})`)).alert("TradestoreLagOld"),
@@ -57,24 +57,24 @@ var overview = page{
 				q("partitions", stuck)).alert("TradestoreConsumerStuck"),
 			number("Oldest outcome not shown", units.Seconds, above(10, 60),
 				"Time since the oldest outcome that clients cannot see yet was decided. 0 while all are shown.",
-				q("age", `max(tradestore_settle_lag_seconds{@})`)).alert("TradestoreSettleBehind"),
+				q("age", `max(tradestore_projection_lag_seconds{@})`)).alert("TradestoreProjectionBehind"),
 			number("Shed", tradesPerSecond, above(0.1, 1),
 				"Trades refused with a 503 before any store was asked, because the queue was full or too slow.",
 				q("trades", `sum(rate(tradestore_accept_shed_total{@,cause!="closed"}[$__rate_interval]))`)).alert("TradestoreShedSustained"),
 			number("Dead letters", perSecond, never(),
 				"Records that could not be stored. Each is a FAILED request of a client, or a record that nobody answers for.",
 				q("records", `sum(rate(tradestore_apply_dead_letters_total{@}[$__rate_interval]))`)).alert("TradestoreDeadLetters"),
-			number("Topology checks failed", units.Short, never(),
+			number("Checks failed", units.Short, never(),
 				"Checks of topic, database and schema that do not hold. The process that finds one stops.",
-				q("checks", `sum(tradestore_topology_checks{@,status="failed"})`)).alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
+				q("checks", `sum(tradestore_checks{@,status="failed"})`)).alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
 			number("Checks that could not be made", units.Short, rare(),
 				"Checks whose store did not answer. Nothing is lost while a store is away: trades are refused, or wait in the log.",
-				q("checks", `sum(tradestore_topology_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
+				q("checks", `sum(tradestore_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
 		}},
 		{"Where does the time go?", []panel{
 			lines("Mean time of each hop", units.Seconds, above(0.1, 1),
 				"In the order in which a trade travels. The time in the log counts from the acceptance, so it includes the hops before it. "+
-					"With the request log in PostgreSQL an outcome is visible when it is decided, so there is nothing to settle.",
+					"With the request store in PostgreSQL an outcome is visible when it is decided, so there is nothing to project.",
 				hops()...),
 		}},
 	},
@@ -106,9 +106,9 @@ func hops() []query {
 		mean("4 produce", stage, `stage="produce"`),
 		mean("5 acceptance to poll", "tradestore_apply_poll_delay_seconds", ""),
 		mean("6 apply", "tradestore_apply_duration_seconds", `result="ok"`),
-		mean("7 settle", "tradestore_settle_delay_seconds", "").empty(onlyDynamoDB),
+		mean("7 project", "tradestore_projection_delay_seconds", "").empty(onlyDynamoDB),
 	}
 }
 
 // onlyDynamoDB is why some series have no values.
-const onlyDynamoDB = "the request log is in PostgreSQL; filled with --request-log dynamodb"
+const onlyDynamoDB = "the request store is in PostgreSQL; filled with --request-store dynamodb"

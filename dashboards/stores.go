@@ -12,11 +12,11 @@ var stores = page{
 				"Checks of /readyz that did not hold when somebody last asked a server. Load balancers send it nothing meanwhile.",
 				q("{{check}} {{instance}}", `1 - tradestore_health_check_up{@}`)).alert("TradestoreStoreUnreachable"),
 			lines("Checks that could not be made", units.Short, rare(),
-				"Checks of topic, database and request log whose store did not answer in the last round.",
-				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_topology_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
+				"Checks of topic, database and request store whose store did not answer in the last round.",
+				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
 			lines("Checks that failed", units.Short, never(),
 				"Checks that do not hold, by the rule of docs/design.md. The process that finds one stops after --linger-after-fault, so the line is short.",
-				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_topology_checks{@,status="failed"})`)).
+				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="failed"})`)).
 				alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
 			lines("Errors of the apply transaction", perSecond, rare(),
 				"Apply transactions that PostgreSQL did not commit, by the class of the error.",
@@ -24,8 +24,8 @@ var stores = page{
 		}},
 		pool("PostgreSQL: version look-ups and reads", "tradestore-reads"),
 		pool("PostgreSQL: PENDING and status reads", "tradestore-requests"),
-		pool("PostgreSQL: apply and settle", "tradestore-apply"),
-		pool("PostgreSQL: days, retention, resolver", "tradestore-keeper"),
+		pool("PostgreSQL: apply and project", "tradestore-apply"),
+		pool("PostgreSQL: days, retention, orphan reaper", "tradestore-maintainer"),
 		{"PostgreSQL from inside, by its exporter", []panel{
 			lines("Sessions", units.Short, unjudged(),
 				"Sessions of all databases by what they do. Those that are idle in transaction hold locks and wait for their client.",
@@ -64,12 +64,12 @@ var stores = page{
 				"Outcomes whose request had ended otherwise. A rule of the design is broken, or a record was forged.",
 				q("conflicts", `sum(rate(tradestore_dynamodb_condition_failures_total{@,found="conflict"}[$__rate_interval]))`).empty(onlyDynamoDB)).
 				alert("TradestoreOutcomeConflict"),
-			lines("Settling", itemsPerSecond, unjudged(),
-				"Outcomes written to the request log by the settler.",
-				q("outcomes", `sum(rate(tradestore_settle_batch_outcomes_sum{@}[$__rate_interval]))`)),
+			lines("Projection", itemsPerSecond, unjudged(),
+				"Outcomes written to the request store by the projector.",
+				q("outcomes", `sum(rate(tradestore_projection_batch_outcomes_sum{@}[$__rate_interval]))`)),
 			lines("Outcomes per step", units.Short, unjudged(),
-				"Outcomes in one step of the settler. They grow when it has fallen behind, and shrink when DynamoDB is slow.",
-				mean("mean", "tradestore_settle_batch_outcomes", "").empty(onlyDynamoDB)),
+				"Outcomes in one step of the projector. They grow when it has fallen behind, and shrink when DynamoDB is slow.",
+				mean("mean", "tradestore_projection_batch_outcomes", "").empty(onlyDynamoDB)),
 		}},
 	},
 }

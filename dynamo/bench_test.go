@@ -65,7 +65,7 @@ func BenchmarkOpen(b *testing.B) {
 func BenchmarkProject(b *testing.B) {
 	const size = 500
 	l := directLog(b)
-	f := func(name string, settle func([]trade.Decision)) {
+	f := func(name string, project func([]trade.Decision)) {
 		b.Run(name, func(b *testing.B) {
 			batches := make([][]trade.Decision, b.N)
 			for i := range batches {
@@ -75,7 +75,7 @@ func BenchmarkProject(b *testing.B) {
 			}
 			perItem(b, b.N*size, func() {
 				for _, outcomes := range batches {
-					settle(outcomes)
+					project(outcomes)
 				}
 			})
 		})

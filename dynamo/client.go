@@ -1,4 +1,4 @@
-// Package dynamo is the request log on DynamoDB: one item per request, from PENDING to its end.
+// Package dynamo is the request store on DynamoDB: one item per request, from PENDING to its end.
 //
 // DynamoDB keeps no promise about when a request that got no answer takes effect, so everything here rests on two rules.
 // A PENDING item is put once, under a fresh id, and never again when the answer is missing: a late copy could undo a
@@ -62,7 +62,7 @@ func (c Config) Validate() error {
 
 var tableName = regexp.MustCompile(`^[A-Za-z0-9._-]{3,255}$`)
 
-// RequestLog is the request log on DynamoDB. Its methods may be called concurrently.
+// RequestLog is the request store on DynamoDB. Its methods may be called concurrently.
 type RequestStore struct {
 	cfg       Config
 	client    *dynamodb.Client
@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 	}
 	l := &RequestStore{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
 	l.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
-	if err := l.metrics.Register(reg, "the request log"); err != nil {
+	if err := l.metrics.Register(reg, "the request store"); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -118,7 +118,7 @@ func newClient(ctx context.Context, cfg Config, connections *transport, log zero
 		return nil, fmt.Errorf("cannot read the AWS settings of the environment: %w", err)
 	}
 	if chain.Region == "" {
-		return nil, errors.New("the request log on DynamoDB needs a region: set AWS_REGION, or --dynamodb-endpoint for one outside AWS")
+		return nil, errors.New("the request store on DynamoDB needs a region: set AWS_REGION, or --dynamodb-endpoint for one outside AWS")
 	}
 	return dynamodb.NewFromConfig(chain, func(o *dynamodb.Options) {
 		if cfg.Endpoint != "" {

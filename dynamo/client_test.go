@@ -46,7 +46,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	_, err := Open(t.Context(), cfg, reg, zerolog.Nop())
 	require.NoError(t, err)
 	_, err = Open(t.Context(), cfg, reg, zerolog.Nop())
-	require.ErrorContains(t, err, "metrics of the request log")
+	require.ErrorContains(t, err, "metrics of the request store")
 
 	families, err := reg.Gather()
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestWritesCarryTheirCondition(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.Contains(t, files, "settle.go")
+	require.Contains(t, files, "project.go")
 	writes := 0
 	for name, file := range files {
 		ast.Inspect(file, func(n ast.Node) bool {
@@ -159,7 +159,7 @@ func TestWritesCarryTheirCondition(t *testing.T) {
 			case *ast.BasicLit:
 				if strings.Contains(n.Value, "UPDATE ") || strings.Contains(n.Value, "INSERT ") || strings.Contains(n.Value, "DELETE ") {
 					writes++
-					require.Equal(t, "settle.go", name, "the one statement that writes is there")
+					require.Equal(t, "project.go", name, "the one statement that writes is there")
 				}
 			}
 			return true

@@ -14,7 +14,7 @@ import (
 	"tradestore/trade"
 )
 
-// Get reads a request, strongly consistent with every Open and every Settle before the call. An item past its end counts
+// Get reads a request, strongly consistent with every Open and every Project before the call. An item past its end counts
 // as absent, because the table deletes it hours or days late (rule S3).
 // Errors: trade.ErrNotFound; any other means that DynamoDB can't answer now, or that the item makes no sense.
 func (l *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
@@ -45,7 +45,7 @@ func (l *RequestStore) get(ctx context.Context, id trade.RequestID) (attributes,
 	return out.Item, nil
 }
 
-// Ended returns the states of those of the requests given that have ended, strongly consistent with every Settle before
+// Ended returns the states of those of the requests given that have ended, strongly consistent with every Project before
 // the call. Any error means that DynamoDB can't answer now, or that an item makes no sense.
 func (l *RequestStore) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
 	var ended []trade.RequestState

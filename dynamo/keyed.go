@@ -105,7 +105,7 @@ func binary(item attributes, name string, n int) []byte {
 }
 
 // GetKeyed returns where those of the requests given stand that have an item, strongly consistent with every OpenKeyed
-// and every Settle before the call. An item past its end counts as absent. Any error means that DynamoDB can't answer
+// and every Project before the call. An item past its end counts as absent. Any error means that DynamoDB can't answer
 // now, or that an item makes no sense.
 func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)

@@ -32,7 +32,7 @@ var testNow = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 var tables atomic.Int64
 
-// testLog is a request log on a table of its own, behind a proxy that can go wrong.
+// testLog is a request store on a table of its own, behind a proxy that can go wrong.
 type testLog struct {
 	*RequestStore
 	proxy *proxy

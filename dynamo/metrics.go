@@ -31,7 +31,7 @@ const (
 	foundConflict = "conflict" // another end: a rule is broken
 )
 
-// metrics are the families that the request log counts. Every label has a bounded set of values.
+// metrics are the families that the request store counts. Every label has a bounded set of values.
 type metrics struct {
 	telemetry.Families
 

@@ -28,7 +28,7 @@ const getSize = 100
 type candidate struct{ id, acceptedAt string }
 
 // Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first. The
-// index may lag behind, so each is read again, consistently: none that was settled before the call is in the result,
+// index may lag behind, so each is read again, consistently: none that was projected before the call is in the result,
 // while one that was opened a moment ago may be missing. Errors: DynamoDB can't answer now.
 func (l *RequestStore) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
 	found, err := l.candidates(ctx, before, limit)

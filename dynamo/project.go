@@ -15,10 +15,10 @@ import (
 	"tradestore/trade"
 )
 
-// settleTries bounds how often one Settle sends an outcome again. Its caller goes on repeating, and says so.
+// settleTries bounds how often one Project sends an outcome again. Its caller goes on repeating, and says so.
 const projectTries = 6
 
-// Settle gives each request its end, where it is still PENDING. It never changes a terminal status and never creates an
+// Project gives each request its end, where it is still PENDING. It never changes a terminal status and never creates an
 // item (rule S1), so repeating it is safe, by whomever and however late. A request that is absent, or that has another
 // end, is counted and is no error: repeating would not mend it. nil means that every other outcome is visible and
 // durable. Errors: some may not be; what DynamoDB did not take was sent again a few times, with backoff.
@@ -37,7 +37,7 @@ func (l *RequestStore) Project(ctx context.Context, outcomes []trade.Decision) e
 		case err == nil: // a request named twice: the second outcome meets the first
 			continue
 		case try == projectTries || !repeatable(err) || !pause(ctx, try):
-			return fmt.Errorf("cannot settle %d of %d outcomes: %w", len(left), len(outcomes), err)
+			return fmt.Errorf("cannot project %d of %d outcomes: %w", len(left), len(outcomes), err)
 		}
 		try++
 	}
@@ -78,7 +78,7 @@ func repeatable(err error) bool {
 	return r != refused
 }
 
-// settleAll sends each outcome once. It returns those that may not be settled, and why, for one of them; one that can't
+// settleAll sends each outcome once. It returns those that may not be projected, and why, for one of them; one that can't
 // be repeated is named before others.
 func (l *RequestStore) projectAll(ctx context.Context, outcomes []*trade.Decision) (failed []*trade.Decision, cause error) {
 	var mu sync.Mutex // protects the results

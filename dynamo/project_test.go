@@ -78,7 +78,7 @@ func TestProjectWhatIsNotPending(t *testing.T) {
 	require.Equal(t, want, l.item(t, batch[0].ID), "what was shown stays, to the byte")
 }
 
-// A forged record may carry the id of another request. The first outcome stands and the settler goes on.
+// A forged record may carry the id of another request. The first outcome stands and the projector goes on.
 func TestProjectARequestWithTwoOutcomes(t *testing.T) {
 	l := newLog(t)
 	batch := l.opened(t, 2)
@@ -149,7 +149,7 @@ func TestProjectGivesUp(t *testing.T) {
 		before := l.proxy.count(opStatements)
 		batch := l.opened(t, 1)
 		l.proxy.next(opStatements, faults...)
-		require.ErrorContains(t, l.Project(t.Context(), succeeded(batch)), "cannot settle 1 of 1 outcomes", name)
+		require.ErrorContains(t, l.Project(t.Context(), succeeded(batch)), "cannot project 1 of 1 outcomes", name)
 		require.Equal(t, before+calls, l.proxy.count(opStatements), name)
 		require.NoError(t, l.Project(t.Context(), succeeded(batch)), "the caller repeats")
 		require.Equal(t, trade.Success, l.state(t, batch[0].ID).Status)
@@ -171,23 +171,23 @@ func answerStatement(answers ...string) fault {
 	}
 }
 
-// Several settlers and the resolver may hold different views for a while. The first one stands, for every reader.
+// Several projectors and the orphan reaper may hold different views for a while. The first one stands, for every reader.
 func TestProjectAtTheSameTime(t *testing.T) {
 	l := newLog(t)
 	batch := l.opened(t, 50)
-	var settlers sync.WaitGroup
+	var projectors sync.WaitGroup
 	for n := range 4 {
 		outcomes := make([]trade.Decision, len(batch))
 		for i, r := range batch {
 			outcomes[i] = decided(r, trade.Failed, trade.Code("REASON_"+strconv.Itoa(n)))
 		}
-		settlers.Go(func() {
+		projectors.Go(func() {
 			if err := l.Project(t.Context(), outcomes); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	settlers.Wait()
+	projectors.Wait()
 	first := make([]attributes, len(batch))
 	for i, r := range batch {
 		first[i] = l.item(t, r.ID)

@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// decide ends requests as this request log learns of it.
+// decide ends requests as this request store learns of it.
 func (l *testLog) decide(ctx context.Context, ends []conformance.End) error {
 	outcomes := make([]trade.Decision, len(ends))
 	for i, e := range ends {

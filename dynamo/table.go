@@ -24,7 +24,7 @@ const (
 	expiryOn = attrExpiresAt + " ENABLED"
 
 	notThere = "none"
-	noTable  = "none: run tradestore migrate --request-log dynamodb"
+	noTable  = "none: run tradestore migrate --request-store dynamodb"
 )
 
 const watchInterval = 200 * time.Millisecond // between two looks at a table that is being made

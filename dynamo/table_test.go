@@ -19,7 +19,7 @@ import (
 	"tradestore/trade"
 )
 
-// unmade returns a request log whose table does not exist.
+// unmade returns a request store whose table does not exist.
 func unmade(t testing.TB) *testLog {
 	t.Helper()
 	l := &testLog{proxy: newProxy(t, stack.DynamoDB(t))}
@@ -35,7 +35,7 @@ func TestCreateTable(t *testing.T) {
 	l := unmade(t)
 	err := checks.Err(l.Checks(t.Context()))
 	require.Equal(t, trade.Broken, trade.ClassOf(err))
-	require.ErrorContains(t, err, "expected ACTIVE, seen: none: run tradestore migrate --request-log dynamodb")
+	require.ErrorContains(t, err, "expected ACTIVE, seen: none: run tradestore migrate --request-store dynamodb")
 	require.Error(t, l.Ping(t.Context()))
 	for _, err := range l.Open(t.Context(), newRequests(1)) {
 		require.ErrorIs(t, err, trade.ErrNotOpened)

@@ -16,7 +16,7 @@ import (
 	"tradestore/trade"
 )
 
-// Topology is what the log has to be (rules T1 to T5 and K5).
+// LogCheck is what the log has to be (rules T1 to T5 and K5).
 type LogCheck struct {
 	Topic      string
 	Partitions int // as configured

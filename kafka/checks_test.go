@@ -115,7 +115,7 @@ func TestLogCheck(t *testing.T) {
 		t.Run(name+"/embedded", func(t *testing.T) { run(t, newFixture(t, config(broker(t), "check"))) })
 		t.Run(name+"/apache", func(t *testing.T) {
 			cfg := apache(t, "check")
-			cfg.Topic = "topology-" + strings.ReplaceAll(strings.SplitN(t.Name(), "/", 2)[1], "/", "-")
+			cfg.Topic = "checks-" + strings.ReplaceAll(strings.SplitN(t.Name(), "/", 2)[1], "/", "-")
 			run(t, newFixture(t, cfg))
 		})
 	}

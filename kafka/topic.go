@@ -29,14 +29,14 @@ const (
 	hearsayPoll  = 50 * time.Millisecond
 )
 
-// Settings of a topic that are set here and checked by Topology.
+// Settings of a topic that are set here and checked by LogCheck.
 const (
 	largestBatch    = "max.message.bytes"
 	uncleanElection = "unclean.leader.election.enable"
 	openBytes       = 1 << 20 // of largestBatch, while a topic takes records; more than maxBatchBytes
 )
 
-// CreateTopic makes cfg.Topic, with the settings that the checks of Topology demand, or finds it made already with the same
+// CreateTopic makes cfg.Topic, with the settings that the checks of LogCheck demand, or finds it made already with the same
 // number of partitions, and returns its identity. Repeating it is safe. Errors: one that wraps checks.ErrWrong for a
 // topic with another number of partitions.
 func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID, error) {

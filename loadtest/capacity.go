@@ -14,7 +14,7 @@ const (
 	overloadBy = 2.0 // times the knee
 	recoverAt  = 0.5 // times the knee
 	recoverFor = 2   // steps
-	steadyFor = 3   // seconds in which everything must hold before a recovery counts
+	steadyFor  = 3   // seconds in which everything must hold before a recovery counts
 	lagNoise   = 3   // standard errors: a slope within them is none
 	lagGrowing = 0.01
 	lowestKnee = 1.0 // operations per second: nobody wants to know less
@@ -51,7 +51,7 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 // errCut ends a search whose run was interrupted.
 var errCut = errors.New("the search was interrupted")
 
-// climb is a search for the capacity.
+// capacitySearch is a search for the capacity.
 type capacitySearch struct {
 	*session
 	found    Capacity

@@ -94,12 +94,12 @@ func TestRecovery(t *testing.T) {
 
 // One line per thing that can give out first.
 func TestExplain(t *testing.T) {
-	low := facts{Step: Step{Rate: 100, Attained: 1}, stages: map[string]float64{"request log": .002, "apply transaction": .01}}
+	low := facts{Step: Step{Rate: 100, Attained: 1}, stages: map[string]float64{"request store": .002, "apply transaction": .01}}
 	f := func(want string, change func(*facts)) {
 		t.Helper()
 		at := facts{
 			Step:      Step{Rate: 1000, Attained: 1, Why: []string{"accept p99"}, CPU: []Usage{{"server", 1}, {"generator", .5}}},
-			generator: "light", machine: 2, stages: map[string]float64{"request log": .002, "apply transaction": .01},
+			generator: "light", machine: 2, stages: map[string]float64{"request store": .002, "apply transaction": .01},
 		}
 		change(&at)
 		assert.True(t, strings.HasPrefix(explain(low, at, 4, 4), want), explain(low, at, 4, 4))
@@ -111,7 +111,7 @@ func TestExplain(t *testing.T) {
 	f("applying: the lag grew by 300 records per second at 1,000/s: 10 ms on average at 100/s, 50 ms at 1,000/s; CPU at 1,000/s: server 1.00", func(a *facts) {
 		a.LagGrowth, a.stages["apply transaction"] = 300, .05
 	})
-	f("request log: 2 ms on average at 100/s, 80 ms at 1,000/s", func(a *facts) { a.stages["request log"], a.stages["queue wait"] = .08, .2 })
+	f("request store: 2 ms on average at 100/s, 80 ms at 1,000/s", func(a *facts) { a.stages["request store"], a.stages["queue wait"] = .08, .2 })
 	f("queue wait: 0 s on average", func(a *facts) { a.stages["queue wait"] = .2 })
 	f("CPU of server", func(a *facts) { a.CPU[0].Cores = 3.6 })
 	f("not known: accept p99", func(*facts) {})

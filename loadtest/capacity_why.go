@@ -62,7 +62,7 @@ func explain(low, at facts, cores, mine float64) string {
 // slowestStage is the stage whose time grew most; waiting for a flush only if nothing else grew, because it follows from that.
 func slowestStage(low, at facts) (stage string, ok bool) {
 	most := 0.005 // seconds: less explains nothing
-	for _, name := range []string{"version look-up", "request log", "Kafka produce", "apply transaction"} {
+	for _, name := range []string{"version look-up", "request store", "Kafka produce", "apply transaction"} {
 		if grew := at.stages[name] - low.stages[name]; grew > most {
 			stage, most = name, grew
 		}

@@ -74,7 +74,7 @@ func (d *Database) read(ctx context.Context, prefix string, since time.Time, gro
 		return nil, fmt.Errorf("cannot read trades: %w", err)
 	}
 	if err := s.readJournal(ctx, tx, prefix, since, group); err != nil {
-		return nil, fmt.Errorf("cannot read submissions: %w", err)
+		return nil, fmt.Errorf("cannot read the journal: %w", err)
 	}
 	if err := s.readPositions(ctx, tx); err != nil {
 		return nil, fmt.Errorf("cannot read ingest_offsets: %w", err)
@@ -112,7 +112,7 @@ func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, sinc
 	rows, _ := tx.Query(ctx, `SELECT coalesce(trade_id, ''), coalesce(version, 0), coalesce(counterparty_id, ''), coalesce(book_id, ''),
 		coalesce(maturity_date - DATE '1970-01-01', 0), coalesce(created_date - DATE '1970-01-01', 0),
 		request_id, generation, partition, coalesce("offset", -1), outcome, coalesce(reason, '')
-		FROM submissions WHERE accepted_on >= $3::date AND trade_id >= $1 AND trade_id < $2`, prefix, end(prefix), since.UTC().AddDate(0, 0, -1))
+		FROM journal WHERE accepted_on >= $3::date AND trade_id >= $1 AND trade_id < $2`, prefix, end(prefix), since.UTC().AddDate(0, 0, -1))
 	var t trade.Trade
 	var e groupedEntry
 	var status, reason string

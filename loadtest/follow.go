@@ -34,7 +34,7 @@ type Follower struct {
 	give    context.CancelFunc
 	looking context.Context // ends with the patience of those who look
 	running sync.WaitGroup  // the one who chooses, and those who look
-	slots  chan struct{}   // one for each who looks
+	slots   chan struct{}   // one for each who looks
 
 	mu     sync.Mutex // protects what follows
 	ended  []Finality

@@ -22,7 +22,7 @@ import (
 	"tradestore/trade"
 )
 
-// twin answers like the service, by a model of its own, and fails the test when it is sent what the plan does not say.
+// fake answers like the service, by a model of its own, and fails the test when it is sent what the plan does not say.
 type fake struct {
 	t    testing.TB
 	plan *Plan

@@ -53,9 +53,9 @@ func (l Light) conns(target *url.URL, p *Plan, into *Results) func() *conn {
 	return func() *conn { return newLine(target, p, into, timeout) }
 }
 
-// gang hands the operations that are due to lines that are free. One goroutine leads: it waits until the next operation is
+// dispatcher hands the operations that are due to connections that are free. One goroutine leads: it waits until the next operation is
 // due, and gives it to the line that was busy last, or to a new one. A line that is done takes the next operation
-// itself if that is due already; so a busy gang needs no hand-over, and the leader sleeps.
+// itself if that is due already; so a busy dispatcher needs no hand-over, and the leader sleeps.
 type dispatcher struct {
 	line    func() *conn
 	max     int

@@ -86,14 +86,14 @@ func TestMetricsSource(t *testing.T) {
 	require.Contains(t, first, Reading{Name: "worker lag", Group: groupLag, Unit: "records", Value: 7})
 	require.Contains(t, first, Reading{Name: "worker CPU", Group: groupCPU, Unit: "cores", Total: true})
 	for _, r := range first {
-		require.NotEqual(t, "request log", r.Name, "nothing is known of the last second yet")
+		require.NotEqual(t, "request store", r.Name, "nothing is known of the last second yet")
 	}
 	stages.WithLabelValues("open").Observe(1)
 	stages.WithLabelValues("open").Observe(3)
 	stages.WithLabelValues("produce").Observe(9)
 	second, err := source.Read(t.Context())
 	require.NoError(t, err)
-	require.Contains(t, second, Reading{Name: "request log", Group: groupStages, Unit: "seconds", Value: 2})
+	require.Contains(t, second, Reading{Name: "request store", Group: groupStages, Unit: "seconds", Value: 2})
 
 	w, err := whoIs(t.Context(), base)
 	require.NoError(t, err)

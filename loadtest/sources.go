@@ -127,7 +127,7 @@ var measures = []struct {
 var durations = []struct{ family, label, value, name string }{
 	{"tradestore_accept_queue_wait_seconds", "", "", "queue wait"},
 	{"tradestore_accept_stage_duration_seconds", "stage", "lookup", "version look-up"},
-	{"tradestore_accept_stage_duration_seconds", "stage", "open", "request log"},
+	{"tradestore_accept_stage_duration_seconds", "stage", "open", "request store"},
 	{"tradestore_accept_stage_duration_seconds", "stage", "produce", "Kafka produce"},
 	{"tradestore_apply_duration_seconds", "result", "ok", "apply transaction"},
 }

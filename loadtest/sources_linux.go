@@ -58,10 +58,10 @@ func processorName() string {
 // surroundings finds the processes of the stores: those that listen where we were told, and those that the roles are
 // connected to. A store may be several processes, a parent and its children.
 type surroundings struct {
-	fs     procfs.FS
+	fs        procfs.FS
 	endpoints endpoints
-	stores map[int]string // name by the id of the parent
-	looked time.Time
+	stores    map[int]string // name by the id of the parent
+	looked    time.Time
 }
 
 func (s *surroundings) read(now time.Time) ([]Reading, error) {

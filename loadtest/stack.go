@@ -30,9 +30,9 @@ type Stack struct {
 	Kafka    string // host:port
 	Database string // URL, with the password
 
-	self string
-	dir  string
-	cmd  *exec.Cmd
+	self   string
+	dir    string
+	cmd    *exec.Cmd
 	exited chan struct{} // closed after the exit
 }
 

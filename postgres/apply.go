@@ -34,7 +34,7 @@ const moveOn = `
 const decidedOn = `
 	SELECT id.request_id FROM unnest($2::uuid[]) AS id(request_id)
 	CROSS JOIN LATERAL (
-		SELECT FROM submissions WHERE accepted_on = $1 AND submissions.request_id = id.request_id LIMIT 1) AS decided`
+		SELECT FROM journal WHERE accepted_on = $1 AND journal.request_id = id.request_id LIMIT 1) AS decided`
 
 // Apply decides and stores one batch in one transaction: positions, trades, journal and dead letters are durable together
 // when it returns nil. None of them is when it returns an error of any class but CommitUnknown; a crash at any line
@@ -72,7 +72,7 @@ func (s *Store) apply(ctx context.Context, batch *trade.Batch) (trade.Applied, e
 	if err := commit(ctx, tx); err != nil {
 		return trade.Applied{}, err
 	}
-	failpoint.Here("afterCommit") // all of it is durable; the group offset and the request log lag behind
+	failpoint.Here("afterCommit") // all of it is durable; the group offset and the request store lag behind
 	return count(&plan), nil
 }
 
@@ -82,7 +82,7 @@ type known struct {
 	decided  map[trade.RequestID]struct{}
 }
 
-// begin opens the transaction, moves the positions and reads what Resolve needs, in one round trip. The reads come after
+// begin opens the transaction, moves the positions and reads what Decide needs, in one round trip. The reads come after
 // the lock and in READ COMMITTED, so they see all that the partition's previous owner committed.
 func begin(ctx context.Context, conn *pgx.Conn, batch *trade.Batch) (known, pgx.Tx, error) {
 	a, err := askAbout(batch)

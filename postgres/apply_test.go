@@ -23,8 +23,8 @@ func TestApplyStoresABatch(t *testing.T) {
 	require.Equal(t, "first", l.db.book(t, "T1", 1))
 	require.Equal(t, "again", l.db.book(t, "T1", 3))
 	require.Equal(t, "other", l.db.book(t, "T2", 7))
-	require.Equal(t, 5, l.db.count(t, "SELECT count(*) FROM submissions"), "a replaced version is still in the journal")
-	require.Equal(t, 4, l.db.count(t, "SELECT count(*) FROM submissions WHERE outcome = 'SUCCESS'"))
+	require.Equal(t, 5, l.db.count(t, "SELECT count(*) FROM journal"), "a replaced version is still in the journal")
+	require.Equal(t, 4, l.db.count(t, "SELECT count(*) FROM journal WHERE outcome = 'SUCCESS'"))
 	require.Equal(t, 5, l.db.count(t, "SELECT sum(next_offset) FROM ingest_offsets"))
 
 	l.add("T1", 3, "once more")
@@ -43,7 +43,7 @@ func TestPoisonGoesToDeadLetter(t *testing.T) {
 	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE reason = 'INVALID_RECORD'"))
 	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE request_id IS NULL AND value IS NULL AND partition = 2"))
 	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM dead_letter WHERE value = 'as it lies in the log'`))
-	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM submissions WHERE outcome = 'FAILED' AND trade_id IS NULL AND detail LIKE 'book_id: ? refused%'`))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal WHERE outcome = 'FAILED' AND trade_id IS NULL AND detail LIKE 'book_id: ? refused%'`))
 	require.Zero(t, l.db.count(t, "SELECT count(*) FROM trades"))
 }
 
@@ -102,7 +102,7 @@ func TestTwoOwnersOfAPartition(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, won)
-	require.Equal(t, 50, l.db.count(t, "SELECT count(*) FROM submissions"))
+	require.Equal(t, 50, l.db.count(t, "SELECT count(*) FROM journal"))
 }
 
 // A late copy of A must not undo B, which replaced it (invariant A2).
@@ -123,7 +123,7 @@ func TestDuplicates(t *testing.T) {
 		applied := l.apply()
 		require.Equal(t, 1, applied.Duplicates)
 		require.Equal(t, "B", l.db.book(t, "T1", 1))
-		require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM submissions"))
+		require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM journal"))
 		require.Equal(t, 3, l.db.count(t, "SELECT max(next_offset) FROM ingest_offsets"))
 	}
 	f(true)
@@ -177,8 +177,8 @@ func TestBrokenAssumptions(t *testing.T) {
 	f("UPDATE trades SET src_offset = 900", "UPDATE trades SET src_offset = 0", trade.Broken, replaced)
 	f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id", trade.Broken, replaced, inserted)
 	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
-	f("ALTER TABLE submissions ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE submissions DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
-	f("ALTER TABLE submissions DETACH PARTITION submissions_default", "ALTER TABLE submissions ATTACH PARTITION submissions_default DEFAULT", trade.Broken, replaced, inserted)
+	f("ALTER TABLE journal ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE journal DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
+	f("ALTER TABLE journal DETACH PARTITION journal_default", "ALTER TABLE journal ATTACH PARTITION journal_default DEFAULT", trade.Broken, replaced, inserted)
 
 	g := func(change func(r *trade.Record), want trade.Class) {
 		t.Helper()
@@ -199,7 +199,7 @@ func TestBrokenAssumptions(t *testing.T) {
 	require.Equal(t, 2, l.apply().Rows)
 }
 
-// However a log is cut, the tables hold the rows that Resolve finds over the whole of it at once.
+// However a log is cut, the tables hold the rows that Decide finds over the whole of it at once.
 func TestCutsAgree(t *testing.T) {
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -223,6 +223,6 @@ func TestCutsAgree(t *testing.T) {
 		for _, r := range plan.Inserts {
 			require.Equal(t, r.Trade.BookID, l.db.book(t, r.Trade.TradeID, r.Trade.Version))
 		}
-		require.Equal(t, len(plan.Decisions), l.db.count(t, "SELECT count(*) FROM submissions"))
+		require.Equal(t, len(plan.Decisions), l.db.count(t, "SELECT count(*) FROM journal"))
 	}
 }

@@ -17,7 +17,7 @@ import (
 // oldestRelease is the first PostgreSQL that the statements run on.
 const oldestRelease = 15
 
-// Topology is what the database has to be (rule T6).
+// DatabaseCheck is what the database has to be (rule T6).
 type DatabaseCheck struct {
 	Production bool // demands that what is committed survives a loss of power
 

@@ -13,16 +13,16 @@ import (
 	"tradestore/trade"
 )
 
-// Keeper keeps the tables of the journal in shape. Its methods may be called by several workers at once: one does the
+// Maintainer keeps the tables of the journal in shape. Its methods may be called by several workers at once: one does the
 // work, and for the others there is nothing left to do.
 type Maintainer struct {
 	pool *pgxpool.Pool
 }
 
-// NewKeeper makes a Keeper on any pool of the package.
+// NewKeeper makes a Maintainer on any pool of the package.
 func NewMaintainer(pool *pgxpool.Pool) *Maintainer { return &Maintainer{pool} }
 
-// Days are made for requests of yesterday, which may be under way, until a week ahead: that long a keeper may fail
+// Days are made for requests of yesterday, which may be under way, until a week ahead: that long a maintainer may fail
 // before rows stray into the default partitions.
 const (
 	daysBack  = 1
@@ -42,9 +42,9 @@ const (
 )
 
 // The tables that are partitioned by day, in the order in which they are locked.
-var dayTables = []string{"submissions", "requests"}
+var dayTables = []string{"journal", "requests"}
 
-// dayTable returns the name of the partition of one day, like submissions_20261231.
+// dayTable returns the name of the partition of one day, like journal_20261231.
 func dayTable(table string, day trade.Date) string {
 	return table + "_" + day.Time().Format("20060102")
 }
@@ -97,7 +97,7 @@ func partitions(ctx context.Context, db database, table string) ([]trade.Date, e
 	return days, nil
 }
 
-// changeDays runs change in a transaction of its own, alone among all keepers, and again if it gave way to others.
+// changeDays runs change in a transaction of its own, alone among all maintainers, and again if it gave way to others.
 func changeDays(ctx context.Context, db database, change func(tx pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {

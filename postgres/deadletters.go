@@ -42,7 +42,7 @@ const deadLetters = `
 		coalesce(length(d.value), 0), CASE WHEN length(d.value) <= $10 THEN d.value END
 	FROM dead_letter d
 	LEFT JOIN ingest_offsets i ON i.topic_id = d.topic_id AND i.partition = d.partition
-	LEFT JOIN submissions s ON s.generation = i.generation AND s.partition = d.partition AND s."offset" = d."offset"
+	LEFT JOIN journal s ON s.generation = i.generation AND s.partition = d.partition AND s."offset" = d."offset"
 	WHERE (d.topic_id, d.partition, d."offset") > ($1, $2, $3)
 		AND ($4 = '' OR d.reason = $4 OR strpos(d.detail, $4) > 0)
 		AND ($5::timestamptz IS NULL OR d.dead_at >= $5) AND ($6::timestamptz IS NULL OR d.dead_at < $6)

@@ -15,7 +15,7 @@ import (
 const readEnded = `
 	SELECT s.request_id, s.outcome, coalesce(s.trade_id, r.trade_id), coalesce(s.version, r.version), s.reason, s.detail, s.accepted_at, s.decided_at
 	FROM unnest($1::date[], $2::uuid[]) AS u(day, id)
-	CROSS JOIN LATERAL (SELECT * FROM submissions WHERE accepted_on = u.day AND request_id = u.id OFFSET 0) AS s
+	CROSS JOIN LATERAL (SELECT * FROM journal WHERE accepted_on = u.day AND request_id = u.id OFFSET 0) AS s
 	LEFT JOIN LATERAL (
 		SELECT trade_id, version FROM requests WHERE s.trade_id IS NULL AND accepted_on = u.day AND request_id = u.id OFFSET 0
 	) AS r ON true`

@@ -63,7 +63,7 @@ func (l *topicLog) start(store *Store, batch *trade.Batch) <-chan error {
 func TestJournalConflict(t *testing.T) {
 	l := newTopicLog(t)
 	r := l.add("T1", 1, "late")
-	other := newRival(t, l.db, `INSERT INTO submissions (accepted_on, request_id, accepted_at, decided_at, generation, partition, outcome)
+	other := newRival(t, l.db, `INSERT INTO journal (accepted_on, request_id, accepted_at, decided_at, generation, partition, outcome)
 		VALUES ($1::timestamptz::date, $2, $1, $1, 1, 0, 'FAILED')`, r.AcceptedAt, [16]byte(r.ID))
 	batch := l.batch()
 	done := l.start(l.store, batch)
@@ -213,7 +213,7 @@ func TestBrokenConnection(t *testing.T) {
 	f(func(p *proxy) { p.cutRequest("COPY trades") })
 	f(func(p *proxy) { p.cutReply("COPY 1\x00") })
 	f(func(p *proxy) { p.cutRequest("UPDATE trades") })
-	f(func(p *proxy) { p.cutRequest("COPY submissions") })
+	f(func(p *proxy) { p.cutRequest("COPY journal") })
 	f(func(p *proxy) { p.cutReply("COPY 2\x00") })
 }
 

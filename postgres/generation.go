@@ -53,7 +53,7 @@ func insertGeneration(ctx context.Context, tx pgx.Tx, number int32, topic string
 		return err
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO settle_cursor (generation, partition, settled_offset)
+		INSERT INTO projection_cursor (generation, partition, projected_offset)
 		SELECT $1, p, 0 FROM generate_series(0, $2::integer - 1) AS p`, number, partitions)
 	return err
 }
@@ -109,7 +109,7 @@ func (t *Topics) Add(ctx context.Context, topic string, id trade.TopicID, partit
 	return addTopicOn(ctx, t.conn, topic, id, partitions)
 }
 
-// Settled says whether every outcome of every generation has been shown to the request log; the error names one that has
+// Projected says whether every outcome of every generation has been shown to the request store; the error names one that has
 // not, or says that this can't be told.
 func (t *Topics) Projected(ctx context.Context) error { return allProjected(ctx, t.conn) }
 
@@ -117,24 +117,24 @@ func allProjected(ctx context.Context, db querier) error {
 	var generation, partition int32
 	var from, at int64
 	err := db.QueryRow(ctx, `
-		SELECT c.generation, c.partition, c.settled_offset, s."offset" FROM settle_cursor AS c
+		SELECT c.generation, c.partition, c.projected_offset, s."offset" FROM projection_cursor AS c
 		CROSS JOIN LATERAL (
-			SELECT "offset" FROM submissions
-			WHERE generation = c.generation AND partition = c.partition AND "offset" >= c.settled_offset
+			SELECT "offset" FROM journal
+			WHERE generation = c.generation AND partition = c.partition AND "offset" >= c.projected_offset
 			ORDER BY "offset" LIMIT 1) AS s
 		LIMIT 1`).Scan(&generation, &partition, &from, &at)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot read the settle cursors: %w", err)
+		return fmt.Errorf("cannot read the project cursors: %w", err)
 	}
 	return fmt.Errorf("outcomes of partition %d in generation %d are shown up to offset %d, there is one at %d", partition, generation, from, at)
 }
 
 // Follow makes a topic the newest generation, in one transaction, and closes the one before it: from then on no worker of
 // that can change anything. Its positions must be those given by old, which the caller compared with the ends of a log
-// that grows no more. Errors: class Fenced when a position has moved since, or an outcome has not been settled; class
+// that grows no more. Errors: class Fenced when a position has moved since, or an outcome has not been projected; class
 // Broken for a topic that the database followed before; class CommitUnknown when it may have happened. After any other
 // nothing was changed.
 func (t *Topics) Follow(ctx context.Context, old Generation, topic string, id trade.TopicID, partitions int) error {

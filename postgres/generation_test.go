@@ -71,7 +71,7 @@ func TestATopicFollowsAnother(t *testing.T) {
 	require.Equal(t, "trades-2", now.Topic)
 	require.EqualValues(t, 2, now.Number)
 	require.Equal(t, trade.Position{TopicID: nextTopicID, Generation: 2, Partition: 5, LeaderEpoch: -1}, now.Positions[5])
-	require.Equal(t, 6, d.count(t, "SELECT count(*) FROM settle_cursor WHERE generation = 2"))
+	require.Equal(t, 6, d.count(t, "SELECT count(*) FROM projection_cursor WHERE generation = 2"))
 	require.Equal(t, testPartitions, d.count(t, "SELECT count(*) FROM ingest_offsets WHERE closed AND generation = 1"))
 
 	require.NoError(t, topics.Add(t.Context(), "trades-2", nextTopicID, 6), "a plain migrate finds it made")
@@ -116,7 +116,7 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 		l.apply()
 	})
 	f("an outcome not shown", trade.Fenced, "are shown up to offset 0, there is one at 0", func(t *testing.T, l *topicLog, _ *Generation) {
-		l.db.exec(t, "UPDATE settle_cursor SET settled_offset = 0")
+		l.db.exec(t, "UPDATE projection_cursor SET projected_offset = 0")
 	})
 	f("made again", trade.Fenced, "0 are where they were", func(_ *testing.T, _ *topicLog, old *Generation) { old.ID[0]++ })
 }
@@ -154,7 +154,7 @@ func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
 }
 
 // A record of the new generation replaces a row of the one before, although its offset is lower, and its outcome is
-// settled behind a cursor of its own.
+// projected behind a cursor of its own.
 func TestOffsetsStartOverWithAGeneration(t *testing.T) {
 	l := newTopicLog(t)
 	log := NewRequestStore(l.db.reads)
@@ -213,7 +213,7 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 	ahead := l.orphan(log, "T3", -50*oneDay)
 	want(10, stray, ahead)
 	want(1, stray)
-	l.db.exec(t, "INSERT INTO resolve_mark (walked) VALUES ($1)", testNow)
+	l.db.exec(t, "INSERT INTO orphan_mark (walked) VALUES ($1)", testNow)
 	want(10, stray, ahead)
 	l.close(stray)
 	l.close(ahead)

@@ -19,7 +19,7 @@ const history = `
 	FROM (
 		SELECT *, coalesce("offset", 9223372036854775807) AS place,
 			CASE WHEN outcome = 'SUCCESS' THEN lag(request_id) OVER (PARTITION BY outcome, version ORDER BY generation, "offset") END AS replaced
-		FROM submissions WHERE trade_id = $1) AS s
+		FROM journal WHERE trade_id = $1) AS s
 	WHERE (generation, place, request_id) > ($2, $3, $4::uuid)
 	ORDER BY generation, place, request_id LIMIT $5`
 
@@ -58,7 +58,7 @@ const (
 	storedVersions = `SELECT ` + tradeColumns + `, stored_at, false FROM trades WHERE trade_id = $1 ORDER BY version`
 
 	// A row that says nothing of what it replaced may have replaced something.
-	storedOnce = `SELECT ` + tradeColumns + `, decided_at, coalesce(replaces, true) FROM submissions
+	storedOnce = `SELECT ` + tradeColumns + `, decided_at, coalesce(replaces, true) FROM journal
 		WHERE trade_id = $1 AND outcome = 'SUCCESS' ORDER BY generation, "offset"`
 )
 

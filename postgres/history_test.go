@@ -86,18 +86,18 @@ func TestHistory(t *testing.T) {
 	asOf(1, "b")
 	asOf(2, "c", "d")
 	asOf(3, "c", "f")
-	l.db.exec(t, `DELETE FROM submissions WHERE request_id = $1`, first.ID)
+	l.db.exec(t, `DELETE FROM journal WHERE request_id = $1`, first.ID)
 	asOf(1, "b")
-	l.db.exec(t, `DELETE FROM submissions WHERE request_id = $1`, second.ID)
+	l.db.exec(t, `DELETE FROM journal WHERE request_id = $1`, second.ID)
 	_, err = r.AsOf(t.Context(), "T", testNow.Add(time.Second))
 	require.ErrorIs(t, err, trade.ErrForgotten)
 	asOf(2, "c", "d")
-	l.db.exec(t, `UPDATE submissions SET replaces = NULL WHERE request_id = $1`, high.ID) // as before there was the column
+	l.db.exec(t, `UPDATE journal SET replaces = NULL WHERE request_id = $1`, high.ID) // as before there was the column
 	_, err = r.AsOf(t.Context(), "T", testNow)
 	require.ErrorIs(t, err, trade.ErrForgotten)
 }
 
-// Only requests without an outcome are pending, and only those that the resolver has not passed are looked at.
+// Only requests without an outcome are pending, and only those that the orphan reaper has not passed are looked at.
 func TestPendingOfATrade(t *testing.T) {
 	l := newTopicLog(t)
 	log := NewRequestStore(l.db.reads)
@@ -114,10 +114,10 @@ func TestPendingOfATrade(t *testing.T) {
 			require.Equal(t, pendingOf(&want[i].Request), got[i])
 		}
 	}
-	l.db.exec(t, `INSERT INTO resolve_mark (walked) VALUES ($1)`, testNow)
+	l.db.exec(t, `INSERT INTO orphan_mark (walked) VALUES ($1)`, testNow)
 	f(10, two, three)
 	f(1, two)
-	l.db.exec(t, `UPDATE resolve_mark SET walked = $1`, three.AcceptedAt)
+	l.db.exec(t, `UPDATE orphan_mark SET walked = $1`, three.AcceptedAt)
 	f(10, three)
 	l.apply()
 	f(10)
@@ -137,11 +137,11 @@ func TestHistoryPlans(t *testing.T) {
 		require.NotContains(t, text, "Seq Scan")
 		return text
 	}
-	require.Contains(t, plan(history, "T", 0, 0, [16]byte{}, 10), "Bitmap Index Scan on submissions_20260304_trade_id_idx")
-	require.Contains(t, plan(storedOnce, "T"), "Bitmap Index Scan on submissions_20260304_trade_id_idx")
+	require.Contains(t, plan(history, "T", 0, 0, [16]byte{}, 10), "Bitmap Index Scan on journal_20260304_trade_id_idx")
+	require.Contains(t, plan(storedOnce, "T"), "Bitmap Index Scan on journal_20260304_trade_id_idx")
 	require.Contains(t, plan(storedVersions, "T"), "trades_pkey")
 	require.Contains(t, plan(newestVersions, []string{"T"}), "trades_pkey")
 	pending := plan(pendingOfTrade, "T", 10)
 	require.Contains(t, pending, "Bitmap Index Scan on requests_20260304_accepted_at_idx")
-	require.Contains(t, pending, "submissions_20260304_pkey")
+	require.Contains(t, pending, "journal_20260304_pkey")
 }

@@ -9,7 +9,7 @@ import (
 	"tradestore/trade"
 )
 
-// cursor is how far one partition is settled. from is the first offset that is not.
+// cursor is how far one partition is projected. from is the first offset that is not.
 type cursor struct {
 	generation, partition int32
 	from                  int64
@@ -22,17 +22,17 @@ const unprojectedFrom = `
 		s.accepted_at, s.decided_at, s.correlation_id, s.traceparent
 	FROM unnest($1::integer[], $2::integer[], $3::bigint[]) AS c(generation, partition, from_offset)
 	CROSS JOIN LATERAL (
-		SELECT * FROM submissions
+		SELECT * FROM journal
 		WHERE generation = c.generation AND partition = c.partition AND "offset" >= c.from_offset
 		ORDER BY "offset" LIMIT $4) AS s`
 
-// Unsettled returns up to limit outcomes behind the cursors of the partitions given, of every generation, each partition
-// in offset order; all of the partition's earlier outcomes are settled or in the result. Less than limit means that
+// Unprojected returns up to limit outcomes behind the cursors of the partitions given, of every generation, each partition
+// in offset order; all of the partition's earlier outcomes are projected or in the result. Less than limit means that
 // there are no more.
 func (s *Store) Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error) {
 	cursors, err := s.cursors(ctx, partitions)
 	if err != nil {
-		return nil, trade.Classed(classify(err), "cannot read the settle cursors: %w", err)
+		return nil, trade.Classed(classify(err), "cannot read the project cursors: %w", err)
 	}
 	var outcomes []trade.Decision
 	for len(cursors) > 0 && len(outcomes) < limit {
@@ -52,7 +52,7 @@ func (s *Store) Unprojected(ctx context.Context, partitions []int32, limit int) 
 }
 
 func (s *Store) cursors(ctx context.Context, partitions []int32) ([]cursor, error) {
-	rows, err := s.pool.Query(ctx, `SELECT generation, partition, settled_offset FROM settle_cursor
+	rows, err := s.pool.Query(ctx, `SELECT generation, partition, projected_offset FROM projection_cursor
 		WHERE partition = ANY($1) ORDER BY generation, partition`, partitions)
 	if err != nil {
 		return nil, err
@@ -133,24 +133,24 @@ func unfinished(cursors []cursor, found []trade.Decision, share int) []cursor {
 // committed together with the position behind it. Rows are locked in the order of their key, like in moveOn.
 func (s *Store) Pass(ctx context.Context, partitions []int32) error {
 	_, err := s.pool.Exec(ctx, `
-		UPDATE settle_cursor SET settled_offset = moved.next
+		UPDATE projection_cursor SET projected_offset = moved.next
 		FROM (
 			SELECT c.generation, c.partition, o.next_offset AS next
-			FROM settle_cursor AS c JOIN ingest_offsets AS o ON o.generation = c.generation AND o.partition = c.partition
-			WHERE c.partition = ANY($1) AND c.settled_offset < o.next_offset
+			FROM projection_cursor AS c JOIN ingest_offsets AS o ON o.generation = c.generation AND o.partition = c.partition
+			WHERE c.partition = ANY($1) AND c.projected_offset < o.next_offset
 			ORDER BY c.generation, c.partition
 			FOR UPDATE OF c
 		) AS moved
-		WHERE settle_cursor.generation = moved.generation AND settle_cursor.partition = moved.partition
-		  AND settle_cursor.settled_offset < moved.next`, partitions)
+		WHERE projection_cursor.generation = moved.generation AND projection_cursor.partition = moved.partition
+		  AND projection_cursor.projected_offset < moved.next`, partitions)
 	if err != nil {
-		return trade.Classed(classify(err), "cannot move the settle cursors to the positions: %w", err)
+		return trade.Classed(classify(err), "cannot move the project cursors to the positions: %w", err)
 	}
 	return nil
 }
 
-// Settled moves the cursors past the outcomes given, which came from one call of Unsettled. A cursor that another
-// settler has moved further stays there. Rows are locked in the order of their key, like in moveOn.
+// Projected moves the cursors past the outcomes given, which came from one call of Unprojected. A cursor that another
+// projector has moved further stays there. Rows are locked in the order of their key, like in moveOn.
 func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error {
 	if len(outcomes) == 0 {
 		return nil
@@ -165,7 +165,7 @@ func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error 
 		generations, partitions, next = append(generations, o.Generation), append(partitions, o.Partition), append(next, o.Offset+1)
 	}
 	_, err := s.pool.Exec(ctx, `
-		UPDATE settle_cursor SET settled_offset = moved.next
+		UPDATE projection_cursor SET projected_offset = moved.next
 		FROM (
 			SELECT c.generation, c.partition, m.next
 			FROM (
@@ -173,14 +173,14 @@ func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error 
 				FROM unnest($1::integer[], $2::integer[], $3::bigint[]) AS u(generation, partition, next)
 				GROUP BY generation, partition
 			) AS m
-			JOIN settle_cursor AS c ON c.generation = m.generation AND c.partition = m.partition
+			JOIN projection_cursor AS c ON c.generation = m.generation AND c.partition = m.partition
 			ORDER BY c.generation, c.partition
 			FOR UPDATE OF c
 		) AS moved
-		WHERE settle_cursor.generation = moved.generation AND settle_cursor.partition = moved.partition
-		  AND settle_cursor.settled_offset < moved.next`, generations, partitions, next)
+		WHERE projection_cursor.generation = moved.generation AND projection_cursor.partition = moved.partition
+		  AND projection_cursor.projected_offset < moved.next`, generations, partitions, next)
 	if err != nil {
-		return trade.Classed(classify(err), "cannot move the settle cursors past %d outcomes: %w", len(outcomes), err)
+		return trade.Classed(classify(err), "cannot move the project cursors past %d outcomes: %w", len(outcomes), err)
 	}
 	return nil
 }

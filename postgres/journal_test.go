@@ -47,16 +47,16 @@ func TestPassMovesTheCursorsToThePositions(t *testing.T) {
 	}
 	l.apply()
 	l.db.exec(t, "INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic) SELECT gen_random_uuid(), partition, 9, 7, 0, 'next' FROM ingest_offsets")
-	l.db.exec(t, "INSERT INTO settle_cursor (generation, partition, settled_offset) SELECT 9, partition, 5 + partition FROM settle_cursor")
+	l.db.exec(t, "INSERT INTO projection_cursor (generation, partition, projected_offset) SELECT 9, partition, 5 + partition FROM projection_cursor")
 	behind := func() int {
-		return l.db.count(t, "SELECT count(*) FROM settle_cursor JOIN ingest_offsets USING (generation, partition) WHERE settled_offset < next_offset")
+		return l.db.count(t, "SELECT count(*) FROM projection_cursor JOIN ingest_offsets USING (generation, partition) WHERE projected_offset < next_offset")
 	}
 	require.Equal(t, 6, behind())
 	require.NoError(t, l.store.Pass(t.Context(), allPartitions[:1]))
 	require.Equal(t, 4, behind())
 	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
 	require.Zero(t, behind())
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE generation = 9 AND settled_offset = 8"), "the one that was further stays")
+	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM projection_cursor WHERE generation = 9 AND projected_offset = 8"), "the one that was further stays")
 	left, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -75,7 +75,7 @@ func TestUnprojectedInSteps(t *testing.T) {
 	}
 	l.apply()
 	for _, limit := range []int{1, 3, 7, 30, 45, 100} {
-		l.db.exec(t, "UPDATE settle_cursor SET settled_offset = 0")
+		l.db.exec(t, "UPDATE projection_cursor SET projected_offset = 0")
 		var next [testPartitions]int64
 		met := 0
 		for {
@@ -118,18 +118,18 @@ func TestCursorOnlyMovesForward(t *testing.T) {
 	l.apply()
 	all, err := l.store.Unprojected(t.Context(), allPartitions, 100)
 	require.NoError(t, err)
-	var settlers sync.WaitGroup
+	var projectors sync.WaitGroup
 	errs := make([]error, len(all))
-	for i := range all { // each settler comes with an older or newer view
-		settlers.Go(func() { errs[i] = l.store.Projected(t.Context(), all[:i+1]) })
+	for i := range all { // each projector comes with an older or newer view
+		projectors.Go(func() { errs[i] = l.store.Projected(t.Context(), all[:i+1]) })
 	}
-	settlers.Wait()
+	projectors.Wait()
 	for _, err := range errs {
 		require.NoError(t, err)
 	}
-	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
+	require.Equal(t, 20, l.db.count(t, "SELECT max(projected_offset) FROM projection_cursor"))
 	require.NoError(t, l.store.Projected(t.Context(), all[:1]))
-	require.Equal(t, 20, l.db.count(t, "SELECT max(settled_offset) FROM settle_cursor"))
+	require.Equal(t, 20, l.db.count(t, "SELECT max(projected_offset) FROM projection_cursor"))
 }
 
 func TestUnprojectedOfEarlierGenerations(t *testing.T) {
@@ -145,5 +145,5 @@ func TestUnprojectedOfEarlierGenerations(t *testing.T) {
 	require.EqualValues(t, 1, got[0].Generation)
 	require.EqualValues(t, 2, got[1].Generation)
 	require.NoError(t, l.store.Projected(t.Context(), got))
-	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM settle_cursor WHERE settled_offset = 1"))
+	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM projection_cursor WHERE projected_offset = 1"))
 }

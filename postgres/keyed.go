@@ -155,7 +155,7 @@ const readKeyed = `
 	FROM unnest($1::uuid[]) AS u(id)
 	CROSS JOIN LATERAL (SELECT * FROM idempotency WHERE request_id = u.id OFFSET 0) AS k
 	LEFT JOIN LATERAL (
-		SELECT outcome, reason FROM submissions WHERE accepted_on = k.accepted_on AND request_id = k.request_id OFFSET 0
+		SELECT outcome, reason FROM journal WHERE accepted_on = k.accepted_on AND request_id = k.request_id OFFSET 0
 	) AS s ON true`
 
 // GetKeyed returns where those of the requests given stand that have an entry under their key, strongly consistent with

@@ -19,7 +19,7 @@ const decidedKeys = `FROM idempotency AS k WHERE k.accepted_on = $1
 // said of the old request can't be taken for the new one.
 func freeKeys(ctx context.Context, conn *pgxpool.Conn, day trade.Date) error {
 	query := fmt.Sprintf(`DELETE FROM idempotency WHERE request_id = ANY (ARRAY(SELECT k.request_id `+decidedKeys+` LIMIT $2))`,
-		dayTable("submissions", day))
+		dayTable("journal", day))
 	for {
 		tag, err := conn.Exec(ctx, query, day.Time(), sweepStep)
 		if err != nil {
@@ -33,6 +33,6 @@ func freeKeys(ctx context.Context, conn *pgxpool.Conn, day trade.Date) error {
 
 // freeLastKeys frees the keys of requests that were decided since freeKeys, in the transaction that drops the day.
 func freeLastKeys(ctx context.Context, tx pgx.Tx, day trade.Date) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf(`DELETE `+decidedKeys, dayTable("submissions", day)), day.Time())
+	_, err := tx.Exec(ctx, fmt.Sprintf(`DELETE `+decidedKeys, dayTable("journal", day)), day.Time())
 	return err
 }

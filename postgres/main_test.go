@@ -24,7 +24,7 @@ var testTopicID = trade.TopicID{1, 2, 3}
 // testDatabase is a migrated database with the positions of one topic, and a pool of each kind on it.
 type testDatabase struct {
 	url    string
-	reads  *pgxpool.Pool // as the server and the keeper have it
+	reads  *pgxpool.Pool // as the server and the maintainer have it
 	writer *pgxpool.Pool // as the apply line has it
 }
 

@@ -29,24 +29,24 @@ func TestMakeDays(t *testing.T) {
 	k := NewMaintainer(d.reads)
 	require.NoError(t, k.MakeDays(t.Context(), testNow))
 	require.Equal(t, 9, d.days(t, "requests"))
-	require.Equal(t, 9, d.days(t, "submissions"))
+	require.Equal(t, 9, d.days(t, "journal"))
 	require.NoError(t, k.MakeDays(t.Context(), testNow), "nothing is missing")
 	require.NoError(t, k.MakeDays(t.Context(), testNow.Add(oneDay)))
-	require.Equal(t, 10, d.days(t, "submissions"))
+	require.Equal(t, 10, d.days(t, "journal"))
 }
 
 func TestMakeDaysInParallel(t *testing.T) {
 	d := newDatabase(t)
-	var keepers sync.WaitGroup
+	var maintainers sync.WaitGroup
 	errs := make([]error, 3)
 	for i := range errs {
-		keepers.Go(func() { errs[i] = NewMaintainer(d.writer).MakeDays(t.Context(), testNow) })
+		maintainers.Go(func() { errs[i] = NewMaintainer(d.writer).MakeDays(t.Context(), testNow) })
 	}
-	keepers.Wait()
+	maintainers.Wait()
 	for _, err := range errs {
 		require.NoError(t, err)
 	}
-	require.Equal(t, 9, d.days(t, "submissions"))
+	require.Equal(t, 9, d.days(t, "journal"))
 }
 
 func TestRowsLandInTheirDay(t *testing.T) {
@@ -54,7 +54,7 @@ func TestRowsLandInTheirDay(t *testing.T) {
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	l.open(NewRequestStore(l.db.reads), "T1", 1, "a")
 	l.apply()
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM submissions_20260304"))
+	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM journal_20260304"))
 	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM requests_20260304"))
 }
 
@@ -65,19 +65,19 @@ func TestMakeDaysWithStrays(t *testing.T) {
 	r := l.open(log, "T1", 1, "a")
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	require.Equal(t, 8, l.db.days(t, "requests"))
-	require.Equal(t, 9, l.db.days(t, "submissions"))
+	require.Equal(t, 9, l.db.days(t, "journal"))
 	l.apply()
 	state, err := log.Get(t.Context(), r.ID)
 	require.NoError(t, err)
 	require.Equal(t, trade.Success, state.Status)
 }
 
-// A keeper that can't get its locks gives up instead of making everyone queue behind it.
+// A maintainer that can't get its locks gives up instead of making everyone queue behind it.
 func TestMakeDaysGivesWay(t *testing.T) {
 	d := newDatabase(t)
 	tx, err := d.writer.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), "LOCK TABLE submissions IN ROW EXCLUSIVE MODE; LOCK TABLE submissions_default IN ROW EXCLUSIVE MODE")
+	_, err = tx.Exec(t.Context(), "LOCK TABLE journal IN ROW EXCLUSIVE MODE; LOCK TABLE journal_default IN ROW EXCLUSIVE MODE")
 	require.NoError(t, err)
 	err = NewMaintainer(d.reads).MakeDays(t.Context(), testNow)
 	require.ErrorContains(t, err, "cannot make day")
@@ -138,7 +138,7 @@ func TestSweepDropsOldDays(t *testing.T) {
 	require.Equal(t, 1, swept.JournalRows)
 	require.Equal(t, 1, swept.PendingRows)
 	require.Zero(t, l.db.count(t, "SELECT count(*) FROM requests"))
-	require.Zero(t, l.db.count(t, "SELECT count(*) FROM submissions"))
+	require.Zero(t, l.db.count(t, "SELECT count(*) FROM journal"))
 	require.Equal(t, "b", l.db.book(t, "T1", 2), "trades stay")
 }
 
@@ -179,21 +179,21 @@ func TestSweepKeepsADayWithTooManyUndecided(t *testing.T) {
 func TestSweepInSteps(t *testing.T) {
 	d := newDatabase(t)
 	const n = 2*sweepStep + 1
-	d.exec(t, `INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id, outcome)
+	d.exec(t, `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id, outcome)
 		SELECT $1, $1, $1::timestamptz::date, 1, 0, i, gen_random_uuid(), 'SUCCESS' FROM generate_series(0, $2::integer - 1) AS i`, testNow, n)
-	d.exec(t, `INSERT INTO requests SELECT accepted_at, accepted_on, 0, 1, request_id, 'T', NULL FROM submissions LIMIT 10`)
+	d.exec(t, `INSERT INTO requests SELECT accepted_at, accepted_on, 0, 1, request_id, 'T', NULL FROM journal LIMIT 10`)
 	d.exec(t, `INSERT INTO dead_letter SELECT i, $1, 0, gen_random_uuid(), NULL, 'R', 'D', NULL FROM generate_series(1, $2::integer) AS i`, testNow, n)
-	d.exec(t, `UPDATE settle_cursor SET settled_offset = $1 WHERE partition = 0`, n-1)
+	d.exec(t, `UPDATE projection_cursor SET projected_offset = $1 WHERE partition = 0`, n-1)
 	k := NewMaintainer(d.reads)
 
 	swept, err := k.Sweep(t.Context(), testNow.Add(29*oneDay), week)
 	require.NoError(t, err)
-	require.Equal(t, n-1, swept.JournalRows, "the one that is not settled stays")
+	require.Equal(t, n-1, swept.JournalRows, "the one that is not projected stays")
 	require.Zero(t, swept.DeadLetters)
 	swept, err = k.Sweep(t.Context(), testNow.Add(31*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, n, swept.DeadLetters)
-	require.Equal(t, 1, d.count(t, "SELECT count(*) FROM submissions"))
+	require.Equal(t, 1, d.count(t, "SELECT count(*) FROM journal"))
 }
 
 func TestOneMaintainerSweeps(t *testing.T) {

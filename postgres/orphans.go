@@ -12,7 +12,7 @@ import (
 	"tradestore/trade"
 )
 
-// Bounds of the walk. A walk over days of requests, after a long time without a resolver, is spread over calls.
+// Bounds of the walk. A walk over days of requests, after a long time without a orphan reaper, is spread over calls.
 const (
 	longestWalk  = 5 * time.Second // that one call begins no new step after
 	firstStep    = time.Minute     // of acceptance time that one statement covers
@@ -48,7 +48,7 @@ type walk struct {
 const undecidedRows = `
 	SELECT r.request_id, r.accepted_at, r.partition, r.trade_id, r.version, r.correlation_id FROM requests AS r
 	WHERE r.accepted_at >= $1 AND r.accepted_at < $2
-	  AND NOT EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
+	  AND NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
 	LIMIT $3`
 
 // undecidedStrays is the same for days that have no partition any more. The sweep puts requests there that were undecided
@@ -56,13 +56,13 @@ const undecidedRows = `
 const undecidedStrays = `
 	SELECT r.request_id, r.accepted_at, r.partition, r.trade_id, r.version, r.correlation_id FROM requests_default AS r
 	WHERE r.accepted_on < $1
-	  AND NOT EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
+	  AND NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
 	LIMIT $2`
 
 // settledSince finds those of the requests given that are undecided no more.
 const projectedSince = `
 	SELECT u.id FROM unnest($1::uuid[], $2::date[]) AS u(id, accepted_on)
-	WHERE EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = u.accepted_on AND s.request_id = u.id OFFSET 0)
+	WHERE EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = u.accepted_on AND s.request_id = u.id OFFSET 0)
 	   OR NOT EXISTS (SELECT FROM requests AS r WHERE r.accepted_on = u.accepted_on AND r.request_id = u.id OFFSET 0)`
 
 // Pending returns up to limit requests that were accepted before the instant given and have no outcome, the oldest first.
@@ -104,7 +104,7 @@ func (l *RequestStore) begin(ctx context.Context) error {
 	}
 	var mark, first *time.Time
 	var now time.Time
-	err := l.pool.QueryRow(ctx, `SELECT (SELECT walked FROM resolve_mark), (SELECT min(accepted_on) FROM requests), now()`).
+	err := l.pool.QueryRow(ctx, `SELECT (SELECT walked FROM orphan_mark), (SELECT min(accepted_on) FROM requests), now()`).
 		Scan(&mark, &first, &now)
 	if err != nil {
 		return err
@@ -219,8 +219,8 @@ func (l *RequestStore) saveMark(ctx context.Context) error {
 	if !mark.After(w.saved) {
 		return nil
 	}
-	_, err := l.pool.Exec(ctx, `INSERT INTO resolve_mark (walked) VALUES ($1)
-		ON CONFLICT (one) DO UPDATE SET walked = excluded.walked WHERE resolve_mark.walked < excluded.walked`, mark)
+	_, err := l.pool.Exec(ctx, `INSERT INTO orphan_mark (walked) VALUES ($1)
+		ON CONFLICT (one) DO UPDATE SET walked = excluded.walked WHERE orphan_mark.walked < excluded.walked`, mark)
 	if err == nil {
 		w.saved = mark
 	}

@@ -16,7 +16,7 @@ import (
 const decisionsOn = `
 	SELECT generation, partition, coalesce("offset", -1), request_id, outcome, trade_id, version, reason, detail,
 		accepted_at, decided_at, correlation_id, traceparent
-	FROM submissions WHERE accepted_on = $1 AND request_id = ANY($2::uuid[])`
+	FROM journal WHERE accepted_on = $1 AND request_id = ANY($2::uuid[])`
 
 // Outcomes returns the outcomes of those of the requests given that have one, committed before the call.
 func (s *Store) Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error) {
@@ -59,7 +59,7 @@ func daysOf(requests []trade.PendingRequest) []dayIDs {
 const lockPosition = `SELECT generation, next_offset FROM ingest_offsets WHERE topic_id = $1 AND partition = $2 AND NOT closed FOR UPDATE`
 
 const closeUndelivered = `
-	INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, version, request_id, outcome,
+	INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, version, request_id, outcome,
 		trade_id, reason, detail, correlation_id, traceparent)
 	SELECT c.accepted_at, $1, c.accepted_on, $2, $3, c.version, c.request_id, 'FAILED',
 		c.trade_id, $4, $5, nullif(c.correlation_id, ''), nullif(c.traceparent, '')
@@ -95,7 +95,7 @@ func (s *Store) close(ctx context.Context, topic trade.TopicID, partition int32,
 	if err != nil {
 		return nil, abandon(ctx, conn.Conn(), tx, err)
 	}
-	return outcomes, commit(ctx, tx) // a crash from here on leaves outcomes that the resolver finds next time
+	return outcomes, commit(ctx, tx) // a crash from here on leaves outcomes that the orphan reaper finds next time
 }
 
 func (s *Store) closeIn(ctx context.Context, tx pgx.Tx, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Decision, error) {

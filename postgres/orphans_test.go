@@ -90,7 +90,7 @@ func TestPendingGoesOnFromItsMark(t *testing.T) {
 	log := NewRequestStore(l.db.reads)
 	mark := func() (at time.Time) {
 		t.Helper()
-		require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT walked FROM resolve_mark`).Scan(&at))
+		require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT walked FROM orphan_mark`).Scan(&at))
 		return at.UTC()
 	}
 	old := l.orphan(log, "T1", 10*oneDay)
@@ -108,7 +108,7 @@ func TestPendingGoesOnFromItsMark(t *testing.T) {
 	require.NoError(t, next.begin(t.Context()))
 	require.Equal(t, mark().Add(-overlap), next.walk.walked.UTC())
 
-	l.db.exec(t, `UPDATE resolve_mark SET walked = $1`, testNow.Add(time.Hour)) // another process is further
+	l.db.exec(t, `UPDATE orphan_mark SET walked = $1`, testNow.Add(time.Hour)) // another process is further
 	_, err = next.Pending(t.Context(), testNow.Add(time.Minute), 10)
 	require.NoError(t, err)
 	require.Equal(t, testNow.Add(time.Hour), mark(), "a mark does not go back")
@@ -186,7 +186,7 @@ func TestPendingPlans(t *testing.T) {
 	for _, p := range []string{walk, strays, again} {
 		require.NotContains(t, p, "Seq Scan")
 		require.NotContains(t, p, "Hash")
-		require.Contains(t, p, "submissions_20260304_pkey")
+		require.Contains(t, p, "journal_20260304_pkey")
 	}
 }
 
@@ -216,12 +216,12 @@ func TestCloseWhatWasNeverDelivered(t *testing.T) {
 	outcomes, err := l.store.Decisions(t.Context(), []trade.PendingRequest{p, l.orphan(log, "T2", oneDay)})
 	require.NoError(t, err)
 	require.Equal(t, []trade.Decision{want}, outcomes)
-	require.Equal(t, 2, l.db.count(t, `SELECT count(*) FROM submissions`))
+	require.Equal(t, 2, l.db.count(t, `SELECT count(*) FROM journal`))
 
-	// The settler walks records, and has nothing to do with it.
-	unsettled, err := l.store.Unprojected(t.Context(), allPartitions, 10)
+	// The projector walks records, and has nothing to do with it.
+	unprojected, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
-	require.Len(t, unsettled, 1)
+	require.Len(t, unprojected, 1)
 }
 
 // What the log has wins, and the same call closes the others (rule R4).
@@ -281,7 +281,7 @@ func TestALateRecordOfAClosedRequestChangesNothing(t *testing.T) {
 	require.Equal(t, trade.NotDelivered, state.Reason)
 }
 
-// Worker and resolver decide the same request at the same time: one of them does, and the other sees it.
+// Worker and orphan reaper decide the same request at the same time: one of them does, and the other sees it.
 func TestCloseAndApplyRace(t *testing.T) {
 	rounds := 200
 	if os.Getenv("TRADESTORE_E2E_LONG") != "" {
@@ -319,6 +319,6 @@ func TestCloseAndApplyRace(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, outcomes[0].RequestState, state)
 	}
-	require.Equal(t, rounds, l.db.count(t, `SELECT count(*) FROM submissions`))
-	t.Logf("%d decided by the worker, %d by the resolver", won[""], won[trade.NotDelivered])
+	require.Equal(t, rounds, l.db.count(t, `SELECT count(*) FROM journal`))
+	t.Logf("%d decided by the worker, %d by the orphan reaper", won[""], won[trade.NotDelivered])
 }

@@ -1,4 +1,4 @@
-// Package postgres keeps trades, the journal of decided requests and the request log in PostgreSQL.
+// Package postgres keeps trades, the journal of decided requests and the request store in PostgreSQL.
 //
 // The apply transaction (Store.Apply) is the heart: it decides a batch of log records and makes the position, the trades,
 // the journal and the dead letters durable together. Everything else reads what it wrote or keeps its tables in shape.
@@ -30,7 +30,7 @@ type Config struct {
 	StatementTimeout time.Duration
 }
 
-// Open makes a pool for reads and the request log. It does not connect: a database that is down shows in the first call.
+// Open makes a pool for reads and the request store. It does not connect: a database that is down shows in the first call.
 // Errors name a setting that can't be used. The caller closes the pool.
 func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	return open(ctx, cfg, reg, nil)

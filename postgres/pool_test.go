@@ -170,17 +170,17 @@ func TestNothingScans(t *testing.T) {
 	}
 	writer.flush()
 	reads.flush()
-	const partitioned = "(relname = 'trades' OR relname LIKE 'submissions%' OR relname LIKE 'requests%')"
+	const partitioned = "(relname = 'trades' OR relname LIKE 'journal%' OR relname LIKE 'requests%')"
 	require.Zero(t, l.db.count(t, "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE "+partitioned), "rows met by scans")
 
 	// An index can be read from end to end, too. A probe meets the row asked for and no other.
 	met := func(index string) int {
 		return l.db.count(t, "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE indexrelname LIKE $1", index)
 	}
-	rounds, records := 12, l.db.count(t, "SELECT count(*) FROM submissions")
-	require.Positive(t, met("submissions%pkey"), "counters are there")
-	require.LessOrEqual(t, met("submissions%pkey"), 2*rounds, "one per request that was read")
+	rounds, records := 12, l.db.count(t, "SELECT count(*) FROM journal")
+	require.Positive(t, met("journal%pkey"), "counters are there")
+	require.LessOrEqual(t, met("journal%pkey"), 2*rounds, "one per request that was read")
 	require.LessOrEqual(t, met("requests%pkey"), 2*rounds)
-	require.LessOrEqual(t, met("submissions%offset%"), 2*rounds*20, "those that were settled")
+	require.LessOrEqual(t, met("journal%offset%"), 2*rounds*20, "those that were projected")
 	require.LessOrEqual(t, met("trades_pkey"), records+20*rounds)
 }

@@ -53,7 +53,7 @@ func TestDatesAtTheEnds(t *testing.T) {
 	}
 	f(first, last) // inserts
 	f(last, first) // replaces
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM submissions WHERE created_date = '0001-01-01' AND maturity_date = '9999-12-31'"))
+	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM journal WHERE created_date = '0001-01-01' AND maturity_date = '9999-12-31'"))
 }
 
 func TestReadsWithoutADatabase(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"tradestore/trade"
 )
 
-// RequestLog is the request log in PostgreSQL. PENDING entries are rows that are only ever inserted; the end of a request
-// is its journal row, which commits together with the trade. So there is nothing to settle, and a terminal state can't
+// RequestLog is the request store in PostgreSQL. PENDING entries are rows that are only ever inserted; the end of a request
+// is its journal row, which commits together with the trade. So there is nothing to project, and a terminal state can't
 // change. Its methods may be called concurrently.
 type RequestStore struct {
 	pool *pgxpool.Pool
@@ -85,7 +85,7 @@ const readRequest = `
 	SELECT outcome, trade_id, version, reason, detail, accepted_at, decided_at
 	FROM unnest($1::date[]) AS d(day) CROSS JOIN LATERAL (
 		SELECT 1 AS side, outcome, trade_id, version, reason, detail, accepted_at, decided_at
-		FROM submissions WHERE accepted_on = d.day AND request_id = $2
+		FROM journal WHERE accepted_on = d.day AND request_id = $2
 		UNION ALL
 		SELECT 2, NULL, trade_id, version, NULL, NULL, accepted_at, NULL
 		FROM requests WHERE accepted_on = d.day AND request_id = $2
@@ -141,18 +141,18 @@ func (l *RequestStore) days(ctx context.Context, id trade.RequestID) ([]time.Tim
 	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
 }
 
-// pendingOfTrade reads the requests of one trade that have no outcome, among all that the resolver has not walked: it moves
+// pendingOfTrade reads the requests of one trade that have no outcome, among all that the orphan reaper has not walked: it moves
 // its mark up to the first that has none. An index on the trade would cost the opening of a request three quarters more
 // (6.5 against 3.7 microseconds of PostgreSQL each). OFFSET 0 keeps the probe of the journal from being turned into a join.
 const pendingOfTrade = `
 	SELECT r.request_id, r.accepted_at, r.partition, r.trade_id, r.version, r.correlation_id FROM requests AS r
 	WHERE r.trade_id = $1
-	  AND r.accepted_at >= coalesce((SELECT walked FROM resolve_mark WHERE one), now() - INTERVAL '1 hour')
-	  AND NOT EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
+	  AND r.accepted_at >= coalesce((SELECT walked FROM orphan_mark WHERE one), now() - INTERVAL '1 hour')
+	  AND NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id OFFSET 0)
 	ORDER BY r.accepted_at, r.request_id LIMIT $2`
 
 // PendingOf returns up to limit requests of one trade that have no outcome, the oldest first. It takes as long as there are
-// requests that no resolver has walked: those of a minute or two, or of a backlog.
+// requests that no orphan reaper has walked: those of a minute or two, or of a backlog.
 func (l *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
 	rows, err := l.pool.Query(ctx, pendingOfTrade, tradeID, limit)
 	var found []trade.PendingRequest
@@ -172,5 +172,5 @@ func scanPending(row pgx.CollectableRow) (p trade.PendingRequest, err error) {
 	return p, err
 }
 
-// Settle has nothing to do: an outcome is visible from the moment that its journal row is committed.
+// Project has nothing to do: an outcome is visible from the moment that its journal row is committed.
 func (l *RequestStore) Project(context.Context, []trade.Decision) error { return nil }

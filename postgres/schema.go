@@ -44,7 +44,7 @@ func newerSchema(have int32) error {
 		"the schema has version %d, newer than version %d of this build: run a newer tradestore", have, migrations.Version)
 }
 
-// AddTopic makes the rows that a worker needs to follow a topic: a position and a settle cursor for each partition, at
+// AddTopic makes the rows that a worker needs to follow a topic: a position and a project cursor for each partition, at
 // offset 0 in generation 1. The same call again changes nothing. Another id or partition count for a known topic, or
 // another topic beside a known one, is an error of class Broken: offsets would start over or keys move, in silence.
 func AddTopic(ctx context.Context, pool *pgxpool.Pool, topic string, id trade.TopicID, partitions int) error {

@@ -64,7 +64,7 @@ func TestAddTopic(t *testing.T) {
 
 	require.NoError(t, add(testTopic, testTopicID, testPartitions), "the same call again")
 	require.Equal(t, testPartitions*7, d.count(t, "SELECT sum(next_offset) FROM ingest_offsets"), "positions are kept")
-	require.Equal(t, testPartitions, d.count(t, "SELECT count(*) FROM settle_cursor"))
+	require.Equal(t, testPartitions, d.count(t, "SELECT count(*) FROM projection_cursor"))
 
 	f := func(topic string, id trade.TopicID, partitions int, want string) {
 		t.Helper()

@@ -13,7 +13,7 @@ import (
 	"tradestore/trade"
 )
 
-// decider ends requests as this request log learns of it: records are applied. Every call appends new copies of the
+// decider ends requests as this request store learns of it: records are applied. Every call appends new copies of the
 // records, so a repeat is a duplicate in the topic.
 type decider struct {
 	store *Store

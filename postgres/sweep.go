@@ -62,7 +62,7 @@ func unlock(ctx context.Context, conn *pgxpool.Conn) {
 
 // sweepDays drops the days before the one given, oldest first. A day that can't be dropped does not hold up the next.
 func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, before trade.Date) error {
-	journal, err := partitions(ctx, conn, "submissions")
+	journal, err := partitions(ctx, conn, "journal")
 	if err != nil {
 		return err
 	}
@@ -106,15 +106,15 @@ type oldDay struct {
 // PENDING again for want of its journal row. The day's partitions are closed to writers first, so that nothing is decided
 // between the look and the drop; the locks that stall everyone come last and are held for a moment.
 func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
-	journal, requests := dayTable("submissions", d.date), dayTable("requests", d.date)
+	journal, requests := dayTable("journal", d.date), dayTable("requests", d.date)
 	day := d.date.Time()
 	if d.journal {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+journal+" IN SHARE MODE"); err != nil {
 			return err
 		}
-		if err := refuse(ctx, tx, "outcomes were not yet shown to the request log", `
-			SELECT EXISTS (SELECT FROM settle_cursor AS c JOIN `+journal+` AS s
-				ON s.generation = c.generation AND s.partition = c.partition AND s."offset" >= c.settled_offset)`); err != nil {
+		if err := refuse(ctx, tx, "outcomes were not yet shown to the request store", `
+			SELECT EXISTS (SELECT FROM projection_cursor AS c JOIN `+journal+` AS s
+				ON s.generation = c.generation AND s.partition = c.partition AND s."offset" >= c.projected_offset)`); err != nil {
 			return err
 		}
 		// Requests of the day that strayed go with their journal rows.
@@ -138,7 +138,7 @@ func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// dropRequests drops the day's partition of the request log and inserts the undecided requests again: with the partition
+// dropRequests drops the day's partition of the request store and inserts the undecided requests again: with the partition
 // gone they land in the default one.
 func (d oldDay) dropRequests(ctx context.Context, tx pgx.Tx, requests string) error {
 	if _, err := tx.Exec(ctx, "LOCK TABLE "+requests+" IN SHARE MODE"); err != nil {
@@ -146,7 +146,7 @@ func (d oldDay) dropRequests(ctx context.Context, tx pgx.Tx, requests string) er
 	}
 	_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE undecided ON COMMIT DROP AS
 		SELECT * FROM `+requests+` AS r
-		WHERE NOT EXISTS (SELECT FROM submissions AS s WHERE s.accepted_on = '`+d.date.String()+`' AND s.request_id = r.request_id)
+		WHERE NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = '`+d.date.String()+`' AND s.request_id = r.request_id)
 		LIMIT `+fmt.Sprint(maxMoved+1))
 	if err != nil {
 		return err
@@ -179,10 +179,10 @@ func sweepStrays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, be
 		var journal, pending int
 		err := conn.QueryRow(ctx, `
 			WITH old AS (
-				SELECT accepted_on, request_id FROM submissions_default AS s
+				SELECT accepted_on, request_id FROM journal_default AS s
 				WHERE accepted_on < $1 AND decided_at < $2
-				  AND NOT EXISTS (SELECT FROM settle_cursor AS c WHERE c.generation = s.generation
-					AND c.partition = s.partition AND s."offset" >= c.settled_offset)
+				  AND NOT EXISTS (SELECT FROM projection_cursor AS c WHERE c.generation = s.generation
+					AND c.partition = s.partition AND s."offset" >= c.projected_offset)
 				ORDER BY accepted_on, request_id LIMIT $3
 			), p AS (
 				DELETE FROM requests AS r USING old
@@ -191,7 +191,7 @@ func sweepStrays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, be
 				DELETE FROM idempotency AS k USING old
 				WHERE k.accepted_on = old.accepted_on AND k.request_id = old.request_id
 			), j AS (
-				DELETE FROM submissions_default AS s USING old
+				DELETE FROM journal_default AS s USING old
 				WHERE s.accepted_on = old.accepted_on AND s.request_id = old.request_id RETURNING 1
 			)
 			SELECT (SELECT count(*) FROM j), (SELECT count(*) FROM p)`,

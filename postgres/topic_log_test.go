@@ -108,7 +108,7 @@ func (d *testDatabase) contents(t testing.TB) []string {
 	t.Helper()
 	rows, err := d.reads.Query(t.Context(), `
 		SELECT 'trade ' || t::text AS line FROM trades t
-		UNION ALL SELECT 'journal ' || s::text FROM submissions s
+		UNION ALL SELECT 'journal ' || s::text FROM journal s
 		UNION ALL SELECT 'dead ' || x::text FROM dead_letter x
 		UNION ALL SELECT 'position ' || o::text FROM ingest_offsets o ORDER BY line`)
 	require.NoError(t, err)
@@ -138,5 +138,5 @@ func (l *topicLog) newGeneration() {
 	l.next, l.applied = [testPartitions]int64{}, [testPartitions]int64{}
 	l.db.exec(l.t, `INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
 		SELECT $1, p, $2, 0, -1, $3 FROM generate_series(0, 3) AS p`, l.topic, l.gen, testTopic)
-	l.db.exec(l.t, `INSERT INTO settle_cursor SELECT $1, p, 0 FROM generate_series(0, 3) AS p`, l.gen)
+	l.db.exec(l.t, `INSERT INTO projection_cursor SELECT $1, p, 0 FROM generate_series(0, 3) AS p`, l.gen)
 }

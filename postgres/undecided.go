@@ -14,7 +14,7 @@ import (
 var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Undecided returns up to limit requests that have no outcome, whenever they were accepted, the oldest first. It walks as
-// Pending does, but to the end at once, so it takes as long as there are requests that no resolver has walked. Requests
+// Pending does, but to the end at once, so it takes as long as there are requests that no orphan reaper has walked. Requests
 // that are committed during the call may be missing. Errors: the database can't answer now.
 func (l *RequestStore) Undecided(ctx context.Context, limit int) ([]trade.PendingRequest, error) {
 	all := &RequestStore{pool: l.pool}
@@ -24,8 +24,8 @@ func (l *RequestStore) Undecided(ctx context.Context, limit int) ([]trade.Pendin
 	if err == nil {
 		err = all.begin(ctx)
 	}
-	for settled := now.Add(-commitDelay); err == nil; {
-		if err = all.walkTo(ctx, settled, limit); err == nil && (!w.walked.Before(settled) || len(w.undecided) >= limit) {
+	for projected := now.Add(-commitDelay); err == nil; {
+		if err = all.walkTo(ctx, projected, limit); err == nil && (!w.walked.Before(projected) || len(w.undecided) >= limit) {
 			break
 		}
 	}

@@ -11,12 +11,12 @@ import (
 	"tradestore/trade"
 )
 
-// Resolve knows, under the lock on the positions, which keys are stored, so those that are not take the cheapest way into
+// Decide knows, under the lock on the positions, which keys are stored, so those that are not take the cheapest way into
 // the table. A key that somebody else stored since makes the whole transaction fail with unique_violation, class Repeatable.
 const copyTrades = `COPY trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date,
 	request_id, trade_id, counterparty_id, book_id) FROM STDIN BINARY`
 
-// The source position must grow (invariant A5): Resolve and the lock on the position make sure of it, and a row that this
+// The source position must grow (invariant A5): Decide and the lock on the position make sure of it, and a row that this
 // guard leaves as it is shows as a row missing in the count. Arrays unnested in the select list advance together and
 // are not stored first, as those in FROM are.
 const replaceTrades = `
@@ -30,7 +30,7 @@ const replaceTrades = `
 	WHERE trades.trade_id = r.trade_id COLLATE "C" AND trades.version = r.version
 	  AND (trades.src_generation, trades.src_offset) < ($1, r.src_offset)`
 
-const copyDecisions = `COPY submissions ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
+const copyDecisions = `COPY journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
 	maturity_date, created_date, request_id, replay_of, outcome, trade_id, counterparty_id, book_id,
 	reason, detail, correlation_id, traceparent, replaces) FROM STDIN BINARY`
 

@@ -163,7 +163,7 @@ func (s *Server) accepted(c *call, sub *pendingPost) {
 	var room [256]byte
 	location := sub.req.ID.Append(append(room[:0], requestsPath...))
 	c.ctx.Response.Header.SetBytesV(fasthttp.HeaderLocation, location)
-	// The record was acknowledged in time, so no resolver closes the request, however late the answer is now (C6).
+	// The record was acknowledged in time, so no orphan reaper closes the request, however late the answer is now (C6).
 	if state, ended := s.wait(c, sub.req.ID); ended {
 		c.json(fasthttp.StatusOK, s.appendState(room[:0], &state))
 		return

@@ -334,7 +334,7 @@ func errOf(errs []error, i int) error {
 	case i < len(errs):
 		return errs[i]
 	}
-	return errors.New("the request log gave no result")
+	return errors.New("the request store gave no result")
 }
 
 // lookUp returns the highest stored version of the batch's trades; it is empty when the store can't tell in time. Only
@@ -395,7 +395,7 @@ func (b *batcher) open(batch []*pendingPost) []error {
 	return b.timedOpen(batch, func(ctx context.Context) []error { return b.requests.Open(ctx, requests) })
 }
 
-// timedOpen calls the request log within its time limit, measures the call and logs one error of it.
+// timedOpen calls the request store within its time limit, measures the call and logs one error of it.
 func (b *batcher) timedOpen(batch []*pendingPost, open func(context.Context) []error) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
 	defer cancel()
@@ -440,7 +440,7 @@ func (b *batcher) produce(s *pendingPost) {
 	})
 }
 
-// settle answers s and frees what it held. Only the first call counts.
+// reply answers s and frees what it held. Only the first call counts.
 func (b *batcher) reply(s *pendingPost, a answer) {
 	if s.replied.Swap(true) {
 		return

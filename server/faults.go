@@ -9,7 +9,7 @@ import (
 	"tradestore/trade"
 )
 
-// The faults below are planted in a binary with failpoints and in no other. Each breaks one promise of a 202, so that the
+// The faults below are built in a binary with failpoints and in no other. Each breaks one promise of a 202, so that the
 // load test can be seen to notice.
 
 // plantDelivery spoils the delivery of a record and says whether it must not be produced any more.

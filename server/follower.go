@@ -20,10 +20,10 @@ const (
 // of one partition that have seen all are at the same position and share a read. Nothing is buffered for a follower but
 // the outcomes of one read; until it has taken them its position stays.
 type journalFollower struct {
-	journalPoller  // arrived is a new follower, or one that has taken its news
-	journal Journal
-	timeout time.Duration // of one read
-	log     zerolog.Logger
+	journalPoller // arrived is a new follower, or one that has taken its news
+	journal       Journal
+	timeout       time.Duration // of one read
+	log           zerolog.Logger
 
 	mu        sync.Mutex // protects what follows, and the positions of followers
 	followers map[*follower]struct{}
@@ -32,8 +32,8 @@ type journalFollower struct {
 // follower follows one trade through the journal.
 type follower struct {
 	tradeID string
-	at      trade.Position       // of the next outcome to look at
-	current trade.Position       // where the newest generation begins for it; at goes there from the end of the one before
+	at      trade.Position        // of the next outcome to look at
+	current trade.Position        // where the newest generation begins for it; at goes there from the end of the one before
 	news    chan []trade.Decision // of the trade, those of one read; capacity 1, so what is in it has not been taken
 }
 

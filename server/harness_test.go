@@ -270,7 +270,7 @@ func tradeJSON(id string, version int) string {
 	return string(trade.AppendJSON(nil, &t))
 }
 
-// twin stands in for both stores, and fails the test where the server breaks their contract. Faults are functions.
+// fake stands in for both stores, and fails the test where the server breaks their contract. Faults are functions.
 type fake struct {
 	t testing.TB
 
@@ -300,10 +300,10 @@ type fake struct {
 }
 
 var (
-	_ RequestStore  = (*fake)(nil)
-	_ KeyedStore    = (*fake)(nil)
-	_ TradeReader = (*fake)(nil)
-	_ Journal     = (*fake)(nil)
+	_ RequestStore = (*fake)(nil)
+	_ KeyedStore   = (*fake)(nil)
+	_ TradeReader  = (*fake)(nil)
+	_ Journal      = (*fake)(nil)
 
 	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 
@@ -544,7 +544,7 @@ func (w *fake) fault() error {
 	return fault()
 }
 
-// set changes the twin while the server runs.
+// set changes the fake while the server runs.
 func (w *fake) set(change func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -22,13 +22,13 @@ import (
 	"tradestore/trade"
 )
 
-// keyedLog is a request log as the server and a worker see it.
+// keyedLog is a request store as the server and a worker see it.
 type keyedStore interface {
 	RequestStore
 	KeyedStore
 }
 
-// shop is a server with a real request log whose requests a test may end, a clock and a broker that it may break.
+// shop is a server with a real request store whose requests a test may end, a clock and a broker that it may break.
 type shop struct {
 	*api
 	log  keyedStore
@@ -37,7 +37,7 @@ type shop struct {
 	down atomic.Bool // the broker refuses records
 }
 
-// onEveryLog runs a test with each request log.
+// onEveryLog runs a test with each request store.
 func onEveryLog(t *testing.T, test func(t *testing.T, s *shop)) {
 	open := map[string]func(s *shop, t *testing.T){"postgres": (*shop).openPostgres, "dynamodb": (*shop).openDynamoDB}
 	for name, open := range open {
@@ -69,7 +69,7 @@ func (s *shop) openPostgres(t *testing.T) {
 	t.Cleanup(pool.Close)
 	s.log = postgres.NewRequestStore(pool)
 	s.end = func(t *testing.T, e trade.RequestState) {
-		_, err := pool.Exec(t.Context(), `INSERT INTO submissions (accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome, reason, detail)
+		_, err := pool.Exec(t.Context(), `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome, reason, detail)
 			VALUES ($1, $1, $2, 1, 0, $3, $4, nullif($5, ''), nullif($6, ''))`,
 			e.AcceptedAt, e.AcceptedOn().Time(), [16]byte(e.ID), string(e.Status), string(e.Reason), e.Detail)
 		require.NoError(t, err)
@@ -91,7 +91,7 @@ func (s *shop) openDynamoDB(t *testing.T) {
 
 func (s *shop) at(now time.Time) { s.now.Store(&now) }
 
-// ends gives a request its end, as worker or resolver would.
+// ends gives a request its end, as worker or orphan reaper would.
 func (s *shop) ends(t *testing.T, id trade.RequestID, reason trade.Code) {
 	t.Helper()
 	state, err := s.log.Get(t.Context(), id)

@@ -32,12 +32,12 @@ type metrics struct {
 	keyed      map[string]prometheus.Counter // by result
 	bulkItems  map[string]prometheus.Counter // by result
 
-	waits     map[string]prometheus.Counter // by result
+	waits         map[string]prometheus.Counter // by result
 	outcomeReads  prometheus.Histogram
 	outcomeErrors prometheus.Counter
-	lagErrors prometheus.Counter
+	lagErrors     prometheus.Counter
 
-	events     prometheus.Counter
+	events       prometheus.Counter
 	followReads  prometheus.Histogram
 	followErrors prometheus.Counter
 
@@ -73,11 +73,11 @@ const (
 
 // Values of the result label of calls that prefer to wait.
 const (
-	waitEnded   = "ended"
-	waitTimeout = "timeout"
-	waitRefused = "refused" // for lack of a place
-	waitDrained = "drained"
-	waitPeerClosed    = "gone" // the client
+	waitEnded      = "ended"
+	waitTimeout    = "timeout"
+	waitRefused    = "refused" // for lack of a place
+	waitDrained    = "drained"
+	waitPeerClosed = "gone" // the client
 )
 
 // Values of the result label of the trades of bulk requests.

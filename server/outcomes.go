@@ -15,7 +15,7 @@ import (
 
 const endedAtOnce = 500 // requests in one read
 
-// hub tells those who wait for the end of a request. One goroutine reads for all of them, many requests at a time: waiting
+// outcomeNotifier tells those who wait for the end of a request. One goroutine reads for all of them, many requests at a time: waiting
 // costs the stores the same for one client and for a thousand. Where a worker of the same process shows outcomes, it says
 // so, and the next read follows at once.
 type outcomeNotifier struct {

@@ -14,7 +14,7 @@ import (
 	"tradestore/trade"
 )
 
-// The same server in front of the real PostgreSQL: what the twin promises is what the adapters do.
+// The same server in front of the real PostgreSQL: what the fake promises is what the adapters do.
 func TestOnPostgreSQL(t *testing.T) {
 	url := stack.Database(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url))

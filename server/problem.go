@@ -42,7 +42,7 @@ const (
 	QueueFull               trade.Code = "QUEUE_FULL"                // settings queue-items and queue-bytes; no effect
 	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline passed in the queue; no effect
 	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
-	RequestStoreUnavailable   trade.Code = "REQUEST_LOG_UNAVAILABLE"   // requests can't be tracked now; no effect
+	RequestStoreUnavailable trade.Code = "REQUEST_STORE_UNAVAILABLE" // requests can't be tracked now; no effect
 	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent, the rest is unknown: poll request_id
 	StoreUnavailable        trade.Code = "STORE_UNAVAILABLE"         // a store can't answer a read now
 )
@@ -86,7 +86,7 @@ var problemTypes = map[trade.Code]struct {
 	QueueFull:               {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
 	DeadlineExceeded:        {fasthttp.StatusServiceUnavailable, "The request waited too long"},
 	ShuttingDown:            {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
-	RequestStoreUnavailable:   {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
+	RequestStoreUnavailable: {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
 	DeliveryUnknown:         {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
 	StoreUnavailable:        {fasthttp.StatusServiceUnavailable, "The store can't answer now"},
 }

@@ -26,7 +26,7 @@ type RequestStore interface {
 	PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error)
 }
 
-// KeyedLog is the part of the request log that requests under idempotency keys need. The id of such a request is derived
+// KeyedLog is the part of the request store that requests under idempotency keys need. The id of such a request is derived
 // from its key, so the entry of the request is the record of the key. An entry whose life is over counts as absent. The
 // methods may be called concurrently.
 type KeyedStore interface {

@@ -23,7 +23,7 @@ import (
 // Deps are what the server works with. It closes none of them. Checks may be empty and Now may be nil, for time.Now.
 type Deps struct {
 	Requests RequestStore
-	Keys     KeyedStore // the same request log, for requests under idempotency keys
+	Keys     KeyedStore // the same request store, for requests under idempotency keys
 	Trades   TradeReader
 	Journal  Journal
 	Kafka    *kgo.Client // a producer from package kafka
@@ -54,11 +54,11 @@ type Server struct {
 	pendings *throttle // of looking for the PENDING requests of a trade
 	bodies   *bodies
 	health   *health
-	outcomes      *outcomeNotifier
+	outcomes *outcomeNotifier
 	lag      *lag
 	waits    slots
 	journal  Journal
-	follower     *journalFollower
+	follower *journalFollower
 	streams  slots
 	exports  slots
 	router   *router.Router
@@ -74,7 +74,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("cannot build the server: %w", err)
 	}
 	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Journal == nil || deps.Kafka == nil || deps.Registry == nil {
-		return nil, errors.New("cannot build the server: request log, its keys, trade reader, journal, Kafka client and registry are required")
+		return nil, errors.New("cannot build the server: request store, its keys, trade reader, journal, Kafka client and registry are required")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now

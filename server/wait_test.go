@@ -113,7 +113,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	(<-first).accepted(t)
 }
 
-// An outage of the request log ends no wait: the next read may succeed.
+// An outage of the request store ends no wait: the next read may succeed.
 func TestAWaitOutlastsAnOutage(t *testing.T) {
 	a := start(t, nil)
 	answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })

@@ -17,14 +17,14 @@ type PlannedDecision struct {
 
 // Plan is what a batch changes.
 type Plan struct {
-	Inserts     []*Record  // rows to add, of keys that are not stored: one per key, sorted by key
-	Replaces    []*Record  // rows to put in the place of stored ones, likewise
+	Inserts     []*Record         // rows to add, of keys that are not stored: one per key, sorted by key
+	Replaces    []*Record         // rows to put in the place of stored ones, likewise
 	Decisions   []PlannedDecision // one per request decided here, in log order
-	DeadLetters []*Record  // in log order
-	Duplicates  int        // records of requests that had been decided before, here or earlier
+	DeadLetters []*Record         // in log order
+	Duplicates  int               // records of requests that had been decided before, here or earlier
 }
 
-// Resolve decides records in the order given, which is log order per trade id. stored holds the highest stored version of
+// Decide decides records in the order given, which is log order per trade id. stored holds the highest stored version of
 // each trade id that has one; decided holds the requests that already have an outcome. Neither is changed. A record
 // without a request id must have a Fault: it has no one to answer.
 //

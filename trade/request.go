@@ -52,7 +52,7 @@ type Decision struct {
 	Generation int32 // of the topic: 1, 2, ... each time the topic was replaced
 	Partition  int32
 	Offset     int64 // of its record; NoOffset when it was closed without one
-	// CorrelationID and TraceParent of the accepting call, for log lines and traces of the settler.
+	// CorrelationID and TraceParent of the accepting call, for log lines and traces of the projector.
 	CorrelationID string
 	TraceParent   string
 }

@@ -14,7 +14,9 @@ type applyGate struct {
 	turn  chan struct{} // of length one, full while a lane has the turn
 }
 
-func newApplyGate(after time.Duration) *applyGate { return &applyGate{after: after, turn: make(chan struct{}, 1)} }
+func newApplyGate(after time.Duration) *applyGate {
+	return &applyGate{after: after, turn: make(chan struct{}, 1)}
+}
 
 // take waits for the turn while the store is slow; lanes that wait get it in the order they came. end is to be called when
 // the transaction is over. Errors: ctx ended first.

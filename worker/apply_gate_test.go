@@ -93,7 +93,9 @@ func TestLanesTakeTurns(t *testing.T) {
 				return nil
 			})
 			w := r.start(func(cfg *Config, _ *Deps) { cfg.Lanes, cfg.MaxPollRecords, cfg.SlowTransaction = 2, 10, c.slow })
-			r.eventually("both lanes have partitions", func() bool { return len(w.lanes[0].assigned.partitions()) == 2 && len(w.lanes[1].assigned.partitions()) == 2 })
+			r.eventually("both lanes have partitions", func() bool {
+				return len(w.lanes[0].assigned.partitions()) == 2 && len(w.lanes[1].assigned.partitions()) == 2
+			})
 			r.post("first", 1)
 			r.applied(1)
 			r.eventually("it is known how long one takes", func() bool { return w.gate.slow.Load() == (c.most == 1) })

@@ -60,12 +60,12 @@ func TestOtherCallsFailAndHeal(t *testing.T) {
 			r.applied(30)
 			r.reconcile()
 			r.eventually("the call succeeds", func() bool {
-				return r.store.count(failing) > 4 || failing == "Positions" || failing == "Settled" || failing == "Settle"
+				return r.store.count(failing) > 4 || failing == "Positions" || failing == "Projected" || failing == "Project"
 			})
 			w.drain()
 		})
 	}
-	for _, call := range []string{"Positions", "Unsettled", "Settle", "Settled", "MakeDays", "Sweep"} {
+	for _, call := range []string{"Positions", "Unprojected", "Project", "Projected", "MakeDays", "Sweep"} {
 		f(call, false)
 		f(call, true)
 	}
@@ -99,7 +99,7 @@ func TestABrokenAssumptionStopsLoudly(t *testing.T) {
 func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
-		if call == "Unsettled" {
+		if call == "Unprojected" {
 			panic("out of bounds")
 		}
 		return nil
@@ -116,7 +116,7 @@ func TestRefusedRecordsBecomeDeadLetters(t *testing.T) {
 	r.post("T", 30)
 	w := r.start(nil)
 	r.applied(30)
-	r.eventually("all settled", func() bool { return r.store.projected() == 30 })
+	r.eventually("all projected", func() bool { return r.store.projected() == 30 })
 	w.drain()
 	assert.Len(t, r.store.trades, 27)
 	var dead []string

@@ -31,18 +31,18 @@ type Config struct {
 	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
 	CommitInterval   time.Duration // between two commits of the group offset, which is a lag hint only; default 1 s
 	CheckInterval    time.Duration // between two looks at the end of the log; default 30 s
-	DrainLimit       time.Duration // for the batch in hand, for the last settling, and for leaving the group, each; default 5 s
+	DrainLimit       time.Duration // for the batch in hand, for the last projection, and for leaving the group, each; default 5 s
 
 	ProjectInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
-	ProjectLimit    int           // outcomes in one step of the settler; default 1,000
+	ProjectLimit    int           // outcomes in one step of the projector; default 1,000
 
 	// A request that stays PENDING is closed no earlier than ResolveAfter from when this worker first saw it. No server may
 	// still answer 202 then, so it must be at least twice the sum of what servers have for a trade (rule R2).
-	OrphanAfter    time.Duration // default 60 s
+	OrphanAfter     time.Duration // default 60 s
 	AcceptDeadline  time.Duration // of the servers; default 3 s
 	DeliveryTimeout time.Duration // of the servers; default 10 s
-	OrphanInterval time.Duration // between two looks for such requests; default 10 s
-	OrphanLimit    int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
+	OrphanInterval  time.Duration // between two looks for such requests; default 10 s
+	OrphanLimit     int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
 
 	SweepInterval time.Duration   // between two sweeps; default 1 h
 	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
@@ -54,16 +54,16 @@ type Deps struct {
 	Journal  Journal
 	Closer   OrphanCloser
 	Requests RequestStore
-	// OutcomesAtCommit says that clients read outcomes where Apply commits them, as they do from the request log in
+	// OutcomesAtCommit says that clients read outcomes where Apply commits them, as they do from the request store in
 	// PostgreSQL: nothing has to be shown, and the cursors follow the positions.
 	OutcomesAtCommit bool
 	// Shown is called after clients can read outcomes that they could not read before; it must return at once. May be nil.
-	Shown    func()
-	Maintainer   Maintainer
-	Registry prometheus.Registerer
-	Log      zerolog.Logger
-	Tracer   *telemetry.Tracer // nil traces nothing
-	Now      func() time.Time  // the clock of ages and of retention; it never decides about a trade
+	Shown      func()
+	Maintainer Maintainer
+	Registry   prometheus.Registerer
+	Log        zerolog.Logger
+	Tracer     *telemetry.Tracer // nil traces nothing
+	Now        func() time.Time  // the clock of ages and of retention; it never decides about a trade
 }
 
 const day = 24 * time.Hour
@@ -105,19 +105,19 @@ func (c Config) validate() error {
 	must(c.Lanes > 0, "lanes must be at least 1, not %d", c.Lanes)
 	must(c.MaxPollRecords > 0, "max poll records must be at least 1, not %d", c.MaxPollRecords)
 	must(c.MaxRefused > 0, "max refused must be at least 1, not %d", c.MaxRefused)
-	must(c.ProjectLimit > 0, "settle limit must be at least 1, not %d", c.ProjectLimit)
+	must(c.ProjectLimit > 0, "project limit must be at least 1, not %d", c.ProjectLimit)
 	must(c.ApplyPause >= 0, "apply pause must not be negative, not %v", c.ApplyPause)
 	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
 	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
 		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)
-	must(c.OrphanLimit > 0, "resolve limit must be at least 1, not %d", c.OrphanLimit)
+	must(c.OrphanLimit > 0, "orphan limit must be at least 1, not %d", c.OrphanLimit)
 	if err := CheckOrphanAfter(c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout); err != nil {
 		wrong = append(wrong, err)
 	}
 	for name, d := range map[string]time.Duration{
 		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
 		"slow transaction": c.SlowTransaction,
-		"settle interval":  c.ProjectInterval, "resolve interval": c.OrphanInterval, "sweep interval": c.SweepInterval,
+		"project interval": c.ProjectInterval, "orphan interval": c.OrphanInterval, "sweep interval": c.SweepInterval,
 		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
 	} {
 		must(d > 0, "%s must be positive, not %v", name, d)
@@ -129,7 +129,7 @@ func (c Config) validate() error {
 // to them (rule R2).
 func CheckOrphanAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
 	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
-		return fmt.Errorf("resolve-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: a server might still answer 202",
+		return fmt.Errorf("orphan-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: a server might still answer 202",
 			after, least, acceptDeadline, deliveryTimeout)
 	}
 	return nil

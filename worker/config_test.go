@@ -12,8 +12,8 @@ func TestWrongSettingsAreListedTogether(t *testing.T) {
 	cfg := Config{Lanes: -1, MaxPollRecords: -1, ApplyPause: -1, MaxRefused: -1, ProjectLimit: -1, RetryMin: time.Minute, TransactionLimit: time.Hour, SweepInterval: -1,
 		OrphanLimit: -1, OrphanInterval: -1, DeliveryTimeout: time.Minute}
 	_, err := New(cfg, Deps{Registry: prometheus.NewRegistry()})
-	for _, want := range []string{"partitions", "lanes", "max poll records", "apply pause", "max refused", "settle limit", "retry min", "transaction limit 1h0m0s", "sweep interval",
-		"resolve limit", "resolve interval", "resolve-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s"} {
+	for _, want := range []string{"partitions", "lanes", "max poll records", "apply pause", "max refused", "project limit", "retry min", "transaction limit 1h0m0s", "sweep interval",
+		"orphan limit", "orphan interval", "orphan-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s"} {
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"tradestore/trade"
 )
 
-// twin is a store and a request log in memory that fails the test when the worker breaks the contract of a seam, and
+// fake is a store and a request store in memory that fails the test when the worker breaks the contract of a seam, and
 // fails calls on demand, before or after they took effect.
 type fake struct {
 	t testing.TB
@@ -23,10 +23,10 @@ type fake struct {
 	highest   map[string]int32
 	decided   map[trade.RequestID]struct{}
 	journal   map[int32][]trade.Decision
-	cursor    map[int32]int // outcomes settled, by partition
+	cursor    map[int32]int // outcomes projected, by partition
 	dead      []trade.Record
 	status    map[trade.RequestID]trade.Status // what clients see, once it is terminal
-	entries   []trade.PendingRequest           // opened by a test, settled or not
+	entries   []trade.PendingRequest           // opened by a test, projected or not
 	closed    map[trade.RequestID]trade.Decision
 	calls     map[string]int
 	now       func() time.Time
@@ -143,12 +143,12 @@ func (s *fake) check(b *trade.Batch) {
 }
 
 func (s *fake) Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error) {
-	finish, err := s.begin(ctx, "Unsettled", nil)
+	finish, err := s.begin(ctx, "Unprojected", nil)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.IsSorted(partitions) || len(slices.Compact(slices.Clone(partitions))) != len(partitions) || len(partitions) == 0 {
-		s.t.Errorf("broken contract of Unsettled: partitions %v", partitions)
+		s.t.Errorf("broken contract of Unprojected: partitions %v", partitions)
 	}
 	var all []trade.Decision
 	for _, p := range partitions {
@@ -158,7 +158,7 @@ func (s *fake) Unprojected(ctx context.Context, partitions []int32, limit int) (
 }
 
 func (s *fake) Projected(ctx context.Context, outcomes []trade.Decision) error {
-	finish, err := s.begin(ctx, "Settled", nil)
+	finish, err := s.begin(ctx, "Projected", nil)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (s *fake) Pass(ctx context.Context, partitions []int32) error {
 }
 
 func (s *fake) Project(ctx context.Context, outcomes []trade.Decision) error {
-	finish, err := s.begin(ctx, "Settle", nil)
+	finish, err := s.begin(ctx, "Project", nil)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (s *fake) Sweep(ctx context.Context, _ time.Time, _ trade.Retention) (trade
 	return trade.Swept{JournalDays: 1, PendingRows: 2, JournalRows: 3, DeadLetters: 4}, finish()
 }
 
-// settled says how many requests clients see as terminal.
+// projected says how many requests clients see as terminal.
 func (s *fake) projected() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,7 +28,7 @@ const (
 	often   = 5 * time.Millisecond
 )
 
-// rig is a broker with a topic, a producer, and a store in memory.
+// fixture is a broker with a topic, a producer, and a store in memory.
 type fixture struct {
 	t        testing.TB
 	cluster  *kfake.Cluster
@@ -187,7 +187,7 @@ func (r *fixture) applied(n int) {
 // reconcile checks that the store holds exactly what replaying the requests sent would give, and clients see it.
 func (r *fixture) reconcile() {
 	r.t.Helper()
-	r.eventually("all settled", func() bool { return r.store.projected() >= len(r.sent) })
+	r.eventually("all projected", func() bool { return r.store.projected() >= len(r.sent) })
 	records := make([]trade.Record, len(r.sent))
 	for i, q := range r.sent {
 		records[i] = trade.Record{Request: q}

@@ -23,13 +23,13 @@ import (
 // hold up the group.
 type lane struct {
 	*Worker
-	name   string // "lane 0", for reasons and log lines
-	number int
-	log    zerolog.Logger
-	client *kgo.Client
-	kill   context.CancelFunc // ends the client, whatever it waits for
-	assigned   assignment
-	commit chan struct{} // asks for a commit of the group offset
+	name     string // "lane 0", for reasons and log lines
+	number   int
+	log      zerolog.Logger
+	client   *kgo.Client
+	kill     context.CancelFunc // ends the client, whatever it waits for
+	assigned assignment
+	commit   chan struct{} // asks for a commit of the group offset
 
 	mu   sync.Mutex // guards drop
 	drop func()     // ends the context of the batch in hand

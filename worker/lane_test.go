@@ -259,7 +259,7 @@ func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
 func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
-		if call == "Apply" || call == "Unsettled" {
+		if call == "Apply" || call == "Unprojected" {
 			return fmt.Errorf("connection refused")
 		}
 		return nil

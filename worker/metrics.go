@@ -27,17 +27,17 @@ type metrics struct {
 
 	rows, duplicates, deadLetters, fenced, splits, refused, commitErrors prometheus.Counter
 
-	shown          map[string]prometheus.Counter // outcomes that clients can see, by status
-	shownEndToEnd  prometheus.Histogram
-	projectionErrors   prometheus.Counter
-	projectionSeconds  prometheus.Histogram
-	projectionBatch    prometheus.Histogram
-	projectionAge      prometheus.Histogram
-	unprojectedSince atomic.Int64 // when the oldest unsettled outcome was decided, in microseconds since 1970; 0 for none
+	shown             map[string]prometheus.Counter // outcomes that clients can see, by status
+	shownEndToEnd     prometheus.Histogram
+	projectionErrors  prometheus.Counter
+	projectionSeconds prometheus.Histogram
+	projectionBatch   prometheus.Histogram
+	projectionAge     prometheus.Histogram
+	unprojectedSince  atomic.Int64 // when the oldest unprojected outcome was decided, in microseconds since 1970; 0 for none
 
-	pending                          *prometheus.GaugeVec // by what they wait for
+	pending                         *prometheus.GaugeVec // by what they wait for
 	closed, projected, orphanErrors prometheus.Counter
-	pendingSince                     atomic.Int64 // when the oldest request in pending was accepted, in microseconds since 1970; 0 for none
+	pendingSince                    atomic.Int64 // when the oldest request in pending was accepted, in microseconds since 1970; 0 for none
 
 	swept       map[string]prometheus.Counter // by kind
 	sweepErrors prometheus.Counter
@@ -86,26 +86,26 @@ func (m *metrics) ofApply() {
 
 // ofSettle makes the families about what clients can see.
 func (m *metrics) ofProjection() {
-	m.shown = m.CountersOf("tradestore_settle_outcomes_total", "Outcomes made visible to clients, by status.",
+	m.shown = m.CountersOf("tradestore_projection_outcomes_total", "Outcomes made visible to clients, by status.",
 		"status", string(trade.Success), string(trade.Failed))
-	m.shownEndToEnd = m.Histogram("tradestore_settle_end_to_end_seconds",
+	m.shownEndToEnd = m.Histogram("tradestore_projection_end_to_end_seconds",
 		"From acceptance of a trade to its outcome being visible to clients, whatever the outcome.", telemetry.Ages)
-	m.projectionErrors = m.Counter("tradestore_settle_errors_total", "Steps of the settler that failed and were repeated.")
-	m.projectionSeconds = m.Histogram("tradestore_settle_duration_seconds",
-		"Time of one step of the settler; no values where outcomes are visible at their commit.", telemetry.Durations)
-	m.projectionBatch = m.Histogram("tradestore_settle_batch_outcomes",
-		"Outcomes in one step of the settler; no values where outcomes are visible at their commit.", telemetry.Sizes)
-	m.projectionAge = m.Histogram("tradestore_settle_delay_seconds",
+	m.projectionErrors = m.Counter("tradestore_projection_errors_total", "Steps of the projector that failed and were repeated.")
+	m.projectionSeconds = m.Histogram("tradestore_projection_duration_seconds",
+		"Time of one step of the projector; no values where outcomes are visible at their commit.", telemetry.Durations)
+	m.projectionBatch = m.Histogram("tradestore_projection_batch_outcomes",
+		"Outcomes in one step of the projector; no values where outcomes are visible at their commit.", telemetry.Sizes)
+	m.projectionAge = m.Histogram("tradestore_projection_delay_seconds",
 		"From the decision to the outcome being visible; no values where both are one commit.", telemetry.Ages)
 }
 
-// ofUpkeep makes the families of the resolver, of the sweeper and of the worker as a whole.
+// ofUpkeep makes the families of the orphan reaper, of the sweeper and of the worker as a whole.
 func (m *metrics) ofUpkeep() {
-	m.pending = m.Gauges("tradestore_resolve_pending_requests",
+	m.pending = m.Gauges("tradestore_orphan_pending_requests",
 		"Requests of held partitions that stay PENDING, by what they wait for before they are closed.", "waits_for")
-	m.closed = m.Counter("tradestore_resolve_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log.")
-	m.projected = m.Counter("tradestore_resolve_projected_total", "Requests found PENDING that had an outcome, which was shown.")
-	m.orphanErrors = m.Counter("tradestore_resolve_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
+	m.closed = m.Counter("tradestore_orphan_closed_total", "Requests closed as NOT_DELIVERED because their trade never reached the log.")
+	m.projected = m.Counter("tradestore_orphan_projected_total", "Requests found PENDING that had an outcome, which was shown.")
+	m.orphanErrors = m.Counter("tradestore_orphan_errors_total", "Looks for requests that stay PENDING that failed and were repeated.")
 	m.swept = m.CountersOf("tradestore_swept_total", "Days and rows deleted because they were past their retention, by kind.",
 		"kind", "journal_days", "journal_rows", "pending_rows", "dead_letters")
 	m.sweepErrors = m.Counter("tradestore_sweep_errors_total", "Sweeps that failed and were repeated.")
@@ -167,7 +167,7 @@ func (m *metrics) polled(batch *trade.Batch, now time.Time) {
 	}
 }
 
-// settled counts outcomes that clients can see now.
+// projected counts outcomes that clients can see now.
 func (m *metrics) projectiond(outcomes []trade.Decision, took time.Duration, now time.Time) {
 	m.projectionSeconds.Observe(took.Seconds())
 	m.projectionBatch.Observe(float64(len(outcomes)))
@@ -189,16 +189,16 @@ type collector struct {
 }
 
 var (
-	positionDesc   = prometheus.NewDesc("tradestore_apply_position", "Next offset to apply.", []string{"partition"}, nil)
-	lagDesc        = prometheus.NewDesc("tradestore_apply_lag_records", "Offsets between the position and the end of the log as last seen.", []string{"partition"}, nil)
-	lagAgeDesc     = prometheus.NewDesc("tradestore_apply_lag_seconds", "Time since the oldest record not yet applied was accepted; 0 without lag.", []string{"partition"}, nil)
-	partitionsDesc = prometheus.NewDesc("tradestore_apply_partitions", "Partitions held by this worker.", nil, nil)
-	ofTopicDesc    = prometheus.NewDesc("tradestore_apply_topic_partitions", "Partitions that the topic has, which the workers share (--partitions).", nil, nil)
-	lanesDesc      = prometheus.NewDesc("tradestore_apply_lanes", "Loops that apply at once (--lanes).", nil, nil)
-	inRowDesc      = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
-	pendingDesc    = prometheus.NewDesc("tradestore_resolve_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
-	unprojectedDesc  = prometheus.NewDesc("tradestore_settle_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
-	readyDesc      = prometheus.NewDesc("tradestore_worker_ready", "1 while the worker applies what it holds, else 0: what /readyz says.", nil, nil)
+	positionDesc    = prometheus.NewDesc("tradestore_apply_position", "Next offset to apply.", []string{"partition"}, nil)
+	lagDesc         = prometheus.NewDesc("tradestore_apply_lag_records", "Offsets between the position and the end of the log as last seen.", []string{"partition"}, nil)
+	lagAgeDesc      = prometheus.NewDesc("tradestore_apply_lag_seconds", "Time since the oldest record not yet applied was accepted; 0 without lag.", []string{"partition"}, nil)
+	partitionsDesc  = prometheus.NewDesc("tradestore_apply_partitions", "Partitions held by this worker.", nil, nil)
+	ofTopicDesc     = prometheus.NewDesc("tradestore_apply_topic_partitions", "Partitions that the topic has, which the workers share (--partitions).", nil, nil)
+	lanesDesc       = prometheus.NewDesc("tradestore_apply_lanes", "Loops that apply at once (--lanes).", nil, nil)
+	inRowDesc       = prometheus.NewDesc("tradestore_apply_refused_in_a_row", "Records in a row that the store refused, the most of all lanes.", nil, nil)
+	pendingDesc     = prometheus.NewDesc("tradestore_orphan_oldest_seconds", "Time since the oldest request of held partitions that stays PENDING was accepted; 0 without one.", nil, nil)
+	unprojectedDesc = prometheus.NewDesc("tradestore_projection_lag_seconds", "Time since the oldest outcome not yet visible was decided; 0 without lag.", nil, nil)
+	readyDesc       = prometheus.NewDesc("tradestore_worker_ready", "1 while the worker applies what it holds, else 0: what /readyz says.", nil, nil)
 )
 
 // Describe sends the descriptions.

@@ -73,12 +73,12 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 	assert.InDelta(t, 0, w.value("tradestore_worker_ready"), 0)
 	assert.InDelta(t, 30, w.value("tradestore_apply_poll_delay_seconds"), 0)
 	assert.InDelta(t, 30, w.value("tradestore_apply_end_to_end_seconds"), 0)
-	assert.InDelta(t, 30, w.value("tradestore_settle_end_to_end_seconds"), 0)
-	assert.InDelta(t, 30, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.InDelta(t, 30, w.value("tradestore_projection_end_to_end_seconds"), 0)
+	assert.InDelta(t, 30, w.value("tradestore_projection_outcomes_total", "SUCCESS"), 0)
 	assert.InDelta(t, 30, w.value("tradestore_apply_outcomes_total", "SUCCESS"), 0)
 }
 
-// Outcomes that are visible at their commit are counted there, and the settler has nothing to measure.
+// Outcomes that are visible at their commit are counted there, and the projector has nothing to measure.
 func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 	r := newFixture(t, 1)
 	reg := prometheus.NewRegistry()
@@ -90,10 +90,10 @@ func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 	w.metrics.applied(part, trade.Applied{Rows: 1, Invalid: 1}, now)
 	run := &running{Worker: w, t: t, reg: reg}
 	assert.InDelta(t, 1, run.value("tradestore_apply_poll_delay_seconds"), 0)
-	assert.InDelta(t, 1, run.value("tradestore_settle_end_to_end_seconds"), 0)
-	assert.InDelta(t, 1, run.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
-	assert.InDelta(t, 1, run.value("tradestore_settle_outcomes_total", "FAILED"), 0)
-	assert.InDelta(t, 0, run.value("tradestore_settle_delay_seconds"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_projection_end_to_end_seconds"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_projection_outcomes_total", "SUCCESS"), 0)
+	assert.InDelta(t, 1, run.value("tradestore_projection_outcomes_total", "FAILED"), 0)
+	assert.InDelta(t, 0, run.value("tradestore_projection_delay_seconds"), 0)
 }
 
 func TestCountingRecordsAllocatesNothing(t *testing.T) {

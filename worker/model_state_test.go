@@ -12,7 +12,7 @@ type rules struct {
 	noDeadline  bool // C6: the server says 202 however late the acknowledgement is
 	openAgain   bool // C3: an opening whose answer was lost is sent once more, and the record produced
 	noWait      bool // R2: the end of the log is read as soon as the entry is seen
-	shortWait   bool // R2: resolve_after is less than the accept deadline
+	shortWait   bool // R2: orphan_after is less than the accept deadline
 	endAtSight  bool // R3: the end of the log is read before the wait, not after it
 	noEnd       bool // R3: the position is not compared with the end of the log
 	noLook      bool // R4: the closing transaction does not look for an outcome
@@ -22,10 +22,10 @@ type rules struct {
 }
 
 const (
-	deadline     = 2 // ticks from the arrival of the request; from then on no 202
+	deadline    = 2 // ticks from the arrival of the request; from then on no 202
 	orphanAfter = 3 // ticks from the first sight of the entry; a tick may follow the sight at once, so one is lost
-	tooShort     = 1
-	copies       = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
+	tooShort    = 1
+	copies      = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
 )
 
 // The two requests: one is followed from its arrival on, the other is written to the log of the same trade at any time,
@@ -39,12 +39,12 @@ type serverStage uint8
 
 const (
 	idle      serverStage = iota
-	opening               // the PENDING entry was sent to the request log
+	opening               // the PENDING entry was sent to the request store
 	producing             // the record was handed to the producer
 	over                  // the handler has answered
 )
 
-type shown uint8 // what an answer, the journal or the request log says
+type shown uint8 // what an answer, the journal or the request store says
 
 const (
 	nothing shown = iota
@@ -58,7 +58,7 @@ const (
 
 func (s shown) terminal() bool { return s >= success }
 
-// finder is one resolver's knowledge of the subject. It is lost with its process.
+// finder is one orphan reaper's knowledge of the subject. It is lost with its process.
 type finder struct {
 	stage finderStage
 	age   uint8 // ticks since the first sight
@@ -80,13 +80,13 @@ type model struct {
 	server serverStage
 	answer shown
 	age    uint8 // ticks since the arrival; stays at the deadline
-	opens  uint8 // copies of the PENDING entry under way to the request log
+	opens  uint8 // copies of the PENDING entry under way to the request store
 	again  bool  // the opening was repeated
-	told   bool  // the request log's confirmation is under way
+	told   bool  // the request store's confirmation is under way
 	sends  uint8 // copies of the record under way to the log
 	copied uint8 // copies that the network has made of the record
 	acked  bool  // an acknowledgement is under way
-	entry  shown // in the request log
+	entry  shown // in the request store
 
 	log  [4]uint8 // 1 + the request of each record; 0 behind its end
 	next uint8    // position, committed with the outcomes
@@ -94,10 +94,10 @@ type model struct {
 	outcome [2]shown // journal, by request
 	decided [2]uint8 // rows in the journal, by request
 	rows    [3]uint8 // 1 + the request whose payload is stored, by version
-	closed  uint8    // position at which the resolver closed the subject
+	closed  uint8    // position at which the orphan reaper closed the subject
 
 	finders [2]finder // of two workers: a frozen one may still think that it owns the partition
-	deaths  uint8     // of a process with a resolver
+	deaths  uint8     // of a process with a orphan reaper
 }
 
 // step is one move of one party; it yields every way in which the move can end.
@@ -133,7 +133,7 @@ func serve(r *rules, w model, yield func(string, model)) {
 		next.again, next.opens = true, next.opens+1
 		yield("server: sends the PENDING entry again", next)
 	}
-	// A lost answer of the request log, a broken connection to the client, and the deadline look alike from outside.
+	// A lost answer of the request store, a broken connection to the client, and the deadline look alike from outside.
 	if w.server == opening || w.age >= deadline {
 		w.server, w.answer = over, unknown
 		yield("server: answers 503 with request id", w)
@@ -148,9 +148,9 @@ func network(_ *rules, w model, yield func(string, model)) {
 		yield("network: loses the PENDING entry", lost)
 		lands := lost
 		lands.entry = waiting // a put in batches has no condition
-		yield("request log: takes the PENDING entry, its answer is lost", lands)
+		yield("request store: takes the PENDING entry, its answer is lost", lands)
 		lands.told = true
-		yield("request log: takes the PENDING entry", lands)
+		yield("request store: takes the PENDING entry", lands)
 	}
 	end := w.end()
 	if w.sends > 0 {
@@ -228,14 +228,14 @@ func apply(r *rules, w model, yield func(string, model)) {
 	}
 }
 
-// project is the settler, which walks outcomes of records. It may come as late as it likes, and never again.
+// project is the projector, which walks outcomes of records. It may come as late as it likes, and never again.
 func project(_ *rules, w model, yield func(string, model)) {
 	if w.outcome[subject].terminal() && w.outcome[subject] != notDelivered {
-		w.project("settler: shows the outcome", yield)
+		w.project("projector: shows the outcome", yield)
 	}
 }
 
-// settle shows the subject's outcome where the entry is PENDING (S1).
+// project shows the subject's outcome where the entry is PENDING (S1).
 func (w model) project(what string, yield func(string, model)) {
 	if w.entry == waiting {
 		w.entry = w.outcome[subject]
@@ -256,7 +256,7 @@ func tick(_ *rules, w model, yield func(string, model)) {
 	yield("time passes", w)
 }
 
-// resolve is section R of the rules, by each of two resolvers.
+// resolve is section R of the rules, by each of two orphan reapers.
 func reapOrphans(r *rules, w model, yield func(string, model)) {
 	for i := range w.finders {
 		f := &w.finders[i]
@@ -277,7 +277,7 @@ func reapOrphans(r *rules, w model, yield func(string, model)) {
 			if !r.endAtSight {
 				n.end = w.end()
 			}
-			yield("resolver: reads the end of the log", next)
+			yield("orphan reaper: reads the end of the log", next)
 		case ended:
 			if w.next >= f.end || r.noEnd {
 				conclude(r, w, i, yield)
@@ -285,7 +285,7 @@ func reapOrphans(r *rules, w model, yield func(string, model)) {
 		case knows:
 			next := w
 			next.finders[i] = finder{stage: atRest}
-			next.project("resolver: shows the outcome", yield)
+			next.project("orphan reaper: shows the outcome", yield)
 		case atRest:
 		}
 	}
@@ -299,7 +299,7 @@ func observedOrphan(r *rules, w model, i int, yield func(string, model)) {
 	if w.outcome[subject] != nothing {
 		if !r.noProject {
 			w.finders[i].stage = knows
-			yield("resolver: finds an outcome", w)
+			yield("orphan reaper: finds an outcome", w)
 		}
 		return
 	}
@@ -307,26 +307,26 @@ func observedOrphan(r *rules, w model, i int, yield func(string, model)) {
 	if r.endAtSight {
 		w.finders[i].end = w.end()
 	}
-	yield("resolver: sees the entry for the first time", w)
+	yield("orphan reaper: sees the entry for the first time", w)
 }
 
 // conclude is R4: one transaction, under the lock that the worker takes first.
 func conclude(r *rules, w model, i int, yield func(string, model)) {
 	w.finders[i] = finder{stage: knows}
 	if w.outcome[subject] != nothing && !r.noLook {
-		yield("resolver: meets an outcome when closing", w)
+		yield("orphan reaper: meets an outcome when closing", w)
 		return
 	}
 	w.outcome[subject] = notDelivered
 	w.decided[subject]++
 	w.closed = w.next
-	yield("resolver: closes the request", w)
+	yield("orphan reaper: closes the request", w)
 }
 
-// die loses what the resolvers know; the next ones start over.
+// die loses what the orphan reapers know; the next ones start over.
 func die(_ *rules, w model, yield func(string, model)) {
 	if w.deaths == 0 {
 		w.finders, w.deaths = [2]finder{}, 1
-		yield("resolvers: die and start over", w)
+		yield("orphan reapers: die and start over", w)
 	}
 }

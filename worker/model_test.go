@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The model of rule R7: server, request log, network, log, worker and two resolvers, in every order in which their steps
+// The model of rule R7: server, request store, network, log, worker and two orphan reapers, in every order in which their steps
 // can fall. Load tests meet a few orders, and the rare ones by luck; this meets all of them, for one request and a second
 // one of the same trade.
 

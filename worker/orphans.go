@@ -19,7 +19,7 @@ const (
 	notRead    = -1
 )
 
-// resolver closes requests that stay PENDING because their record never reached the log: a server died before it
+// orphan reaper closes requests that stay PENDING because their record never reached the log: a server died before it
 // produced, or the log took the record too late to be told of it. The danger is to close one that was answered 202. So it
 // waits until no server can answer any more (R2), then until all that the log has by then is applied (R3), and decides
 // under the lock of the lanes (R4). It never produces (R6).
@@ -29,8 +29,8 @@ const (
 type orphanReaper struct {
 	*Worker
 	seen  map[trade.RequestID]*observation // requests of the last look, in partitions held here
-	limit int                           // requests to ask for
-	clock func() time.Duration          // since some moment, and monotonic: wall clocks jump
+	limit int                              // requests to ask for
+	clock func() time.Duration             // since some moment, and monotonic: wall clocks jump
 }
 
 // sighting is what is known of one request.
@@ -60,7 +60,7 @@ func (r *orphanReaper) run(ctx context.Context) error {
 			return err
 		case err != nil:
 			r.metrics.orphanErrors.Inc()
-			r.log.Warn().Err(err).Msg("cannot resolve pending requests now")
+			r.log.Warn().Err(err).Msg("cannot close orphaned requests now")
 		}
 	}
 	return nil
@@ -79,7 +79,7 @@ func (r *orphanReaper) step(ctx context.Context) error {
 		_, mine := slices.BinarySearch(held, p.Partition)
 		return !mine // its owner closes it
 	})
-	if pending, err = r.expectations(ctx, pending); err != nil {
+	if pending, err = r.project(ctx, pending); err != nil {
 		return err
 	}
 	ripe := r.observe(pending)
@@ -103,9 +103,9 @@ func (r *orphanReaper) adapt(found int) {
 	}
 }
 
-// project shows the outcomes of those that have one: a settler's or a resolver's work that was lost on the way. It
+// project shows the outcomes of those that have one: a projector's or a orphan reaper's work that was lost on the way. It
 // returns the others (rule R1).
-func (r *orphanReaper) expectations(ctx context.Context, pending []trade.PendingRequest) ([]trade.PendingRequest, error) {
+func (r *orphanReaper) project(ctx context.Context, pending []trade.PendingRequest) ([]trade.PendingRequest, error) {
 	if len(pending) == 0 {
 		return nil, nil
 	}

@@ -18,14 +18,14 @@ import (
 	"tradestore/trade"
 )
 
-// stepped is a resolver of a running worker whose steps and clock the test drives.
+// stepped is a orphan reaper of a running worker whose steps and clock the test drives.
 type stepped struct {
 	*orphanReaper
 	t   testing.TB
 	now time.Duration
 }
 
-// byHand keeps the worker's own resolver from running.
+// byHand keeps the worker's own orphan reaper from running.
 func byHand(c *Config, _ *Deps) { c.OrphanInterval = time.Hour }
 
 func (run *running) reaper() *stepped {
@@ -52,7 +52,7 @@ func (s *stepped) metricsAre(closed, projected, time, position float64) {
 	})
 }
 
-const long = time.Minute // resolve-after, unless told otherwise
+const long = time.Minute // orphan-after, unless told otherwise
 
 // opened is a request that was accepted an hour ago.
 func (r *fixture) opened(id string) trade.Request {
@@ -95,7 +95,7 @@ func TestAnOrphanIsClosed(t *testing.T) {
 	s.after(long - 1)
 	s.metricsAre(0, 0, 1, 0)
 	require.Equal(t, trade.Pending, r.state(orphan).Status)
-	assert.InDelta(t, 3600, w.value("tradestore_resolve_oldest_seconds"), 600)
+	assert.InDelta(t, 3600, w.value("tradestore_orphan_oldest_seconds"), 600)
 	s.after(1)
 	state := r.state(orphan)
 	require.Equal(t, trade.NotDelivered, state.Reason)
@@ -104,7 +104,7 @@ func TestAnOrphanIsClosed(t *testing.T) {
 	assert.Contains(t, w.log.String(), `"correlation_id":"call of O"`)
 	s.after(long)
 	s.metricsAre(1, 0, 0, 0)
-	assert.Zero(t, w.value("tradestore_resolve_oldest_seconds"))
+	assert.Zero(t, w.value("tradestore_orphan_oldest_seconds"))
 
 	// Its record lands after all: it is read, and changes nothing (rule R5).
 	rec := kafka.Encode(topic, &orphan)
@@ -159,7 +159,7 @@ func TestABacklogIsWaitedFor(t *testing.T) {
 	require.Equal(t, trade.NotDelivered, r.state(orphan).Reason)
 }
 
-// A resolver that starts over, or meets an entry again after it lost the partition, waits again.
+// A orphan reaper that starts over, or meets an entry again after it lost the partition, waits again.
 func TestARestartBeginsTheWaitAnew(t *testing.T) {
 	r := newOnPostgres(t, 1)
 	w := r.start(byHand)
@@ -176,7 +176,7 @@ func TestARestartBeginsTheWaitAnew(t *testing.T) {
 	first.after(1) // the other one is late and finds nothing to do
 	second.metricsAre(1, 0, 0, 0)
 	require.Equal(t, trade.NotDelivered, r.state(orphan).Reason)
-	require.Equal(t, 1, r.count(`SELECT count(*) FROM submissions`))
+	require.Equal(t, 1, r.count(`SELECT count(*) FROM journal`))
 }
 
 // The loop runs by itself.
@@ -191,12 +191,12 @@ func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
 	}
 	r.post("T", 50)
 	r.applied(50)
-	r.eventually("closed", func() bool { return r.count(`SELECT count(*) FROM submissions WHERE reason = 'NOT_DELIVERED'`) == 50 })
+	r.eventually("closed", func() bool { return r.count(`SELECT count(*) FROM journal WHERE reason = 'NOT_DELIVERED'`) == 50 })
 	w.drain()
 	assert.Zero(t, testutil.ToFloat64(w.metrics.orphanErrors))
 }
 
-// A request log elsewhere may not have been told of an outcome that the settler's cursor has passed (rule R1).
+// A request store elsewhere may not have been told of an outcome that the projector's cursor has passed (rule R1).
 func TestALostProjectionIsRepeated(t *testing.T) {
 	r := newFixture(t, 1)
 	w := r.start(byHand)
@@ -224,7 +224,7 @@ func TestALostProjectionIsRepeated(t *testing.T) {
 
 // Every call of a step fails, before and after it took effect, once: the next steps get to the same end.
 func TestAStepThatFailsIsRepeated(t *testing.T) {
-	for _, call := range []string{"Pending", "Outcomes", "Positions", "Close", "Settle"} {
+	for _, call := range []string{"Pending", "Outcomes", "Positions", "Close", "Project"} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, persisted %v", call, late), func(t *testing.T) {
 				r := newFixture(t, 1)

@@ -22,7 +22,7 @@ import (
 	"tradestore/trade"
 )
 
-// onPostgres is a rig whose workers apply to PostgreSQL.
+// onPostgres is a fixture whose workers apply to PostgreSQL.
 type onPostgres struct {
 	*fixture
 	pool *pgxpool.Pool // of the test itself
@@ -50,7 +50,7 @@ func (r *onPostgres) start(change func(*Config, *Deps)) *running {
 		r.t.Cleanup(p.Close)
 		return p
 	}
-	apply, keep := pool("apply", postgres.OpenWriter), pool("keeper", postgres.Open)
+	apply, keep := pool("apply", postgres.OpenWriter), pool("maintainer", postgres.Open)
 	return r.fixture.start(func(c *Config, d *Deps) {
 		store := postgres.NewStore(apply, postgres.StoreConfig{Topic: topic})
 		d.Store, d.Journal, d.Closer, d.Requests, d.Maintainer = store, store, store, postgres.NewRequestStore(keep), postgres.NewMaintainer(keep)
@@ -79,7 +79,7 @@ func (r *onPostgres) applied(n int) {
 	r.eventually(fmt.Sprintf("%d records applied", n), func() bool { return r.count(`SELECT sum(next_offset) FROM ingest_offsets`) >= n })
 }
 
-// reconcile checks that trades and journal are exactly what replaying the requests sent gives, and that all is settled.
+// reconcile checks that trades and journal are exactly what replaying the requests sent gives, and that all is projected.
 func (r *onPostgres) reconcile() {
 	r.t.Helper()
 	records := make([]trade.Record, len(r.sent))
@@ -97,7 +97,7 @@ func (r *onPostgres) reconcile() {
 		got[row.Key()] = row
 	}
 	require.Equal(r.t, want, got)
-	rows, err := r.pool.Query(r.t.Context(), `SELECT request_id, outcome FROM submissions`)
+	rows, err := r.pool.Query(r.t.Context(), `SELECT request_id, outcome FROM journal`)
 	require.NoError(r.t, err)
 	outcomes, wanted := map[trade.RequestID]trade.Status{}, map[trade.RequestID]trade.Status{}
 	var id trade.RequestID
@@ -111,8 +111,8 @@ func (r *onPostgres) reconcile() {
 		wanted[d.Record.ID] = d.Status
 	}
 	require.Equal(r.t, wanted, outcomes)
-	r.eventually("all settled", func() bool {
-		return r.count(`SELECT count(*) FROM submissions s JOIN settle_cursor c USING (generation, partition) WHERE s."offset" >= c.settled_offset`) == 0
+	r.eventually("all projected", func() bool {
+		return r.count(`SELECT count(*) FROM journal s JOIN projection_cursor c USING (generation, partition) WHERE s."offset" >= c.projected_offset`) == 0
 	})
 }
 
@@ -196,7 +196,7 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 	w.drain()
 	assert.Equal(t, len(poison), r.count(`SELECT count(*) FROM trades`))
 	assert.Equal(t, len(poison), r.count(`SELECT count(*) FROM trades WHERE trade_id LIKE 'G%'`))
-	assert.Equal(t, answered, r.count(`SELECT count(*) FROM submissions WHERE outcome = 'FAILED' AND reason = 'INVALID_RECORD'`))
+	assert.Equal(t, answered, r.count(`SELECT count(*) FROM journal WHERE outcome = 'FAILED' AND reason = 'INVALID_RECORD'`))
 	rows, err := r.pool.Query(t.Context(), `SELECT value FROM dead_letter ORDER BY "offset"`)
 	require.NoError(t, err)
 	dead, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
@@ -295,7 +295,7 @@ func TestAPositionMovedInTheDatabaseIsFollowed(t *testing.T) {
 	r.post("U", 1)
 	r.applied(11)
 	w.drain()
-	assert.Equal(t, 11, r.count(`SELECT count(*) FROM submissions`))
+	assert.Equal(t, 11, r.count(`SELECT count(*) FROM journal`))
 	assert.InDelta(t, 10, testutil.ToFloat64(w.metrics.duplicates), 0)
 	assert.Positive(t, testutil.ToFloat64(w.metrics.fenced))
 }

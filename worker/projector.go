@@ -8,9 +8,9 @@ import (
 	"tradestore/trade"
 )
 
-// settle shows outcomes to clients until ctx ends: after each commit, and each interval for what a crash or an outage
-// left behind. Trouble with the request log never stops the lanes (rule A7). After a failure the steps are shorter, until
-// one gets through: a request log that is too slow for a whole step within the time limit would hold the cursor for ever.
+// project shows outcomes to clients until ctx ends: after each commit, and each interval for what a crash or an outage
+// left behind. Trouble with the request store never stops the lanes (rule A7). After a failure the steps are shorter, until
+// one gets through: a request store that is too slow for a whole step within the time limit would hold the cursor for ever.
 // Where outcomes are visible at their commit, only the cursors have to move, once in each interval.
 func (w *Worker) project(ctx context.Context) {
 	limit := w.cfg.ProjectLimit
@@ -18,7 +18,7 @@ func (w *Worker) project(ctx context.Context) {
 		n, err := w.projectStep(ctx, limit)
 		if err != nil && ctx.Err() == nil {
 			w.metrics.projectionErrors.Inc()
-			w.log.Warn().Err(err).Int("attempt", failures+1).Msg("cannot settle outcomes: trying again")
+			w.log.Warn().Err(err).Int("attempt", failures+1).Msg("cannot project outcomes: trying again")
 			if n > 0 {
 				limit = max(n/2, 1)
 			}
@@ -41,14 +41,14 @@ func (w *Worker) projectRest(ctx context.Context) {
 	for n := w.cfg.ProjectLimit; n >= w.cfg.ProjectLimit; {
 		var err error
 		if n, err = w.projectStep(ctx, w.cfg.ProjectLimit); err != nil {
-			w.log.Warn().Err(err).Msg("cannot settle the last outcomes: the next owner of the partitions does")
+			w.log.Warn().Err(err).Msg("cannot project the last outcomes: the next owner of the partitions does")
 			return
 		}
 	}
 }
 
-// settleStep settles the next outcomes of the partitions held here, up to limit, and returns how many it went for; fewer
-// than limit means that there are no others. A crash between its calls repeats them: settling twice changes nothing.
+// settleStep projects the next outcomes of the partitions held here, up to limit, and returns how many it went for; fewer
+// than limit means that there are no others. A crash between its calls repeats them: projection twice changes nothing.
 func (w *Worker) projectStep(ctx context.Context, limit int) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.TransactionLimit)
 	defer cancel()
@@ -68,13 +68,13 @@ func (w *Worker) projectStep(ctx context.Context, limit int) (n int, err error) 
 	if n = len(outcomes); n == 0 {
 		return 0, nil
 	}
-	failpoint.Here("beforeStatus") // a crash here leaves the outcomes unsettled in the journal
+	failpoint.Here("beforeStatus") // a crash here leaves the outcomes unprojected in the journal
 	began := time.Now()
 	if err := w.deps.Requests.Project(ctx, outcomes); err != nil {
 		return n, err
 	}
 	w.deps.Shown()
-	failpoint.Here("afterSettleBeforeCursor") // a crash here leaves settled outcomes to settle again
+	failpoint.Here("afterSettleBeforeCursor") // a crash here leaves projected outcomes to project again
 	if err := w.deps.Journal.Projected(ctx, outcomes); err != nil {
 		return n, err
 	}

@@ -14,11 +14,11 @@ import (
 	"tradestore/trade"
 )
 
-// A request log that is down never stops applying; when it is back, every outcome gets there (rule A7).
+// A request store that is down never stops applying; when it is back, every outcome gets there (rule A7).
 func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
-		if call == "Settle" {
+		if call == "Project" {
 			return fmt.Errorf("throttled")
 		}
 		return nil
@@ -28,19 +28,19 @@ func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
 	r.applied(100)
 	require.NoError(t, w.Ready())
 	r.eventually("repeated", func() bool { return testutil.ToFloat64(w.metrics.projectionErrors) > 2 })
-	assert.Positive(t, w.value("tradestore_settle_lag_seconds"))
+	assert.Positive(t, w.value("tradestore_projection_lag_seconds"))
 	r.store.failing(nil)
 	r.reconcile()
-	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	r.eventually("lag gone", func() bool { return w.value("tradestore_projection_lag_seconds") == 0 })
 	w.drain()
-	assert.InDelta(t, 100, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.InDelta(t, 100, w.value("tradestore_projection_outcomes_total", "SUCCESS"), 0)
 }
 
-// A crash between the request log and the cursor settles the same outcomes again, which changes nothing.
+// A crash between the request store and the cursor projects the same outcomes again, which changes nothing.
 func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
-		if call == "Settled" && !after && n <= 3 {
+		if call == "Projected" && !after && n <= 3 {
 			return fmt.Errorf("killed")
 		}
 		return nil
@@ -52,7 +52,7 @@ func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
 	r.reconcile()
 	w.drain()
 	assert.Positive(t, shown.Load(), "whoever waits is told")
-	assert.Greater(t, r.store.count("Settle"), 3)
+	assert.Greater(t, r.store.count("Project"), 3)
 	assert.Equal(t, 20, r.store.cursor[0])
 }
 
@@ -79,7 +79,7 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	})
 	r.post("T", 20)
 	r.eventually("passed", func() bool { return passed() == 20 })
-	assert.InDelta(t, 20, w.value("tradestore_settle_outcomes_total", "SUCCESS"), 0)
+	assert.InDelta(t, 20, w.value("tradestore_projection_outcomes_total", "SUCCESS"), 0)
 	assert.Positive(t, shown.Load(), "whoever waits is told")
 	w.drain()
 	w = r.start(func(c *Config, d *Deps) { c.ProjectInterval, d.OutcomesAtCommit = time.Hour, true })
@@ -87,12 +87,12 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	r.applied(25)
 	w.drain()
 	require.Equal(t, 25, passed())
-	for _, call := range []string{"Unsettled", "Settle", "Settled"} {
+	for _, call := range []string{"Unprojected", "Project", "Projected"} {
 		assert.Zero(t, r.store.count(call), call)
 	}
 }
 
-// slow is a request log that manages a few outcomes within the time limit of a step, and none of a longer step.
+// slow is a request store that manages a few outcomes within the time limit of a step, and none of a longer step.
 type slow struct {
 	*fake
 	most    int
@@ -106,12 +106,12 @@ func (s *slow) Project(ctx context.Context, outcomes []trade.Decision) error {
 	return s.fake.Project(ctx, outcomes)
 }
 
-// A request log that is too slow for a whole step gets shorter ones, and the cursor goes on.
+// A request store that is too slow for a whole step gets shorter ones, and the cursor goes on.
 func TestASlowRequestStoreIsGivenLess(t *testing.T) {
 	r := newFixture(t, 3)
 	log := &slow{fake: r.store, most: 2}
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
-		if call == "Unsettled" {
+		if call == "Unprojected" {
 			return fmt.Errorf("not yet")
 		}
 		return nil
@@ -121,16 +121,16 @@ func TestASlowRequestStoreIsGivenLess(t *testing.T) {
 	r.applied(100)
 	r.store.failing(nil)
 	r.reconcile()
-	r.eventually("lag gone", func() bool { return w.value("tradestore_settle_lag_seconds") == 0 })
+	r.eventually("lag gone", func() bool { return w.value("tradestore_projection_lag_seconds") == 0 })
 	require.EqualValues(t, 64, log.longest.Load())
 	w.drain()
 }
 
-// What a worker left unsettled its successor settles, without a new commit to nudge it.
+// What a worker left unprojected its successor projects, without a new commit to nudge it.
 func TestTheNextOwnerProjectsTheRest(t *testing.T) {
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
-		if call == "Settle" {
+		if call == "Project" {
 			return fmt.Errorf("throttled")
 		}
 		return nil
@@ -146,7 +146,7 @@ func TestTheNextOwnerProjectsTheRest(t *testing.T) {
 	second.drain()
 }
 
-// A drain settles what the last batches decided.
+// A drain projects what the last batches decided.
 func TestADrainProjectsTheLastOutcomes(t *testing.T) {
 	r := newFixture(t, 2)
 	w := r.start(func(c *Config, _ *Deps) { c.ProjectInterval = time.Hour })

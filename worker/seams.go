@@ -17,20 +17,20 @@ type TradeStore interface {
 	Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error)
 }
 
-// Journal is the outbox of decided requests, walked from a cursor per partition. The settlers of several workers may
+// Journal is the outbox of decided requests, walked from a cursor per partition. The projectors of several workers may
 // walk it at once: a cursor only moves forward.
 type Journal interface {
-	// Unsettled returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
-	// order; all of the partition's earlier outcomes are settled or in the result.
+	// Unprojected returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
+	// order; all of the partition's earlier outcomes are projected or in the result.
 	Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error)
-	// Settled moves the cursors past the outcomes given, which came from one call of Unsettled.
+	// Projected moves the cursors past the outcomes given, which came from one call of Unprojected.
 	Projected(ctx context.Context, outcomes []trade.Decision) error
 	// Pass moves the cursors of the partitions given to their positions: past all outcomes, which clients can see.
 	Pass(ctx context.Context, partitions []int32) error
 }
 
 // Closer gives an end to requests whose record never reached the log. Its methods may be called concurrently, also by
-// the resolvers of several workers for the same requests.
+// the orphan reapers of several workers for the same requests.
 type OrphanCloser interface {
 	// Outcomes returns the outcomes of those of the requests given that have one, committed before the call.
 	Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error)
@@ -43,16 +43,16 @@ type OrphanCloser interface {
 // RequestLog is where clients read outcomes.
 type RequestStore interface {
 	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
-	// of all partitions. None that was settled before the call is in the result. One may be missing for a while.
+	// of all partitions. None that was projected before the call is in the result. One may be missing for a while.
 	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
-	// Settle makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
+	// Project makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
 	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
-// Keeper keeps the tables of the journal in shape. One worker at a time does the work; for the others it is a no-op.
+// Maintainer keeps the tables of the journal in shape. One worker at a time does the work; for the others it is a no-op.
 type Maintainer interface {
-	// MakeDays creates the partitions of the days from now on that the journal and the request log will need.
+	// MakeDays creates the partitions of the days from now on that the journal and the request store will need.
 	MakeDays(ctx context.Context, now time.Time) error
 	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows went.
 	// A request that is still PENDING is never deleted.

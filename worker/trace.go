@@ -17,7 +17,7 @@ import (
 const (
 	spanApply   = "apply transaction"
 	spanProcess = "process " // and the topic
-	spanProject  = "settle"
+	spanProject = "project"
 )
 
 // mostLinks bounds what a span of a batch names: as many as an SDK keeps (OpenTelemetry specification, span limits).
@@ -43,7 +43,7 @@ func (l *lane) traceApply(part *trade.Batch, began time.Time, err error) {
 }
 
 // traceDone makes the spans of the records of a part that is committed: from the poll to now, and where clients see an
-// outcome from its commit on, that it is settled.
+// outcome from its commit on, that it is projected.
 func (l *lane) traceDone(part *trade.Batch) {
 	if l.deps.Tracer == nil {
 		return

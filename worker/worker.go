@@ -1,5 +1,5 @@
-// Package worker applies the log: each lane polls, decodes, stores and commits; beside them a settler shows outcomes to
-// clients, a resolver closes requests that never reached the log, and a sweeper deletes what is past its retention.
+// Package worker applies the log: each lane polls, decodes, stores and commits; beside them a projector shows outcomes to
+// clients, a orphan reaper closes requests that never reached the log, and a sweeper deletes what is past its retention.
 package worker
 
 import (
@@ -34,8 +34,8 @@ type Worker struct {
 	health  health
 	admin   *kgo.Client
 	lanes   []*lane
-	gate   *applyGate
-	nudge   chan struct{} // a lane committed: there are outcomes to settle; nil if they are visible at once
+	gate    *applyGate
+	nudge   chan struct{} // a lane committed: there are outcomes to project; nil if they are visible at once
 
 	topic trade.Position // identity and generation of the topic; set once, before the lanes start
 }
@@ -153,7 +153,7 @@ func (w *Worker) checkTopic(ctx context.Context) error {
 }
 
 // checkID compares the topic that a fetch came from with the one whose positions the store keeps (rule T1). One made
-// again between two rounds of the topology checks starts at offset 0: its records would be skipped in silence.
+// again between two rounds of the checks starts at offset 0: its records would be skipped in silence.
 func (w *Worker) checkID(id trade.TopicID) error {
 	if id == w.topic.TopicID {
 		return nil

@@ -115,7 +115,7 @@ func (s *deployment) endsLoudly(t *testing.T) {
 	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"}, alert{name: "TradestoreAbsent", waits: true}
 	s.await(t, f, []alert{stopped, failed, absent}, "inactive")
 	began := time.Now()
-	s.exec(t, "ALTER TABLE submissions RENAME TO elsewhere")
+	s.exec(t, "ALTER TABLE journal RENAME TO elsewhere")
 	s.submit(t)
 	s.await(t, f, []alert{stopped}, "firing")
 	s.recreate(t)

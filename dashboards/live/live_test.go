@@ -67,7 +67,7 @@ func (s *deployment) panelsAreFilled(t *testing.T) {
 // onMadeUpSeries are the alerts that no fault here sets off: promtool alone shows that they fire.
 var onMadeUpSeries = map[string]string{
 	"TradestoreLagOld":           "a lag of a minute takes a minute",
-	"TradestoreSettleBehind":     "an outcome that is not shown for a minute takes a minute",
+	"TradestoreProjectionBehind": "an outcome that is not shown for a minute takes a minute",
 	"TradestoreOutcomeConflict":  "only a bug makes two outcomes",
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",

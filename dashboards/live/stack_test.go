@@ -41,7 +41,7 @@ type deployment struct {
 	prometheus     *services.Prometheus
 }
 
-// newStack starts everything. The request log is on DynamoDB, so that both kinds of store have something to show. The
+// newStack starts everything. The request store is on DynamoDB, so that both kinds of store have something to show. The
 // server is small, so that a load that a laptop can make is too much for it.
 func newDeployment(t *testing.T) *deployment {
 	t.Helper()
@@ -54,11 +54,11 @@ func newDeployment(t *testing.T) *deployment {
 	s.startPostgres(t)
 	s.env = append(os.Environ(),
 		"TRADESTORE_DATABASE_URL="+s.postgres.URL(), "TRADESTORE_KAFKA_BROKERS="+s.kafka.Addrs()[0], "TRADESTORE_TOPIC="+topic,
-		"TRADESTORE_REQUEST_LOG=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+s.dynamo.Endpoint(), "TRADESTORE_PROFILE=single",
+		"TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+s.dynamo.Endpoint(), "TRADESTORE_PROFILE=single",
 		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s", "TRADESTORE_LINGER_AFTER_FAULT=2s",
 		fmt.Sprintf("TRADESTORE_QUEUE_ITEMS=%d", most), "TRADESTORE_FLUSHES=1", "TRADESTORE_MAX_BATCH=4",
 		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
-		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_RESOLVE_AFTER=8s", "TRADESTORE_RESOLVE_INTERVAL=1s",
+		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_ORPHAN_AFTER=8s", "TRADESTORE_ORPHAN_INTERVAL=1s",
 	)
 	program := build(t)
 	migrate := exec.Command(program, "migrate")

@@ -73,24 +73,24 @@ var applyAlerts = []Alert{
 
 var outcomeAlerts = []Alert{
 	{
-		Name: "TradestoreSettleBehind", Severity: Page, Dashboard: worker, For: "5m",
-		Expr:        `max by (job) (tradestore_settle_lag_seconds) > 60`,
+		Name: "TradestoreProjectionBehind", Severity: Page, Dashboard: worker, For: "5m",
+		Expr:        `max by (job) (tradestore_projection_lag_seconds) > 60`,
 		Summary:     "Outcomes are decided, but clients don't see them.",
 		Description: "The oldest outcome that is not visible was decided {{ $value | humanizeDuration }} ago ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestorePendingOld", Severity: Page, Dashboard: worker, For: "5m",
-		Expr:        `max by (job) (tradestore_resolve_oldest_seconds) > 300`,
+		Expr:        `max by (job) (tradestore_orphan_oldest_seconds) > 300`,
 		Summary:     "A request stays PENDING.",
 		Description: "The oldest request without an outcome is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreResolverActive", Severity: Ticket, Dashboard: worker,
 		Expr: `
-			sum by (job) (increase(tradestore_resolve_closed_total[15m]))
+			sum by (job) (increase(tradestore_orphan_closed_total[15m]))
 			+
-			sum by (job) (increase(tradestore_resolve_projected_total[15m])) > 0`,
-		Summary:     "Requests were left PENDING and had to be ended by the resolver.",
+			sum by (job) (increase(tradestore_orphan_projected_total[15m])) > 0`,
+		Summary:     "Requests were left PENDING and had to be ended by the orphan reaper.",
 		Description: "{{ $value | humanize }} requests in 15 minutes never reached the log, or had an outcome that was not shown ({{ $labels.job }}).",
 	},
 	{
@@ -104,13 +104,13 @@ var outcomeAlerts = []Alert{
 var storeAlerts = []Alert{
 	{
 		Name: "TradestoreStoreUnreachable", Severity: Page, Dashboard: stores, For: "2m",
-		Expr:        `max by (job) (sum by (job, instance) (tradestore_topology_checks{status="unknown"})) > 0`,
+		Expr:        `max by (job) (sum by (job, instance) (tradestore_checks{status="unknown"})) > 0`,
 		Summary:     "PostgreSQL, Kafka or DynamoDB does not answer.",
 		Description: "{{ $value }} checks of the stores can't be made ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreTopologyCheckFailed", Severity: Page, Dashboard: stores,
-		Expr:        `max by (job, rule) (max_over_time(tradestore_topology_checks{status="failed"}[10m])) > 0`,
+		Expr:        `max by (job, rule) (max_over_time(tradestore_checks{status="failed"}[10m])) > 0`,
 		Summary:     "A store is not what it has to be; servers and workers stop.",
 		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",
 	},

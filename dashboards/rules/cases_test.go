@@ -124,7 +124,7 @@ var stories = append(burnStories(), []story{
 		given: map[string]string{
 			"tradestore_accept_delivered_total" + aServer:                                                "0+600x60",
 			"tradestore_apply_outcomes_total" + with(aWorker, `status="SUCCESS",reason=""`):              "0+600x20 12000x20 12000+600x20",
-			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="NOT_DELIVERED"`):  "0+1x60", // the resolver is no progress
+			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="NOT_DELIVERED"`):  "0+1x60", // the orphan reaper is no progress
 			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="INVALID_RECORD"`): "0x60",
 		},
 		quiet: "15m 25m", fires: "30m", over: "45m",
@@ -184,22 +184,22 @@ var stories = append(burnStories(), []story{
 		says: "3 records became dead letters in 15 minutes (tradestore-worker).",
 	},
 	{
-		alert: "TradestoreSettleBehind",
-		given: map[string]string{"tradestore_settle_lag_seconds" + aWorker: "60x20 61x20 0x20"},
+		alert: "TradestoreProjectionBehind",
+		given: map[string]string{"tradestore_projection_lag_seconds" + aWorker: "60x20 61x20 0x20"},
 		quiet: "20m 25m", fires: "30m", over: "42m", labels: byWorker,
 		says: "The oldest outcome that is not visible was decided 1m 1s ago (tradestore-worker).",
 	},
 	{
 		alert: "TradestorePendingOld",
-		given: map[string]string{"tradestore_resolve_oldest_seconds" + aWorker: "300x20 301x20 0x20"},
+		given: map[string]string{"tradestore_orphan_oldest_seconds" + aWorker: "300x20 301x20 0x20"},
 		quiet: "20m 25m", fires: "30m", over: "42m", labels: byWorker,
 		says: "The oldest request without an outcome is 5m 1s old (tradestore-worker).",
 	},
 	{
 		alert: "TradestoreResolverActive",
 		given: map[string]string{
-			"tradestore_resolve_closed_total" + aWorker:    "0x20 3x40",
-			"tradestore_resolve_projected_total" + aWorker: "0x60",
+			"tradestore_orphan_closed_total" + aWorker:    "0x20 3x40",
+			"tradestore_orphan_projected_total" + aWorker: "0x60",
 		},
 		quiet: "20m", fires: "22m", over: "37m", labels: byWorker,
 		says: "3 requests in 15 minutes never reached the log, or had an outcome that was not shown (tradestore-worker).",
@@ -216,9 +216,9 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestoreStoreUnreachable",
 		given: map[string]string{
-			"tradestore_topology_checks" + with(aWorker, `rule="T1",status="unknown"`): "0x20 2x20 0x20",
-			"tradestore_topology_checks" + with(aWorker, `rule="T6",status="unknown"`): "0x20 3x20 0x20",
-			"tradestore_topology_checks" + with(aWorker, `rule="T6",status="skipped"`): "4x60",
+			"tradestore_checks" + with(aWorker, `rule="T1",status="unknown"`): "0x20 2x20 0x20",
+			"tradestore_checks" + with(aWorker, `rule="T6",status="unknown"`): "0x20 3x20 0x20",
+			"tradestore_checks" + with(aWorker, `rule="T6",status="skipped"`): "4x60",
 		},
 		quiet: "20m 22m", fires: "25m", over: "42m", labels: byWorker,
 		says: "5 checks of the stores can't be made (tradestore-worker).",
@@ -226,8 +226,8 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestoreTopologyCheckFailed",
 		given: map[string]string{
-			"tradestore_topology_checks" + with(aWorker, `rule="T4",status="failed"`):  "0x20 1 0x40", // seen once, then the process is gone
-			"tradestore_topology_checks" + with(aWorker, `rule="T4",status="unknown"`): "1x60",
+			"tradestore_checks" + with(aWorker, `rule="T4",status="failed"`):  "0x20 1 0x40", // seen once, then the process is gone
+			"tradestore_checks" + with(aWorker, `rule="T4",status="unknown"`): "1x60",
 		},
 		quiet: "20m", fires: "25m", over: "32m",
 		labels: map[string]string{"job": "tradestore-worker", "rule": "T4"},

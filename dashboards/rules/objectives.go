@@ -38,8 +38,8 @@ var objectives = []objective{
 	},
 	{
 		slo: "time-to-final", target: "0.99", budget: "0.01",
-		events: `sum by (job) (rate(tradestore_settle_end_to_end_seconds_count[W]))`,
-		errors: `sum by (job) (rate(tradestore_settle_end_to_end_seconds_count[W])) - sum by (job) (rate(tradestore_settle_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
+		events: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W]))`,
+		errors: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W])) - sum by (job) (rate(tradestore_projection_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
 		alert:  "TradestoreTimeToFinalBurn", dashboard: "tradestore-worker", what: "accepted trades take longer than 1 s to their outcome",
 	},
 }

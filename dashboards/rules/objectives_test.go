@@ -124,7 +124,7 @@ func TestObjectivesAreMeasured(t *testing.T) {
 			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_REQUESTS"`):     "0x150",
 		}, 250, -124),
 		f("accept-latency", "tradestore-server", "TradestoreAcceptLatencyBurn", histogram("tradestore_accept_duration_seconds", aServer, "0.1"), 25, -12),
-		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_settle_end_to_end_seconds", aWorker, "1.0"), 25, -12),
-		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_settle_end_to_end_seconds", aWorker, "1"), 25, -12),
+		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_projection_end_to_end_seconds", aWorker, "1.0"), 25, -12),
+		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_projection_end_to_end_seconds", aWorker, "1"), 25, -12),
 	}, "recording.yaml", "alerts.yaml")
 }

@@ -33,9 +33,9 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.OutcomeRetention, cfg.Timeout}.monitor(env.Registry, client, pool, log)
+	monitor, err := stores{cfg.Kafka, cfg.Profile, cfg.OutcomeRetention, cfg.Timeout}.monitor(env.Registry, client, pool, log)
 	if err != nil {
 		return nil, err
 	}
-	return survey.All(ctx), nil
+	return monitor.All(ctx), nil
 }

@@ -27,7 +27,7 @@ type stores struct {
 	limit    time.Duration // for one round of checks
 }
 
-// survey makes the list of checks. Pool, client and request log are those that the role works with, or configured like
+// monitor makes the list of checks. Pool, client and request store are those that the role works with, or configured like
 // them.
 func (s stores) monitor(reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestStore) (*checks.Monitor, error) {
 	production := s.profile.Profile != "single"
@@ -43,13 +43,13 @@ func (s stores) monitor(reg prometheus.Registerer, client *kgo.Client, pool *pgx
 }
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.
-func await(ctx context.Context, log zerolog.Logger, survey *checks.Monitor) error {
-	return told(log, retry(ctx, log, "the stores", survey.Err))
+func await(ctx context.Context, log zerolog.Logger, monitor *checks.Monitor) error {
+	return told(log, retry(ctx, log, "the stores", monitor.Err))
 }
 
 // watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
 // logged, and stops nothing: an outage heals (rule T8).
-func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *checks.Monitor) error {
+func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -58,7 +58,7 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, surv
 			return nil
 		case <-tick.C:
 		}
-		err := survey.Err(ctx)
+		err := monitor.Err(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -83,13 +83,13 @@ var errUnverified = errors.New("schema and topic are not verified yet")
 
 // keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the end
 // of ctx it stays as it is: what was let in is finished by the drain.
-func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, survey *checks.Monitor) error {
-	if err := await(ctx, log, survey); err != nil {
+func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
+	if err := await(ctx, log, monitor); err != nil {
 		return err
 	}
 	g.open.Store(true)
 	log.Info().Msg("accepting trades")
-	err := watch(ctx, log, interval, survey)
+	err := watch(ctx, log, interval, monitor)
 	if err != nil {
 		g.open.Store(false)
 	}

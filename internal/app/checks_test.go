@@ -104,14 +104,14 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			for _, role := range []*running{server, worker} {
 				select {
 				case <-role.ended:
-					require.ErrorContains(t, role.err, "wrong topology")
+					require.ErrorContains(t, role.err, "checks failed")
 					require.ErrorContains(t, role.err, want)
 				case <-time.After(patience):
 					require.Fail(t, "still running", role.log.String())
 				}
 			}
 			require.Equal(t, int64(5), w.exec("SELECT 1 FROM trades"))
-			require.Equal(t, int64(5), w.exec("SELECT 1 FROM submissions"))
+			require.Equal(t, int64(5), w.exec("SELECT 1 FROM journal"))
 		}
 		t.Run(name+"/embedded", func(t *testing.T) { run(t, stack.Kafka(t)) })
 		t.Run(name+"/apache", func(t *testing.T) { run(t, stack.SharedApacheKafka(t)) })
@@ -120,7 +120,7 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 	f("partition added", (*wreck).addPartition, "seen: 4")
 	f("offsets past the end", func(w *wreck) { w.exec("UPDATE ingest_offsets SET next_offset = 1000") }, "whose log reaches from 0 to")
 	f("records lost by retention", (*wreck).loseRecords, "")
-	f("schema gone back", func(w *wreck) { w.exec("UPDATE schema_version SET version = 1") }, "run tradestore migrate")
+	f("schema gone back", func(w *wreck) { w.exec("UPDATE schema_version SET version = 0") }, "run tradestore migrate")
 	f("database read-only", func(w *wreck) {
 		w.exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
 		w.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
@@ -146,11 +146,11 @@ func TestAnOutageFailsNoCheck(t *testing.T) {
 			return strings.Contains(text, line)
 		}
 	}
-	require.True(t, says(`tradestore_topology_checks{rule="T6",status="unknown"} 0`)())
+	require.True(t, says(`tradestore_checks{rule="T6",status="unknown"} 0`)())
 	database.shut()
-	server.await(t, "counted", says(`tradestore_topology_checks{rule="T6",status="unknown"} 8`))
+	server.await(t, "counted", says(`tradestore_checks{rule="T6",status="unknown"} 8`))
 	database.open(t, direct)
-	server.await(t, "well again", says(`tradestore_topology_checks{rule="T6",status="unknown"} 0`))
+	server.await(t, "well again", says(`tradestore_checks{rule="T6",status="unknown"} 0`))
 	server.awaitReady(t)
 	require.NoError(t, server.drain())
 }

@@ -19,7 +19,7 @@ import (
 	"tradestore/trade"
 )
 
-// dynamoStack is a stack whose request log is on DynamoDB. Doors stand before both stores of data.
+// dynamoStack is a stack whose request store is on DynamoDB. Doors stand before both stores of data.
 type dynamoStack struct {
 	deployment
 	requests                RequestStoreFlags
@@ -108,7 +108,7 @@ func TestRequestsOnDynamoDB(t *testing.T) {
 	require.Len(t, answer["items"], 1)
 	status, answer = server.get(t, "/api/v1/health")
 	require.Equal(t, http.StatusOK, status, answer)
-	require.Contains(t, answer["checks"], "request_log")
+	require.Contains(t, answer["checks"], "request_store")
 	for _, role := range []*running{server, worker} {
 		_, answer = role.get(t, "/metrics")
 		require.Contains(t, answer["text"], "tradestore_dynamodb_requests_total{")
@@ -157,7 +157,7 @@ func TestOutagesWithRequestsOnDynamoDB(t *testing.T) {
 
 	s.database.open(t, s.databaseURL)
 	server.await(t, "stored without DynamoDB", server.answers(t, "/api/v1/trades/T1", http.StatusOK))
-	worker.await(t, "the settler tries", worker.says("cannot settle outcomes"))
+	worker.await(t, "the projector tries", worker.says("cannot project outcomes"))
 	s.table.open(t, s.dynamoAddr)
 	server.ends(t, id, "SUCCESS", nil)
 	server.awaitReady(t)

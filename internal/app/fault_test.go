@@ -45,7 +45,7 @@ func TestAfterALoudStopAScrapeSeesWhy(t *testing.T) {
 			server, worker := s.serverConfig(t), s.workerConfig(t)
 			server.Fault.ExitDelay, worker.Fault.ExitDelay = time.Hour, time.Hour
 			server.Check.Interval, worker.Check.Interval = time.Second, time.Second
-			spoil := func() { w.exec("UPDATE schema_version SET version = 1") }
+			spoil := func() { w.exec("UPDATE schema_version SET version = 0") }
 			if !late {
 				spoil()
 			}
@@ -68,15 +68,15 @@ func TestAfterALoudStopAScrapeSeesWhy(t *testing.T) {
 				status, _ := role.get(t, "/livez")
 				require.Equal(t, http.StatusOK, status)
 				_, answer := role.get(t, "/metrics")
-				require.Contains(t, answer["text"], `tradestore_topology_checks{rule="T6",status="failed"} 1`)
+				require.Contains(t, answer["text"], `tradestore_checks{rule="T6",status="failed"} 1`)
 			}
 			status, answer := send(t, http.MethodPost, roles[0].url+"/api/v1/trades", tradeJSON("T1", "1"))
 			require.Equal(t, http.StatusServiceUnavailable, status)
 			require.NotContains(t, answer, "request_id", "this call has no effect")
 			for _, role := range roles {
-				require.ErrorContains(t, role.drain(), "wrong topology")
+				require.ErrorContains(t, role.drain(), "checks failed")
 			}
-			require.Zero(t, w.exec("SELECT 1 FROM submissions"))
+			require.Zero(t, w.exec("SELECT 1 FROM journal"))
 		})
 	}
 	f("at the start", false)

@@ -16,8 +16,8 @@ type DatabaseFlags struct {
 
 // RequestLogFlags say where clients' requests are tracked.
 type RequestStoreFlags struct {
-	Kind     string `name:"request-log" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb; the same for every role."`
-	Table    string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request log on DynamoDB."`
+	Kind     string `name:"request-store" group:"stores" default:"postgres" help:"Where requests are tracked from PENDING to their end: postgres or dynamodb; the same for every role."`
+	Table    string `name:"dynamodb-table" group:"stores" default:"trade-requests" help:"Table of the request store on DynamoDB."`
 	Endpoint string `name:"dynamodb-endpoint" group:"stores" placeholder:"http://HOST:PORT" help:"A DynamoDB outside AWS, like DynamoDB Local; on loopback it needs no credentials. Without it, region and credentials come from the standard AWS chain: AWS_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, or the role of the machine."`
 	Conns    int    `name:"dynamodb-conns" group:"tuning" default:"64" help:"Most connections to DynamoDB; each carries one call, of up to 25 requests, at a time."`
 }
@@ -43,7 +43,7 @@ type CheckFlags struct {
 type PromiseFlags struct {
 	AcceptDeadline  time.Duration `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; later is 503, with the request id to ask for. The same for every role."`
 	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long Kafka is tried for one record. The same for every role."`
-	OrphanAfter    time.Duration `name:"resolve-after" group:"tuning" default:"60s" help:"How long a worker watches a request stay PENDING before it looks whether the trade ever reached the log; at least twice the sum of --accept-deadline and --delivery-timeout. The same for every role."`
+	OrphanAfter     time.Duration `name:"orphan-after" group:"tuning" default:"60s" help:"How long a worker watches a request stay PENDING before it looks whether the trade ever reached the log; at least twice the sum of --accept-deadline and --delivery-timeout. The same for every role."`
 }
 
 // DrainFlags say how long a stop may take. A worker gives a third each to the batch in hand, to the last outcomes and to
@@ -59,17 +59,17 @@ type FaultFlags struct {
 
 // ServerConfig holds the settings of the server role.
 type ServerConfig struct {
-	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
-	Kafka      KafkaFlags      `embed:""`
-	Database   DatabaseFlags   `embed:""`
+	Listen       string            `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address of the API, host:port. There is no authentication yet: keep it on loopback or behind something that has it."`
+	Kafka        KafkaFlags        `embed:""`
+	Database     DatabaseFlags     `embed:""`
 	RequestStore RequestStoreFlags `embed:""`
-	Profile    ProfileFlags    `embed:""`
-	Promise    PromiseFlags    `embed:""`
-	Tuning     ServerTuning    `embed:""`
-	Check      CheckFlags      `embed:""`
-	Drain      DrainFlags      `embed:""`
-	Fault      FaultFlags      `embed:""`
-	Log        LogFlags        `embed:""`
+	Profile      ProfileFlags      `embed:""`
+	Promise      PromiseFlags      `embed:""`
+	Tuning       ServerTuning      `embed:""`
+	Check        CheckFlags        `embed:""`
+	Drain        DrainFlags        `embed:""`
+	Fault        FaultFlags        `embed:""`
+	Log          LogFlags          `embed:""`
 }
 
 // ServerTuning holds the settings of the server that seldom have to move. A process that runs both roles offers both
@@ -77,7 +77,7 @@ type ServerConfig struct {
 type ServerTuning struct {
 	OpenTimeout     time.Duration `name:"open-timeout" group:"tuning" default:"2s" help:"Time limit for tracking a batch as PENDING; at most --accept-deadline."`
 	LookupTimeout   time.Duration `name:"lookup-timeout" group:"tuning" default:"100ms" help:"Time limit for the early version check of a batch; when it passes, the batch goes on and the worker decides alone."`
-	Flushes         int           `name:"flushes" group:"tuning" default:"2" help:"Batches of trades under way to the request log at once, each of its own share of the partitions; no more than these or --request-conns are of use."`
+	Flushes         int           `name:"flushes" group:"tuning" default:"2" help:"Batches of trades under way to the request store at once, each of its own share of the partitions; no more than these or --request-conns are of use."`
 	MaxBatch        int           `name:"max-batch" group:"tuning" default:"512" help:"Most trades in one batch."`
 	QueueItems      int           `name:"queue-items" group:"tuning" default:"8192" help:"Most trades between arrival and answer; one more is answered 503 at once."`
 	QueueBytes      int           `name:"queue-bytes" group:"tuning" default:"67108864" help:"Most bytes that those trades hold."`
@@ -106,17 +106,17 @@ type ServerTuning struct {
 
 // WorkerConfig holds the settings of the worker role.
 type WorkerConfig struct {
-	Listen     string          `name:"listen" group:"network" default:"127.0.0.1:8001" help:"Address of /livez, /readyz and /metrics, host:port."`
-	Kafka      KafkaFlags      `embed:""`
-	Database   DatabaseFlags   `embed:""`
+	Listen       string            `name:"listen" group:"network" default:"127.0.0.1:8001" help:"Address of /livez, /readyz and /metrics, host:port."`
+	Kafka        KafkaFlags        `embed:""`
+	Database     DatabaseFlags     `embed:""`
 	RequestStore RequestStoreFlags `embed:""`
-	Profile    ProfileFlags    `embed:""`
-	Promise    PromiseFlags    `embed:""`
-	Tuning     WorkerTuning    `embed:""`
-	Check      CheckFlags      `embed:""`
-	Drain      DrainFlags      `embed:""`
-	Fault      FaultFlags      `embed:""`
-	Log        LogFlags        `embed:""`
+	Profile      ProfileFlags      `embed:""`
+	Promise      PromiseFlags      `embed:""`
+	Tuning       WorkerTuning      `embed:""`
+	Check        CheckFlags        `embed:""`
+	Drain        DrainFlags        `embed:""`
+	Fault        FaultFlags        `embed:""`
+	Log          LogFlags          `embed:""`
 }
 
 // WorkerTuning holds the settings of the worker that seldom have to move. A process that runs both roles offers both
@@ -126,14 +126,14 @@ type WorkerTuning struct {
 	SessionTimeout      time.Duration `name:"kafka-session-timeout" group:"tuning" default:"45s" help:"How long a worker may be silent before the group takes its partitions away."`
 	RebalanceTimeout    time.Duration `name:"kafka-rebalance-timeout" group:"tuning" default:"60s" help:"How long workers have to give up partitions; more than --transaction-limit."`
 	Lanes               int           `name:"lanes" group:"tuning" default:"2" help:"Loops that apply at once, each with a share of the partitions and a connection of its own."`
-	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and settling; 0 takes one for each lane and two more."`
-	MaintainerConns         int           `name:"keeper-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
+	ApplyConns          int           `name:"apply-conns" group:"tuning" default:"0" help:"Most connections to PostgreSQL for applying and projection; 0 takes one for each lane and two more."`
+	MaintainerConns     int           `name:"maintainer-conns" group:"tuning" default:"2" help:"Most connections to PostgreSQL for the days of the journal, and for finding requests that stay PENDING."`
 	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"10000" help:"Most records in one transaction."`
 	ApplyPause          time.Duration `name:"apply-pause" group:"tuning" default:"20ms" help:"Between the starts of two transactions of a lane at least, while fewer than 1,000 records wait: fewer and larger ones leave more of the disk to the servers. 0 applies at once."`
 	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction."`
 	MaxRefused          int           `name:"max-refused" group:"tuning" default:"100" help:"Records in a row that PostgreSQL may refuse before the worker stops: then the schema is wrong, not the data."`
-	ProjectInterval      time.Duration `name:"settle-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
-	OrphanInterval     time.Duration `name:"resolve-interval" group:"tuning" default:"10s" help:"Time between two looks for requests that stay PENDING."`
+	ProjectInterval     time.Duration `name:"project-interval" group:"tuning" default:"1s" help:"Longest time between two looks for outcomes that clients are to be shown."`
+	OrphanInterval      time.Duration `name:"orphan-interval" group:"tuning" default:"10s" help:"Time between two looks for requests that stay PENDING."`
 	SweepInterval       time.Duration `name:"sweep-interval" group:"tuning" default:"1h" help:"Time between two deletions of what is past its retention."`
 	OutcomeRetention    time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long outcomes can be asked for; longer than the topic keeps records, or a late duplicate is taken for new."`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`
@@ -141,23 +141,23 @@ type WorkerTuning struct {
 
 // MigrateConfig holds the settings of the migrate command.
 type MigrateConfig struct {
-	Kafka          KafkaFlags      `embed:""`
-	Database       DatabaseFlags   `embed:""`
-	RequestStore     RequestStoreFlags `embed:""`
-	Profile        ProfileFlags    `embed:""`
-	Log            LogFlags        `embed:""`
-	TopicRetention time.Duration   `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
-	Wait           time.Duration   `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
-	NewGeneration  bool            `name:"new-generation" env:"-" help:"Move to another topic, the one of --topic, with as many partitions or more. Stop the servers and let the workers finish before; nothing is changed if something is left to do."`
-	AcceptDeadline time.Duration   `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; --new-generation waits as long for servers that it can't see. The same for every role."`
+	Kafka          KafkaFlags        `embed:""`
+	Database       DatabaseFlags     `embed:""`
+	RequestStore   RequestStoreFlags `embed:""`
+	Profile        ProfileFlags      `embed:""`
+	Log            LogFlags          `embed:""`
+	TopicRetention time.Duration     `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record, when it is made here; 0 leaves it to the broker."`
+	Wait           time.Duration     `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
+	NewGeneration  bool              `name:"new-generation" env:"-" help:"Move to another topic, the one of --topic, with as many partitions or more. Stop the servers and let the workers finish before; nothing is changed if something is left to do."`
+	AcceptDeadline time.Duration     `name:"accept-deadline" group:"tuning" default:"3s" help:"From the arrival of a trade to the latest moment of a 202; --new-generation waits as long for servers that it can't see. The same for every role."`
 }
 
 // CheckConfig holds the settings of the check command.
 type CheckConfig struct {
-	Kafka            KafkaFlags      `embed:""`
-	Database         DatabaseFlags   `embed:""`
-	RequestStore       RequestStoreFlags `embed:""`
-	Profile          ProfileFlags    `embed:""`
-	OutcomeRetention time.Duration   `name:"outcome-retention" group:"tuning" default:"168h" help:"How long the workers keep outcomes; longer than the topic keeps records."`
-	Timeout          time.Duration   `name:"timeout" group:"tuning" default:"5s" help:"Time limit for all checks; what has not been told then is unknown."`
+	Kafka            KafkaFlags        `embed:""`
+	Database         DatabaseFlags     `embed:""`
+	RequestStore     RequestStoreFlags `embed:""`
+	Profile          ProfileFlags      `embed:""`
+	OutcomeRetention time.Duration     `name:"outcome-retention" group:"tuning" default:"168h" help:"How long the workers keep outcomes; longer than the topic keeps records."`
+	Timeout          time.Duration     `name:"timeout" group:"tuning" default:"5s" help:"Time limit for all checks; what has not been told then is unknown."`
 }

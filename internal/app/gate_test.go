@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// A shut gate asks no request log, and what it refuses has no effect.
+// A shut gate asks no request store, and what it refuses has no effect.
 func TestAShutGateLetsNothingIn(t *testing.T) {
 	g := &gate{} // any call of a log would be a panic
 	for _, errs := range [][]error{

@@ -42,7 +42,7 @@ func (m *move) run(ctx context.Context) error {
 		return nil
 	case old.Topic == topic:
 		return fmt.Errorf("topic %s keeps its %d partitions; --new-generation takes another --topic for %d", topic, len(old.Positions), partitions)
-	case partitions < len(old.Positions): // whatever of a partition was left to resolve or to settle would have no owner
+	case partitions < len(old.Positions): // whatever of a partition was left to resolve or to project would have no owner
 		return fmt.Errorf("topic %s has %d partitions, a new generation takes as many or more, not %d (--partitions)", old.Topic, len(old.Positions), partitions)
 	}
 	id, err := kafka.CheckTopic(ctx, m.client, old.Topic, len(old.Positions))
@@ -121,7 +121,7 @@ func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Ge
 		return old, err
 	}
 	if len(pending) > 0 {
-		return old, fmt.Errorf("requests expected to have ended, seen: %s PENDING, the oldest is %s of %s; stop the servers and let the workers finish: they end such requests, some time after --resolve-after",
+		return old, fmt.Errorf("requests expected to have ended, seen: %s PENDING, the oldest is %s of %s; stop the servers and let the workers finish: they end such requests, some time after --orphan-after",
 			amount(pending), pending[0].ID, pending[0].AcceptedAt.Format(time.RFC3339))
 	}
 	return now, nil

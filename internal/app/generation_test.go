@@ -123,7 +123,7 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 		}
 		status, _, first := keyed(t, server.url, "a-key", tradeJSON("T4", "1"))
 		require.Equal(t, http.StatusAccepted, status, first)
-		server.await(t, "settled", func() bool { return m.move() == nil })
+		server.await(t, "projected", func() bool { return m.move() == nil })
 		require.Equal(t, 2, m.generation())
 		require.NoError(t, m.move(), "again")
 		require.Equal(t, 2, m.generation())
@@ -195,14 +195,14 @@ func TestTheDatabaseStaysWhereWorkIsLeft(t *testing.T) {
 			require.True(t, m.posts(m.from.Kafka.Topic), "still in use")
 		})
 	}
-	applied := func(m *mover) string { // one record, applied and settled
+	applied := func(m *mover) string { // one record, applied and projected
 		server, worker := m.server(m.from.Kafka), m.worker(m.from.Kafka)
 		server.awaitReady(m.t)
 		id := server.post(m.t, "T1", "1")
 		server.ends(m.t, id, "SUCCESS", nil)
-		server.await(m.t, "settled", func() bool {
-			var settled int
-			return m.pool.QueryRow(m.t.Context(), "SELECT max(settled_offset) FROM settle_cursor").Scan(&settled) == nil && settled == 1
+		server.await(m.t, "projected", func() bool {
+			var projected int
+			return m.pool.QueryRow(m.t.Context(), "SELECT max(projected_offset) FROM projection_cursor").Scan(&projected) == nil && projected == 1
 		})
 		require.NoError(m.t, worker.drain())
 		return id
@@ -210,9 +210,9 @@ func TestTheDatabaseStaysWhereWorkIsLeft(t *testing.T) {
 	closed := func(m *mover) { require.NoError(m.t, kafka.CloseTopic(m.t.Context(), m.client, m.from.Kafka.Topic)) }
 
 	f("a record not applied", "position of partition 0 expected 1, where its log ends, seen: 0", func(m *mover) { m.posts(m.from.Kafka.Topic) })
-	f("an outcome not settled", "the workers have outcomes to show", func(m *mover) {
+	f("an outcome not projected", "the workers have outcomes to show", func(m *mover) {
 		applied(m)
-		m.exec("UPDATE settle_cursor SET settled_offset = 0")
+		m.exec("UPDATE projection_cursor SET projected_offset = 0")
 	})
 	f("a request PENDING", "seen: 1 PENDING, the oldest is", func(m *mover) { orphan(m.t, m.log) })
 	f("many requests PENDING", "seen: 100 or more PENDING", func(m *mover) {

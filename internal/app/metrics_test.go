@@ -135,7 +135,7 @@ func checkNames(t *testing.T, gathered []*dto.MetricFamily) {
 // checkStart says that nothing has been counted before anything happened, and that our histograms have both forms.
 func checkStart(t *testing.T, gathered []*dto.MetricFamily) {
 	t.Helper()
-	ofTrades := regexp.MustCompile(`^tradestore_(accept|apply|settle|resolve)_`)
+	ofTrades := regexp.MustCompile(`^tradestore_(accept|apply|projection|orphan)_`)
 	for _, f := range gathered {
 		ours := strings.HasPrefix(f.GetName(), "tradestore_") && !strings.HasPrefix(f.GetName(), "tradestore_kafka_")
 		for _, m := range f.GetMetric() {
@@ -197,11 +197,11 @@ var chapters = []struct{ title, prefix string }{
 	{"HTTP", "tradestore_http_"},
 	{"Accepting trades", "tradestore_accept_"},
 	{"Applying the log", "tradestore_apply_"},
-	{"Outcomes that clients see", "tradestore_settle_"},
+	{"Outcomes that clients see", "tradestore_projection_"},
 	{"Calls that wait for outcomes", "tradestore_wait_"},
 	{"The lag of the log", "tradestore_lag_"},
 	{"Streams of events", "tradestore_stream_"},
-	{"Requests that stay PENDING", "tradestore_resolve_"},
+	{"Requests that stay PENDING", "tradestore_orphan_"},
 	{"Kafka clients", "tradestore_kafka_"},
 	{"PostgreSQL", "tradestore_postgres_"},
 	{"DynamoDB", "tradestore_dynamodb_"},

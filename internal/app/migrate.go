@@ -16,7 +16,7 @@ import (
 	"tradestore/trade"
 )
 
-// Migrate makes or updates the schema, the table of a request log on DynamoDB, the topic and its position rows. It waits
+// Migrate makes or updates the schema, the table of a request store on DynamoDB, the topic and its position rows. It waits
 // for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves a part of
 // the work done; the next run does the rest. A topic that is not the one known to the database is an error, unless
 // cfg.NewGeneration asks to move to it (rule T10).
@@ -94,7 +94,7 @@ func (c MigrateConfig) createTopic(ctx context.Context) (trade.TopicID, error) {
 	return id, err
 }
 
-// makeRequestLog opens the request log and makes what it needs beyond the schema. The caller closes it.
+// makeRequestLog opens the request store and makes what it needs beyond the schema. The caller closes it.
 func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool, env Env) (requestStore, error) {
 	requests, err := c.RequestStore.open(ctx, pool, 0, env)
 	if err != nil || requests.create == nil {
@@ -104,7 +104,7 @@ func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool,
 		requests.close()
 		return requestStore{}, err
 	}
-	env.Log.Info().Str("table", c.RequestStore.Table).Msg("table of the request log is there")
+	env.Log.Info().Str("table", c.RequestStore.Table).Msg("table of the request store is there")
 	return requests, nil
 }
 

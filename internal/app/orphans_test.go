@@ -57,7 +57,7 @@ func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	require.Empty(t, pending)
 	apply.await(t, "it is counted", func() bool {
 		_, answer = apply.get(t, "/metrics")
-		return strings.Contains(answer["text"].(string), "tradestore_resolve_closed_total 1\n")
+		return strings.Contains(answer["text"].(string), "tradestore_orphan_closed_total 1\n")
 	})
 }
 

@@ -14,13 +14,13 @@ import (
 	"tradestore/worker"
 )
 
-// The kinds of request log, as --request-log names them.
+// The kinds of request store, as --request-store names them.
 const (
 	onPostgres = "postgres"
 	onDynamoDB = "dynamodb"
 )
 
-// requestLog is the request log that the settings choose.
+// requestLog is the request store that the settings choose.
 type requestStore struct {
 	entries entries
 	probe   func(context.Context) error // whether it answers now
@@ -36,14 +36,14 @@ type requestStore struct {
 // fewPending is how many requests are looked at to say that there are some.
 const fewPending = 100
 
-// entries is the request log as both roles see it.
+// entries is the request store as both roles see it.
 type entries interface {
 	server.RequestStore
 	server.KeyedStore
 	worker.RequestStore
 }
 
-// open opens the request log of a role, which asks nothing of it yet. The pool serves the kind that is in PostgreSQL; life
+// open opens the request store of a role, which asks nothing of it yet. The pool serves the kind that is in PostgreSQL; life
 // is how long an ended request can be asked for, where that is written with its end.
 func (f RequestStoreFlags) open(ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env) (requestStore, error) {
 	if f.Kind != onDynamoDB {

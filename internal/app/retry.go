@@ -40,7 +40,7 @@ func retry(ctx context.Context, log zerolog.Logger, what string, try func(contex
 	}
 }
 
-// final says whether err is a wrong answer rather than none: the topology or the schema is not what this build was set
+// lastError says whether err is a wrong answer rather than none: the topology or the schema is not what this build was set
 // up for, and going on would hide loss (rule T9).
 func lastError(err error) bool {
 	return trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong)

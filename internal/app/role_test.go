@@ -278,9 +278,9 @@ func TestAFailedCheckStopsLoudly(t *testing.T) {
 			}
 		}
 	}
-	f(s, 4, "wrong topology", "T2 partitions of the topic: expected 4, seen: 3", "T2 partitions with a position: expected 4, seen: 3")
-	f(deployment{s.database, stack.Kafka(t)}, 3, "wrong topology", "T1 topic trades-inbound: expected there, seen: no such topic")
-	f(deployment{stack.Database(t), s.brokers}, 3, "wrong topology", "T6 version of the schema", "run tradestore migrate")
+	f(s, 4, "checks failed", "T2 partitions of the topic: expected 4, seen: 3", "T2 partitions with a position: expected 4, seen: 3")
+	f(deployment{s.database, stack.Kafka(t)}, 3, "checks failed", "T1 topic trades-inbound: expected there, seen: no such topic")
+	f(deployment{stack.Database(t), s.brokers}, 3, "checks failed", "T6 version of the schema", "run tradestore migrate")
 
 	recreated := deployment{s.database, stack.Kafka(t)}
 	require.NoError(t, Migrate(t.Context(), deployment{stack.Database(t), recreated.brokers}.migrateConfig(t), zerolog.Nop()))

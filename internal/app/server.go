@@ -46,7 +46,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
+	monitor, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		err := unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, survey))
+		err := unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, monitor))
 		return delayExit(running, env.Log, cfg.Fault.ExitDelay, err) // the gate is shut, reads and metrics go on
 	})
 	<-running.Done()
@@ -80,14 +80,14 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	return errors.Join(work.Wait(), drained)
 }
 
-// checks are what readiness and health ask. Each is bounded by the context it is given. With the request log on DynamoDB,
+// checks are what readiness and health ask. Each is bounded by the context it is given. With the request store on DynamoDB,
 // trades are accepted while PostgreSQL is down.
 func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{
 		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
 		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
-		{Name: "request_log", Probe: log.probe},
-		{Name: "topology", Probe: accept.check},
+		{Name: "request_store", Probe: log.probe},
+		{Name: "checks", Probe: accept.check},
 	}
 }
 

@@ -27,7 +27,7 @@ var journey = []struct{ name, kind, below, service string }{
 	{"send trades-inbound", "producer", "POST /api/v1/trades", "tradestore-server"},
 	{"apply transaction", "client", "POST /api/v1/trades", "tradestore-worker"},
 	{"process trades-inbound", "consumer", "POST /api/v1/trades", "tradestore-worker"},
-	{"settle", "internal", "POST /api/v1/trades", "tradestore-worker"},
+	{"project", "internal", "POST /api/v1/trades", "tradestore-worker"},
 }
 
 // One trade, one trace: from the HTTP call through the log and the apply transaction to the outcome that a client sees.

@@ -107,7 +107,7 @@ func (m *mistakes) database(f DatabaseFlags) {
 }
 
 func (m *mistakes) requestStore(f RequestStoreFlags) {
-	m.oneOf("--request-log", f.Kind, onPostgres, onDynamoDB)
+	m.oneOf("--request-store", f.Kind, onPostgres, onDynamoDB)
 	if f.Kind == onDynamoDB {
 		between(m, "--dynamodb-conns", f.Conns, 1, maxConns)
 		if err := f.config().Validate(); err != nil {
@@ -125,7 +125,7 @@ func (m *mistakes) check(f CheckFlags) {
 func (m *mistakes) promise(f PromiseFlags) {
 	between(m, "--accept-deadline", f.AcceptDeadline, time.Millisecond, time.Hour)
 	between(m, "--delivery-timeout", f.DeliveryTimeout, time.Second, time.Hour) // the least that the Kafka client takes
-	between(m, "--resolve-after", f.OrphanAfter, time.Millisecond, day)
+	between(m, "--orphan-after", f.OrphanAfter, time.Millisecond, day)
 	m.further(worker.CheckOrphanAfter(f.OrphanAfter, f.AcceptDeadline, f.DeliveryTimeout))
 }
 
@@ -245,7 +245,7 @@ func (t WorkerTuning) check(m *mistakes) {
 	}
 	between(m, "--lanes", t.Lanes, 1, 64)
 	between(m, "--apply-conns", t.ApplyConns, 0, maxConns)
-	between(m, "--keeper-conns", t.MaintainerConns, 1, maxConns)
+	between(m, "--maintainer-conns", t.MaintainerConns, 1, maxConns)
 	between(m, "--max-poll-records", t.MaxPollRecords, 1, 100_000)
 	between(m, "--max-refused", t.MaxRefused, 1, 1_000_000)
 	for _, limit := range []struct {
@@ -256,8 +256,8 @@ func (t WorkerTuning) check(m *mistakes) {
 		{"--kafka-rebalance-timeout", t.RebalanceTimeout, time.Second, time.Hour},
 		{"--apply-pause", t.ApplyPause, 0, time.Second},
 		{"--transaction-limit", t.TransactionLimit, 100 * time.Millisecond, time.Hour},
-		{"--settle-interval", t.ProjectInterval, time.Millisecond, time.Hour},
-		{"--resolve-interval", t.OrphanInterval, time.Millisecond, time.Hour},
+		{"--project-interval", t.ProjectInterval, time.Millisecond, time.Hour},
+		{"--orphan-interval", t.OrphanInterval, time.Millisecond, time.Hour},
 		{"--sweep-interval", t.SweepInterval, time.Second, day},
 		{"--outcome-retention", t.OutcomeRetention, day, 10 * 365 * day},
 		{"--dead-letter-retention", t.DeadLetterRetention, day, 10 * 365 * day},

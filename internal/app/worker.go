@@ -30,23 +30,23 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer apply.Close()
-	keep, err := postgres.Open(ctx, cfg.Database.pool("keeper", cfg.Tuning.MaintainerConns), env.Registry)
+	keep, err := postgres.Open(ctx, cfg.Database.pool("maintainer", cfg.Tuning.MaintainerConns), env.Registry)
 	if err != nil {
 		return err
 	}
 	defer keep.Close()
 
-	lookout, err := kafka.NewProducer(cfg.Kafka.client("tradestore-worker-topology"), env.Registry, env.Log)
+	client, err := kafka.NewProducer(cfg.Kafka.client("tradestore-worker-checks"), env.Registry, env.Log)
 	if err != nil {
 		return err
 	}
-	defer lookout.Close()
+	defer client.Close()
 	log, err := cfg.RequestStore.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	survey, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.monitor(env.Registry, lookout, keep, log)
+	monitor, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.monitor(env.Registry, client, keep, log)
 	if err != nil {
 		return err
 	}
@@ -56,12 +56,12 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Journal:  store,
 		Closer:   store,
 		Requests: log.entries, OutcomesAtCommit: log.journal,
-		Shown:    env.Link.tell,
-		Maintainer:   postgres.NewMaintainer(keep),
-		Registry: env.Registry,
-		Log:      env.Log,
-		Tracer:   env.tracer,
-		Now:      env.Now,
+		Shown:      env.Link.tell,
+		Maintainer: postgres.NewMaintainer(keep),
+		Registry:   env.Registry,
+		Log:        env.Log,
+		Tracer:     env.tracer,
+		Now:        env.Now,
 	})
 	if err != nil {
 		return err
@@ -73,18 +73,18 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		return delayExit(running, env.Log, cfg.Fault.ExitDelay, cfg.apply(running, env.Log, survey, w))
+		return delayExit(running, env.Log, cfg.Fault.ExitDelay, cfg.apply(running, env.Log, monitor, w))
 	})
 	return work.Wait()
 }
 
 // apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
-func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, survey *checks.Monitor, w *worker.Worker) error {
-	if err := await(ctx, log, survey); err != nil {
+func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, monitor *checks.Monitor, w *worker.Worker) error {
+	if err := await(ctx, log, monitor); err != nil {
 		return unlessOver(ctx, err)
 	}
 	work, running := errgroup.WithContext(ctx)
-	work.Go(func() error { return watch(running, log, c.Check.Interval, survey) })
+	work.Go(func() error { return watch(running, log, c.Check.Interval, monitor) })
 	work.Go(func() error { return w.Run(running) })
 	return work.Wait()
 }
@@ -100,7 +100,7 @@ func unlessOver(ctx context.Context, err error) error {
 func (c WorkerConfig) applyPool() postgres.Config {
 	conns := c.Tuning.ApplyConns
 	if conns == 0 {
-		conns = c.Tuning.Lanes + 2 // the settler, and reads of positions while every lane is in a transaction
+		conns = c.Tuning.Lanes + 2 // the projector, and reads of positions while every lane is in a transaction
 	}
 	pool := c.Database.pool("apply", conns)
 	pool.StatementTimeout = c.Tuning.TransactionLimit
@@ -120,11 +120,11 @@ func (c WorkerConfig) worker() worker.Config {
 		TransactionLimit: t.TransactionLimit,
 		MaxRefused:       t.MaxRefused,
 		CheckInterval:    c.Check.Interval,
-		ProjectInterval:   t.ProjectInterval,
-		OrphanAfter:     c.Promise.OrphanAfter,
+		ProjectInterval:  t.ProjectInterval,
+		OrphanAfter:      c.Promise.OrphanAfter,
 		AcceptDeadline:   c.Promise.AcceptDeadline,
 		DeliveryTimeout:  c.Promise.DeliveryTimeout,
-		OrphanInterval:  t.OrphanInterval,
+		OrphanInterval:   t.OrphanInterval,
 		SweepInterval:    t.SweepInterval,
 		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
 		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group

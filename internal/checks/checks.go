@@ -1,4 +1,4 @@
-// Package topology says what must hold of the stores before a role works with them, and while it does: a list of checks,
+// Package checks says what must hold of the stores before a role works with them, and while it does: a list of checks,
 // each with what is expected and what was seen. The adapters make the checks; here they are counted and judged.
 package checks
 
@@ -49,7 +49,7 @@ func CanNotTell(id, name, expected string, err error) Check {
 }
 
 // ErrWrong marks a store that is not the one the service was set up for: a loud stop, never a retry (rule T9).
-var ErrWrong = errors.New("wrong topology")
+var ErrWrong = errors.New("checks failed")
 
 // Err judges a list. It returns nil if nothing in it is Failed or Unknown; an error that wraps ErrWrong, of class
 // trade.Broken, that names every failed check; else one of class trade.Unavailable that says what can't be told.

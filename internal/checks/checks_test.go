@@ -37,8 +37,8 @@ func TestErrJudgesAList(t *testing.T) {
 	}
 	f(nil, 0, "")
 	f([]Check{good, skipped}, 0, "")
-	f([]Check{good, wrong}, trade.Broken, "wrong topology: T2 partitions: expected 12, seen: 13")
-	f([]Check{wrong, silent, wrong}, trade.Broken, "wrong topology: T2 partitions: expected 12, seen: 13; T2 partitions: expected 12, seen: 13")
+	f([]Check{good, wrong}, trade.Broken, "checks failed: T2 partitions: expected 12, seen: 13")
+	f([]Check{wrong, silent, wrong}, trade.Broken, "checks failed: T2 partitions: expected 12, seen: 13; T2 partitions: expected 12, seen: 13")
 	f([]Check{silent, good}, trade.Unavailable, "cannot check T5: no broker answers")
 	f([]Check{silent, silent, CanNotTell("T6", "zone", "UTC", errors.New("down"))}, trade.Unavailable, "cannot check T5, T6: no broker answers; down")
 }

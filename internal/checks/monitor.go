@@ -17,7 +17,7 @@ type Part func(ctx context.Context) []Check
 // rules that checks belong to, and so the labels of the metric.
 var rules = []string{"T1", "T2", "T3", "T4", "T5", "T6", "T7"}
 
-// Survey makes all checks of a process and counts their results.
+// Monitor makes all checks of a process and counts their results.
 type Monitor struct {
 	limit   time.Duration
 	results *prometheus.GaugeVec // by rule and status
@@ -28,11 +28,11 @@ type Monitor struct {
 // NewSurvey joins the parts; a round of all of them takes no longer than limit. Errors: metrics registered already.
 func NewMonitor(reg prometheus.Registerer, limit time.Duration, parts ...Part) (*Monitor, error) {
 	s := &Monitor{limit: limit, parts: parts, results: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "tradestore", Name: "topology_checks",
-		Help: "Topology checks of the last round, by rule and status: ok, failed, skipped, or unknown when one could not be made.",
+		Namespace: "tradestore", Name: "checks",
+		Help: "Checks of the last round, by rule and status: ok, failed, skipped, or unknown when one could not be made.",
 	}, []string{"rule", "status"})}
 	if err := reg.Register(s.results); err != nil {
-		return nil, fmt.Errorf("cannot register the metrics of the topology checks: %w", err)
+		return nil, fmt.Errorf("cannot register the metrics of the checks: %w", err)
 	}
 	s.count(nil)
 	return s, nil

@@ -11,10 +11,10 @@ import (
 )
 
 // TRADESTORE_FAILPOINT=name:n kills the process with SIGKILL, the n-th time that it passes the line of that name.
-// TRADESTORE_PLANT=name:n makes it break the promise of that name every n-th time.
+// TRADESTORE_INJECT_FAULT=name:n makes it break the promise of that name every n-th time.
 var (
-	deadly  = parse("TRADESTORE_FAILPOINT", "beforeCommit:3")
-	planted = parse("TRADESTORE_PLANT", "dropRecord:1000")
+	deadly   = parse("TRADESTORE_FAILPOINT", "beforeCommit:3")
+	injected = parse("TRADESTORE_INJECT_FAULT", "dropRecord:1000")
 )
 
 // point is a named line and how often it has been passed.
@@ -44,5 +44,5 @@ func Here(at string) {
 
 // Planted says whether the promise of that name is to be broken now.
 func Injected(fault string) bool {
-	return fault == planted.name && planted.passed.Add(1)%planted.count == 0
+	return fault == injected.name && injected.passed.Add(1)%injected.count == 0
 }

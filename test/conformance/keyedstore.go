@@ -13,14 +13,14 @@ import (
 	"tradestore/trade"
 )
 
-// KeyedLog is what a request log does for requests under idempotency keys, as the server sees it.
+// KeyedLog is what a request store does for requests under idempotency keys, as the server sees it.
 type KeyedStore interface {
 	Log
 	OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error
 	GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error)
 }
 
-// KeyedSubject is an empty request log under test.
+// KeyedSubject is an empty request store under test.
 type KeyedSubject struct {
 	Log KeyedStore
 	// Decide ends requests, as in LogSubject.
@@ -29,7 +29,7 @@ type KeyedSubject struct {
 	Hurt func(t *testing.T, method string, when When)
 }
 
-// KeyedRequestLog runs the contract of a request log with keys.
+// KeyedRequestLog runs the contract of a request store with keys.
 func KeyedRequestStore(t *testing.T, open func(t *testing.T) KeyedSubject) {
 	for _, c := range []struct {
 		name string

@@ -14,7 +14,7 @@ import (
 	"tradestore/trade"
 )
 
-// Log is a request log as both roles see it.
+// Log is a request store as both roles see it.
 type Log interface {
 	Open(ctx context.Context, batch []*trade.Request) []error
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
@@ -31,17 +31,17 @@ type End struct {
 	Reason  trade.Code // STALE_VERSION or INVALID_RECORD; empty on SUCCESS
 }
 
-// LogSubject is an empty request log under test.
+// LogSubject is an empty request store under test.
 type LogSubject struct {
 	Log Log
-	// Decide ends requests by the way on which this log learns of it: the journal, or Settle. It may be called from
+	// Decide ends requests by the way on which this log learns of it: the journal, or Project. It may be called from
 	// several goroutines and be repeated; nil means that every request named has an end that clients see.
 	Decide func(ctx context.Context, ends []End) error
 	// Hurt lets the next call of a method go wrong, once: Open, Get, Ended or Decide. The call after it works again.
 	Hurt func(t *testing.T, method string, when When)
 }
 
-// RequestLog runs the contract of a request log.
+// RequestLog runs the contract of a request store.
 func RequestStore(t *testing.T, open func(t *testing.T) LogSubject) {
 	for _, c := range []struct {
 		name string
@@ -49,7 +49,7 @@ func RequestStore(t *testing.T, open func(t *testing.T) LogSubject) {
 	}{
 		{"a request from PENDING to its end", fromPendingToEnd},
 		{"a request ends once", endsOnce},
-		{"settle creates nothing", projectCreatesNothing},
+		{"project creates nothing", projectCreatesNothing},
 		{"several decide at once", severalDecide},
 		{"a reading that failed", brokenGet},
 		{"a reading of many that failed", brokenEnded},
@@ -223,7 +223,7 @@ func severalDecide(t *testing.T, s LogSubject) {
 	}
 }
 
-// pendingIsFound waits, because an entry may be missing for a while. One that was settled may not be there even once.
+// pendingIsFound waits, because an entry may be missing for a while. One that was projected may not be there even once.
 func pendingIsFound(t *testing.T, s LogSubject) {
 	batch := opened(t, s, 130)
 	require.NoError(t, s.Decide(t.Context(), ends(batch[:20], trade.Success, "")))

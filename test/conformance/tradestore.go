@@ -116,7 +116,7 @@ func (l *storeLog) outcomes(limit int) []trade.Decision {
 	return found
 }
 
-// ends returns what the journal says of each request that is not settled.
+// ends returns what the journal says of each request that is not projected.
 func (l *storeLog) ends() map[trade.RequestID]trade.Code {
 	l.t.Helper()
 	m := make(map[trade.RequestID]trade.Code)
@@ -282,7 +282,7 @@ func cursorsMoveForward(t *testing.T, l *storeLog) {
 	all := l.outcomes(10)
 	require.Len(t, all, 2)
 	require.NoError(t, l.Store.Projected(t.Context(), all))
-	require.NoError(t, l.Store.Projected(t.Context(), all[:1]), "a settler that fell behind")
+	require.NoError(t, l.Store.Projected(t.Context(), all[:1]), "a projector that fell behind")
 	require.Empty(t, l.outcomes(10))
 }
 

@@ -180,7 +180,7 @@ func (s *deployment) testSameVersionTwice(t *testing.T) {
 	s.get(t, "/api/v1/trades/TW-1?as_of=2026-01-01T00:00:00Z").refused(t, 404, "NOT_FOUND")
 	require.Equal(t, []Item{{DocumentOf(last.Trade), false}}, s.versions(t, "TW-1"))
 	var journalled int
-	row := s.connect(t).QueryRow(t.Context(), `SELECT count(*) FROM submissions WHERE trade_id = 'TW-1' AND version = 2 AND outcome = 'SUCCESS'`)
+	row := s.connect(t).QueryRow(t.Context(), `SELECT count(*) FROM journal WHERE trade_id = 'TW-1' AND version = 2 AND outcome = 'SUCCESS'`)
 	require.NoError(t, row.Scan(&journalled))
 	require.Equal(t, 2, journalled)
 }
@@ -325,7 +325,7 @@ func (s *deployment) testHealth(t *testing.T) {
 	a := s.get(t, "/api/v1/health")
 	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 	checks, _ := a.json(t)["checks"].(map[string]any)
-	require.Subset(t, keys(checks), []string{"api", "database", "kafka", "request_log"}, string(a.Body))
+	require.Subset(t, keys(checks), []string{"api", "database", "kafka", "request_store"}, string(a.Body))
 	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
 		require.Equal(t, http.StatusOK, s.get(t, path).Status, path)
 		require.True(t, answers(t, s.Worker+path), "worker %s", path)

@@ -20,7 +20,7 @@ type Row struct {
 }
 
 // Decision is a row of submissions. Trade is the zero value where the record could not be read, and has an id and a
-// version alone where the resolver closed the request.
+// version alone where the orphan reaper closed the request.
 type Decision struct {
 	RequestID     trade.RequestID
 	Status        trade.Status
@@ -111,7 +111,7 @@ func (r *Report) String() string {
 }
 
 // Check compares the evidence with the ledger and with a replay of the log. It expects that everything in the log has
-// been applied and settled; orphans says whether the resolver has been waited for, too.
+// been applied and projected; orphans says whether the orphan reaper has been waited for, too.
 func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	r := &Report{offences: map[string][]string{}}
 	want := replay(ev.generations(), closedBy(ev.Journal))
@@ -145,7 +145,7 @@ type replayed struct {
 }
 
 // replay decides the log one record at a time. It spells the version rule out once more instead of calling
-// trade.Resolve: a checker that shares the rule with what it checks is blind to a mistake in it. A record of a request
+// trade.Decide: a checker that shares the rule with what it checks is blind to a mistake in it. A record of a request
 // that was closed came too late and means nothing (R5).
 func replay(generations []Generation, closed map[trade.RequestID]Decision) replayed {
 	w := replayed{map[trade.Key]Row{}, map[trade.RequestID]Decision{}, map[Slot]Letter{}, closed}

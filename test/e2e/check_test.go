@@ -68,7 +68,7 @@ func (ev *Evidence) append(rec trade.Record, id string) Slot {
 	return Slot{rec.Partition, rec.Offset}
 }
 
-// settle fills the stores as a faultless worker leaves them.
+// project fills the stores as a faultless worker leaves them.
 func (ev *Evidence) decide(l *Ledger) {
 	slices.SortStableFunc(ev.Log, func(a, b trade.Record) int { return int(a.Partition - b.Partition) })
 	want := replay(ev.generations(), nil)
@@ -95,7 +95,7 @@ func TestCheckFindsNothingWrong(t *testing.T) {
 	require.Equal(t, "23 posts, 22 records, 22 decisions, 11 rows, 1 dead letters", report.String())
 }
 
-// A checker that sees nothing is worse than none: each fault planted in a good run must turn it red.
+// A checker that sees nothing is worse than none: each fault injected in a good run must turn it red.
 func TestCheckFindsInjectedFaults(t *testing.T) {
 	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
 		t.Helper()
@@ -249,7 +249,7 @@ func TestCheckAcrossTopics(t *testing.T) {
 	})
 }
 
-// closed is the sample with its orphan closed, as the resolver leaves it.
+// closed is the sample with its orphan closed, as the orphan reaper leaves it.
 func closed() (l *Ledger, ev *Evidence, orphan *Decision) {
 	l, ev = sample()
 	p := l.posts[22]
@@ -262,7 +262,7 @@ func closed() (l *Ledger, ev *Evidence, orphan *Decision) {
 	return l, ev, &ev.Journal[len(ev.Journal)-1]
 }
 
-// What the resolver closed is out of the replay, for good and only where its record was not there.
+// What the orphan reaper closed is out of the replay, for good and only where its record was not there.
 func TestCheckClosedRequests(t *testing.T) {
 	f := func(fault string, rules []string, plant func(*Ledger, *Evidence, *Decision)) {
 		t.Helper()

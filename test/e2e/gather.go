@@ -24,11 +24,11 @@ type Endpoints struct {
 	Topic    string
 	Earlier  []string // topics that it followed, oldest first
 	Database string   // URL
-	DynamoDB string   // URL of DynamoDB Local where the request log is there; empty: it is in the database
-	Table    string   // of that request log
+	DynamoDB string   // URL of DynamoDB Local where the request store is there; empty: it is in the database
+	Table    string   // of that request store
 }
 
-// ErrBehind is returned while the log has not been applied and settled up to its end.
+// ErrBehind is returned while the log has not been applied and projected up to its end.
 var ErrBehind = errors.New("the log is not worked through")
 
 // Gather reads everything that Check needs. Nothing may be posted meanwhile.
@@ -61,7 +61,7 @@ func Gather(ctx context.Context, at Endpoints, client *Client) (*Evidence, error
 	return ev, nil
 }
 
-// Drained says whether everything in the log has been applied and settled. Errors: ErrBehind.
+// Drained says whether everything in the log has been applied and projected. Errors: ErrBehind.
 func Drained(ctx context.Context, at Endpoints) error {
 	kc, err := kgo.NewClient(kgo.SeedBrokers(at.Kafka...))
 	if err != nil {
@@ -86,13 +86,13 @@ func Drained(ctx context.Context, at Endpoints) error {
 			return fmt.Errorf("%w: partition %d ends at %d, its position is %d", ErrBehind, partition, end[partition], next[partition])
 		}
 	}
-	var unsettled int
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM submissions JOIN settle_cursor USING (generation, partition) WHERE "offset" >= settled_offset`).Scan(&unsettled)
+	var unprojected int
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM journal JOIN projection_cursor USING (generation, partition) WHERE "offset" >= projected_offset`).Scan(&unprojected)
 	if err != nil {
-		return fmt.Errorf("cannot read the settle cursors: %w", err)
+		return fmt.Errorf("cannot read the project cursors: %w", err)
 	}
-	if unsettled > 0 {
-		return fmt.Errorf("%w: %d outcomes are not settled", ErrBehind, unsettled)
+	if unprojected > 0 {
+		return fmt.Errorf("%w: %d outcomes are not projected", ErrBehind, unprojected)
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func (ev *Evidence) readJournal(ctx context.Context, conn *pgx.Conn) error {
 	rows, _ := conn.Query(ctx, `SELECT request_id::text, outcome, coalesce(reason, ''), coalesce(trade_id, ''), coalesce(version, 0),
 		coalesce(counterparty_id, ''), coalesce(book_id, ''), coalesce(maturity_date, 'epoch'), coalesce(created_date, 'epoch'),
 		generation, partition, coalesce("offset", -1), accepted_at, coalesce(correlation_id, ''),
-		CASE reason WHEN 'NOT_DELIVERED' THEN coalesce(substring(detail FROM 'offset ([0-9]+)')::bigint, -1) ELSE 0 END FROM submissions`)
+		CASE reason WHEN 'NOT_DELIVERED' THEN coalesce(substring(detail FROM 'offset ([0-9]+)')::bigint, -1) ELSE 0 END FROM journal`)
 	var d Decision
 	var id string
 	var maturity, created time.Time

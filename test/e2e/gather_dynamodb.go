@@ -12,7 +12,7 @@ import (
 	"tradestore/trade"
 )
 
-// readItems reads the ids of a request log on DynamoDB Local, which takes any credentials.
+// readItems reads the ids of a request store on DynamoDB Local, which takes any credentials.
 func (ev *Evidence) readItems(ctx context.Context, endpoint, table string) error {
 	client := dynamodb.New(dynamodb.Options{
 		Region: "local", BaseEndpoint: aws.String(endpoint), Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),

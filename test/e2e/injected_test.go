@@ -35,9 +35,9 @@ func TestLoadtestSeesInjectedFaults(t *testing.T) {
 	lost := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Lost }
 	doubled := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Doubled }
 	wrong := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Wrong }
-	f("dropRecord:150", byHTTP, lost, `SELECT request_id FROM submissions WHERE reason = 'NOT_DELIVERED'`)
-	f("doubleRecord:150", bySQL, doubled, `SELECT request_id FROM submissions s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
-	f("flipStatus:150", byHTTP, wrong, `SELECT request_id FROM submissions WHERE outcome = 'SUCCESS'`)
+	f("dropRecord:150", byHTTP, lost, `SELECT request_id FROM journal WHERE reason = 'NOT_DELIVERED'`)
+	f("doubleRecord:150", bySQL, doubled, `SELECT request_id FROM journal s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
+	f("flipStatus:150", byHTTP, wrong, `SELECT request_id FROM journal WHERE outcome = 'SUCCESS'`)
 }
 
 // A server that says 202 before the log has the record loses trades when it is killed.
@@ -49,7 +49,7 @@ func TestLoadtestSeesAnEarlyAnswer(t *testing.T) {
 	s.killedUnder(t, running)
 	report := s.await(t, running)
 	require.Equal(t, loadtest.Fail, report.Verdict, report.Why)
-	s.guilty(t, report, report.Reconciliation.Lost, `SELECT request_id FROM submissions WHERE reason = 'NOT_DELIVERED'`)
+	s.guilty(t, report, report.Reconciliation.Lost, `SELECT request_id FROM journal WHERE reason = 'NOT_DELIVERED'`)
 	s.stop(t)
 }
 
@@ -80,7 +80,7 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 
 	program, err := os.ReadFile(binary(t))
 	require.NoError(t, err)
-	for _, plant := range []string{"TRADESTORE_PLANT", "dropRecord", "doubleRecord", "flipStatus", "answerEarly"} {
+	for _, plant := range []string{"TRADESTORE_INJECT_FAULT", "dropRecord", "doubleRecord", "flipStatus", "answerEarly"} {
 		require.False(t, bytes.Contains(program, []byte(plant)), plant)
 	}
 }
@@ -98,8 +98,8 @@ func newInjected(t *testing.T, plant string) *deployment {
 	t.Helper()
 	s := newDev(t, stack.Database(t))
 	s.path = breakingBinary(t)
-	s.env = append(s.env, "TRADESTORE_PLANT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
-		"TRADESTORE_RESOLVE_AFTER=6s", "TRADESTORE_RESOLVE_INTERVAL=500ms")
+	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+		"TRADESTORE_ORPHAN_AFTER=6s", "TRADESTORE_ORPHAN_INTERVAL=500ms")
 	return s
 }
 
@@ -121,7 +121,7 @@ func (s *deployment) killedUnder(t *testing.T, running *process) {
 	t.Helper()
 	db := s.connect(t)
 	decided := func() (n int) {
-		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM submissions`).Scan(&n))
+		require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM journal`).Scan(&n))
 		return n
 	}
 	before := decided()

@@ -63,7 +63,7 @@ func testKilledAtFailpoints(t *testing.T, s *deployment) {
 	if long || s.DynamoDB == "" { // where requests are tracked makes no difference to applying
 		f("worker", "afterPoll", "afterCAS", "afterCopy", "beforeCommit", "afterCommit", "beforeGroupCommit")
 	}
-	f("worker", "beforeStatus", "afterCursor") // settling
+	f("worker", "beforeStatus", "afterCursor") // projection
 	if s.DynamoDB != "" {
 		f("worker", "afterSettleBeforeCursor")
 	}

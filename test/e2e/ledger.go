@@ -59,12 +59,12 @@ type Slot struct {
 // Ledger remembers what was sent and what was answered, over any number of restarts. Its methods may be called
 // concurrently.
 type Ledger struct {
-	mu      sync.Mutex
-	tags    int
-	posts   []*Post
+	mu       sync.Mutex
+	tags     int
+	posts    []*Post
 	injected map[Slot]bool // records that a test wrote to the topic itself
-	seen    map[trade.RequestID]State
-	flips   []string
+	seen     map[trade.RequestID]State
+	flips    []string
 
 	breaches []string // exchanges that the description of the API does not allow
 }

@@ -7,11 +7,11 @@ type Orphans uint8
 
 // Whether orphans may still be PENDING. One that was answered 202 is a fault in any case.
 const (
-	OrphansAllowed Orphans = iota // the resolver may not have come to them yet, or not have shown what it decided
+	OrphansAllowed Orphans = iota // the orphan reaper may not have come to them yet, or not have shown what it decided
 	OrphansClosed                 // each has ended NOT_DELIVERED
 )
 
-// closedBy returns the requests that the resolver closed.
+// closedBy returns the requests that the orphan reaper closed.
 func closedBy(journal []Decision) map[trade.RequestID]Decision {
 	closed := map[trade.RequestID]Decision{}
 	for _, d := range journal {

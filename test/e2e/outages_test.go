@@ -11,8 +11,8 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// soonLost makes the resolver wait for as short a time as deadlines allow.
-var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_RESOLVE_AFTER=12s", "TRADESTORE_RESOLVE_INTERVAL=1s"}
+// soonLost makes the orphan reaper wait for as short a time as deadlines allow.
+var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_ORPHAN_AFTER=12s", "TRADESTORE_ORPHAN_INTERVAL=1s"}
 
 // resolveLimit is how long after the end of a fault the last orphan may stay PENDING (I5).
 const orphanLimit = 3 * time.Minute
@@ -43,7 +43,7 @@ func TestOutages(t *testing.T) {
 	})
 }
 
-// testOutages runs the outages of the log and of the roles, and between them those that differ by the request log.
+// testOutages runs the outages of the log and of the roles, and between them those that differ by the request store.
 func testOutages(t *testing.T, s *deployment, broker *services.Kafka, others func()) {
 	t.Helper()
 	s.env = append(s.env, soonLost...)

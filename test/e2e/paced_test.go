@@ -15,7 +15,7 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// rateVar sets the trades a second that are posted with the request log on DynamoDB Local, which is an emulator and not
+// rateVar sets the trades a second that are posted with the request store on DynamoDB Local, which is an emulator and not
 // made for load.
 const rateVar = "TRADESTORE_E2E_DYNAMODB_RATE"
 
@@ -81,7 +81,7 @@ func testPaced(t *testing.T, s *deployment, rate int) {
 	s.stop(t)
 }
 
-// pacedLimit is longer than an emulator needs to settle what a long run left over.
+// pacedLimit is longer than an emulator needs to project what a long run left over.
 const pacedLimit = 10 * time.Minute
 
 // pace posts trades at a rate a second, each when it is due and by a client of its own: an answer that is late holds up

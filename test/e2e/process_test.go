@@ -22,7 +22,7 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	output string        // path of stdout and stderr
-	exited   chan struct{} // closed after the exit; cmd.ProcessState is set then
+	exited chan struct{} // closed after the exit; cmd.ProcessState is set then
 }
 
 // launch starts a program with a clean environment plus env. It ends with the test at the latest, and what it wrote is

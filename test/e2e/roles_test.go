@@ -15,7 +15,7 @@ import (
 type stores struct {
 	kafka    []string
 	database string   // URL
-	dynamoDB string   // URL; empty: the request log is in the database
+	dynamoDB string   // URL; empty: the request store is in the database
 	env      []string // further settings of the roles
 }
 
@@ -40,7 +40,7 @@ func realStoresWith(t *testing.T, database string) stores {
 	return stores{kafka: stack.SharedApacheKafka(t), database: database, env: handOver}
 }
 
-// withDynamoDB are the same with the request log on DynamoDB Local.
+// withDynamoDB are the same with the request store on DynamoDB Local.
 func withDynamoDB(t *testing.T) stores {
 	t.Helper()
 	on := realStores(t)
@@ -52,7 +52,7 @@ func withDynamoDB(t *testing.T) stores {
 const (
 	onDev      = "dev"      // everything in one process
 	onReal     = "real"     // two servers and two workers on Apache Kafka and PostgreSQL
-	onDynamoDB = "dynamodb" // the same with the request log on DynamoDB Local
+	onDynamoDB = "dynamodb" // the same with the request store on DynamoDB Local
 )
 
 // on runs a test on each of the kinds of stack given, side by side where there is room.
@@ -86,7 +86,7 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	}, on.env...)
 	if on.dynamoDB != "" {
 		s.DynamoDB, s.Table = on.dynamoDB, name
-		s.env = append(s.env, "TRADESTORE_REQUEST_LOG=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
+		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
 	}
 	migrate := launch(t, "migrate", s.path, s.env, "migrate")
 	require.Zero(t, migrate.exit(t), migrate.tail(t))

@@ -134,7 +134,7 @@ func (s *deployment) record(tr trade.Trade, at time.Time) *kgo.Record {
 	at = at.UTC().Truncate(time.Microsecond)
 	return kafka.Encode(s.Topic, &trade.Request{
 		ID: trade.NewRequestID(at), Trade: tr, AcceptedAt: at, BusinessDate: trade.DateOf(at),
-		Partition: kafka.Partition(tr.TradeID, partitions), CorrelationID: "planted-" + tr.CounterpartyID,
+		Partition: kafka.Partition(tr.TradeID, partitions), CorrelationID: "injected-" + tr.CounterpartyID,
 	})
 }
 

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// lending says that Main runs, which takes back what is lent.
+// sharing says that Main runs, which stops what is shared.
 var sharing bool
 
-// lent is a service that all tests of a binary use: started by the first one that asks, stopped by Main.
+// shared is a service that all tests of a binary use: started by the first one that asks, stopped by Main.
 type shared struct {
 	once    sync.Once
 	address string

@@ -172,7 +172,7 @@ The services are ready, for this machine only:
 
 Requests are tracked in PostgreSQL. To have them in DynamoDB, set this in both terminals first:
 
-  export TRADESTORE_REQUEST_LOG=dynamodb
+  export TRADESTORE_REQUEST_STORE=dynamodb
 
 Ctrl-C stops all three. The data stays; 'make stack ARGS=--remove' deletes it.
 
