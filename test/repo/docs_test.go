@@ -126,21 +126,21 @@ func commands(t *testing.T) map[string]map[string]string {
 }
 
 // The table of settings lists every flag of every role with its default, and nothing else.
-func TestReadmeListsEverySetting(t *testing.T) {
+func TestConfigurationListsEverySetting(t *testing.T) {
 	inBuild := commands(t)
-	inReadme := map[string]map[string]string{}
-	for _, row := range setting.FindAllStringSubmatch(string(read(t, "README.md")), -1) {
+	inDocument := map[string]map[string]string{}
+	for _, row := range setting.FindAllStringSubmatch(string(read(t, "docs/configuration.md")), -1) {
 		for command := range strings.SplitSeq(row[3], ", ") {
-			if inReadme[command] == nil {
-				inReadme[command] = map[string]string{}
+			if inDocument[command] == nil {
+				inDocument[command] = map[string]string{}
 			}
-			inReadme[command][row[1]] = row[2]
+			inDocument[command][row[1]] = row[2]
 		}
 	}
 	for _, command := range []string{"dev", "server", "worker", "migrate", "check", "healthcheck", "loadtest", "submit", "replay", "status", "trades"} {
 		if want, ok := inBuild[command]; ok { // a production build has no dev
 			delete(want, "help")
-			assert.Equal(t, want, inReadme[command], "settings of tradestore %s in README.md", command)
+			assert.Equal(t, want, inDocument[command], "settings of tradestore %s in docs/configuration.md", command)
 		}
 	}
 }
@@ -156,7 +156,10 @@ func TestFlagsInDocumentsExist(t *testing.T) {
 	if len(commands(t)["dev"]) == 0 {
 		t.Skip("a production build has no dev, whose flags the documents name")
 	}
-	for _, document := range []string{"README.md", "docs/api.md", "docs/cli.md", "docs/design.md", "docs/load-testing.md", "docs/logs.md", "docs/metrics.md"} {
+	for _, document := range []string{
+		"README.md", "docs/api.md", "docs/cli.md", "docs/configuration.md", "docs/design.md", "docs/load-testing.md",
+		"docs/logs.md", "docs/metrics.md", "docs/operations.md", "docs/tracing.md",
+	} {
 		for _, name := range flagName.FindAllString(string(foreign.ReplaceAll(read(t, document), nil)), -1) {
 			assert.True(t, known[name], "%s names %s, which is no flag", document, name)
 		}
