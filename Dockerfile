@@ -1,5 +1,5 @@
-# The program alone: no shell, no package manager, no embedded stores. It writes nothing, so the root file system can be
-# read-only, and it runs as a user without a name on the host.
+# The image contains only the program: no shell, no package manager, no embedded stores. The program writes no files, so
+# the root file system can be read-only. It runs as user 65532, which has no name on the host.
 
 FROM golang:1.26.8 AS build
 WORKDIR /src
@@ -21,8 +21,8 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /out/passwd /etc/passwd
 COPY --from=build /out/tradestore /tradestore
 USER 65532:65532
-# The API of the server, and /livez, /readyz and /metrics of the worker. Both listen on loopback until TRADESTORE_LISTEN
-# says otherwise; the health check reads the same variable.
+# 8000: API of the server. 8001: /livez, /readyz and /metrics of the worker. Both listen on loopback by default.
+# TRADESTORE_LISTEN changes the address; the health check reads the same variable.
 EXPOSE 8000 8001
 HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=3 CMD ["/tradestore", "healthcheck"]
 ENTRYPOINT ["/tradestore"]

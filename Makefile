@@ -1,4 +1,4 @@
-# Trade Store. Needs Go and make; nothing else has to be installed. `make` lists the targets.
+# Trade Store. Needs only Go and make. `make` lists the targets.
 GO       ?= go
 DATA_DIR ?= ./tradestore-data
 FUZZTIME ?= 30s
@@ -22,7 +22,7 @@ run: build ## start everything in one process: API on http://127.0.0.1:8000 (ARG
 	./tradestore dev --data-dir $(DATA_DIR) $(ARGS)
 
 .PHONY: loadtest
-loadtest: build ## prove what becomes of 1,000 trades/s, on a stack of its own (ARGS="--target http://...", "--find-capacity", --help)
+loadtest: build ## check the outcome of every operation at 1,000/s, on a new stack (ARGS="--target http://...", "--find-capacity", --help)
 	./tradestore loadtest $(ARGS)
 
 .PHONY: stack
@@ -43,24 +43,24 @@ test: ## run all tests: unit, integration and end-to-end (GOTESTFLAGS="-run Name
 	$(GO) test -timeout 20m $(GOTESTFLAGS) ./...
 
 .PHONY: test-race
-test-race: ## the same under the race detector (needs a C compiler)
+test-race: ## run all tests with the race detector (needs a C compiler)
 	$(MAKE) test GOTESTFLAGS="-race $(GOTESTFLAGS)"
 
 .PHONY: cover
-cover: ## statement coverage of unit and end-to-end tests together, in coverage/
+cover: ## measure the statement coverage of all tests together, in coverage/
 	.ci/coverage
 
 .PHONY: bench
-bench: ## measure each stage against its limit, about 7 minutes alone, and write bench/RESULTS.md (ARGS=-h)
+bench: ## measure each stage against its limit and write bench/RESULTS.md; about 7 minutes on an idle machine (ARGS=-h)
 	$(GO) run ./bench $(ARGS)
 
 .PHONY: goals
-goals: ## measure what the product is held to and how it scales, more than an hour alone and up to 80 GB (ARGS="-only drain")
+goals: ## measure the goals and the scaling; more than an hour on an idle machine, up to 80 GB (ARGS="-only drain")
 	$(GO) run ./bench -goals $(ARGS)
 
 .PHONY: bench-micro
 bench-micro: SHELL := bash
-bench-micro: ## run the Go benchmarks, output for benchstat in bench/micro.txt (BENCH=Decode PKG=./trade COUNT=10)
+bench-micro: ## run the Go benchmarks and write bench/micro.txt for benchstat (BENCH=Decode PKG=./trade COUNT=10)
 	@set -o pipefail; $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),6) $(GOTESTFLAGS) $(or $(PKG),./...) | \
 		tee $(or $(OUT),bench/micro.txt)
 
@@ -74,7 +74,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$${func#func }$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; done
 
 .PHONY: schemathesis
-schemathesis: build ## hold a running stack against its OpenAPI document, from outside; needs Python 3 (ARGS="--max-time 300")
+schemathesis: build ## test a running stack against its OpenAPI document; needs Python 3 (ARGS="--max-time 300")
 	.ci/schemathesis $(ARGS)
 
 .PHONY: docs-page
@@ -86,15 +86,15 @@ lint: $(GOLANGCI_LINT) ## run the linters
 	$(GOLANGCI_LINT) run ./...
 
 .PHONY: verify
-verify: ## everything that CI checks
+verify: ## run everything that CI checks
 	.ci/run
 
 .PHONY: dashboards
-dashboards: ## write the Grafana dashboards, from the Go code that describes them
+dashboards: ## write the Grafana dashboards from their Go code
 	$(GO) run ./dashboards/generate dashboards
 
 .PHONY: observability
-observability: ## the real stack in containers with dashboards, logs and traces: http://127.0.0.1:3000; needs Docker
+observability: ## start the real stack in containers with dashboards, logs and traces: http://127.0.0.1:3000; needs Docker
 	mkdir -p bin/rules
 	$(GO) run ./dashboards/rules/generate -dashboards http://127.0.0.1:3000 -out bin/rules
 	RULES=./bin/rules OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 docker compose --profile observability up --build --wait
@@ -106,7 +106,7 @@ migrate: ## create or update the schema, the topic and its position rows (ARGS="
 .PHONY: tools
 tools: $(GOLANGCI_LINT) ## install the linter into bin/
 
-$(GOLANGCI_LINT): # GOFLAGS of this module are not meant for another one
+$(GOLANGCI_LINT): # the linter is another module: without the GOFLAGS of this one
 	GOFLAGS= GOBIN=$(CURDIR)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv bin/golangci-lint $@
 
