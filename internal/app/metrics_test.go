@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write docs/metrics.md instead of checki
 // reference is the list of all families; what stands before the mark is written by hand.
 const (
 	reference = "../../docs/metrics.md"
-	mark      = "<!-- From here on written by: go test ./role -run TestMetricsReference -update -->\n"
+	mark      = "<!-- From here on written by: go test ./internal/app -run TestMetricsReference -update -->\n"
 )
 
 // comeLater are the gauges of partitions, which are there while a worker holds the partition.
