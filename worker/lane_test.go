@@ -125,7 +125,8 @@ func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
 // Control records of transactions and aborted records take offsets; the position goes over them.
 func TestALogWithHoles(t *testing.T) {
 	r := newFixture(t, 1)
-	txn, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	txn, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("t"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer txn.Close()
 	write := func(book string, end kgo.TransactionEndTry) {
@@ -211,11 +212,13 @@ func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
 	}()
 	r.applied(50)
 	second := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 5 })
-	r.eventually("the second has partitions", func() bool { return len(second.owned()) > 0 && len(first.owned()) < 6 })
+	r.eventually("the second has partitions", func() bool {
+		return len(second.assigned()) > 0 && len(first.assigned()) < 6
+	})
 	third := r.start(nil)
-	r.eventually("the third has partitions", func() bool { return len(third.owned()) > 0 })
+	r.eventually("the third has partitions", func() bool { return len(third.assigned()) > 0 })
 	second.drain()
-	r.eventually("all partitions are held", func() bool { return len(first.owned())+len(third.owned()) == 6 })
+	r.eventually("all partitions are held", func() bool { return len(first.assigned())+len(third.assigned()) == 6 })
 	close(stop)
 	r.sent = <-sent
 	r.applied(len(r.sent))
@@ -224,31 +227,31 @@ func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
 	third.drain()
 }
 
-// away is a store that one of several workers can't reach.
-type away struct {
-	*fake
-	away atomic.Bool
+// unreachable is a store that one of several workers can't reach while down is true.
+type unreachable struct {
+	TradeStore
+	down atomic.Bool
 }
 
-func (a *away) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
-	if a.away.Load() {
+func (u *unreachable) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
+	if u.down.Load() {
 		return trade.Applied{}, fmt.Errorf("no route to host")
 	}
-	return a.fake.Apply(ctx, b)
+	return u.TradeStore.Apply(ctx, b)
 }
 
 // A worker that waits for the store with a batch in hand gives it up when the group wants to rebalance.
 func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
 	r := newFixture(t, 2)
-	cut := &away{fake: r.store}
-	cut.away.Store(true)
+	cut := &unreachable{TradeStore: r.store}
+	cut.down.Store(true)
 	stuck := r.start(func(_ *Config, d *Deps) { d.Store = cut })
 	r.post("T", 20)
-	r.eventually("stuck", func() bool { return stuck.Ready() != nil && len(stuck.owned()) == 2 })
+	r.eventually("stuck", func() bool { return stuck.Ready() != nil && len(stuck.assigned()) == 2 })
 	other := r.start(nil)
-	r.eventually("the other has a partition", func() bool { return len(other.owned()) == 1 })
+	r.eventually("the other has a partition", func() bool { return len(other.assigned()) == 1 })
 	r.eventually("and applies it", func() bool { return r.store.next() > 0 })
-	cut.away.Store(false)
+	cut.down.Store(false)
 	r.applied(20)
 	r.reconcile()
 	stuck.drain()

@@ -30,7 +30,8 @@ func (run *running) value(name string, labels ...string) float64 {
 				missing = slices.DeleteFunc(missing, func(v string) bool { return v == l.GetValue() })
 			}
 			if f.GetName() == name && len(missing) == 0 {
-				largest = max(largest, m.GetGauge().GetValue()+m.GetCounter().GetValue()+float64(m.GetHistogram().GetSampleCount()))
+				count := float64(m.GetHistogram().GetSampleCount())
+				largest = max(largest, m.GetGauge().GetValue()+m.GetCounter().GetValue()+count)
 			}
 		}
 	}
@@ -40,8 +41,7 @@ func (run *running) value(name string, labels ...string) float64 {
 func TestMetricsFollowTheConventions(t *testing.T) {
 	r := newFixture(t, 2)
 	reg := prometheus.NewRegistry()
-	deps := Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now}
-	_, err := New(r.config(), deps)
+	_, err := New(r.config(), r.deps(reg))
 	require.NoError(t, err)
 	families, err := reg.Gather()
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	_, err = New(r.config(), deps)
+	_, err = New(r.config(), r.deps(reg))
 	require.ErrorContains(t, err, "cannot register the metrics")
 }
 
@@ -62,7 +62,9 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 	r.post("T", 30)
 	r.applied(30)
 	for _, partition := range []string{"0", "1", "2"} {
-		r.eventually("a position of each partition", func() bool { return w.value("tradestore_apply_position", partition) > 0 })
+		r.eventually("a position of each partition", func() bool {
+			return w.value("tradestore_apply_position", partition) > 0
+		})
 	}
 	assert.InDelta(t, 3, w.value("tradestore_apply_partitions"), 0)
 	assert.InDelta(t, 3, w.value("tradestore_apply_topic_partitions"), 0)
@@ -82,10 +84,13 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 	r := newFixture(t, 1)
 	reg := prometheus.NewRegistry()
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now, OutcomesAtCommit: true})
+	deps := r.deps(reg)
+	deps.OutcomesAtCommit = true
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	now := time.Now()
-	part := &trade.Batch{Records: []trade.Record{{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}, {Fault: "no time can be read"}}}
+	good := trade.Record{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}
+	part := &trade.Batch{Records: []trade.Record{good, {Fault: "no time can be read"}}}
 	w.metrics.polled(part, now)
 	w.metrics.applied(part, trade.Applied{Rows: 1, Invalid: 1}, now)
 	run := &running{Worker: w, t: t, reg: reg}
@@ -98,7 +103,9 @@ func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 
 func TestCountingRecordsAllocatesNothing(t *testing.T) {
 	r := newFixture(t, 1)
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), OutcomesAtCommit: true})
+	deps := r.deps(prometheus.NewRegistry())
+	deps.OutcomesAtCommit = true
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	now := time.Now()
 	part := &trade.Batch{Records: make([]trade.Record, 1000)}
@@ -115,14 +122,17 @@ func TestCountingRecordsAllocatesNothing(t *testing.T) {
 func TestLinesAboutRecordsAreSampled(t *testing.T) {
 	r := newFixture(t, 1)
 	out := &syncBuffer{}
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), Log: zerolog.New(out), Now: time.Now})
+	deps := r.deps(prometheus.NewRegistry())
+	deps.Log = zerolog.New(out)
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	part := &trade.Batch{}
 	for range 500 {
-		spoiled := trade.Record{Request: r.request("T-1", 1, "secret"), Offset: 7, Value: []byte("secret"), Fault: "the store refuses the record"}
-		part.Records = append(part.Records, spoiled)
+		part.Records = append(part.Records, trade.Record{
+			Request: r.request("T-1", 1, "secret"), Offset: 7, Value: []byte("secret"), Fault: "the store refuses the record",
+		})
 	}
-	w.lanes[0].done(part, trade.Applied{DeadLetters: len(part.Records), Invalid: len(part.Records)})
+	w.lanes[0].finish(part, trade.Applied{DeadLetters: len(part.Records), Invalid: len(part.Records)})
 	lines := slices.Collect(strings.Lines(out.String()))
 	require.NotEmpty(t, lines)
 	assert.Less(t, len(lines), 100)

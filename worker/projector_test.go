@@ -56,7 +56,7 @@ func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
 	assert.Equal(t, 20, r.store.cursor[0])
 }
 
-// Where clients read outcomes from the journal, nothing is copied, and the cursor is there in the end, also after a drain.
+// Where clients read outcomes from the journal, nothing is copied, and the cursor reaches the end, also in a drain.
 func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, n int, _ bool, _ *trade.Batch) error {

@@ -3,23 +3,36 @@ package worker
 import (
 	"context"
 	"time"
+
+	"github.com/rs/zerolog"
+
+	"tradestore/trade"
 )
+
+// sweeper makes the coming days of the journal and deletes what is past its retention.
+type sweeper struct {
+	maintainer Maintainer
+	interval   time.Duration
+	retention  trade.Retention
+	now        func() time.Time
+	metrics    *metrics
+	log        zerolog.Logger
+}
 
 // sweepRetry bounds the time until the next sweep after one that failed.
 const sweepRetry = time.Minute
 
-// sweep makes the coming days of the journal and deletes what is past its retention, until ctx ends. Failures are
-// counted and repeated; days are made well ahead, so there is time.
-func (w *Worker) sweep(ctx context.Context) {
-	for pause := w.cfg.SweepInterval; ; {
-		err := w.sweepOnce(ctx)
+// run sweeps until ctx ends. Failures are counted and repeated: days are made well ahead, so there is time.
+func (s *sweeper) run(ctx context.Context) {
+	for pause := s.interval; ; {
+		err := s.sweep(ctx)
 		if err == nil {
-			w.metrics.lastSweep.Set(float64(w.deps.Now().Unix()))
-			pause = w.cfg.SweepInterval
+			s.metrics.lastSweep.Set(float64(s.now().Unix()))
+			pause = s.interval
 		} else if ctx.Err() == nil {
-			w.metrics.sweepErrors.Inc()
-			w.log.Warn().Err(err).Msg("cannot sweep: trying again")
-			pause = min(sweepRetry, w.cfg.SweepInterval)
+			s.metrics.sweepErrors.Inc()
+			s.log.Warn().Err(err).Msg("cannot sweep: trying again")
+			pause = min(sweepRetry, s.interval)
 		}
 		if !wait(ctx, pause) {
 			return
@@ -27,15 +40,11 @@ func (w *Worker) sweep(ctx context.Context) {
 	}
 }
 
-func (w *Worker) sweepOnce(ctx context.Context) error {
-	if err := w.deps.Maintainer.MakeDays(ctx, w.deps.Now()); err != nil {
+func (s *sweeper) sweep(ctx context.Context) error {
+	if err := s.maintainer.MakeDays(ctx, s.now()); err != nil {
 		return err
 	}
-	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
-	// What a sweep deleted before it failed is deleted.
-	w.metrics.swept["journal_days"].Add(float64(swept.JournalDays))
-	w.metrics.swept["journal_rows"].Add(float64(swept.JournalRows))
-	w.metrics.swept["pending_rows"].Add(float64(swept.PendingRows))
-	w.metrics.swept["dead_letters"].Add(float64(swept.DeadLetters))
+	swept, err := s.maintainer.Sweep(ctx, s.now(), s.retention)
+	s.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }
