@@ -81,9 +81,11 @@ func TestActionAfterCommit(t *testing.T) {
 
 // Every class that is repeated, failing before or after the call took effect, ends with every request stored once.
 func TestApplyFaultsHeal(t *testing.T) {
+	t.Parallel()
 	f := func(class trade.Class, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", class, after), func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == "Apply" && late == after && n%2 == 1 && n < 20 {
@@ -108,9 +110,11 @@ func TestApplyFaultsHeal(t *testing.T) {
 }
 
 func TestOtherCallsFailAndHeal(t *testing.T) {
+	t.Parallel()
 	f := func(failing string, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", failing, after), func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == failing && late == after && n < 4 {
@@ -135,9 +139,11 @@ func TestOtherCallsFailAndHeal(t *testing.T) {
 }
 
 func TestABrokenAssumptionStopsLoudly(t *testing.T) {
+	t.Parallel()
 	f := func(name, call string, fail func() error, want string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(c string, n int, after bool, _ *trade.Batch) error {
 				if c == call && !after {
@@ -160,6 +166,7 @@ func TestABrokenAssumptionStopsLoudly(t *testing.T) {
 }
 
 func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Unprojected" {
@@ -173,6 +180,7 @@ func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
 
 // A record that the store refuses is found by halving; all others are stored.
 func TestRefusedRecordsBecomeDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	bad := []string{"T-3", "T-4", "T-29"}
 	r.store.failing(refuses(bad...))
@@ -209,6 +217,7 @@ func refuses(ids ...string) func(string, int, bool, *trade.Batch) error {
 }
 
 func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(refuses())
 	r.post("T", 20)
@@ -220,6 +229,7 @@ func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
 }
 
 func TestGoodRecordsEndASeries(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	var bad []string
 	for i := range 20 {
@@ -236,6 +246,7 @@ func TestGoodRecordsEndASeries(t *testing.T) {
 }
 
 func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
 		if call == "Apply" && !after {
@@ -250,6 +261,7 @@ func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
 
 // While the store is away the worker is not ready, says so, and nothing is lost.
 func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -272,6 +284,7 @@ func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
 
 // A transaction that does not fit its time limit is made smaller until it does.
 func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, b *trade.Batch) error {
 		if call == "Apply" && !after && len(b.Records) > 3 {
@@ -288,6 +301,7 @@ func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
 
 // Halving keeps every record once, in order, and the spans adjacent over the same ground.
 func TestHalvesAreAdjacent(t *testing.T) {
+	t.Parallel()
 	test := t
 	rapid.Check(t, func(t *rapid.T) {
 		whole := &trade.Batch{Generation: 1}

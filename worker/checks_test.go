@@ -19,9 +19,11 @@ import (
 // Whatever a worker finds wrong with the topic or the positions stops it before it changes a row (rules T1, T2, T5,
 // T9). What it does not find by itself, the checks of its role find.
 func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
+	t.Parallel()
 	f := func(name string, spoil func(*fixture), want ...string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 3)
 			r.post("T", 10)
 			spoil(r)
@@ -80,6 +82,7 @@ func (r *fixture) postAgain(prefix string, n int) {
 }
 
 func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -90,6 +93,7 @@ func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
 }
 
 func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -111,6 +115,7 @@ func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
 
 // A check that can't be made is counted, and stops nothing (rule T8).
 func TestACheckThatCanNotBeMadeIsCounted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(nil)
 	r.post("T", 1)

@@ -19,6 +19,7 @@ func (s projecting) Projected(ctx context.Context, outcomes []trade.Decision) er
 
 // The fake that the tests use keeps the same contract as PostgreSQL.
 func TestTheFakeIsATradeStore(t *testing.T) {
+	t.Parallel()
 	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		f := newFake(t, trade.TopicID{1}, 2)
 		return conformance.StoreSubject{

@@ -39,6 +39,7 @@ func (run *running) value(name string, labels ...string) float64 {
 }
 
 func TestMetricsFollowTheConventions(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	reg := prometheus.NewRegistry()
 	_, err := New(r.config(), r.deps(reg))
@@ -57,6 +58,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 }
 
 func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 30)
@@ -82,6 +84,7 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 
 // Outcomes that are visible at their commit are counted there, and the projector has nothing to measure.
 func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	reg := prometheus.NewRegistry()
 	deps := r.deps(reg)
@@ -120,6 +123,7 @@ func TestCountingRecordsAllocatesNothing(t *testing.T) {
 
 // Whoever can write to the log, or an outage, must not be able to fill the disk with lines.
 func TestLinesAboutRecordsAreSampled(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	out := &syncBuffer{}
 	deps := r.deps(prometheus.NewRegistry())

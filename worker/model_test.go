@@ -134,8 +134,10 @@ func (r *rules) replay(w model) (rows [3]uint8, outcome [2]status) {
 var versions = [][2]int32{{1, 1}, {1, 2}, {2, 1}}
 
 func TestModelOfTheRules(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			t.Parallel()
 			states, broken, path := search(rules{version: version})
 			require.Empty(t, broken, strings.Join(path, "\n"))
 			require.Greater(t, states, 100_000, "fewer states are not the whole search")
@@ -146,6 +148,7 @@ func TestModelOfTheRules(t *testing.T) {
 
 // Each rule is needed: without it some order of events breaks an invariant. -v prints the shortest one.
 func TestModelWithoutARule(t *testing.T) {
+	t.Parallel()
 	f := func(without string, r rules, want string) {
 		t.Helper()
 		r.version = versions[0]

@@ -85,6 +85,7 @@ func (r *onPostgres) state(q trade.Request) trade.RequestState {
 }
 
 func TestAnOrphanIsClosed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	w := r.start(byHand)
 	s := w.reaper()
@@ -120,6 +121,7 @@ func TestAnOrphanIsClosed(t *testing.T) {
 
 // An acknowledged record that is still in the backlog wins, however long that takes (rule R3).
 func TestABacklogIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	cut := &unreachable{}
 	cut.down.Store(true)
@@ -149,6 +151,7 @@ func TestABacklogIsWaitedFor(t *testing.T) {
 
 // An orphan reaper that starts over, or meets an entry again after it lost the partition, waits again.
 func TestARestartBeginsTheWaitAnew(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	w := r.start(byHand)
 	first := w.reaper()
@@ -169,6 +172,7 @@ func TestARestartBeginsTheWaitAnew(t *testing.T) {
 
 // The loop runs by itself.
 func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	w := r.start(func(c *Config, _ *Deps) {
 		c.AcceptDeadline, c.DeliveryTimeout = time.Millisecond, time.Millisecond
@@ -189,6 +193,7 @@ func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
 
 // A request store elsewhere may not have been told of an outcome that the projector's cursor has passed (rule R1).
 func TestALostProjectionIsRepeated(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(byHand)
 	q := r.opened("T")
@@ -215,9 +220,11 @@ func TestALostProjectionIsRepeated(t *testing.T) {
 
 // Every call of a step fails, before and after it took effect, once: the next steps get to the same end.
 func TestAStepThatFailsIsRepeated(t *testing.T) {
+	t.Parallel()
 	for _, call := range []string{"Pending", "Outcomes", "Positions", "Close", "Project"} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, persisted %v", call, late), func(t *testing.T) {
+				t.Parallel()
 				r := newFixture(t, 1)
 				s := r.start(byHand).reaper()
 				orphan := r.opened("O")
@@ -247,6 +254,7 @@ func TestAStepThatFailsIsRepeated(t *testing.T) {
 
 // A position that went back, as after a restored backup, is met under the lock, and the request waits on.
 func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	s := r.start(byHand).reaper()
 	r.post("T", 3)
@@ -274,6 +282,7 @@ func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
 
 // A topic made again under its name is empty: everything would look undelivered.
 func TestATopicMadeAgainClosesNothing(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	s := r.start(func(c *Config, d *Deps) {
 		byHand(c, d)
@@ -293,6 +302,7 @@ func TestATopicMadeAgainClosesNothing(t *testing.T) {
 
 // More are asked for while there are more; what was seen stays in the answer.
 func TestTheLimitFollowsWhatThereIs(t *testing.T) {
+	t.Parallel()
 	s := newOrphanReaper(&Worker{cfg: Config{OrphanLimit: 5000}})
 	f := func(found, want int) {
 		t.Helper()

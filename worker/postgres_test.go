@@ -124,6 +124,7 @@ func (r *onPostgres) reconcile() {
 }
 
 func TestTradesGoToPostgreSQL(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	w := r.start(func(c *Config, _ *Deps) { c.Lanes = 2 })
 	r.post("T", 300)
@@ -140,6 +141,7 @@ func TestTradesGoToPostgreSQL(t *testing.T) {
 // Records of every kind of damage are put straight into the topic, between good ones: each ends as a dead letter with
 // its bytes, answered where it says whom to answer, and the partition moves on (rule E7).
 func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	var poison []*kgo.Record
 	answered := 0
@@ -229,6 +231,7 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 
 // Workers come and go while records flow to one database.
 func TestWorkersShareAPostgreSQL(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	few := func(c *Config, _ *Deps) { c.MaxPollRecords = 20 }
 	first := r.start(few)
@@ -251,6 +254,7 @@ func TestWorkersShareAPostgreSQL(t *testing.T) {
 
 // The database closes its doors and throws everyone out; when it opens again nothing is lost and nothing doubled.
 func TestAPostgreSQLThatGoesAwayComesBack(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	outside, err := pgx.Connect(t.Context(), strings.Replace(r.url, r.name(), "postgres", 1))
 	require.NoError(t, err)
@@ -280,6 +284,7 @@ func (r *onPostgres) name() string {
 
 // Connections that are cut in the middle of work, COMMIT included, lose and double nothing.
 func TestTerminatedBackendsLoseNothing(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 10 })
 	for i := range 10 {
@@ -294,6 +299,7 @@ func TestTerminatedBackendsLoseNothing(t *testing.T) {
 
 // A schema that refuses good trades is noticed before it turns more than a few of them into failures (rule E8).
 func TestAWrongConstraintStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	r.exec(`ALTER TABLE trades ADD CONSTRAINT wrong CHECK (book_id <> 'B')`)
 	r.post("T", 30)
@@ -307,6 +313,7 @@ func TestAWrongConstraintStopsTheWorker(t *testing.T) {
 
 // A position moved by hand is another worker to us: what we hold is dropped, what lies there is read.
 func TestAPositionMovedInTheDatabaseIsFollowed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	w := r.start(nil)
 	r.post("T", 10)

@@ -16,6 +16,7 @@ import (
 
 // A request store that is down never stops applying; when it is back, every outcome gets there (rule A7).
 func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Project" {
@@ -38,6 +39,7 @@ func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
 
 // A crash between the request store and the cursor projects the same outcomes again, which changes nothing.
 func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
 		if call == "Projected" && !after && n <= 3 {
@@ -58,6 +60,7 @@ func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
 
 // Where clients read outcomes from the journal, nothing is copied, and the cursor reaches the end, also in a drain.
 func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, n int, _ bool, _ *trade.Batch) error {
 		if call == "Pass" && n <= 2 {
@@ -108,6 +111,7 @@ func (s *slow) Project(ctx context.Context, outcomes []trade.Decision) error {
 
 // A request store that is too slow for a whole step gets shorter ones, and the cursor goes on.
 func TestASlowRequestStoreIsGivenLess(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	log := &slow{fake: r.store, most: 2}
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
@@ -128,6 +132,7 @@ func TestASlowRequestStoreIsGivenLess(t *testing.T) {
 
 // What a worker left unprojected its successor projects, without a new commit to nudge it.
 func TestTheNextOwnerProjectsTheRest(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Project" {
@@ -148,6 +153,7 @@ func TestTheNextOwnerProjectsTheRest(t *testing.T) {
 
 // A drain projects what the last batches decided.
 func TestADrainProjectsTheLastOutcomes(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	w := r.start(func(c *Config, _ *Deps) { c.ProjectInterval = time.Hour })
 	r.post("T", 50)
@@ -157,6 +163,7 @@ func TestADrainProjectsTheLastOutcomes(t *testing.T) {
 }
 
 func TestSweepsAreRepeatedAndCounted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(func(c *Config, _ *Deps) { c.SweepInterval = time.Millisecond })
 	r.eventually("swept", func() bool { return w.value("tradestore_swept_total", "dead_letters") >= 8 })
