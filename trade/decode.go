@@ -48,10 +48,10 @@ var fields = [fieldCount]struct{ name, rule string }{
 }
 
 // Decode reads a trade from doc, which must be one flat JSON object with each of the six fields once and nothing else.
-// It checks every rule but the comparison of dates with today (see Validate). The trade is good if the *Invalid is nil.
-// Otherwise it is the zero Trade, and Invalid has the violations of all fields, those of present fields in document
-// order, then the missing ones, at most 16 in all. Of a document that is not such an object, Invalid has the first fault
-// only (MALFORMED_JSON), with the offset of the byte, counted from 0.
+// It checks every rule but the comparison of dates with today (see Validate). The trade is good if the *Invalid is
+// nil. Otherwise it is the zero Trade, and Invalid has the violations of all fields, those of present fields in
+// document order, then the missing ones, at most 16 in all. Of a document that is not such an object, Invalid has the
+// first fault only (MALFORMED_JSON), with the offset of the byte, counted from 0.
 //
 // doc may be reused after return: nothing of it is kept. Why the result is not an error, see Invalid.
 func Decode(doc []byte) (Trade, *Invalid) {

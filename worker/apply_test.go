@@ -27,7 +27,8 @@ func TestActionForEveryClass(t *testing.T) {
 	f := func(class trade.Class, cause error, part *trade.Batch, want action) {
 		t.Helper()
 		tested[class] = true
-		assert.Equal(t, want, actionFor(trade.Classed(class, "apply: %w", cause), part), "%s, %d records", class, len(part.Records))
+		err := trade.Classed(class, "apply: %w", cause)
+		assert.Equal(t, want, actionFor(err, part), "%s, %d records", class, len(part.Records))
 	}
 	failed := errors.New("failed")
 	f(trade.Unavailable, failed, one, actionRetry)

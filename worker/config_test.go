@@ -9,7 +9,6 @@ import (
 )
 
 func TestWrongSettingsAreListedTogether(t *testing.T) {
-	t.Parallel()
 	cfg := Config{Lanes: -1, MaxPollRecords: -1, ApplyPause: -1, MaxRefused: -1, ProjectLimit: -1, RetryMin: time.Minute, TransactionLimit: time.Hour, SweepInterval: -1,
 		OrphanLimit: -1, OrphanInterval: -1, DeliveryTimeout: time.Minute}
 	_, err := New(cfg, Deps{Registry: prometheus.NewRegistry()})
@@ -20,6 +19,5 @@ func TestWrongSettingsAreListedTogether(t *testing.T) {
 }
 
 func TestDefaultsAreRight(t *testing.T) {
-	t.Parallel()
 	require.NoError(t, Config{Partitions: 1}.withDefaults().validate())
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // lane is one loop that applies some of the partitions: it is a member of the consumer group, and has one transaction
-// at a time. When a rebalance waits for the lane, it drops the batch in hand and does not finish it, so that a lane that
-// waits for the store does not hold up the group (rule A9).
+// at a time. When a rebalance waits for the lane, it drops the batch in hand and does not finish it, so that a lane
+// that waits for the store does not hold up the group (rule A9).
 type lane struct {
 	cfg      Config
 	number   int
@@ -50,8 +50,8 @@ type lane struct {
 	fences       int            // batches in a row that another worker fenced off
 }
 
-// errDropped ends a batch that is not ours to finish, or that may be stored or not: the lane reads the positions and goes
-// on from there.
+// errDropped ends a batch that is not ours to finish, or that may be stored or not: the lane reads the positions and
+// goes on from there.
 var errDropped = errors.New("batch dropped")
 
 // errClient marks an error that the client does not recover from by itself. The lane replaces the client.
@@ -143,7 +143,8 @@ func (l *lane) waitForRecords(ctx context.Context) {
 	}
 }
 
-// drainContext returns a context that ends the drain limit after ctx: the batch in hand has that long after a drain began.
+// drainContext returns a context that ends the drain limit after ctx: the batch in hand has that long after a drain
+// began.
 func (l *lane) drainContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	drained, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

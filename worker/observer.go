@@ -154,8 +154,8 @@ func (o *laneObserver) traceTransaction(part *trade.Batch, began time.Time, err 
 			attribute.Int("tradestore.lane", o.lane)))
 }
 
-// traceStored makes the spans of the records of a part that is committed: from the poll to now, and the projection where
-// clients see an outcome from its commit on.
+// traceStored makes the spans of the records of a part that is committed: from the poll to now, and the projection
+// where clients see an outcome from its commit on.
 func (o *laneObserver) traceStored(part *trade.Batch, polledAt time.Time) {
 	if o.tracer == nil {
 		return
