@@ -49,42 +49,37 @@ func (a *assignment) drop(partitions []int32) {
 	}
 }
 
-// next returns the position of a partition; ok is false when it is not held.
-func (a *assignment) next(partition int32) (next int64, ok bool) {
+// update calls change with the state of a partition, if that is held.
+func (a *assignment) update(partition int32, change func(p *partitionState)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p := a.byPartition[partition]; p != nil {
-		return p.next, true
+		change(p)
 	}
-	return 0, false
+}
+
+// next returns the position of a partition; ok is false when it is not held.
+func (a *assignment) next(partition int32) (next int64, ok bool) {
+	a.update(partition, func(p *partitionState) { next, ok = p.next, true })
+	return next, ok
 }
 
 // notePoll notes what a fetch says: the end of the log, and when its first and last record were accepted.
 func (a *assignment) notePoll(partition int32, end int64, first, last time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p := a.byPartition[partition]; p != nil {
-		p.end, p.oldest, p.newest = max(p.end, end), first, last
-	}
+	a.update(partition, func(p *partitionState) { p.end, p.oldest, p.newest = max(p.end, end), first, last })
 }
 
 // noteEnd notes the end of the log of a partition; -1 when it could not be read.
 func (a *assignment) noteEnd(partition int32, end int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p := a.byPartition[partition]; p != nil {
-		p.end = max(p.end, end)
-	}
+	a.update(partition, func(p *partitionState) { p.end = max(p.end, end) })
 }
 
 // advance moves the positions over spans that were committed.
 func (a *assignment) advance(spans []trade.Span) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, s := range spans {
-		if p := a.byPartition[s.Partition]; p != nil {
+		a.update(s.Partition, func(p *partitionState) {
 			p.next, p.epoch, p.end, p.oldest = s.Next, s.LeaderEpoch, max(p.end, s.Next), p.newest
-		}
+		})
 	}
 }
 

@@ -121,7 +121,7 @@ func TestCountingRecordsAllocatesNothing(t *testing.T) {
 	}), 10.0)
 }
 
-// Whoever can write to the log, or an outage, must not be able to fill the disk with lines.
+// Bad records in the log, or an outage, must not fill the disk with log lines.
 func TestLinesAboutRecordsAreSampled(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, 1)

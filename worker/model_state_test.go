@@ -23,7 +23,7 @@ type rules struct {
 
 const (
 	deadline         = 2 // ticks from the arrival of the request; from then on no 202
-	orphanAfter      = 3 // ticks from the first sight of the entry; a tick may follow the sight at once, so one is lost
+	orphanAfter      = 3 // ticks since the entry was first seen; the first tick may follow at once, so one is lost
 	shortOrphanAfter = 1
 	copies           = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
 )
@@ -62,7 +62,7 @@ func (s status) terminal() bool { return s >= success }
 // reaper is what one orphan reaper knows of the subject. It is lost with its process.
 type reaper struct {
 	stage reaperStage
-	age   uint8 // ticks since the first sight
+	age   uint8 // ticks since the entry was first seen
 	end   uint8 // of the log, once read
 }
 

@@ -138,8 +138,8 @@ func TestTradesGoToPostgreSQL(t *testing.T) {
 	assert.InDelta(t, 1, w.value("tradestore_apply_outcomes_total", "STALE_VERSION"), 0)
 }
 
-// Records of every kind of damage are put straight into the topic, between good ones: each ends as a dead letter with
-// its bytes, answered where it says whom to answer, and the partition moves on (rule E7).
+// The topic gets records with every kind of damage, between good ones: each becomes a dead letter with its bytes, gets
+// an outcome if it has a request id, and does not stop the partition (rule E7).
 func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := newOnPostgres(t, 1)
@@ -252,7 +252,7 @@ func TestWorkersShareAPostgreSQL(t *testing.T) {
 	second.drain()
 }
 
-// The database closes its doors and throws everyone out; when it opens again nothing is lost and nothing doubled.
+// The database ends all sessions and refuses new ones. When it accepts them again, nothing is lost and nothing doubled.
 func TestAPostgreSQLThatGoesAwayComesBack(t *testing.T) {
 	t.Parallel()
 	r := newOnPostgres(t, 2)
@@ -282,7 +282,7 @@ func (r *onPostgres) name() string {
 	return r.pool.Config().ConnConfig.Database
 }
 
-// Connections that are cut in the middle of work, COMMIT included, lose and double nothing.
+// Connections that are cut at any moment, also during COMMIT, lose and double nothing.
 func TestTerminatedBackendsLoseNothing(t *testing.T) {
 	t.Parallel()
 	r := newOnPostgres(t, 2)
@@ -297,7 +297,7 @@ func TestTerminatedBackendsLoseNothing(t *testing.T) {
 	w.drain()
 }
 
-// A schema that refuses good trades is noticed before it turns more than a few of them into failures (rule E8).
+// A schema that refuses good trades stops the worker before more than a few of them have failed (rule E8).
 func TestAWrongConstraintStopsTheWorker(t *testing.T) {
 	t.Parallel()
 	r := newOnPostgres(t, 1)
@@ -311,7 +311,7 @@ func TestAWrongConstraintStopsTheWorker(t *testing.T) {
 	assert.Zero(t, r.count(`SELECT count(*) FROM trades`))
 }
 
-// A position moved by hand is another worker to us: what we hold is dropped, what lies there is read.
+// A position that an operator moved looks like another worker: the batch in hand is dropped, and reading starts there.
 func TestAPositionMovedInTheDatabaseIsFollowed(t *testing.T) {
 	t.Parallel()
 	r := newOnPostgres(t, 1)

@@ -3,36 +3,23 @@ package worker
 import (
 	"context"
 	"time"
-
-	"github.com/rs/zerolog"
-
-	"tradestore/trade"
 )
-
-// sweeper makes the coming days of the journal and deletes what is past its retention.
-type sweeper struct {
-	maintainer Maintainer
-	interval   time.Duration
-	retention  trade.Retention
-	now        func() time.Time
-	metrics    *metrics
-	log        zerolog.Logger
-}
 
 // sweepRetry bounds the time until the next sweep after one that failed.
 const sweepRetry = time.Minute
 
-// run sweeps until ctx ends. Failures are counted and repeated: days are made well ahead, so there is time.
-func (s *sweeper) run(ctx context.Context) {
-	for pause := s.interval; ; {
-		err := s.sweep(ctx)
+// sweep makes the coming days of the journal and deletes what is past its retention, until ctx ends. Failures are
+// counted and repeated: days are made well ahead, so there is time.
+func (w *Worker) sweep(ctx context.Context) {
+	for pause := w.cfg.SweepInterval; ; {
+		err := w.sweepOnce(ctx)
 		if err == nil {
-			s.metrics.lastSweep.Set(float64(s.now().Unix()))
-			pause = s.interval
+			w.metrics.lastSweep.Set(float64(w.deps.Now().Unix()))
+			pause = w.cfg.SweepInterval
 		} else if ctx.Err() == nil {
-			s.metrics.sweepErrors.Inc()
-			s.log.Warn().Err(err).Msg("cannot sweep: trying again")
-			pause = min(sweepRetry, s.interval)
+			w.metrics.sweepErrors.Inc()
+			w.log.Warn().Err(err).Msg("cannot sweep: trying again")
+			pause = min(sweepRetry, w.cfg.SweepInterval)
 		}
 		if !wait(ctx, pause) {
 			return
@@ -40,11 +27,11 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-func (s *sweeper) sweep(ctx context.Context) error {
-	if err := s.maintainer.MakeDays(ctx, s.now()); err != nil {
+func (w *Worker) sweepOnce(ctx context.Context) error {
+	if err := w.deps.Maintainer.MakeDays(ctx, w.deps.Now()); err != nil {
 		return err
 	}
-	swept, err := s.maintainer.Sweep(ctx, s.now(), s.retention)
-	s.metrics.swept(swept) // also after an error: what was deleted before it is deleted
+	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
+	w.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }

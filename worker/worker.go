@@ -98,7 +98,7 @@ func (w *Worker) run(ctx context.Context) error {
 	w.log.Info().Str("topic", cfg.Topic).Int("partitions", w.cfg.Partitions).Int("lanes", w.cfg.Lanes).
 		Msg("worker started")
 
-	projector, sweeper := w.newProjector(), w.newSweeper()
+	projector := w.newProjector()
 	parts, running := errgroup.WithContext(ctx)
 	start := func(run func(context.Context) error) {
 		parts.Go(func() error { return recoverPanic(func() error { return run(running) }) })
@@ -107,7 +107,7 @@ func (w *Worker) run(ctx context.Context) error {
 		start(l.run)
 	}
 	start(newOrphanReaper(w).run)
-	for _, run := range []func(context.Context){w.watchEnds, projector.run, sweeper.run} {
+	for _, run := range []func(context.Context){w.watchEnds, projector.run, w.sweep} {
 		start(func(ctx context.Context) error { run(ctx); return nil })
 	}
 	err = parts.Wait()
@@ -123,13 +123,6 @@ func (w *Worker) newProjector() *projector {
 	return &projector{
 		cfg: w.cfg, log: w.log, journal: w.deps.Journal, requests: w.deps.Requests, atCommit: w.deps.OutcomesAtCommit,
 		notify: w.deps.Shown, assigned: w.assigned, commits: w.commits, retries: w.retries, observe: w.observe,
-	}
-}
-
-func (w *Worker) newSweeper() *sweeper {
-	return &sweeper{
-		maintainer: w.deps.Maintainer, interval: w.cfg.SweepInterval, retention: w.cfg.Retention, now: w.deps.Now,
-		metrics: w.metrics, log: w.log,
 	}
 }
 
