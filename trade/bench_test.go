@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-var benchDoc = []byte(`{"trade_id":"TRD-2026-00012345","version":3,"counterparty_id":"CP-4711","book_id":"BOOK-RATES-EU","maturity_date":"2031-12-31","created_date":"2026-11-22"}`)
+var benchDoc = []byte(`{"trade_id":"TRD-2026-00012345","version":3,"counterparty_id":"CP-4711",` +
+	`"book_id":"BOOK-RATES-EU","maturity_date":"2031-12-31","created_date":"2026-11-22"}`)
 
 func BenchmarkDecode(b *testing.B) {
 	b.ReportAllocs()
@@ -19,7 +20,8 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkDecodeEscapes(b *testing.B) {
-	doc := []byte(`{"trade_id":"TRD\u002d1","version":3,"counterparty_id":"CP\u002d1","book_id":"B\u002d1","maturity_date":"2031-12-31","created_date":"2026-11-22"}`)
+	doc := []byte(`{"trade_id":"TRD\u002d1","version":3,"counterparty_id":"CP\u002d1",` +
+		`"book_id":"B\u002d1","maturity_date":"2031-12-31","created_date":"2026-11-22"}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, invalid := Decode(doc); invalid != nil {

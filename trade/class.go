@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Class says what to do about an error of a store. Adapters decide it from codes, never from message text; callers
-// switch on it and on nothing else.
+// Class says what to do about an error of a store. Adapters derive it from codes, never from message text (rule E8).
+// Callers switch on it and on nothing else.
 type Class uint8
 
 // The classes, by what the caller does next.
@@ -29,8 +29,8 @@ func (c Class) String() string {
 	return "unknown"
 }
 
-// ClassOf returns the class of err. An error that nobody classified counts as Unavailable, so that an unknown fault is
-// retried and never turns a good trade into a failed one.
+// ClassOf returns the class of err. An error without a class counts as Unavailable, so that an unknown fault is retried
+// and never turns a good trade into a failed one (rule E5).
 func ClassOf(err error) Class {
 	var e *ClassError
 	if errors.As(err, &e) {
@@ -39,13 +39,13 @@ func ClassOf(err error) Class {
 	return Unavailable
 }
 
-// ClassError carries the class of an error of a store.
+// ClassError is an error of a store with its class.
 type ClassError struct {
 	Class Class
 	Err   error
 }
 
-// Classed wraps err with its class.
+// Classed makes an error of a class, with a text as of fmt.Errorf.
 func Classed(c Class, format string, args ...any) error {
 	return &ClassError{c, fmt.Errorf(format, args...)}
 }

@@ -11,6 +11,7 @@ import (
 )
 
 func TestClassOf(t *testing.T) {
+	t.Parallel()
 	f := func(err error, want Class) {
 		t.Helper()
 		require.Equal(t, want, ClassOf(err))
@@ -31,12 +32,14 @@ func TestClassOf(t *testing.T) {
 }
 
 func TestClassedKeepsTheCause(t *testing.T) {
+	t.Parallel()
 	err := Classed(Repeatable, "cannot store batch of %d trades: %w", 512, io.ErrUnexpectedEOF)
 	require.EqualError(t, err, "cannot store batch of 512 trades: unexpected EOF")
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
 func TestClassString(t *testing.T) {
+	t.Parallel()
 	f := func(c Class, want string) {
 		t.Helper()
 		require.Equal(t, want, c.String())

@@ -35,8 +35,8 @@ type Violation struct {
 }
 
 // Invalid says why a trade can't be accepted. It is a client's mistake, never a fault of the service. Functions return
-// *Invalid and not error on purpose: a nil *Invalid stored in an error would no longer compare equal to nil. Compare it
-// with nil first; only then may it become an error.
+// *Invalid and not error: a nil *Invalid stored in an error no longer compares equal to nil. Compare it with nil before
+// it becomes an error.
 type Invalid struct {
 	Code       Code
 	Violations []Violation // at least one; present fields in document order, then missing ones

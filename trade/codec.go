@@ -2,9 +2,9 @@ package trade
 
 import "strconv"
 
-// AppendJSON writes t to dst as the value of a log record: the six fields in a fixed order, without white space. Nothing
-// is escaped, so t must have passed Decode, whose rules leave no byte in an identifier that JSON would escape. What it
-// writes, Decode reads back unchanged.
+// AppendJSON writes t to dst as the value of a log record: the six fields in a fixed order, without white space. It
+// escapes nothing, so t must have passed Decode, whose rules allow no byte in an identifier that JSON would escape.
+// Decode reads the result back unchanged.
 func AppendJSON(dst []byte, t *Trade) []byte {
 	dst = append(dst, `{"trade_id":"`...)
 	dst = append(dst, t.TradeID...)

@@ -19,6 +19,7 @@ func cases(tb testing.TB) []corpus.Case {
 }
 
 func TestCorpusIsLabelledRight(t *testing.T) {
+	t.Parallel()
 	names := map[string]bool{}
 	for _, c := range cases(t) {
 		require.False(t, names[c.Name], "%s is there twice", c.Name)
@@ -37,8 +38,10 @@ func TestCorpusIsLabelledRight(t *testing.T) {
 }
 
 func TestCorpusAsBody(t *testing.T) {
+	t.Parallel()
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			checkDecode(t, c.Doc)
 			_, invalid := Decode(c.Doc)
 			require.NotNil(t, invalid) // none of the texts is a trade
@@ -50,8 +53,10 @@ func TestCorpusAsBody(t *testing.T) {
 }
 
 func TestCorpusInsideFields(t *testing.T) {
+	t.Parallel()
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			for _, field := range fields {
 				checkDecode(t, []byte(withValue(field.name, string(c.Doc))))
 				checkDecode(t, []byte(withValue(field.name, `"A`+string(c.Doc)+`"`)))

@@ -22,7 +22,7 @@ func date(t *testing.T, s string) Date {
 	return d
 }
 
-// referenceDate is the rule of dates said with the standard library.
+// referenceDate is the rule of dates written with the standard library.
 func referenceDate(s string) (time.Time, bool) {
 	t, err := time.Parse(time.DateOnly, s)
 	return t, err == nil && dateForm.MatchString(s) && t.Year() >= 1
@@ -47,6 +47,7 @@ func checkDate(t require.TestingT, s string) {
 }
 
 func TestParseDateLimits(t *testing.T) {
+	t.Parallel()
 	f := func(s string, want Date) {
 		t.Helper()
 		require.Equal(t, want, date(t, s))
@@ -60,6 +61,7 @@ func TestParseDateLimits(t *testing.T) {
 }
 
 func TestParseDateAgreesWithTimeParse(t *testing.T) {
+	t.Parallel()
 	for _, year := range []int{0, 1, 4, 100, 400, 1582, 1600, 1899, 1900, 1969, 1970, 2000, 2023, 2024, 2100, 9999} {
 		for month := range 14 {
 			for day := range 33 {
@@ -67,11 +69,13 @@ func TestParseDateAgreesWithTimeParse(t *testing.T) {
 			}
 		}
 	}
-	rapid.Check(t, func(t *rapid.T) { checkDate(t, rapid.StringMatching(`[0-9]{4}-[01][0-9]-[0-3][0-9]`).Draw(t, "date")) })
+	dates := rapid.StringMatching(`[0-9]{4}-[01][0-9]-[0-3][0-9]`)
+	rapid.Check(t, func(t *rapid.T) { checkDate(t, dates.Draw(t, "date")) })
 	rapid.Check(t, func(t *rapid.T) { checkDate(t, rapid.StringMatching(`[-+ 0-9:TZ/]{8,12}`).Draw(t, "date")) })
 }
 
 func TestDateOf(t *testing.T) {
+	t.Parallel()
 	f := func(at string, want string) {
 		t.Helper()
 		instant, err := time.Parse(time.RFC3339Nano, at)
@@ -91,6 +95,7 @@ func TestDateOf(t *testing.T) {
 }
 
 func TestDateOfAgreesWithFormat(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.Int64Range(int64(minDate)*secondsPerDay, (int64(maxDate)+1)*secondsPerDay-1).Draw(t, "unix"), 0)
 		require.Equal(t, at.UTC().Format(time.DateOnly), DateOf(at).String())
@@ -98,7 +103,10 @@ func TestDateOfAgreesWithFormat(t *testing.T) {
 }
 
 func FuzzParseDate(f *testing.F) {
-	for _, s := range []string{"2024-02-29", "2023-02-29", "0000-01-01", "0001-01-01", "9999-12-31", "10000-01-01", "2024-1-1", "today", "２０２４-01-01", "", "2024-01-01T00:00:00Z"} {
+	for _, s := range []string{
+		"2024-02-29", "2023-02-29", "0000-01-01", "0001-01-01", "9999-12-31", "10000-01-01", "2024-1-1", "today",
+		"２０２４-01-01", "", "2024-01-01T00:00:00Z",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) { checkDate(t, s) })

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Decision is what became of one record.
+// PlannedDecision is the outcome of one record.
 type PlannedDecision struct {
 	Record *Record
 	Status Status // SUCCESS or FAILED
@@ -24,13 +24,13 @@ type Plan struct {
 	Duplicates  int               // records of requests that had been decided before, here or earlier
 }
 
-// Decide decides records in the order given, which is log order per trade id. stored holds the highest stored version of
-// each trade id that has one; decided holds the requests that already have an outcome. Neither is changed. A record
-// without a request id must have a Fault: it has no one to answer.
+// Decide applies the version rule to records in the order given, which is log order per trade id, and returns what to
+// store. stored holds the highest stored version of each trade id that has one; decided holds the requests that already
+// have an outcome. Neither is changed. A record without a request id must have a Fault: it gets no outcome.
 //
-// The version rule: lower than the highest stored or earlier in the batch is stale, equal replaces, higher inserts.
-// The result depends on nothing but the arguments, and splitting a log into other batches gives the same result
-// (invariant A3).
+// The version rule compares a version with the highest one that is stored or came earlier in the batch: a lower one is
+// stale, an equal one replaces, a higher one is inserted. The result depends on nothing but the arguments, and a log
+// that is split into other batches gives the same result (rule A3).
 func Decide(records []Record, stored map[string]int32, decided map[RequestID]struct{}) Plan {
 	p := Plan{Decisions: make([]PlannedDecision, 0, len(records))}
 	rows := make([]*Record, 0, len(records))
@@ -41,7 +41,7 @@ func Decide(records []Record, stored map[string]int32, decided map[RequestID]str
 		if !r.ID.IsZero() {
 			_, before := decided[r.ID]
 			_, here := seen[r.ID]
-			if before || here { // the first decision stands (invariant A2)
+			if before || here { // the first decision stands (rule A2)
 				p.Duplicates++
 				continue
 			}
@@ -50,7 +50,7 @@ func Decide(records []Record, stored map[string]int32, decided map[RequestID]str
 		if r.Fault != "" {
 			p.DeadLetters = append(p.DeadLetters, r)
 			if !r.ID.IsZero() {
-				p.Decisions = append(p.Decisions, PlannedDecision{Record: r, Status: Failed, Reason: InvalidRecord, Detail: r.Fault})
+				p.fail(r, InvalidRecord, r.Fault)
 			}
 			continue
 		}
@@ -59,12 +59,13 @@ func Decide(records []Record, stored map[string]int32, decided map[RequestID]str
 			high = top{stored[r.Trade.TradeID], -1}
 		}
 		if r.Trade.Version < high.version {
-			p.Decisions = append(p.Decisions, PlannedDecision{Record: r, Status: Failed, Reason: StaleVersion, Detail: StaleDetail(r.Trade.Version, high.version)})
+			p.fail(r, StaleVersion, StaleDetail(r.Trade.Version, high.version))
 			continue
 		}
-		p.Decisions = append(p.Decisions, PlannedDecision{Record: r, Status: Success, Replaces: r.Trade.Version == high.version})
-		if r.Trade.Version == high.version && high.row >= 0 {
-			rows[high.row] = r // replaces a row of this batch: only the last one is stored (invariant A4)
+		replaces := r.Trade.Version == high.version
+		p.Decisions = append(p.Decisions, PlannedDecision{Record: r, Status: Success, Replaces: replaces})
+		if replaces && high.row >= 0 {
+			rows[high.row] = r // replaces a row of this batch: only the last one is stored (rule A4)
 			continue
 		}
 		tops[r.Trade.TradeID] = top{r.Trade.Version, len(rows)}
@@ -75,8 +76,12 @@ func Decide(records []Record, stored map[string]int32, decided map[RequestID]str
 	return p
 }
 
-// split puts rows where they belong, in the order given. A key can only be stored if its version is the highest stored one:
-// a higher one is new, and a lower one was stale.
+func (p *Plan) fail(r *Record, reason Code, detail string) {
+	p.Decisions = append(p.Decisions, PlannedDecision{Record: r, Status: Failed, Reason: reason, Detail: detail})
+}
+
+// split divides rows into Inserts and Replaces, in the order given. A row replaces a stored one exactly if its version
+// is the highest stored one: a higher version is new, and a lower one was stale.
 func (p *Plan) split(rows []*Record, stored map[string]int32) {
 	isReplace := func(r *Record) bool { return r.Trade.Version == stored[r.Trade.TradeID] }
 	if !slices.ContainsFunc(rows, isReplace) { // the usual batch

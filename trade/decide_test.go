@@ -20,7 +20,8 @@ func script(text string) []Record {
 		id, rest, good := strings.Cut(word, ":")
 		if !good {
 			id, r.Fault = strings.TrimSuffix(word, "!"), "unreadable"
-		} else if n, err := fmt.Sscanf(strings.Replace(rest, "v", " ", 1), "%s %d", &r.Trade.TradeID, &r.Trade.Version); n != 2 || err != nil {
+		} else if n, err := fmt.Sscanf(strings.Replace(rest, "v", " ", 1), "%s %d",
+			&r.Trade.TradeID, &r.Trade.Version); n != 2 || err != nil {
 			panic(word)
 		}
 		copy(r.ID[:], id)
@@ -29,7 +30,8 @@ func script(text string) []Record {
 	return records
 }
 
-// describe writes a plan as rows (= before one that replaces), decisions, dead letters and duplicates, each with offsets.
+// describe writes a plan as rows (with = before one that replaces), decisions, dead letters and duplicates, each with
+// offsets.
 func describe(p Plan) string {
 	var rows, decisions, letters []string
 	for _, r := range p.Inserts {
@@ -44,10 +46,12 @@ func describe(p Plan) string {
 	for _, r := range p.DeadLetters {
 		letters = append(letters, fmt.Sprint(r.Offset))
 	}
-	return fmt.Sprintf("%s | %s | %s | %d", strings.Join(rows, " "), strings.Join(decisions, " "), strings.Join(letters, " "), p.Duplicates)
+	return fmt.Sprintf("%s | %s | %s | %d",
+		strings.Join(rows, " "), strings.Join(decisions, " "), strings.Join(letters, " "), p.Duplicates)
 }
 
 func TestDecide(t *testing.T) {
+	t.Parallel()
 	f := func(log string, stored map[string]int32, decided, want string) {
 		t.Helper()
 		ids := map[RequestID]struct{}{}
@@ -95,6 +99,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestDecideDetails(t *testing.T) {
+	t.Parallel()
 	plan := Decide(script("a:Tv5 b:Tv3 c!"), nil, nil)
 	require.Equal(t, "", plan.Decisions[0].Detail)
 	require.Equal(t, "version 3 is lower than version 5, which is stored", plan.Decisions[1].Detail)
@@ -102,8 +107,8 @@ func TestDecideDetails(t *testing.T) {
 	require.Equal(t, "version 1 is lower than version 2147483647, which is stored", StaleDetail(1, 2147483647))
 }
 
-// shop is a naive store that applies one record after the other: no batches, no maps of maxima, no sorting.
-type shop struct {
+// oneByOne is a simple store that applies one record after the other: no batches, no maps of maxima, no sorting.
+type oneByOne struct {
 	rows       []row
 	outcomes   []string // "id status reason detail", in the order decided
 	decided    []RequestID
@@ -116,7 +121,7 @@ type row struct {
 	offset int64
 }
 
-func (s *shop) apply(r Record) {
+func (s *oneByOne) apply(r Record) {
 	if !r.ID.IsZero() {
 		if slices.Contains(s.decided, r.ID) {
 			s.duplicates++
@@ -133,7 +138,8 @@ func (s *shop) apply(r Record) {
 	}
 	switch high := s.max(r.Trade.TradeID); {
 	case r.Trade.Version < high:
-		s.decide(r, "FAILED", "STALE_VERSION", fmt.Sprintf("version %d is lower than version %d, which is stored", r.Trade.Version, high))
+		detail := fmt.Sprintf("version %d is lower than version %d, which is stored", r.Trade.Version, high)
+		s.decide(r, "FAILED", "STALE_VERSION", detail)
 	case r.Trade.Version == high:
 		same := func(old row) bool { return old.key == r.Trade.Key() }
 		s.rows[slices.IndexFunc(s.rows, same)].offset = r.Offset
@@ -144,11 +150,11 @@ func (s *shop) apply(r Record) {
 	}
 }
 
-func (s *shop) decide(r Record, status, reason, detail string) {
+func (s *oneByOne) decide(r Record, status, reason, detail string) {
 	s.outcomes = append(s.outcomes, fmt.Sprintf("%x %s %s %s", r.ID, status, reason, detail))
 }
 
-func (s *shop) max(tradeID string) (version int32) {
+func (s *oneByOne) max(tradeID string) (version int32) {
 	for _, r := range s.rows {
 		if r.key.TradeID == tradeID {
 			version = max(version, r.key.Version)
@@ -157,8 +163,8 @@ func (s *shop) max(tradeID string) (version int32) {
 	return version
 }
 
-// ledger is a store that applies plans.
-type ledger struct {
+// inBatches is a store that applies plans.
+type inBatches struct {
 	rows       map[Key]int64
 	outcomes   []string
 	decided    map[RequestID]struct{}
@@ -166,7 +172,7 @@ type ledger struct {
 	duplicates int
 }
 
-func (l *ledger) apply(t require.TestingT, batch []Record) {
+func (l *inBatches) apply(t require.TestingT, batch []Record) {
 	stored := map[string]int32{}
 	for k := range l.rows {
 		stored[k.TradeID] = max(stored[k.TradeID], k.Version)
@@ -228,13 +234,14 @@ func logs() *rapid.Generator[[]Record] {
 
 // Invariant A3: any split of a log into batches gives what applying it record by record gives.
 func TestDecideDoesNotDependOnBatches(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		log := logs().Draw(t, "log")
-		var model shop
+		var model oneByOne
 		for _, r := range log {
 			model.apply(r)
 		}
-		real := ledger{rows: map[Key]int64{}, decided: map[RequestID]struct{}{}}
+		real := inBatches{rows: map[Key]int64{}, decided: map[RequestID]struct{}{}}
 		for rest := log; len(rest) > 0; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "batch")
 			real.apply(t, rest[:n])

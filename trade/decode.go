@@ -6,7 +6,7 @@ import (
 	"github.com/goccy/go-json"
 )
 
-// maxViolations bounds what is reported about one document, and so what a hostile one makes us build.
+// maxViolations bounds what is reported about one document, and so the memory that a hostile one takes.
 const maxViolations = 16
 
 const (
@@ -17,10 +17,12 @@ const (
 
 // What each kind of field accepts, for people.
 const (
-	idRule      = "a string of 1 to 64 letters, digits, dots, underscores and hyphens, the first a letter or digit (all ASCII)"
+	idRule = "a string of 1 to 64 letters, digits, dots, underscores and hyphens, " +
+		"the first a letter or digit (all ASCII)"
 	versionRule = "an integer from 1 to 2147483647, written without sign, point, exponent or leading zero"
 	dateRule    = "a string like 2031-12-31, YYYY-MM-DD: a day that exists, in the years 0001 to 9999"
-	unknownRule = "not a field of a trade; the fields are trade_id, version, counterparty_id, book_id, maturity_date and created_date, in lower case"
+	unknownRule = "not a field of a trade; the fields are trade_id, version, counterparty_id, book_id, maturity_date " +
+		"and created_date, in lower case"
 )
 
 type field uint8
@@ -46,13 +48,12 @@ var fields = [fieldCount]struct{ name, rule string }{
 }
 
 // Decode reads a trade from doc, which must be one flat JSON object with each of the six fields once and nothing else.
-// It checks every rule but the comparison of dates with today (see Validate). On nil, the trade is good; otherwise it is
-// the zero Trade, and Invalid has all violations of all fields, those of present fields in document order, then the
-// missing ones, at most 16 in all. Of a document that is not such an object it reports the first fault only
-// (MALFORMED_JSON), with the offset of the byte, counted from 0.
+// It checks every rule but the comparison of dates with today (see Validate). The trade is good if the *Invalid is
+// nil. Otherwise it is the zero Trade, and Invalid has the violations of all fields, those of present fields in
+// document order, then the missing ones, at most 16 in all. Of a document that is not such an object, Invalid has the
+// first fault only (MALFORMED_JSON), with the offset of the byte, counted from 0.
 //
-// doc may be reused after return: nothing of it is kept. The result is an *Invalid, not an error, so that a nil one
-// can't become an error that is not nil; see Invalid.
+// doc may be reused after return: nothing of it is kept. Why the result is not an error, see Invalid.
 func Decode(doc []byte) (Trade, *Invalid) {
 	d := decoder{}
 	s := scanner{doc: doc}
@@ -75,14 +76,14 @@ func Decode(doc []byte) (Trade, *Invalid) {
 	return d.trade, nil
 }
 
-// decoder gathers the fields of one document, and what is wrong with them.
+// decoder collects the fields of one document and their violations.
 type decoder struct {
 	trade      Trade
 	seen       [fieldCount]bool
 	violations []Violation
 }
 
-// member takes one member. The first of a name counts, so that a second one can't repair or hide it.
+// member stores one member. The first of a name counts, so that a second one can't repair or hide it.
 func (d *decoder) member(name, value *token) {
 	f := fieldNamed(name)
 	switch {
@@ -101,7 +102,7 @@ func (d *decoder) member(name, value *token) {
 	}
 }
 
-// set stores value in field f, or says which rule it breaks.
+// set stores value in field f, or returns the code of the rule that it breaks.
 func (d *decoder) set(f field, value *token) Code {
 	switch f {
 	case tradeIDField:
@@ -165,7 +166,7 @@ func setDate(dst *Date, value *token) Code {
 	return ""
 }
 
-// setVersion reads the literal itself: some decoders take 1.0 and 1e2 for integers, or wrap large ones in silence.
+// setVersion reads the literal itself: some decoders accept 1.0 and 1e2 as integers, or wrap large ones in silence.
 func setVersion(dst *int32, value *token) Code {
 	if value.kind != numberKind {
 		return FieldType
@@ -184,11 +185,11 @@ func setVersion(dst *int32, value *token) Code {
 	return ""
 }
 
-// text returns the bytes that a string token spells. It is false for a string that is no text.
+// text returns the decoded bytes of a string token; ok is false for a string that is not valid text.
 //
-// A string without escapes is taken as it lies there, so go-json sees the rare ones only. Giving it the whole document
-// after the scan was measured: about one and a half times the time and six allocations instead of three.
-func (t *token) text() ([]byte, bool) {
+// Only strings with escapes, which are rare, go to go-json. To decode the whole document with it after the scan was
+// measured: about one and a half times the time, and six allocations instead of three.
+func (t *token) text() (text []byte, ok bool) {
 	if t.spoilt {
 		return nil, false
 	}
@@ -225,7 +226,7 @@ func fieldNamed(name *token) field {
 	return fieldCount
 }
 
-// printableName returns the name of an unknown field if it can be echoed without harm, else nothing.
+// printableName returns the name of an unknown field if it is safe to repeat in an answer, else nothing.
 func printableName(name *token) string {
 	text, ok := name.text()
 	if !ok || len(text) > maxNameLen {

@@ -12,7 +12,8 @@ import (
 
 var (
 	goodTrade = Trade{"T-1", 7, "CP.1", "B_1", 22645, 20777}
-	goodDoc   = `{"trade_id":"T-1","version":7,"counterparty_id":"CP.1","book_id":"B_1","maturity_date":"2032-01-01","created_date":"2026-11-20"}`
+	goodDoc   = `{"trade_id":"T-1","version":7,"counterparty_id":"CP.1","book_id":"B_1",` +
+		`"maturity_date":"2032-01-01","created_date":"2026-11-20"}`
 )
 
 // withValue returns the good document with the value of one field replaced by raw JSON.
@@ -35,6 +36,7 @@ func codes(invalid *Invalid) string {
 }
 
 func TestDecodeGood(t *testing.T) {
+	t.Parallel()
 	f := func(doc string) {
 		t.Helper()
 		got, invalid := Decode([]byte(doc))
@@ -43,7 +45,8 @@ func TestDecodeGood(t *testing.T) {
 	}
 	f(goodDoc)
 	f(" \t\r\n" + strings.NewReplacer(":", " :\n", ",", "\t,\r ", "}", " }").Replace(goodDoc) + " \t\r\n")
-	f(`{"created_date":"2026-11-20","maturity_date":"2032-01-01","book_id":"B_1","counterparty_id":"CP.1","version":7,"trade_id":"T-1"}`)
+	f(`{"created_date":"2026-11-20","maturity_date":"2032-01-01","book_id":"B_1",` +
+		`"counterparty_id":"CP.1","version":7,"trade_id":"T-1"}`)
 	f(strings.Replace(goodDoc, `"T-1"`, `"T\u002d1"`, 1))
 	f(strings.Replace(goodDoc, `"T-1"`, `"\u0054\u002D\u0031"`, 1))
 	f(strings.Replace(goodDoc, `"trade_id"`, `"trade\u005fid"`, 1))
@@ -51,6 +54,7 @@ func TestDecodeGood(t *testing.T) {
 }
 
 func TestDecodeValues(t *testing.T) {
+	t.Parallel()
 	f := func(name, raw string, want Code) {
 		t.Helper()
 		got, invalid := Decode([]byte(withValue(name, raw)))
@@ -183,6 +187,7 @@ func TestDecodeValues(t *testing.T) {
 }
 
 func TestDecodeFields(t *testing.T) {
+	t.Parallel()
 	f := func(doc, want string) {
 		t.Helper()
 		got, invalid := Decode([]byte(doc))
@@ -192,7 +197,8 @@ func TestDecodeFields(t *testing.T) {
 		require.Zero(t, got)
 	}
 	plus := func(members string) string { return goodDoc[:len(goodDoc)-1] + "," + members + "}" }
-	const others = "version REQUIRED, counterparty_id REQUIRED, book_id REQUIRED, maturity_date REQUIRED, created_date REQUIRED"
+	const others = "version REQUIRED, counterparty_id REQUIRED, book_id REQUIRED, " +
+		"maturity_date REQUIRED, created_date REQUIRED"
 
 	f(`{}`, "trade_id REQUIRED, "+others)
 	f(`{"trade_id":"A"}`, others)
@@ -200,7 +206,8 @@ func TestDecodeFields(t *testing.T) {
 	f(`{"trade_id":"A","trade_id":"A"}`, "trade_id DUPLICATE, "+others)
 	f(`{"trade_id":null,"trade_id":"A"}`, "trade_id REQUIRED, trade_id DUPLICATE, "+others)
 	f(`{"trade_id":"A","Trade_id":"A"}`, "Trade_id UNKNOWN, "+others)
-	f(`{"created_date":1,"version":"1","trade_id":"="}`, "created_date WRONG_TYPE, version WRONG_TYPE, trade_id FORMAT, counterparty_id REQUIRED, book_id REQUIRED, maturity_date REQUIRED")
+	f(`{"created_date":1,"version":"1","trade_id":"="}`, "created_date WRONG_TYPE, version WRONG_TYPE, trade_id FORMAT, "+
+		"counterparty_id REQUIRED, book_id REQUIRED, maturity_date REQUIRED")
 
 	f(plus(`"version":7`), "version DUPLICATE")
 	f(plus(`"v\u0065rsion":7`), "version DUPLICATE")
@@ -228,12 +235,14 @@ func TestDecodeFields(t *testing.T) {
 }
 
 func TestDecodeMalformed(t *testing.T) {
+	t.Parallel()
 	f := func(doc string, at int, fault string) {
 		t.Helper()
 		_, invalid := Decode([]byte(doc))
 		require.NotNil(t, invalid, doc)
 		require.Equal(t, MalformedJSON, invalid.Code, doc)
-		require.Equal(t, []Violation{{Code: FieldFormat, Detail: fmt.Sprintf("at byte %d (the first is 0): %s", at, fault)}}, invalid.Violations, doc)
+		detail := fmt.Sprintf("at byte %d (the first is 0): %s", at, fault)
+		require.Equal(t, []Violation{{Code: FieldFormat, Detail: detail}}, invalid.Violations, doc)
 	}
 	const (
 		object = "one flat JSON object is expected, beginning with {"
@@ -336,6 +345,7 @@ func TestDecodeMalformed(t *testing.T) {
 // Half a pair and NUL are refused before anything decodes them: a decoder that dropped or folded them would make one
 // identifier of two, whatever the rule for its bytes says later.
 func TestScannerKnowsEscapesThatAreNoText(t *testing.T) {
+	t.Parallel()
 	f := func(raw string, want bool) {
 		t.Helper()
 		s := scanner{doc: []byte(`{"` + raw + `":"` + raw + `"}`)}
@@ -370,6 +380,7 @@ func TestScannerKnowsEscapesThatAreNoText(t *testing.T) {
 }
 
 func TestDecodeReportsAtMost16Violations(t *testing.T) {
+	t.Parallel()
 	f := func(unknown, want int) {
 		t.Helper()
 		var members []string
@@ -386,12 +397,14 @@ func TestDecodeReportsAtMost16Violations(t *testing.T) {
 }
 
 func TestDecodeFaultBehindViolationsIsMalformed(t *testing.T) {
+	t.Parallel()
 	_, invalid := Decode([]byte(`{"unknown":1,"version":"x"`))
 	require.Equal(t, MalformedJSON, invalid.Code)
 	require.Len(t, invalid.Violations, 1)
 }
 
 func TestDecodeTextsTeachAndNeverQuoteValues(t *testing.T) {
+	t.Parallel()
 	f := func(doc, want string) {
 		t.Helper()
 		_, invalid := Decode([]byte(doc))
@@ -405,6 +418,7 @@ func TestDecodeTextsTeachAndNeverQuoteValues(t *testing.T) {
 }
 
 func TestDecodeKeepsNothingOfTheBuffer(t *testing.T) {
+	t.Parallel()
 	f := func(doc string) {
 		t.Helper()
 		buf := []byte(doc)
@@ -428,6 +442,7 @@ func TestDecodeAllocatesOnlyTheStrings(t *testing.T) {
 }
 
 func TestAppendJSON(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, "#"+goodDoc, string(AppendJSON([]byte("#"), &goodTrade)))
 }
 
@@ -448,6 +463,7 @@ func trades() *rapid.Generator[Trade] {
 }
 
 func TestDecodeReadsWhatAppendJSONWrites(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := trades().Draw(t, "trade")
 		doc := AppendJSON(nil, &want)
@@ -458,6 +474,7 @@ func TestDecodeReadsWhatAppendJSONWrites(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
+	t.Parallel()
 	f := func(maturity, today string, want string) {
 		t.Helper()
 		trade := goodTrade
@@ -476,6 +493,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestValidateLooksAtMaturityOnly(t *testing.T) {
+	t.Parallel()
 	trade := goodTrade
 	trade.CreatedDate = trade.MaturityDate + 1
 	require.Nil(t, trade.Validate(trade.MaturityDate))

@@ -6,7 +6,7 @@ const (
 	LastDate  Date = 2_932_896 // 9999-12-31
 )
 
-// Filter says which stored trades are wanted: all that match every field. AllTrades is the one that wants all of them.
+// Filter selects stored trades: those that match every field. AllTrades returns the filter that selects all of them.
 type Filter struct {
 	Prefix         string // of the trade id
 	CounterpartyID string // empty: any

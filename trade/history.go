@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Submission is a decided request as the history of its trade shows it.
+// HistoryEntry is a decided request in the history of its trade.
 type HistoryEntry struct {
 	Decision
 	Trade    Trade     // what was submitted; the zero value for a request whose record never reached the log
@@ -14,18 +14,18 @@ type HistoryEntry struct {
 	Replaced RequestID
 }
 
-// Place is where a submission stands in a history: in the order of the log, generation after generation. Requests that
-// were closed without a record come last in theirs.
+// HistoryPosition is the position of an entry in a history: in the order of the log, generation after generation.
+// Requests that were closed without a record come last in their generation.
 type HistoryPosition struct {
 	Generation int32
 	Offset     int64 // LastOffset for a request that was closed without a record
 	ID         RequestID
 }
 
-// LastOffset lies behind every offset of a log.
+// LastOffset is greater than every offset of a log.
 const LastOffset = 1<<63 - 1
 
-// Place returns where s stands.
+// Position returns the position of s.
 func (s *HistoryEntry) Position() HistoryPosition {
 	if s.Offset == NoOffset {
 		return HistoryPosition{s.Generation, LastOffset, s.ID}
@@ -33,10 +33,10 @@ func (s *HistoryEntry) Position() HistoryPosition {
 	return HistoryPosition{s.Generation, s.Offset, s.ID}
 }
 
-// ErrForgotten is returned for a question about a time that the journal does not reach back to.
+// ErrForgotten is returned for a question about a time before the oldest journal row.
 var ErrForgotten = errors.New("what was stored then is not known any more")
 
-// StoredAt is a version of a trade that is stored now, or was stored once.
+// StoredAt is a version of a trade that is stored now, or was stored in the past.
 type StoredAt struct {
 	Trade    Trade
 	At       time.Time // when it was stored
@@ -44,8 +44,8 @@ type StoredAt struct {
 }
 
 // AsOf returns the versions of a trade as they were stored at an instant, ascending. now holds the versions that are
-// stored now, ascending; journal holds what was stored and is remembered, in log order, and may have forgotten its oldest
-// rows. Errors: ErrForgotten, when a version has been replaced since and what it replaced may be forgotten.
+// stored now, ascending; journal holds what was stored, in log order, without rows that are past their retention.
+// Errors: ErrForgotten, when a version was replaced since then and the journal may no longer have what it replaced.
 func AsOf(at time.Time, now, journal []StoredAt) ([]Trade, error) {
 	var then []Trade
 	for _, current := range now {

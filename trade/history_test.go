@@ -18,6 +18,7 @@ func storedAt(words []string) (all []StoredAt) {
 }
 
 func TestAsOf(t *testing.T) {
+	t.Parallel()
 	list := func(words ...string) []string { return words }
 	f := func(second int64, now, journal []string, want ...string) {
 		t.Helper()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// RequestID names one submission. It is a UUIDv7 (RFC 9562, section 5.7) made by the server, so ids made close together
-// lie close together in an index, or a UUIDv8 when derived from an idempotency key. The zero value means "no id".
+// RequestID identifies one submission. It is a UUIDv7 (RFC 9562, section 5.7), so that ids made at about the same time
+// are close together in an index, or a UUIDv8 when derived from an idempotency key. The zero value means "no id".
 type RequestID [16]byte
 
 // ErrRequestID is returned for text that is not a lower-case canonical UUID of version 7 or 8.

@@ -10,14 +10,15 @@ import (
 // MaxIdempotencyKey is the length of the longest key, in bytes, quotes and escapes not counted.
 const MaxIdempotencyKey = 255
 
-// IdempotencyKey is what a client calls one submission, however often it sends it: 1 to 255 visible ASCII bytes.
+// IdempotencyKey is the client's name for one submission, however often it sends it: 1 to 255 visible ASCII bytes.
 type IdempotencyKey string
 
-// ErrIdempotencyKey is returned for text that is no key.
-var ErrIdempotencyKey = errors.New(`an idempotency key is 1 to 255 visible ASCII characters, bare or as a quoted string`)
+// ErrIdempotencyKey is returned for text that is not a key.
+var ErrIdempotencyKey = errors.New(
+	"an idempotency key is 1 to 255 visible ASCII characters, bare or as a quoted string")
 
-// ParseIdempotencyKey reads the value of an Idempotency-Key header, bare or as a string of RFC 9651, section 3.3.3. Both
-// spellings are the same key: a client library that starts to quote must not make a second trade of a repeat.
+// ParseIdempotencyKey reads the value of an Idempotency-Key header, bare or as a string of RFC 9651, section 3.3.3.
+// Both spellings are the same key: when a client library starts to quote, a repeat must not become a second trade.
 // Errors: ErrIdempotencyKey.
 func ParseIdempotencyKey(s string) (IdempotencyKey, error) {
 	if len(s) > 0 && s[0] == '"' {
@@ -37,7 +38,7 @@ func ParseIdempotencyKey(s string) (IdempotencyKey, error) {
 	return IdempotencyKey(s), nil
 }
 
-// unquote returns what stands between the quotes. Only a quote and a backslash can be escaped, and both must be.
+// unquote returns the text between the quotes. Only a quote and a backslash can be escaped, and both must be.
 func unquote(s string) (string, bool) {
 	plain := make([]byte, 0, len(s))
 	for i := 1; i < len(s); i++ {
@@ -56,7 +57,7 @@ func unquote(s string) (string, bool) {
 	return "", false // no quote at the end
 }
 
-// keyedDomain keeps what is hashed here apart from every other use of the hash.
+// keyedDomain separates these hashes from every other use of the hash function.
 const keyedDomain = "tradestore request id 1"
 
 // DeriveRequestID returns the request id of an attempt under a key: a UUIDv8 (RFC 9562, section 5.8) of a SHA-256 over
@@ -74,30 +75,30 @@ func DeriveRequestID(principal string, key IdempotencyKey, attempt int) RequestI
 	return id
 }
 
-// PayloadHash tells two submissions under one key apart. It covers the fields, not their spelling.
+// PayloadHash distinguishes two submissions under one key. It covers the values of the fields, not their JSON spelling.
 type PayloadHash [sha256.Size]byte
 
 // HashPayload returns the hash of the fields of a valid trade.
 func HashPayload(t *Trade) PayloadHash { return sha256.Sum256(AppendJSON(make([]byte, 0, 512), t)) }
 
-// Nonce names one call that opens a request under a key, so that a repeat of the call knows its own entry.
+// Nonce identifies one call that opens a request under a key, so that a repeat of the call recognises its own entry.
 type Nonce [16]byte
 
-// NewNonce makes a random one.
+// NewNonce makes a random nonce.
 func NewNonce() Nonce {
 	var n Nonce
 	_, _ = rand.Read(n[:]) // never fails: crypto/rand ends the process instead
 	return n
 }
 
-// KeyedRequest is a request whose id was derived from an idempotency key, with what its entry holds beside it.
+// KeyedRequest is a request whose id was derived from an idempotency key, with the further fields of its entry.
 type KeyedRequest struct {
 	*Request
 	Hash  PayloadHash
 	Nonce Nonce
 }
 
-// KeyedState is where a request under a key stands.
+// KeyedState is the state of a request under a key.
 type KeyedState struct {
 	Status Status
 	Reason Code // empty unless Status is FAILED

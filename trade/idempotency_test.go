@@ -10,6 +10,7 @@ import (
 )
 
 func TestIdempotencyKeysAreReadInBothSpellings(t *testing.T) {
+	t.Parallel()
 	f := func(in, want string) {
 		t.Helper()
 		key, err := ParseIdempotencyKey(in)
@@ -29,6 +30,7 @@ func TestIdempotencyKeysAreReadInBothSpellings(t *testing.T) {
 }
 
 func TestWhatIsNoIdempotencyKeyIsRefused(t *testing.T) {
+	t.Parallel()
 	f := func(in string) {
 		t.Helper()
 		key, err := ParseIdempotencyKey(in)
@@ -56,6 +58,7 @@ func TestWhatIsNoIdempotencyKeyIsRefused(t *testing.T) {
 }
 
 func TestQuotingDoesNotChangeAKey(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.StringMatching(`[!#-~][!-~]{0,254}`).Draw(t, "key")
 		bare, err := ParseIdempotencyKey(key)
@@ -67,8 +70,10 @@ func TestQuotingDoesNotChangeAKey(t *testing.T) {
 }
 
 func TestDerivedIDsAreVersion8AndStable(t *testing.T) {
+	t.Parallel()
 	id := DeriveRequestID("", "k", 0)
-	assert.Equal(t, "1058d4a5-7713-8710-b319-1c827538c845", id.String(), "a release that derives others would store repeats twice")
+	assert.Equal(t, "1058d4a5-7713-8710-b319-1c827538c845", id.String(),
+		"a release that derives other ids would store repeats twice")
 	parsed, err := ParseRequestID(id.String())
 	require.NoError(t, err)
 	assert.Equal(t, id, parsed)
@@ -95,25 +100,31 @@ func TestDerivedIDsAreVersion8AndStable(t *testing.T) {
 }
 
 func TestPayloadHashIsOfTheFieldsNotTheirSpelling(t *testing.T) {
+	t.Parallel()
 	hash := func(doc string) PayloadHash {
 		t.Helper()
 		parsed, invalid := Decode([]byte(doc))
 		require.Nil(t, invalid)
 		return HashPayload(&parsed)
 	}
-	one := hash(`{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"B","maturity_date":"2031-01-01","created_date":"2026-01-01"}`)
-	same := hash(` { "created_date":"2026-01-01","maturity_date":"2031-01-01", "book_id":"\u0042", "counterparty_id":"C","version":1,"trade_id":"T1"}`)
-	other := hash(`{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"b","maturity_date":"2031-01-01","created_date":"2026-01-01"}`)
+	one := hash(`{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"B",` +
+		`"maturity_date":"2031-01-01","created_date":"2026-01-01"}`)
+	same := hash(` { "created_date":"2026-01-01","maturity_date":"2031-01-01", "book_id":"\u0042", ` +
+		`"counterparty_id":"C","version":1,"trade_id":"T1"}`)
+	other := hash(`{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"b",` +
+		`"maturity_date":"2031-01-01","created_date":"2026-01-01"}`)
 	assert.Equal(t, one, same)
 	assert.NotEqual(t, one, other)
 }
 
 func TestNoncesDiffer(t *testing.T) {
+	t.Parallel()
 	assert.NotEqual(t, NewNonce(), NewNonce())
 }
 
 func FuzzParseIdempotencyKey(f *testing.F) {
-	for _, s := range []string{"k", `"k"`, `"a\"b\\"`, `"`, `""`, "two words", strings.Repeat("k", MaxIdempotencyKey+1), "\x00", "\u00e9"} {
+	long := strings.Repeat("k", MaxIdempotencyKey+1)
+	for _, s := range []string{"k", `"k"`, `"a\"b\\"`, `"`, `""`, "two words", long, "\x00", "\u00e9"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -2,8 +2,8 @@ package trade
 
 import "time"
 
-// TopicID is the identity that Kafka gives a topic when it is created. A topic made again under the same name has
-// another one (KIP-516).
+// TopicID is the id that Kafka gives a topic when it is created. A topic that was deleted and created again under the
+// same name has another id (KIP-516).
 type TopicID [16]byte
 
 // Position is how far one partition has been applied: the next offset to read, as committed with the data.
@@ -17,10 +17,10 @@ type Position struct {
 
 // Record is one record of the log, read and decoded.
 type Record struct {
-	Request        // zero ID: the headers named no request, there is no one to answer, and Fault says so
+	Request        // with a zero ID if the headers name no request: then Fault says so, and nobody gets an outcome
 	Offset  int64  // in Partition
-	Value   []byte // as it lies in the log, kept for a dead letter
-	Fault   string // why the record can't be stored (INVALID_RECORD), in words; empty for a good one
+	Value   []byte // the bytes in the log, kept for a dead letter
+	Fault   string // why the record can't be stored (INVALID_RECORD); empty for a good one
 }
 
 // Span is the part of one partition that a batch covers. Offsets may have holes, so it is given by positions.
@@ -39,16 +39,16 @@ type Batch struct {
 	Records    []Record // by partition, then offset
 }
 
-// Applied tells what a committed batch did.
+// Applied counts what a committed batch did.
 type Applied struct {
 	Rows        int // inserted or replaced
 	Stale       int // ended FAILED(STALE_VERSION)
-	Invalid     int // ended FAILED(INVALID_RECORD), or dead-lettered with no one to answer
+	Invalid     int // ended FAILED(INVALID_RECORD), or became a dead letter without a request id
 	Duplicates  int // had been decided before and were dropped
 	DeadLetters int
 }
 
-// Retention is how long decided things are kept.
+// Retention is how long outcomes and dead letters are kept.
 type Retention struct {
 	Outcomes    time.Duration // journal days and, with them, the PENDING rows of decided requests
 	DeadLetters time.Duration
@@ -57,7 +57,7 @@ type Retention struct {
 // Swept counts what a sweep deleted.
 type Swept struct {
 	JournalDays int // days of the journal dropped whole, with their request rows
-	PendingRows int // request rows deleted one by one: those that had strayed into the default partition
-	JournalRows int // journal rows deleted one by one, likewise
+	PendingRows int // request rows deleted one by one, from the default partition
+	JournalRows int // journal rows deleted one by one, from the default partition
 	DeadLetters int
 }

@@ -16,7 +16,7 @@ import (
 	"tradestore/trade/corpus"
 )
 
-// reference is a second decoder, written from the rules on top of encoding/json and regular expressions. It returns the
+// reference is a second decoder, written from the rules with encoding/json and regular expressions. It returns the
 // trade or the code of the refusal.
 func reference(doc []byte) (Trade, Code) {
 	if !utf8.Valid(doc) || !json.Valid(doc) {
@@ -91,7 +91,7 @@ type document struct {
 	CreatedDate    string `json:"created_date"`
 }
 
-// checkDecode holds Decode against the reference, and what it accepts against encoding/json and against itself.
+// checkDecode compares Decode with the reference, and what it accepts with encoding/json and with itself.
 func checkDecode(t require.TestingT, doc []byte) {
 	buf := bytes.Clone(doc)
 	got, invalid := Decode(buf)
@@ -111,7 +111,9 @@ func checkDecode(t require.TestingT, doc []byte) {
 	require.NoError(t, d.Decode(&std), "%q", doc)
 	_, err := d.Token()
 	require.ErrorIs(t, err, io.EOF, "%q", doc)
-	require.Equal(t, std, document{got.TradeID, got.Version, got.CounterpartyID, got.BookID, got.MaturityDate.String(), got.CreatedDate.String()})
+	require.Equal(t, std, document{
+		got.TradeID, got.Version, got.CounterpartyID, got.BookID, got.MaturityDate.String(), got.CreatedDate.String(),
+	})
 
 	again, invalid := Decode(AppendJSON(nil, &got))
 	require.Nil(t, invalid)
@@ -123,7 +125,7 @@ var (
 	nameForm  = regexp.MustCompile(`^[A-Za-z0-9_]{0,64}$`)
 )
 
-// checkInvalid checks that a refusal says something and leaks nothing.
+// checkInvalid checks that a refusal has a text and quotes no input.
 func checkInvalid(t require.TestingT, invalid *Invalid) {
 	require.NotEmpty(t, invalid.Violations)
 	require.LessOrEqual(t, len(invalid.Violations), 16)
@@ -140,10 +142,11 @@ func checkInvalid(t require.TestingT, invalid *Invalid) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(goodDoc))
-	f.Add([]byte(`{"created_date":"2026-11-20","maturity_date":"9999-12-31","book_id":"b","counterparty_id":"c","version":2147483647,"trade_id":"\u0054"}`))
+	f.Add([]byte(`{"created_date":"2026-11-20","maturity_date":"9999-12-31","book_id":"b",` +
+		`"counterparty_id":"c","version":2147483647,"trade_id":"\u0054"}`))
 	for i, c := range cases(f) {
 		if len(c.Doc) > 1000 {
-			continue // long seeds slow the search down and find nothing of their own
+			continue // long seeds make the search slow and find nothing more
 		}
 		f.Add(c.Doc)
 		f.Add([]byte(withValue(fields[i%len(fields)].name, string(c.Doc))))
@@ -151,12 +154,16 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) { checkDecode(t, doc) })
 }
 
-// Documents put together from good, odd and broken pieces, which blind mutation would rarely find.
+// Documents made of good, odd and broken pieces, which random mutation would rarely find.
 func TestDecodeAgreesWithTheReference(t *testing.T) {
+	t.Parallel()
 	odd := rapid.SampledFrom(cases(t))
 	space := rapid.SampledFrom([]string{"", "", "", " ", "\n", "\t", "\r\n ", "\f", "\u00a0"})
 	value := rapid.OneOf(
-		rapid.SampledFrom([]string{`"A"`, `"T-1"`, `"T\u002d1"`, `1`, `2147483647`, `2147483648`, `"2024-02-29"`, `"2023-02-29"`, `"2024\u002d02-29"`, `null`, `"1"`, `""`}),
+		rapid.SampledFrom([]string{
+			`"A"`, `"T-1"`, `"T\u002d1"`, `1`, `2147483647`, `2147483648`, `"2024-02-29"`, `"2023-02-29"`,
+			`"2024\u002d02-29"`, `null`, `"1"`, `""`,
+		}),
 		rapid.Map(odd, func(c corpus.Case) string { return string(c.Doc[:min(len(c.Doc), 100)]) }),
 	)
 	rapid.Check(t, func(rt *rapid.T) {

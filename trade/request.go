@@ -2,7 +2,7 @@ package trade
 
 import "time"
 
-// Status is where a request stands. A terminal status never changes.
+// Status is the state of a request. A terminal status never changes (rule S1).
 type Status string
 
 // The states of a request. PENDING is the only one that is not terminal.
@@ -15,13 +15,13 @@ const (
 // Terminal says whether s is final.
 func (s Status) Terminal() bool { return s == Success || s == Failed }
 
-// Request is one accepted submission: a trade and what the server fixed about it when it took it. All of it travels in
-// the log record, so that every copy of a request carries the same facts.
+// Request is one accepted submission: a trade and what the server set when it accepted it. All of it is in the log
+// record, so that every copy of a request carries the same facts.
 type Request struct {
 	ID            RequestID
 	Trade         Trade
 	AcceptedAt    time.Time // UTC, whole microseconds: what PostgreSQL can hold
-	BusinessDate  Date      // "today" for this request, wherever and whenever it is judged
+	BusinessDate  Date      // "today" for this request, wherever and whenever it is checked (rule C8)
 	Partition     int32     // of the topic, from the trade id
 	CorrelationID string    // of the HTTP call; at most 128 visible ASCII bytes
 	TraceParent   string    // W3C Trace Context; empty when there is none
@@ -31,7 +31,7 @@ type Request struct {
 // AcceptedOn returns the UTC day of acceptance. With the id it is the key of the request in every store.
 func (r *Request) AcceptedOn() Date { return DateOf(r.AcceptedAt) }
 
-// RequestState is what a client is shown of a request.
+// RequestState is what a client sees of a request.
 type RequestState struct {
 	ID         RequestID
 	Status     Status
@@ -46,7 +46,7 @@ type RequestState struct {
 // NoOffset stands for the offset of a request that was closed without a record.
 const NoOffset = -1
 
-// Outcome is a decided request as the journal remembers it.
+// Decision is a decided request: a row of the journal.
 type Decision struct {
 	RequestState
 	Generation int32 // of the topic: 1, 2, ... each time the topic was replaced

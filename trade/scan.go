@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads one flat JSON object member by member: the grammar of RFC 8259 and not a byte more. It exists because
-// JSON decoders are lenient in different ways (case of names, repeated names, bad UTF-8, bytes after the end), and each
-// leniency would let two readers of one log record disagree. It keeps nothing and copies nothing.
+// scanner reads one flat JSON object member by member, strictly by the grammar of RFC 8259. JSON decoders are lenient
+// in different ways (case of names, repeated names, bad UTF-8, bytes after the end), and each leniency would let two
+// readers of one log record disagree (rule B1). It keeps nothing and copies nothing.
 //
 //	for s.next() { use s.name, s.value }
 //	if s.fault != "" { the document is no flat object; s.at says where }
@@ -20,12 +20,12 @@ type scanner struct {
 	fault string // what is wrong or was expected at doc[at]
 }
 
-// token is a name or a value as it lies in the document.
+// token is a name or a value, as bytes of the document.
 type token struct {
 	raw     []byte // a string with its quotes
 	kind    kind
 	escaped bool // a string with a backslash: raw does not spell it literally
-	spoilt  bool // a string with an escape that is legal JSON but no text: NUL or half a surrogate pair
+	spoilt  bool // a string with an escape that is valid JSON but not valid text: NUL or half a surrogate pair
 }
 
 type kind uint8
@@ -132,7 +132,7 @@ var words = [...]token{
 	{kind: boolKind, raw: []byte("false")},
 }
 
-// readNumber takes what the grammar calls a number. What a version may look like is for the field to say.
+// readNumber reads a number of the grammar. Which numbers are a version, setVersion decides.
 func (s *scanner) readNumber() bool {
 	start := s.at
 	s.take('-')
@@ -227,7 +227,7 @@ func (s *scanner) readEscape(t *token) bool {
 			return true
 		}
 	}
-	t.spoilt = true // half a pair: what follows it is read for itself
+	t.spoilt = true // half a pair: what follows it is read by itself
 	return true
 }
 

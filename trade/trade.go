@@ -1,5 +1,5 @@
-// Package trade is the domain: what a trade is, which trades are acceptable, and what a log of them means.
-// Everything here is a pure function of its arguments. There is no clock, no I/O and no knowledge of HTTP, Kafka or SQL.
+// Package trade is the domain: what a trade is, which trades are accepted, and how a log of trades is decided.
+// Everything here is a pure function of its arguments: there is no clock, no I/O, and nothing about HTTP, Kafka or SQL.
 package trade
 
 import (

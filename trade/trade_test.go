@@ -8,6 +8,7 @@ import (
 )
 
 func TestKeyLess(t *testing.T) {
+	t.Parallel()
 	f := func(a, b Key, want bool) {
 		t.Helper()
 		require.Equal(t, want, a.Less(b))
@@ -28,6 +29,7 @@ func TestKeyLess(t *testing.T) {
 }
 
 func TestExpired(t *testing.T) {
+	t.Parallel()
 	f := func(maturity, today Date, want bool) {
 		t.Helper()
 		trade := Trade{MaturityDate: maturity}
@@ -40,6 +42,7 @@ func TestExpired(t *testing.T) {
 }
 
 func TestStatusTerminal(t *testing.T) {
+	t.Parallel()
 	f := func(s Status, want bool) {
 		t.Helper()
 		require.Equal(t, want, s.Terminal())
@@ -52,6 +55,7 @@ func TestStatusTerminal(t *testing.T) {
 }
 
 func TestAcceptedOn(t *testing.T) {
+	t.Parallel()
 	f := func(at time.Time, want string) {
 		t.Helper()
 		require.Equal(t, want, (&Request{AcceptedAt: at}).AcceptedOn().String())
@@ -64,12 +68,14 @@ func TestAcceptedOn(t *testing.T) {
 }
 
 func TestInvalidError(t *testing.T) {
+	t.Parallel()
 	f := func(invalid Invalid, want string) {
 		t.Helper()
 		require.EqualError(t, &invalid, want)
 	}
 	f(Invalid{InvalidTrade, []Violation{{"book_id", FieldFormat, "a"}}}, "INVALID_TRADE: book_id: a")
-	f(Invalid{InvalidTrade, []Violation{{"book_id", FieldFormat, "a"}, {"", FieldUnknown, "b"}}}, "INVALID_TRADE: book_id: a; b")
+	two := []Violation{{"book_id", FieldFormat, "a"}, {"", FieldUnknown, "b"}}
+	f(Invalid{InvalidTrade, two}, "INVALID_TRADE: book_id: a; b")
 	f(Invalid{MalformedJSON, []Violation{{"", FieldFormat, "at byte 1"}}}, "MALFORMED_JSON: at byte 1")
 	f(Invalid{Code: InvalidTrade}, "INVALID_TRADE: ")
 }

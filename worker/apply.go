@@ -7,187 +7,165 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rs/zerolog"
-
-	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 
+// action is what a lane does after an attempt to store a part of a batch.
+type action uint8
+
+const (
+	actionDone    action = iota // the part is stored
+	actionDrop                  // another worker moved a position: drop the batch, read the positions again
+	actionSplit                 // the store refuses one of the records: halve the part to find it
+	actionRefuse                // the store refuses this record: make it a dead letter
+	actionRetry                 // nothing was changed: repeat after a pause
+	actionShrink                // too many records for one transaction: halve the part, then as actionRetry
+	actionInspect               // the answer to COMMIT was lost: the positions tell what became of it
+	actionStop                  // an assumption does not hold: stop the worker
+)
+
+// actionFor decides what to do after an attempt to store a part. It depends on the class of the error, on whether the
+// time limit was reached, and on the size of the part, and on nothing else (rules E2 to E6).
+func actionFor(err error, part *trade.Batch) action {
+	if err == nil {
+		return actionDone
+	}
+	many := len(part.Records) > 1
+	switch class := trade.ClassOf(err); {
+	case class == trade.Fenced:
+		return actionDrop
+	case class == trade.BadData && many:
+		return actionSplit
+	case class == trade.BadData:
+		return actionRefuse
+	case class == trade.CommitUnknown:
+		return actionInspect
+	case class == trade.Unavailable && many && errors.Is(err, context.DeadlineExceeded):
+		return actionShrink
+	case class == trade.Unavailable, class == trade.Repeatable:
+		return actionRetry
+	}
+	return actionStop
+}
+
+// actionAfterCommit decides what to do about a part whose COMMIT got no answer, by the positions of all partitions. The
+// transaction may still end after they were read: then the repeat is fenced.
+func actionAfterCommit(part *trade.Batch, positions []trade.Position) action {
+	at := func(offset func(trade.Span) int64) bool {
+		return !slices.ContainsFunc(part.Spans, func(s trade.Span) bool {
+			return positions[s.Partition].NextOffset != offset(s)
+		})
+	}
+	switch {
+	case at(func(s trade.Span) int64 { return s.Next }):
+		return actionDone
+	case at(func(s trade.Span) int64 { return s.From }):
+		return actionRetry
+	}
+	return actionDrop
+}
+
 // apply stores a batch, in parts when it must, and moves the positions over what is stored. It returns nil when all of
-// it is. Errors: errDropped when the rest is not ours to finish or the context ended; any other is a broken assumption.
-// Parts that were stored before an error stay stored, and their positions with them.
+// it is stored. Errors: errDropped when the rest is not ours to finish or ctx ended; any other means that an assumption
+// does not hold. Parts that were stored before an error stay stored, and their positions with them.
 func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
 	l.polledAt = time.Now()
-	l.metrics.polled(batch, l.deps.Now())
-	todo := []*trade.Batch{batch}
-	for attempt := 0; len(todo) > 0; attempt++ {
-		part := todo[0]
-		applied, err := l.tryApply(ctx, part)
-		class := trade.ClassOf(err)
-		switch {
-		case err == nil: // everything of the part is durable, together
-			l.done(part, applied)
-			todo, attempt = todo[1:], -1
-			continue
-		case ctx.Err() != nil: // a rebalance or the end of a drain waits: whatever became of the part, positions tell
+	l.observe.polled(batch)
+	failures := 0 // in a row
+	for parts := []*trade.Batch{batch}; len(parts) > 0; {
+		part := parts[0]
+		applied, err := l.transact(ctx, part)
+		if err != nil && ctx.Err() != nil { // a rebalance or the end of a drain waits; the positions tell what was stored
 			return errDropped
-		case class == trade.Fenced: // another worker moved a position: it goes on from there, and so do we
-			l.fences++
-			l.metrics.fenced.Inc()
-			l.log.Warn().Err(err).Msg("fenced: dropping the batch and reading the positions again")
-			return errDropped
-		case class == trade.CommitUnknown: // the answer to COMMIT was lost: the positions know whether it was done
-			fate, err := l.fateOf(ctx, part)
-			if err != nil {
+		}
+		next := actionFor(err, part)
+		if next == actionInspect {
+			positions, err := l.awaitPositions(ctx)
+			if isFatal(err) {
 				return err
 			}
-			if fate == committed {
-				l.done(part, trade.Applied{})
-				todo, attempt = todo[1:], -1
-				continue
+			if err != nil {
+				return errDropped
 			}
-		case class == trade.BadData && len(part.Records) > 1: // one of the records is to blame: halving finds it
-			l.metrics.splits.Inc()
-			todo = append(halves(part), todo[1:]...)
-			attempt = -1
-			continue
-		case class == trade.BadData: // this record is: it ends INVALID_RECORD, with a dead letter
+			next = actionAfterCommit(part, positions)
+		}
+		l.observe.attempted(part, next, err, failures)
+		switch next {
+		case actionDone:
+			l.finish(part, applied)
+			parts, failures = parts[1:], 0
+		case actionDrop:
+			l.fences++
+			return errDropped
+		case actionSplit:
+			parts, failures = append(halves(part), parts[1:]...), 0
+		case actionRefuse:
 			if err := l.refuse(&part.Records[0], err); err != nil {
 				return err
 			}
-			attempt = -1
-			continue
-		case class == trade.Unavailable && errors.Is(err, context.DeadlineExceeded) && len(part.Records) > 1:
-			// The store works, but not fast enough for so many records in one transaction.
-			l.most = max(1, len(part.Records)/2)
-			todo = append(halves(part), todo[1:]...)
-		case class == trade.Unavailable, class == trade.Repeatable: // nothing was changed: the next try may do
+			failures = 0
+		case actionShrink, actionRetry:
+			if next == actionShrink {
+				l.pollLimit = max(1, len(part.Records)/2)
+				parts = append(halves(part), parts[1:]...)
+			}
+			if trade.ClassOf(err) == trade.Unavailable {
+				l.health.set(l.name, "the store can't apply: "+err.Error())
+			}
+			if !wait(ctx, l.retries.pause(failures)) {
+				return errDropped
+			}
+			failures++
 		default:
 			return fmt.Errorf("cannot apply %s: %w", describe(part), err)
 		}
-		l.metrics.retries.WithLabelValues(class.String()).Inc()
-		if class == trade.Unavailable {
-			l.health.set(l.name, "the store can't apply: "+err.Error())
-		}
-		l.log.Warn().Err(err).Stringer("class", class).Int("attempt", attempt+1).Msgf("cannot apply %s: trying again", describe(part))
-		if !wait(ctx, l.pause(attempt)) {
-			return errDropped
-		}
 	}
 	return nil
 }
 
-// tryApply is one attempt, within the time limit of a transaction, which begins when it is the lane's turn.
-func (l *lane) tryApply(ctx context.Context, part *trade.Batch) (trade.Applied, error) {
-	end, err := l.gate.enter(ctx)
+// transact is one attempt to store a part. Its time limit begins when the gate lets it in.
+func (l *lane) transact(ctx context.Context, part *trade.Batch) (trade.Applied, error) {
+	leave, err := l.gate.enter(ctx)
 	if err != nil {
 		return trade.Applied{}, err
 	}
-	defer end()
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.TransactionLimit)
 	defer cancel()
 	began := time.Now()
-	applied, err := l.deps.Store.Apply(ctx, part)
-	result := "ok"
-	if err != nil {
-		result = trade.ClassOf(err).String()
-	}
-	telemetry.Observe(l.metrics.applySeconds.WithLabelValues(result), time.Since(began).Seconds(), sampledOf(part.Records))
-	l.traceApply(part, began, err)
+	applied, err := l.store.Apply(ctx, part)
+	l.observe.transacted(part, began, err)
 	return applied, err
 }
 
-// done accounts for a part that is stored. applied is zero when an earlier attempt stored it and only the answer was lost.
-func (l *lane) done(part *trade.Batch, applied trade.Applied) {
+// finish moves the positions over a part that is stored. applied is zero when the attempt that stored it got no answer.
+func (l *lane) finish(part *trade.Batch, applied trade.Applied) {
 	l.assigned.advance(part.Spans)
 	l.health.clear(l.name)
 	l.fences = 0
-	l.most = min(l.cfg.MaxPollRecords, l.most*2)
+	l.pollLimit = min(l.cfg.MaxPollRecords, l.pollLimit*2)
 	if slices.ContainsFunc(part.Records, func(r trade.Record) bool { return r.Fault == "" }) {
-		l.refused.Store(0)
+		l.refusedInRow.Store(0)
 	}
-	l.metrics.applied(part, applied, l.deps.Now())
-	l.traceDone(part)
-	for i := range part.Records {
-		if r := &part.Records[i]; r.Fault != "" {
-			named(l.each.Warn(), r).Str("reason", r.Fault).Msg("dead letter")
-		}
-	}
-	if l.deps.OutcomesAtCommit {
-		l.deps.Shown()
-	}
-	signal(l.nudge)
+	l.observe.stored(part, applied, l.polledAt)
+	l.onCommit()
 }
 
-// named says in a line which record it is about. A record that could not be read names no one.
-func named(line *zerolog.Event, r *trade.Record) *zerolog.Event {
-	line = line.Int32("partition", r.Partition).Int64("offset", r.Offset)
-	if r.CorrelationID != "" {
-		line = line.Str("correlation_id", r.CorrelationID)
-	}
-	line = line.Func(telemetry.Traced(r.TraceParent))
-	if !r.ID.IsZero() {
-		line = line.Stringer("request_id", r.ID)
-	}
-	if r.Trade.TradeID != "" {
-		line = line.Str("trade_id", r.Trade.TradeID)
-	}
-	return line
-}
-
-// refuse marks a record that the store does not take. It gives up when that is no longer about single records: inputs
-// are checked before they get here, so a series means that the schema and this build differ (rule E8).
+// refuse marks a record that the store does not take: it becomes a dead letter. Records are checked before they get
+// here, so a series of refusals means that the schema does not fit this build, and stops the worker (rule E8).
 func (l *lane) refuse(r *trade.Record, cause error) error {
 	if r.Fault != "" {
-		return trade.Classed(trade.Broken, "a dead letter can't be stored: partition %d, offset %d: %w", r.Partition, r.Offset, cause)
+		return trade.Classed(trade.Broken, "a dead letter can't be stored: partition %d, offset %d: %w",
+			r.Partition, r.Offset, cause)
 	}
-
-	l.metrics.refused.Inc()
-	if l.refused.Add(1) > int64(l.cfg.MaxRefused) {
-		return trade.Classed(trade.Broken, "at most %d refused records in a row expected (--max-refused), seen: one more, at partition %d, offset %d: %w",
-			l.cfg.MaxRefused, r.Partition, r.Offset, cause)
+	if limit := l.cfg.MaxRefused; l.refusedInRow.Add(1) > int64(limit) {
+		return trade.Classed(trade.Broken,
+			"the store refuses too many records (the limit is %d in a row), the last one at partition %d, offset %d: %w",
+			limit, r.Partition, r.Offset, cause)
 	}
-	named(l.each.Warn(), r).Err(cause).Msg("the store refuses a record")
+	l.observe.refused(r, cause)
 	r.Fault = "the store refuses the record"
 	return nil
-}
-
-// fate is what became of a transaction whose COMMIT was not answered.
-type fate int
-
-const (
-	undone fate = iota
-	committed
-)
-
-// fateOf reads the positions to find out. Errors: errDropped when a position is neither before nor after the part, so
-// that another worker has it, or when ctx ends first; a broken assumption.
-func (l *lane) fateOf(ctx context.Context, part *trade.Batch) (fate, error) {
-	positions, err := l.awaitPositions(ctx)
-	if isFatal(err) {
-		return undone, err
-	}
-	if err != nil {
-		return undone, errDropped
-	}
-	before, after := 0, 0
-	for _, s := range part.Spans {
-		switch positions[s.Partition].NextOffset {
-		case s.From:
-			before++
-		case s.Next:
-			after++
-		}
-	}
-	switch len(part.Spans) {
-	case after:
-		return committed, nil
-	case before: // the old transaction may still end well after this look: then the next try is fenced
-		return undone, nil
-	}
-	l.metrics.fenced.Inc()
-	l.fences++
-	return undone, errDropped
 }
 
 // halves cuts a batch of at least two records into two adjacent ones. Each has its own spans, so each moves the
@@ -203,9 +181,11 @@ func halves(b *trade.Batch) []*trade.Batch {
 			left.Spans = append(left.Spans, s)
 		case s.Partition > cut.Partition, b.Records[at-1].Partition != cut.Partition:
 			right.Spans = append(right.Spans, s)
-		default: // the cut is within the partition; a hole before it goes to the left
-			left.Spans = append(left.Spans, trade.Span{Partition: s.Partition, From: s.From, Next: cut.Offset, LeaderEpoch: s.LeaderEpoch})
-			right.Spans = append(right.Spans, trade.Span{Partition: s.Partition, From: cut.Offset, Next: s.Next, LeaderEpoch: s.LeaderEpoch})
+		default: // the cut is within the partition; a hole before it belongs to the left half
+			before, after := s, s
+			before.Next, after.From = cut.Offset, cut.Offset
+			left.Spans = append(left.Spans, before)
+			right.Spans = append(right.Spans, after)
 		}
 	}
 	return []*trade.Batch{left, right}

@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// turns has the lanes of a worker take turns while the store is slow. Where its bandwidth or its disk binds, transactions
-// side by side end no sooner than one after the other, and leave less of it to the servers, which accept through the same store.
+// applyGate lets one transaction of the worker run at a time while the store is slow, and any number otherwise. If the
+// bandwidth or the disk of the store is the limit, parallel transactions end no sooner than sequential ones, and they
+// take capacity from the servers, which accept through the same store.
 type applyGate struct {
-	after time.Duration // a transaction that takes as long says that the store is slow
-	slow  atomic.Bool   // the transaction that ended last did
-	turn  chan struct{} // of length one, full while a lane has the turn
+	slowAfter time.Duration // a transaction that takes this long means that the store is slow
+	slow      atomic.Bool   // whether the last transaction did
+	turn      chan struct{} // of length one; full while a lane has its turn
 }
 
-func newApplyGate(after time.Duration) *applyGate {
-	return &applyGate{after: after, turn: make(chan struct{}, 1)}
+func newApplyGate(slowAfter time.Duration) *applyGate {
+	return &applyGate{slowAfter: slowAfter, turn: make(chan struct{}, 1)}
 }
 
-// take waits for the turn while the store is slow; lanes that wait get it in the order they came. end is to be called when
-// the transaction is over. Errors: ctx ended first.
-func (t *applyGate) enter(ctx context.Context) (end func(), err error) {
-	done := func() {}
-	if t.slow.Load() {
+// enter waits until a transaction may start: not at all while the store is fast, else in the order of the calls. The
+// caller must call leave at the end of the transaction. Errors: ctx ended first.
+func (g *applyGate) enter(ctx context.Context) (leave func(), err error) {
+	release := func() {}
+	if g.slow.Load() {
 		select {
-		case t.turn <- struct{}{}:
-			done = func() { <-t.turn }
+		case g.turn <- struct{}{}:
+			release = func() { <-g.turn }
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 	began := time.Now()
 	return func() {
-		t.slow.Store(time.Since(began) >= t.after)
-		done()
+		g.slow.Store(time.Since(began) >= g.slowAfter)
+		release()
 	}, nil
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,11 +17,76 @@ import (
 	"tradestore/trade"
 )
 
+// Every class, for a part of one record and for a larger one: one line for each case.
+func TestActionForEveryClass(t *testing.T) {
+	t.Parallel()
+	one, many := &trade.Batch{Records: make([]trade.Record, 1)}, &trade.Batch{Records: make([]trade.Record, 2)}
+	huge := &trade.Batch{Records: make([]trade.Record, 10_000)}
+	late := fmt.Errorf("transaction: %w", context.DeadlineExceeded)
+	tested := map[trade.Class]bool{}
+	f := func(class trade.Class, cause error, part *trade.Batch, want action) {
+		t.Helper()
+		tested[class] = true
+		err := trade.Classed(class, "apply: %w", cause)
+		assert.Equal(t, want, actionFor(err, part), "%s, %d records", class, len(part.Records))
+	}
+	failed := errors.New("failed")
+	f(trade.Unavailable, failed, one, actionRetry)
+	f(trade.Unavailable, failed, many, actionRetry)
+	f(trade.Unavailable, failed, huge, actionRetry)
+	f(trade.Unavailable, late, one, actionRetry)
+	f(trade.Unavailable, late, many, actionShrink)
+	f(trade.Unavailable, late, huge, actionShrink)
+	f(trade.Repeatable, failed, one, actionRetry)
+	f(trade.Repeatable, failed, many, actionRetry)
+	f(trade.Repeatable, late, many, actionRetry)
+	f(trade.BadData, failed, one, actionRefuse)
+	f(trade.BadData, failed, many, actionSplit)
+	f(trade.BadData, failed, huge, actionSplit)
+	f(trade.BadData, late, many, actionSplit)
+	f(trade.CommitUnknown, failed, one, actionInspect)
+	f(trade.CommitUnknown, failed, many, actionInspect)
+	f(trade.CommitUnknown, late, many, actionInspect)
+	f(trade.Fenced, failed, one, actionDrop)
+	f(trade.Fenced, failed, many, actionDrop)
+	f(trade.Fenced, late, many, actionDrop)
+	f(trade.Broken, failed, one, actionStop)
+	f(trade.Broken, failed, many, actionStop)
+	f(trade.Broken, late, many, actionStop)
+	f(trade.Broken+1, failed, one, actionStop) // a class that nobody knows stops the worker
+	require.Len(t, tested, int(trade.Broken)+2)
+
+	for _, part := range []*trade.Batch{one, many, huge} {
+		assert.Equal(t, actionDone, actionFor(nil, part))
+		assert.Equal(t, actionRetry, actionFor(failed, part), "an error without a class counts as Unavailable")
+	}
+}
+
+// After a COMMIT without an answer the positions tell: all at the end of the part, all at its start, or anything else.
+func TestActionAfterCommit(t *testing.T) {
+	t.Parallel()
+	f := func(first, third int64, want action) {
+		t.Helper()
+		part := &trade.Batch{Spans: []trade.Span{{Partition: 0, From: 5, Next: 9}, {Partition: 2, From: 0, Next: 1}}}
+		positions := []trade.Position{{NextOffset: first}, {Partition: 1, NextOffset: 77}, {Partition: 2, NextOffset: third}}
+		assert.Equal(t, want, actionAfterCommit(part, positions), "%d, %d", first, third)
+	}
+	f(9, 1, actionDone)
+	f(5, 0, actionRetry)
+	f(9, 0, actionDrop)
+	f(5, 1, actionDrop)
+	f(10, 1, actionDrop)
+	f(7, 0, actionDrop)
+	f(4, 0, actionDrop)
+}
+
 // Every class that is repeated, failing before or after the call took effect, ends with every request stored once.
 func TestApplyFaultsHeal(t *testing.T) {
+	t.Parallel()
 	f := func(class trade.Class, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", class, after), func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == "Apply" && late == after && n%2 == 1 && n < 20 {
@@ -45,9 +111,11 @@ func TestApplyFaultsHeal(t *testing.T) {
 }
 
 func TestOtherCallsFailAndHeal(t *testing.T) {
+	t.Parallel()
 	f := func(failing string, after bool) {
 		t.Helper()
 		t.Run(fmt.Sprintf("%s/persisted=%t", failing, after), func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(call string, n int, late bool, _ *trade.Batch) error {
 				if call == failing && late == after && n < 4 {
@@ -72,9 +140,11 @@ func TestOtherCallsFailAndHeal(t *testing.T) {
 }
 
 func TestABrokenAssumptionStopsLoudly(t *testing.T) {
+	t.Parallel()
 	f := func(name, call string, fail func() error, want string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 2)
 			r.store.failing(func(c string, n int, after bool, _ *trade.Batch) error {
 				if c == call && !after {
@@ -97,6 +167,7 @@ func TestABrokenAssumptionStopsLoudly(t *testing.T) {
 }
 
 func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Unprojected" {
@@ -110,6 +181,7 @@ func TestAPanicBesideTheLanesStopsLoudlyToo(t *testing.T) {
 
 // A record that the store refuses is found by halving; all others are stored.
 func TestRefusedRecordsBecomeDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	bad := []string{"T-3", "T-4", "T-29"}
 	r.store.failing(refuses(bad...))
@@ -146,16 +218,19 @@ func refuses(ids ...string) func(string, int, bool, *trade.Batch) error {
 }
 
 func TestASeriesOfRefusedRecordsStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(refuses())
 	r.post("T", 20)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 5 })
-	require.ErrorContains(t, w.stopped(), "at most 5 refused records in a row expected (--max-refused)")
+	require.ErrorContains(t, w.stopped(), "the store refuses too many records (the limit is 5 in a row), "+
+		"the last one at partition 0, offset 5: 23514")
 	assert.Len(t, r.store.dead, 5)
 	assert.Equal(t, int64(5), r.store.next())
 }
 
 func TestGoodRecordsEndASeries(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	var bad []string
 	for i := range 20 {
@@ -172,6 +247,7 @@ func TestGoodRecordsEndASeries(t *testing.T) {
 }
 
 func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
 		if call == "Apply" && !after {
@@ -186,6 +262,7 @@ func TestADeadLetterThatIsRefusedStopsTheWorker(t *testing.T) {
 
 // While the store is away the worker is not ready, says so, and nothing is lost.
 func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -208,6 +285,7 @@ func TestAStoreThatIsAwayIsWaitedFor(t *testing.T) {
 
 // A transaction that does not fit its time limit is made smaller until it does.
 func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, after bool, b *trade.Batch) error {
 		if call == "Apply" && !after && len(b.Records) > 3 {
@@ -224,6 +302,7 @@ func TestSlowStoreGetsSmallerTransactions(t *testing.T) {
 
 // Halving keeps every record once, in order, and the spans adjacent over the same ground.
 func TestHalvesAreAdjacent(t *testing.T) {
+	t.Parallel()
 	test := t
 	rapid.Check(t, func(t *rapid.T) {
 		whole := &trade.Batch{Generation: 1}

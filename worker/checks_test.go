@@ -16,12 +16,14 @@ import (
 	"tradestore/trade"
 )
 
-// Whatever a worker meets that is wrong with the topology stops it before it changes a row (rules T1, T2, T5, T9). What it
-// does not meet by itself is found by the checks of its role.
+// Whatever a worker finds wrong with the topic or the positions stops it before it changes a row (rules T1, T2, T5,
+// T9). What it does not find by itself, the checks of its role find.
 func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
+	t.Parallel()
 	f := func(name string, spoil func(*fixture), want ...string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 3)
 			r.post("T", 10)
 			spoil(r)
@@ -34,10 +36,12 @@ func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
 			require.Zero(t, r.store.count("Apply"))
 		})
 	}
-	f("topic made again", func(r *fixture) { r.recreate(); r.again("U", 10) }, "expected with id", "seen: ")
-	f("no positions", func(r *fixture) { r.store.positions = nil }, "positions of 3 partitions expected in the store, seen: 0")
-	f("a position too many", func(r *fixture) { r.store.positions = newFake(t, r.id, 4).positions }, "seen: 4")
-	f("positions of two generations", func(r *fixture) { r.store.positions[2].Generation = 2 }, "generation 1 expected in the store, seen: partition 2", "generation 2")
+	f("topic made again", func(r *fixture) { r.recreate(); r.postAgain("U", 10) }, "expected with id", "seen: ")
+	f("no positions", func(r *fixture) { r.store.positions = nil },
+		"positions of 3 partitions expected in the store, seen: 0")
+	f("one position too many", func(r *fixture) { r.store.positions = newFake(t, r.id, 4).positions }, "seen: 4")
+	f("positions of two generations", func(r *fixture) { r.store.positions[2].Generation = 2 },
+		"generation 1 expected in the store, seen: partition 2", "generation 2")
 	f("a position missing", func(r *fixture) { r.store.positions[1].Partition = 2 }, "position of partition 1 of topic")
 	f("positions behind the end of the log", func(r *fixture) {
 		for p := range r.store.positions { // of all: what is good may be applied until the first fetch of what is not
@@ -57,27 +61,28 @@ func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
 	}, "partition", "topic")
 }
 
-// recreate makes the topic again, under the same name.
+// recreate deletes the topic and creates it again.
 func (r *fixture) recreate() {
 	r.t.Helper()
 	require.NoError(r.t, r.cluster.DeleteTopic(topic))
-	_, err := kafka.CreateTopic(r.t.Context(), kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "again"}, kafka.TopicSpec{Partitions: r.parts})
+	_, err := kafka.CreateTopic(r.t.Context(), r.kafka("again"), kafka.TopicSpec{Partitions: r.parts})
 	require.NoError(r.t, err)
 }
 
-// again posts to a topic that was made again, which the old producer does not find.
-func (r *fixture) again(prefix string, n int) {
+// postAgain posts to a topic that was created again, which the old producer does not find.
+func (r *fixture) postAgain(prefix string, n int) {
 	r.t.Helper()
 	old := r.producer
 	defer func() { r.producer = old }()
 	var err error
-	r.producer, err = kafka.NewProducer(kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "again"}, prometheus.NewRegistry(), zerolog.Nop())
+	r.producer, err = kafka.NewProducer(r.kafka("again"), prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(r.t, err)
 	defer r.producer.Close()
 	r.post(prefix, n)
 }
 
 func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -88,6 +93,7 @@ func TestATopicMadeAgainStopsARunningWorker(t *testing.T) {
 }
 
 func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 10)
@@ -109,11 +115,13 @@ func TestAGenerationThatMovesStopsARunningWorker(t *testing.T) {
 
 // A check that can't be made is counted, and stops nothing (rule T8).
 func TestACheckThatCanNotBeMadeIsCounted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(nil)
 	r.post("T", 1)
 	r.applied(1)
-	fault := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}, Count: -1, Err: kerr.TopicAuthorizationFailed})
+	keys := []kmsg.Key{kmsg.Metadata, kmsg.ListOffsets}
+	fault := r.cluster.Fault(kfake.Fault{Keys: keys, Count: -1, Err: kerr.TopicAuthorizationFailed})
 	r.eventually("counted", func() bool { return testutil.ToFloat64(w.metrics.retries.WithLabelValues("check")) > 1 })
 	fault.Remove()
 	require.NoError(t, w.Ready())

@@ -21,16 +21,3 @@ func TestWrongSettingsAreListedTogether(t *testing.T) {
 func TestDefaultsAreRight(t *testing.T) {
 	require.NoError(t, Config{Partitions: 1}.withDefaults().validate())
 }
-
-// The wait before a repeat is random, positive, and bounded however many failures there were.
-func TestPauseIsBounded(t *testing.T) {
-	w := &Worker{cfg: Config{RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second}}
-	for failures := range 1000 {
-		d := w.pause(failures)
-		require.Positive(t, d)
-		require.LessOrEqual(t, d, w.cfg.RetryMax)
-		if failures == 0 {
-			require.LessOrEqual(t, d, w.cfg.RetryMin)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	"tradestore/trade"
 )
 
-// fake is a store and a request store in memory that fails the test when the worker breaks the contract of a seam, and
-// fails calls on demand, before or after they took effect.
+// fake is a store and a request store in memory that fails the test when the worker breaks the contract of an
+// interface, and fails calls on demand, before or after they took effect.
 type fake struct {
 	t testing.TB
 
@@ -36,8 +37,12 @@ type fake struct {
 }
 
 func newFake(t testing.TB, id trade.TopicID, partitions int) *fake {
-	s := &fake{t: t, of: trade.Position{TopicID: id, Generation: 1}, trades: map[trade.Key]trade.Trade{}, highest: map[string]int32{}, decided: map[trade.RequestID]struct{}{},
-		journal: map[int32][]trade.Decision{}, cursor: map[int32]int{}, status: map[trade.RequestID]trade.Status{}, closed: map[trade.RequestID]trade.Decision{}, calls: map[string]int{}, now: time.Now}
+	s := &fake{
+		t: t, of: trade.Position{TopicID: id, Generation: 1}, now: time.Now, calls: map[string]int{},
+		trades: map[trade.Key]trade.Trade{}, highest: map[string]int32{}, decided: map[trade.RequestID]struct{}{},
+		journal: map[int32][]trade.Decision{}, cursor: map[int32]int{}, status: map[trade.RequestID]trade.Status{},
+		closed: map[trade.RequestID]trade.Decision{},
+	}
 	for p := range partitions {
 		s.positions = append(s.positions, trade.Position{TopicID: id, Generation: 1, Partition: int32(p), LeaderEpoch: -1})
 	}
@@ -84,15 +89,18 @@ func (s *fake) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error)
 		return trade.Applied{}, err
 	}
 	for _, span := range b.Spans {
-		if s.positions[span.Partition].NextOffset != span.From {
-			return trade.Applied{}, firstOf(finish(), trade.Classed(trade.Fenced, "partition %d: %d stored, not %d", span.Partition, s.positions[span.Partition].NextOffset, span.From))
+		if at := s.positions[span.Partition].NextOffset; at != span.From {
+			fenced := trade.Classed(trade.Fenced, "partition %d: %d stored, not %d", span.Partition, at, span.From)
+			return trade.Applied{}, cmp.Or(finish(), fenced)
 		}
 	}
 	for _, span := range b.Spans {
 		s.positions[span.Partition].NextOffset, s.positions[span.Partition].LeaderEpoch = span.Next, span.LeaderEpoch
 	}
 	plan := trade.Decide(b.Records, s.highest, s.decided)
-	applied := trade.Applied{Rows: len(plan.Inserts) + len(plan.Replaces), Duplicates: plan.Duplicates, DeadLetters: len(plan.DeadLetters)}
+	applied := trade.Applied{
+		Rows: len(plan.Inserts) + len(plan.Replaces), Duplicates: plan.Duplicates, DeadLetters: len(plan.DeadLetters),
+	}
 	for _, r := range slices.Concat(plan.Inserts, plan.Replaces) {
 		s.trades[r.Trade.Key()] = r.Trade
 		s.highest[r.Trade.TradeID] = max(s.highest[r.Trade.TradeID], r.Trade.Version)
@@ -105,10 +113,14 @@ func (s *fake) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error)
 		if d.Reason == trade.StaleVersion {
 			applied.Stale++
 		}
-		s.decided[d.Record.ID] = struct{}{}
-		s.journal[d.Record.Partition] = append(s.journal[d.Record.Partition], trade.Decision{
-			RequestState: trade.RequestState{ID: d.Record.ID, TradeID: d.Record.Trade.TradeID, Status: d.Status, Reason: d.Reason, AcceptedAt: d.Record.AcceptedAt, DecidedAt: s.now()},
-			Generation:   b.Generation, Partition: d.Record.Partition, Offset: d.Record.Offset, TraceParent: d.Record.TraceParent,
+		r := d.Record
+		s.decided[r.ID] = struct{}{}
+		s.journal[r.Partition] = append(s.journal[r.Partition], trade.Decision{
+			RequestState: trade.RequestState{
+				ID: r.ID, TradeID: r.Trade.TradeID, Status: d.Status, Reason: d.Reason,
+				AcceptedAt: r.AcceptedAt, DecidedAt: s.now(),
+			},
+			Generation: b.Generation, Partition: r.Partition, Offset: r.Offset, TraceParent: r.TraceParent,
 		})
 	}
 	return applied, finish()
@@ -131,12 +143,15 @@ func (s *fake) check(b *trade.Batch) {
 	covered := map[int32]bool{}
 	for i := range b.Records {
 		r := &b.Records[i]
-		at, ok := slices.BinarySearchFunc(b.Spans, r.Partition, func(s trade.Span, p int32) int { return int(s.Partition - p) })
-		must(ok && r.Offset >= b.Spans[at].From && r.Offset < b.Spans[at].Next, "record %d/%d outside the spans %v", r.Partition, r.Offset, b.Spans)
+		covers := func(s trade.Span) bool {
+			return s.Partition == r.Partition && r.Offset >= s.From && r.Offset < s.Next
+		}
+		must(slices.ContainsFunc(b.Spans, covers), "record %d/%d outside the spans %v", r.Partition, r.Offset, b.Spans)
 		covered[r.Partition] = true
 		if i > 0 {
 			before := &b.Records[i-1]
-			must(before.Partition < r.Partition || before.Partition == r.Partition && before.Offset < r.Offset, "records not in log order")
+			sorted := before.Partition < r.Partition || before.Partition == r.Partition && before.Offset < r.Offset
+			must(sorted, "records not in log order")
 		}
 	}
 	must(len(covered) == len(b.Spans), "spans without records: %v", b.Spans)
@@ -147,7 +162,8 @@ func (s *fake) Unprojected(ctx context.Context, partitions []int32, limit int) (
 	if err != nil {
 		return nil, err
 	}
-	if !slices.IsSorted(partitions) || len(slices.Compact(slices.Clone(partitions))) != len(partitions) || len(partitions) == 0 {
+	distinct := slices.Compact(slices.Clone(partitions))
+	if !slices.IsSorted(partitions) || len(distinct) != len(partitions) || len(partitions) == 0 {
 		s.t.Errorf("broken contract of Unprojected: partitions %v", partitions)
 	}
 	var all []trade.Decision
@@ -238,7 +254,9 @@ func (s *fake) Decisions(ctx context.Context, requests []trade.PendingRequest) (
 	return found, finish()
 }
 
-func (s *fake) Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Decision, error) {
+func (s *fake) Close(
+	ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest,
+) ([]trade.Decision, error) {
 	finish, err := s.begin(ctx, "Close", nil)
 	if err != nil {
 		return nil, err
@@ -247,7 +265,7 @@ func (s *fake) Close(ctx context.Context, topic trade.TopicID, partition int32, 
 		s.t.Errorf("broken contract of Close: topic %x, %d requests", topic, len(requests))
 	}
 	if next := s.positions[partition].NextOffset; next < end {
-		return nil, firstOf(finish(), trade.Classed(trade.Fenced, "partition %d: %d stored, not %d", partition, next, end))
+		return nil, cmp.Or(finish(), trade.Classed(trade.Fenced, "partition %d: %d stored, not %d", partition, next, end))
 	}
 	for _, p := range requests {
 		if p.Partition != partition {
@@ -258,8 +276,10 @@ func (s *fake) Close(ctx context.Context, topic trade.TopicID, partition int32, 
 		}
 		s.decided[p.ID] = struct{}{}
 		s.closed[p.ID] = trade.Decision{
-			RequestState: trade.RequestState{ID: p.ID, Status: trade.Failed, Reason: trade.NotDelivered, AcceptedAt: p.AcceptedAt, DecidedAt: s.now()},
-			Generation:   1, Partition: partition, Offset: trade.NoOffset,
+			RequestState: trade.RequestState{
+				ID: p.ID, Status: trade.Failed, Reason: trade.NotDelivered, AcceptedAt: p.AcceptedAt, DecidedAt: s.now(),
+			},
+			Generation: 1, Partition: partition, Offset: trade.NoOffset,
 		}
 	}
 	found := s.outcomes(requests)
@@ -311,13 +331,4 @@ func (s *fake) failing(f func(call string, n int, after bool, batch *trade.Batch
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = f
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -16,35 +16,35 @@ import (
 	"tradestore/trade"
 )
 
-// gather puts what was polled into one batch. Errors: errDropped for records that don't continue the position,
-// errClient, or a broken assumption.
-func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
+// collect puts what was polled into one batch. Errors: errDropped for records that do not continue the position,
+// errClient, or an assumption that does not hold.
+func (l *lane) collect(fetches kgo.Fetches) (*trade.Batch, error) {
 	var parts []kgo.FetchTopicPartition
 	var first error
 	fetches.EachTopic(func(t kgo.FetchTopic) {
 		if len(t.Partitions) > 0 && t.TopicID != [16]byte{} && first == nil {
-			first = l.checkID(t.TopicID)
+			first = l.topic.checkID(t.TopicID)
 		}
 	})
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if err := l.judge(p.Topic, &p.FetchPartition); err != nil && (first == nil || isFatal(err)) {
+		if err := l.fetchError(p.Topic, &p.FetchPartition); err != nil && (first == nil || isFatal(err)) {
 			first = err
 		}
 		if len(p.Records) > 0 {
 			parts = append(parts, p)
 		}
 	})
-	batch := &trade.Batch{TopicID: l.topic.TopicID, Generation: l.topic.Generation}
+	batch := &trade.Batch{TopicID: l.topic.identity.TopicID, Generation: l.topic.identity.Generation}
 	if first != nil {
 		return batch, first
 	}
 	slices.SortFunc(parts, func(a, b kgo.FetchTopicPartition) int {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Records[0].Offset, b.Records[0].Offset))
 	})
-	clear(l.records) // lets go of the fetches that its values lie in
+	clear(l.records) // frees the last fetches, which its values point into
 	batch.Records = l.records[:0]
 	for _, p := range parts {
-		if err := l.add(batch, &p.FetchPartition); err != nil {
+		if err := l.addRecords(batch, &p.FetchPartition); err != nil {
 			return batch, err
 		}
 	}
@@ -52,27 +52,26 @@ func (l *lane) gather(fetches kgo.Fetches) (*trade.Batch, error) {
 	return batch, nil
 }
 
-// add puts the records of one partition into the batch.
-func (l *lane) add(batch *trade.Batch, p *kgo.FetchPartition) error {
+// addRecords puts the records of one partition into the batch.
+func (l *lane) addRecords(batch *trade.Batch, p *kgo.FetchPartition) error {
 	from, ok := l.assigned.next(p.Partition)
 	if !ok {
 		return trade.Classed(trade.Broken, "records of held partitions expected, seen: records of partition %d", p.Partition)
 	}
-	span := len(batch.Spans) - 1
-	if span < 0 || batch.Spans[span].Partition != p.Partition {
+	last := len(batch.Spans) - 1
+	if last < 0 || batch.Spans[last].Partition != p.Partition {
 		batch.Spans = append(batch.Spans, trade.Span{Partition: p.Partition, From: from, Next: from})
-		span++
+		last++
 	}
-	start := len(batch.Records)
+	span, start := &batch.Spans[last], len(batch.Records)
 	for _, rec := range p.Records {
-		if rec.Offset < batch.Spans[span].Next {
-			return errDropped // not from where we are; never skipped, because an offset below could be a reused one
+		if rec.Offset < span.Next {
+			return errDropped // below the position; never skipped, because the offset could be a reused one
 		}
-		batch.Records = append(batch.Records, rec.Context.(*decoded).record)
-		batch.Spans[span].Next = rec.Offset + 1
-		batch.Spans[span].LeaderEpoch = rec.LeaderEpoch
+		batch.Records = append(batch.Records, rec.Context.(*decodedContext).record)
+		span.Next, span.LeaderEpoch = rec.Offset+1, rec.LeaderEpoch
 	}
-	l.assigned.polled(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
+	l.assigned.notePoll(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
 		acceptedAt(&batch.Records[len(batch.Records)-1], p.Records[len(p.Records)-1]))
 	return nil
 }
@@ -83,19 +82,19 @@ type decoder struct {
 	partitions int // of the topic
 }
 
-// decoded is the context of a record that the client has buffered.
-type decoded struct {
+// decodedContext is the context of a record that the client has buffered. It carries the decoded record.
+type decodedContext struct {
 	context.Context
 	record trade.Record
 }
 
 // OnFetchRecordBuffered implements kgo.HookFetchRecordBuffered.
 func (d decoder) OnFetchRecordBuffered(rec *kgo.Record) {
-	rec.Context = &decoded{rec.Context, d.decode(rec)}
+	rec.Context = &decodedContext{rec.Context, d.decode(rec)}
 }
 
-// decode is kafka.Decode and the one rule that needs the topic: a record outside the partition of its trade would have
-// two writers, and its order among the others would be lost.
+// decode adds to kafka.Decode the one rule that needs the topic: a record outside the partition of its trade would have
+// two writers, and its order among the others would be lost (rule C5).
 func (d decoder) decode(rec *kgo.Record) trade.Record {
 	r := kafka.Decode(rec)
 	if r.Fault == "" {
@@ -106,7 +105,7 @@ func (d decoder) decode(rec *kgo.Record) trade.Record {
 	return r
 }
 
-// acceptedAt is when the request was taken; for a record without a readable time, when it was written to the log.
+// acceptedAt is when the request was accepted. For a record without a readable time it is when the log took it.
 func acceptedAt(r *trade.Record, rec *kgo.Record) time.Time {
 	if r.AcceptedAt.IsZero() {
 		return rec.Timestamp
@@ -114,8 +113,8 @@ func acceptedAt(r *trade.Record, rec *kgo.Record) time.Time {
 	return r.AcceptedAt
 }
 
-// judge decides what an error of a fetch means; nil when there is nothing to do about it.
-func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
+// fetchError returns what the error of a fetch means for the lane; nil when there is nothing to do about it.
+func (l *lane) fetchError(topic string, p *kgo.FetchPartition) error {
 	err := p.Err
 	var session *kgo.ErrGroupSession
 	var cut *kgo.ErrDataLoss
@@ -124,18 +123,19 @@ func (l *lane) judge(topic string, p *kgo.FetchPartition) error {
 	case err == nil, topic == "" && errors.Is(err, context.Canceled):
 		return nil // the end of the poll itself comes without a topic
 	case isFatal(err):
-		return err // from startAt
+		return err // from startOffsets
 	case errors.As(err, &session):
-		l.metrics.retries.WithLabelValues("group").Inc()
+		l.observe.metrics.retries.WithLabelValues("group").Inc()
 		l.health.set(l.name+" group", err.Error())
 		l.log.Warn().Err(err).Msg("cannot stay in the consumer group: joining again")
-		return nil // the client does that by itself
+		return nil // the client joins again by itself
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		next, _ := l.assigned.next(p.Partition)
-		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); records were lost by retention, or the log was cut",
-			checks.ErrWrong, next, p.Partition, err)
+		return trade.Classed(trade.Broken, "%w: position %d of partition %d expected within the log, seen: outside (%w); "+
+			"records were lost by retention, or the log was cut", checks.ErrWrong, next, p.Partition, err)
 	case errors.As(err, &cut), errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):
-		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w", checks.ErrWrong, p.Partition, topic, err)
+		return trade.Classed(trade.Broken, "%w: cannot read on in partition %d of topic %s: %w",
+			checks.ErrWrong, p.Partition, topic, err)
 	}
 	return fmt.Errorf("%w: partition %d of topic %s: %w", errClient, p.Partition, topic, err)
 }

@@ -45,7 +45,7 @@ func newFixture(t testing.TB, partitions int) *fixture {
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	r := &fixture{t: t, cluster: cluster, parts: partitions}
-	cfg := kafka.Config{Brokers: cluster.ListenAddrs(), Topic: topic, ClientID: "test"}
+	cfg := r.kafka("test")
 	r.id, err = kafka.CreateTopic(t.Context(), cfg, kafka.TopicSpec{Partitions: partitions})
 	require.NoError(t, err)
 	r.producer, err = kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
@@ -55,13 +55,20 @@ func newFixture(t testing.TB, partitions int) *fixture {
 	return r
 }
 
+// kafka is the configuration of a client.
+func (r *fixture) kafka(clientID string) kafka.Config {
+	return kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: clientID}
+}
+
 // request is a good one for a trade, accepted now.
 func (r *fixture) request(id string, version int32, book string) trade.Request {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	today := trade.DateOf(now)
 	return trade.Request{
-		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: today, Partition: kafka.Partition(id, r.parts), CorrelationID: "corr",
-		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP", BookID: book, MaturityDate: today, CreatedDate: today},
+		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: today, Partition: kafka.Partition(id, r.parts),
+		CorrelationID: "corr", Trade: trade.Trade{
+			TradeID: id, Version: version, CounterpartyID: "CP", BookID: book, MaturityDate: today, CreatedDate: today,
+		},
 	}
 }
 
@@ -107,12 +114,21 @@ type running struct {
 }
 
 func (r *fixture) config() Config {
-	return Config{
-		Kafka: kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "worker", Group: "workers",
-			SessionTimeout: time.Second, FetchMaxWait: 50 * time.Millisecond},
-		Partitions: r.parts, Lanes: 1,
-		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, CommitInterval: time.Millisecond, CheckInterval: 50 * time.Millisecond,
+	cfg := Config{
+		Kafka: r.kafka("worker"), Partitions: r.parts, Lanes: 1,
+		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond,
+		CommitInterval: time.Millisecond, CheckInterval: 50 * time.Millisecond,
 		ProjectInterval: 20 * time.Millisecond, ProjectLimit: 7,
+	}
+	cfg.Kafka.Group, cfg.Kafka.SessionTimeout, cfg.Kafka.FetchMaxWait = "workers", time.Second, 50*time.Millisecond
+	return cfg
+}
+
+// deps are those of a worker whose stores are the fake.
+func (r *fixture) deps(reg prometheus.Registerer) Deps {
+	return Deps{
+		Store: r.store, Journal: r.store, Closer: r.store, Requests: r.store, Maintainer: r.store,
+		Registry: reg, Now: time.Now,
 	}
 }
 
@@ -121,7 +137,8 @@ func (r *fixture) start(change func(*Config, *Deps)) *running {
 	r.t.Helper()
 	run := &running{t: r.t, reg: prometheus.NewRegistry(), log: &syncBuffer{}, done: make(chan error, 1)}
 	cfg := r.config()
-	deps := Deps{Store: r.store, Journal: r.store, Closer: r.store, Requests: r.store, Maintainer: r.store, Registry: run.reg, Log: zerolog.New(run.log).Level(zerolog.InfoLevel), Now: time.Now}
+	deps := r.deps(run.reg)
+	deps.Log = zerolog.New(run.log).Level(zerolog.InfoLevel)
 	if change != nil {
 		change(&cfg, &deps)
 	}

@@ -3,17 +3,15 @@ package worker
 import (
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 // health is the set of reasons why the worker does not apply. The zero value is healthy.
 type health struct {
 	mu      sync.Mutex
-	reasons map[string]string // by the part that has it
+	reasons map[string]string // by the part of the worker that has the reason
 }
 
 func (h *health) set(part, reason string) {
@@ -39,14 +37,4 @@ func (h *health) err() error {
 		return nil
 	}
 	return errors.New(strings.Join(slices.Sorted(maps.Values(h.reasons)), "; "))
-}
-
-// pause returns a random time to wait before the repeat after the given number of failures: full jitter under a bound
-// that doubles, so that workers that failed together don't come back together.
-func (w *Worker) pause(failures int) time.Duration {
-	bound := w.cfg.RetryMax
-	if failures < 16 {
-		bound = min(bound, w.cfg.RetryMin<<failures)
-	}
-	return rand.N(bound) + 1
 }

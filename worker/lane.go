@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.opentelemetry.io/otel/trace"
 
 	"tradestore/internal/checks"
 	"tradestore/internal/failpoint"
@@ -18,70 +18,80 @@ import (
 	"tradestore/trade"
 )
 
-// lane is one loop with a part of the partitions: a member of the consumer group of its own, and one transaction at a
-// time. What it polls while a rebalance waits is dropped, never finished, so a lane that waits for the store does not
-// hold up the group.
+// lane is one loop that applies some of the partitions: it is a member of the consumer group, and has one transaction
+// at a time. When a rebalance waits for the lane, it drops the batch in hand and does not finish it, so that a lane
+// that waits for the store does not hold up the group (rule A9).
 type lane struct {
-	*Worker
-	name     string // "lane 0", for reasons and log lines
+	cfg      Config
 	number   int
+	name     string // "lane 0", for reasons and log lines
 	log      zerolog.Logger
-	client   *kgo.Client
-	kill     context.CancelFunc // ends the client, whatever it waits for
-	assigned assignment
-	commit   chan struct{} // asks for a commit of the group offset
+	registry prometheus.Registerer
+	store    TradeStore
+	topic    *topicReader
+	gate     *applyGate
+	health   *health
+	retries  *retrier
+	observe  *laneObserver
+	onCommit func() // called after each transaction that stored records
 
-	mu   sync.Mutex // guards drop
-	drop func()     // ends the context of the batch in hand
+	client         *kgo.Client
+	closeClient    context.CancelFunc // makes the client give up whatever it waits for
+	assigned       assignment
+	commitRequests chan struct{} // asks for a commit of the group offset
 
-	records []trade.Record // of the batch in hand; kept for its memory
-	most    int            // records to poll, at most: fewer while transactions run into their time limit
-	refused atomic.Int64   // records in a row that the store refused
-	fences  int            // fences lost in a row
+	mu          sync.Mutex         // guards cancelBatch
+	cancelBatch context.CancelFunc // ends the context of the batch in hand
 
-	polledAt    time.Time         // when the batch in hand was
-	transaction trace.SpanContext // of the last try to apply records that are traced
+	records      []trade.Record // of the batch in hand; kept to use its memory again
+	polledAt     time.Time      // when the batch in hand was
+	pollLimit    int            // records to poll: fewer while transactions reach their time limit
+	refusedInRow atomic.Int64   // records that the store refused since the last good one
+	fences       int            // batches in a row that another worker fenced off
 }
 
-// errDropped ends a batch that is not ours to finish, or whose fate is unknown: read the positions and go on from there.
+// errDropped ends a batch that is not ours to finish, or that may be stored or not: the lane reads the positions and
+// goes on from there.
 var errDropped = errors.New("batch dropped")
 
-// errClient marks a fault that the client does not get over by itself. It is replaced.
+// errClient marks an error that the client does not recover from by itself. The lane replaces the client.
 var errClient = errors.New("the Kafka client can't go on")
 
 func newLane(w *Worker, number int) *lane {
-	name := "lane " + strconv.Itoa(number)
+	log := w.log.With().Int("lane", number).Logger()
 	return &lane{
-		Worker: w, name: name, number: number, log: w.log.With().Int("lane", number).Logger(),
-		commit: make(chan struct{}, 1), most: w.cfg.MaxPollRecords,
+		cfg: w.cfg, number: number, name: "lane " + strconv.Itoa(number), log: log,
+		registry: w.deps.Registry, store: w.deps.Store, topic: w.topic, gate: w.gate, health: &w.health, retries: w.retries,
+		observe:  &laneObserver{observer: w.observe, lane: number, log: log},
+		onCommit: w.onCommit, commitRequests: make(chan struct{}, 1), pollLimit: w.cfg.MaxPollRecords,
 	}
 }
 
 // run applies until ctx ends (nil) or an assumption does not hold. The client stays open for the last commit.
 func (l *lane) run(ctx context.Context) error {
-	for attempt := 0; ; attempt++ {
+	for failures := 0; ; failures++ {
 		err := l.session(ctx)
 		if !errors.Is(err, errClient) {
 			return unlessDone(ctx, err)
 		}
-		l.metrics.retries.WithLabelValues("client").Inc()
+		l.observe.metrics.retries.WithLabelValues("client").Inc()
 		l.health.set(l.name, err.Error())
 		l.log.Warn().Err(err).Msg("joining the group again with a new client")
-		leave, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
-		l.close(leave)
+		limited, cancel := context.WithTimeout(ctx, l.cfg.DrainLimit)
+		l.leave(limited)
 		cancel()
-		if !wait(ctx, l.pause(attempt)) {
+		if !wait(ctx, l.retries.pause(failures)) {
 			return nil
 		}
 		l.health.clear(l.name)
 	}
 }
 
-// session is one client's life: join, then poll, apply and commit until ctx ends.
+// session is the life of one client: join the group, then poll, apply and commit until ctx ends.
 func (l *lane) session(ctx context.Context) error {
-	base, cancel := l.outlive(ctx)
+	drained, cancel := l.drainContext(ctx)
 	defer cancel()
-	if err := l.open(ctx); err != nil {
+	if err := l.join(ctx); err != nil {
 		return err
 	}
 	committing, stop := context.WithCancel(ctx)
@@ -90,20 +100,12 @@ func (l *lane) session(ctx context.Context) error {
 	defer committer.Wait()
 	defer stop()
 	for {
-		l.letGather(ctx)
-		// Before the poll: a rebalance that is blocked from the poll on must find something to cancel.
-		hand := l.take(base)
-		fetches := l.client.PollRecords(ctx, l.most)
-		batch, err := l.gather(fetches)
-		if err == nil && len(batch.Records) > 0 {
-			failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
-			if err = l.apply(hand, batch); err == nil {
-				failpoint.Here("beforeGroupCommit") // a crash here leaves a group offset that lags: nobody starts from it
-				signal(l.commit)
-			}
-		}
+		l.waitForRecords(ctx)
+		// Before the poll: a rebalance that is blocked from the poll on must find a batch to cancel.
+		batchCtx := l.batchContext(drained)
+		err := l.applyNext(ctx, batchCtx)
 		if errors.Is(err, errDropped) {
-			err = l.resync(ctx, base)
+			err = l.seekToPositions(ctx, drained)
 		}
 		l.client.AllowRebalance()
 		if err != nil || ctx.Err() != nil {
@@ -112,125 +114,149 @@ func (l *lane) session(ctx context.Context) error {
 	}
 }
 
-// enough is how many records are worth a transaction at once.
-const enough = 1000
+// applyNext polls until ctx ends, and applies what comes until batchCtx ends.
+func (l *lane) applyNext(ctx, batchCtx context.Context) error {
+	batch, err := l.collect(l.client.PollRecords(ctx, l.pollLimit))
+	if err != nil || len(batch.Records) == 0 {
+		return err
+	}
+	failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
+	if err := l.apply(batchCtx, batch); err != nil {
+		return err
+	}
+	failpoint.Here("beforeGroupCommit") // a crash here leaves a group offset that lags: nobody starts from it
+	signal(l.commitRequests)
+	return nil
+}
 
-// letGather waits until the last transaction began an apply pause ago, unless enough records wait already. Each transaction
-// syncs the WAL, and the servers' own commits stand in line for that: few large ones let more trades in than many small ones.
-// A trade that finds the lane idle is not held up, nor is a backlog. No record is in hand, so rebalances go on meanwhile.
-func (l *lane) letGather(ctx context.Context) {
+// fullBatch is how many records are worth a transaction at once.
+const fullBatch = 1000
+
+// waitForRecords waits until the last transaction began an apply pause ago, unless a full batch waits already. Each
+// transaction syncs the WAL, and the commits of the servers queue behind it, so few large ones let more trades in than
+// many small ones. A record that finds the lane idle does not wait, nor does a backlog. No batch is in hand, so
+// rebalances go on.
+func (l *lane) waitForRecords(ctx context.Context) {
 	pause := time.Until(l.polledAt.Add(l.cfg.ApplyPause))
-	if pause > 0 && l.client.BufferedFetchRecords() < int64(min(enough, l.most)) {
+	if pause > 0 && l.client.BufferedFetchRecords() < int64(min(fullBatch, l.pollLimit)) {
 		wait(ctx, pause)
 	}
 }
 
-// outlive returns a context that ends the drain limit after ctx: the time that the batch in hand has when a drain begins.
-func (l *lane) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// drainContext returns a context that ends the drain limit after ctx: the batch in hand has that long after a drain
+// began.
+func (l *lane) drainContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	drained, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if wait(base, l.cfg.DrainLimit) {
+		if wait(drained, l.cfg.DrainLimit) {
 			cancel()
 		}
 	})
-	return base, func() { stop(); cancel() }
+	return drained, func() { stop(); cancel() }
 }
 
-// take returns the context of the batch about to be polled. It ends when a rebalance waits for the lane.
-func (l *lane) take(base context.Context) context.Context {
-	hand, cancel := context.WithCancel(base)
+// batchContext returns the context of the next batch, and ends that of the last one. cancelOnRebalance ends it.
+func (l *lane) batchContext(parent context.Context) context.Context {
+	batchCtx, cancel := context.WithCancel(parent)
 	l.mu.Lock()
-	before := l.drop
-	l.drop = cancel
+	cancelLast := l.cancelBatch
+	l.cancelBatch = cancel
 	l.mu.Unlock()
-	if before != nil {
-		before()
+	if cancelLast != nil {
+		cancelLast()
 	}
-	return hand
+	return batchCtx
 }
 
-// letGo is called when a rebalance waits for the lane to finish what it polled.
-func (l *lane) letGo(context.Context, *kgo.Client) {
+// cancelOnRebalance is called when a rebalance waits for the lane to finish what it polled.
+func (l *lane) cancelOnRebalance(context.Context, *kgo.Client) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.drop != nil {
-		l.drop()
+	if l.cancelBatch != nil {
+		l.cancelBatch()
 	}
 }
 
-// open joins the group. Where reading starts is read from the store, whatever the group has committed (rule A8).
-func (l *lane) open(ctx context.Context) error {
+type partitionOffsets = map[string]map[int32]kgo.Offset
+
+// join joins the group with a new client. Reading starts at the position in the store, whatever the group has committed
+// (rule A8).
+func (l *lane) join(ctx context.Context) error {
 	cfg := l.cfg.Kafka
 	cfg.ClientID += "-lane-" + strconv.Itoa(l.number)
-	life, kill := context.WithCancel(context.WithoutCancel(ctx)) // the client outlives ctx, to commit and to leave
-	client, err := kafka.NewConsumer(cfg, l.deps.Registry, l.log,
-		kgo.WithContext(life),
+	// The client outlives ctx, to commit and to leave.
+	clientCtx, closeClient := context.WithCancel(context.WithoutCancel(ctx))
+	client, err := kafka.NewConsumer(cfg, l.registry, l.log,
+		kgo.WithContext(clientCtx),
 		kgo.WithHooks(decoder{l.cfg.Partitions}),
-		kgo.AdjustFetchOffsetsFn(func(session context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-			return l.startAt(ctx, session, assigned)
+		kgo.AdjustFetchOffsetsFn(func(session context.Context, assigned partitionOffsets) (partitionOffsets, error) {
+			return l.startOffsets(ctx, session, assigned)
 		}),
-		kgo.OnPartitionsCallbackBlocked(l.letGo),
-		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { l.health.clear(l.name + " group") }),
-		kgo.OnPartitionsRevoked(l.lose),
-		kgo.OnPartitionsLost(l.lose),
+		kgo.OnPartitionsCallbackBlocked(l.cancelOnRebalance),
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) {
+			l.health.clear(l.name + " group")
+		}),
+		kgo.OnPartitionsRevoked(l.dropPartitions),
+		kgo.OnPartitionsLost(l.dropPartitions),
 	)
 	if err != nil {
-		kill()
+		closeClient()
 		return err
 	}
-	l.client, l.kill = client, kill
+	l.client, l.closeClient = client, closeClient
 	return nil
 }
 
-// lose is called when partitions were taken away; the lane has nothing in hand then.
-func (l *lane) lose(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	l.assigned.drop(lost[l.cfg.Kafka.Topic])
+// dropPartitions is called when partitions were taken away. The lane has no batch in hand then.
+func (l *lane) dropPartitions(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+	l.assigned.drop(lost[l.topic.name])
 }
 
-// startAt answers where to start reading the partitions assigned. It waits for the store as long as the assignment
-// lasts. The leader epoch goes along, so that the client sees when the log was cut below the position (T5).
-func (l *lane) startAt(ctx, session context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+// startOffsets sets where to start reading the partitions assigned. It waits for the store as long as the assignment
+// lasts. The leader epoch goes along, so that the client sees when the log was cut below the position (rule T5).
+func (l *lane) startOffsets(ctx, session context.Context, assigned partitionOffsets) (partitionOffsets, error) {
 	session, cancel := context.WithCancel(session)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	positions, err := l.awaitPositions(session)
 	if err != nil {
-		return nil, err // comes back from the next poll as the error of the group session
+		return nil, err // the next poll returns it as the error of the group session
 	}
-	for partition := range assigned[l.cfg.Kafka.Topic] {
+	for partition := range assigned[l.topic.name] {
 		if int(partition) >= len(positions) {
 			return nil, trade.Classed(trade.Broken, "%w: topic %s expected with %d partitions, seen: partition %d",
-				checks.ErrWrong, l.cfg.Kafka.Topic, len(positions), partition)
+				checks.ErrWrong, l.topic.name, len(positions), partition)
 		}
 		p := positions[partition]
 		l.assigned.add(p)
-		assigned[l.cfg.Kafka.Topic][partition] = kgo.NewOffset().At(p.NextOffset).WithEpoch(p.LeaderEpoch)
+		assigned[l.topic.name][partition] = kgo.NewOffset().At(p.NextOffset).WithEpoch(p.LeaderEpoch)
 	}
 	return assigned, nil
 }
 
+// awaitPositions reads the positions, and waits for the store as long as ctx lasts.
 func (l *lane) awaitPositions(ctx context.Context) (positions []trade.Position, err error) {
-	err = l.retry(ctx, "read the positions ("+l.name+")", func(ctx context.Context) error {
-		positions, err = l.positions(ctx)
+	err = l.retries.do(ctx, "read the positions ("+l.name+")", func(ctx context.Context) error {
+		positions, err = l.topic.positions(ctx)
 		return err
 	})
 	return positions, err
 }
 
-// resync reads the positions of the held partitions again and seeks to them: what was polled from there on was dropped,
-// or another worker has moved on. Rebalances come first each time, and none runs while the client seeks.
-func (l *lane) resync(ctx, base context.Context) error {
+// seekToPositions reads the positions of the held partitions again and seeks to them: the batch polled from there was
+// dropped, or another worker has moved on. Each try lets a rebalance go first; none runs while the client seeks.
+func (l *lane) seekToPositions(ctx, drained context.Context) error {
 	l.client.AllowRebalance()
-	if l.fences > 0 && !wait(ctx, l.pause(l.fences-1)) {
-		return nil // if we lost a partition, the group tells us meanwhile
+	if l.fences > 0 && !wait(ctx, l.retries.pause(l.fences-1)) {
+		return nil // if the lane lost a partition, the group says so meanwhile
 	}
-	past, cancel := context.WithCancel(ctx)
+	expired, cancel := context.WithCancel(ctx)
 	cancel()
 	for ctx.Err() == nil {
 		l.client.AllowRebalance()
-		hand := l.take(base)
-		l.client.PollRecords(past, 1) // takes no record: waits for the rebalance under way, then blocks the next
-		positions, err := l.awaitPositions(hand)
+		batchCtx := l.batchContext(drained)
+		l.client.PollRecords(expired, 1) // takes no record: waits for the rebalance under way, then blocks the next
+		positions, err := l.awaitPositions(batchCtx)
 		if isFatal(err) {
 			return err
 		}
@@ -243,16 +269,8 @@ func (l *lane) resync(ctx, base context.Context) error {
 			l.assigned.add(p)
 			seek[partition] = kgo.EpochOffset{Epoch: p.LeaderEpoch, Offset: p.NextOffset}
 		}
-		l.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{l.cfg.Kafka.Topic: seek})
+		l.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{l.topic.name: seek})
 		return nil
 	}
 	return nil
-}
-
-// signal wakes the reader of a channel of length one, which may be awake already.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

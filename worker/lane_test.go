@@ -22,6 +22,7 @@ import (
 )
 
 func TestWhatIsAcceptedIsAppliedAndProjected(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 4)
 	w := r.start(func(c *Config, _ *Deps) { c.Lanes = 2 })
 	r.post("T", 200)
@@ -36,8 +37,10 @@ func TestWhatIsAcceptedIsAppliedAndProjected(t *testing.T) {
 
 // A duplicate of a decided request must not overwrite what came after it.
 func TestALateDuplicateChangesNothing(t *testing.T) {
+	t.Parallel()
 	for _, most := range []int{1, 2, 10} {
 		t.Run(fmt.Sprintf("%d a batch", most), func(t *testing.T) {
+			t.Parallel()
 			r := newFixture(t, 1)
 			a, b := r.request("T", 1, "A"), r.request("T", 1, "B")
 			r.send(a, b, a)
@@ -52,6 +55,7 @@ func TestALateDuplicateChangesNothing(t *testing.T) {
 
 // Trades that trickle in are applied in few transactions; the first, which finds the lane idle, at once.
 func TestFewRecordsWaitForOthers(t *testing.T) {
+	t.Parallel()
 	const pause = 200 * time.Millisecond
 	r := newFixture(t, 1)
 	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause = pause })
@@ -71,6 +75,7 @@ func TestFewRecordsWaitForOthers(t *testing.T) {
 }
 
 func TestABacklogIsAppliedWithoutAPause(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.post("T", 100)
 	w := r.start(func(c *Config, _ *Deps) { c.ApplyPause, c.MaxPollRecords = time.Hour, 10 })
@@ -81,6 +86,7 @@ func TestABacklogIsAppliedWithoutAPause(t *testing.T) {
 
 // Where a worker starts is what the store says, and the group's offset is what tools see afterwards.
 func TestTheGroupOffsetIsAHintOnly(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.post("T", 10)
 	first := r.start(nil)
@@ -111,6 +117,7 @@ func TestTheGroupOffsetIsAHintOnly(t *testing.T) {
 }
 
 func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Count: -1, Err: kerr.GroupAuthorizationFailed})
 	w := r.start(nil)
@@ -124,8 +131,10 @@ func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
 
 // Control records of transactions and aborted records take offsets; the position goes over them.
 func TestALogWithHoles(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
-	txn, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	txn, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID("t"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer txn.Close()
 	write := func(book string, end kgo.TransactionEndTry) {
@@ -150,6 +159,7 @@ func TestALogWithHoles(t *testing.T) {
 
 // A record in a partition that is not the one of its trade would have two writers.
 func TestARecordInTheWrongPartitionIsADeadLetter(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	q := r.request("T", 1, "B")
 	q.Partition = 1 - q.Partition
@@ -165,6 +175,7 @@ func TestARecordInTheWrongPartitionIsADeadLetter(t *testing.T) {
 
 // Another worker that moves the positions under our feet is noticed, and nothing is applied twice.
 func TestAStaleWorkerChangesNothing(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	var other atomic.Bool
 	r.store.failing(func(call string, n int, after bool, b *trade.Batch) error {
@@ -186,6 +197,7 @@ func TestAStaleWorkerChangesNothing(t *testing.T) {
 
 // Workers come and go while records flow; every request is applied once, in order per trade.
 func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 6)
 	first := r.start(func(c *Config, _ *Deps) { c.Lanes, c.MaxPollRecords = 2, 5 })
 	stop := make(chan struct{})
@@ -211,11 +223,13 @@ func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
 	}()
 	r.applied(50)
 	second := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 5 })
-	r.eventually("the second has partitions", func() bool { return len(second.owned()) > 0 && len(first.owned()) < 6 })
+	r.eventually("the second has partitions", func() bool {
+		return len(second.assigned()) > 0 && len(first.assigned()) < 6
+	})
 	third := r.start(nil)
-	r.eventually("the third has partitions", func() bool { return len(third.owned()) > 0 })
+	r.eventually("the third has partitions", func() bool { return len(third.assigned()) > 0 })
 	second.drain()
-	r.eventually("all partitions are held", func() bool { return len(first.owned())+len(third.owned()) == 6 })
+	r.eventually("all partitions are held", func() bool { return len(first.assigned())+len(third.assigned()) == 6 })
 	close(stop)
 	r.sent = <-sent
 	r.applied(len(r.sent))
@@ -224,31 +238,32 @@ func TestWorkersShareThePartitionsAndNothingIsDoubled(t *testing.T) {
 	third.drain()
 }
 
-// away is a store that one of several workers can't reach.
-type away struct {
-	*fake
-	away atomic.Bool
+// unreachable is a store that one of several workers can't reach while down is true.
+type unreachable struct {
+	TradeStore
+	down atomic.Bool
 }
 
-func (a *away) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
-	if a.away.Load() {
+func (u *unreachable) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
+	if u.down.Load() {
 		return trade.Applied{}, fmt.Errorf("no route to host")
 	}
-	return a.fake.Apply(ctx, b)
+	return u.TradeStore.Apply(ctx, b)
 }
 
 // A worker that waits for the store with a batch in hand gives it up when the group wants to rebalance.
 func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
-	cut := &away{fake: r.store}
-	cut.away.Store(true)
+	cut := &unreachable{TradeStore: r.store}
+	cut.down.Store(true)
 	stuck := r.start(func(_ *Config, d *Deps) { d.Store = cut })
 	r.post("T", 20)
-	r.eventually("stuck", func() bool { return stuck.Ready() != nil && len(stuck.owned()) == 2 })
+	r.eventually("stuck", func() bool { return stuck.Ready() != nil && len(stuck.assigned()) == 2 })
 	other := r.start(nil)
-	r.eventually("the other has a partition", func() bool { return len(other.owned()) == 1 })
+	r.eventually("the other has a partition", func() bool { return len(other.assigned()) == 1 })
 	r.eventually("and applies it", func() bool { return r.store.next() > 0 })
-	cut.away.Store(false)
+	cut.down.Store(false)
 	r.applied(20)
 	r.reconcile()
 	stuck.drain()
@@ -257,6 +272,7 @@ func TestAStuckWorkerDoesNotHoldUpTheGroup(t *testing.T) {
 
 // A drain gives up a batch that the store does not take, leaves the group, and ends well.
 func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Apply" || call == "Unprojected" {
@@ -276,6 +292,7 @@ func TestADrainDropsWhatItCanNotFinish(t *testing.T) {
 
 // A rebalance waits for its slowest member, for a minute if that one is dead. A drain does not.
 func TestADrainDoesNotWaitForTheGroup(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	joining, over := make(chan struct{}), make(chan struct{})
 	r.cluster.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -290,6 +307,7 @@ func TestADrainDoesNotWaitForTheGroup(t *testing.T) {
 }
 
 func TestADrainBeforeTheStartIsDoneEndsWell(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(string, int, bool, *trade.Batch) error { return fmt.Errorf("connection refused") })
 	w := r.start(nil)
@@ -299,6 +317,7 @@ func TestADrainBeforeTheStartIsDoneEndsWell(t *testing.T) {
 }
 
 func TestTroubleWithTheGroupIsGotOver(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Count: 2, Err: kerr.GroupAuthorizationFailed})
 	r.post("T", 5)
@@ -313,6 +332,7 @@ func TestTroubleWithTheGroupIsGotOver(t *testing.T) {
 
 // An error of a fetch that the client does not get over by itself costs a new client, no record.
 func TestTroubleWithFetchesIsGotOver(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Count: 1, Err: kerr.TopicAuthorizationFailed})
 	r.post("T", 5)

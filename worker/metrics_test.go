@@ -30,7 +30,8 @@ func (run *running) value(name string, labels ...string) float64 {
 				missing = slices.DeleteFunc(missing, func(v string) bool { return v == l.GetValue() })
 			}
 			if f.GetName() == name && len(missing) == 0 {
-				largest = max(largest, m.GetGauge().GetValue()+m.GetCounter().GetValue()+float64(m.GetHistogram().GetSampleCount()))
+				count := float64(m.GetHistogram().GetSampleCount())
+				largest = max(largest, m.GetGauge().GetValue()+m.GetCounter().GetValue()+count)
 			}
 		}
 	}
@@ -38,10 +39,10 @@ func (run *running) value(name string, labels ...string) float64 {
 }
 
 func TestMetricsFollowTheConventions(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	reg := prometheus.NewRegistry()
-	deps := Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now}
-	_, err := New(r.config(), deps)
+	_, err := New(r.config(), r.deps(reg))
 	require.NoError(t, err)
 	families, err := reg.Gather()
 	require.NoError(t, err)
@@ -52,17 +53,20 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	_, err = New(r.config(), deps)
+	_, err = New(r.config(), r.deps(reg))
 	require.ErrorContains(t, err, "cannot register the metrics")
 }
 
 func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	w := r.start(nil)
 	r.post("T", 30)
 	r.applied(30)
 	for _, partition := range []string{"0", "1", "2"} {
-		r.eventually("a position of each partition", func() bool { return w.value("tradestore_apply_position", partition) > 0 })
+		r.eventually("a position of each partition", func() bool {
+			return w.value("tradestore_apply_position", partition) > 0
+		})
 	}
 	assert.InDelta(t, 3, w.value("tradestore_apply_partitions"), 0)
 	assert.InDelta(t, 3, w.value("tradestore_apply_topic_partitions"), 0)
@@ -80,12 +84,16 @@ func TestMetricsOfPartitionsGoWithThem(t *testing.T) {
 
 // Outcomes that are visible at their commit are counted there, and the projector has nothing to measure.
 func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	reg := prometheus.NewRegistry()
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: reg, Now: r.store.now, OutcomesAtCommit: true})
+	deps := r.deps(reg)
+	deps.OutcomesAtCommit = true
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	now := time.Now()
-	part := &trade.Batch{Records: []trade.Record{{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}, {Fault: "no time can be read"}}}
+	good := trade.Record{Request: trade.Request{AcceptedAt: now.Add(-time.Second)}}
+	part := &trade.Batch{Records: []trade.Record{good, {Fault: "no time can be read"}}}
 	w.metrics.polled(part, now)
 	w.metrics.applied(part, trade.Applied{Rows: 1, Invalid: 1}, now)
 	run := &running{Worker: w, t: t, reg: reg}
@@ -98,7 +106,9 @@ func TestTimeToFinalIsMeasuredAtTheCommit(t *testing.T) {
 
 func TestCountingRecordsAllocatesNothing(t *testing.T) {
 	r := newFixture(t, 1)
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), OutcomesAtCommit: true})
+	deps := r.deps(prometheus.NewRegistry())
+	deps.OutcomesAtCommit = true
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	now := time.Now()
 	part := &trade.Batch{Records: make([]trade.Record, 1000)}
@@ -111,18 +121,22 @@ func TestCountingRecordsAllocatesNothing(t *testing.T) {
 	}), 10.0)
 }
 
-// Whoever can write to the log, or an outage, must not be able to fill the disk with lines.
+// Bad records in the log, or an outage, must not fill the disk with log lines.
 func TestLinesAboutRecordsAreSampled(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	out := &syncBuffer{}
-	w, err := New(r.config(), Deps{Store: r.store, Journal: r.store, Requests: r.store, Maintainer: r.store, Registry: prometheus.NewRegistry(), Log: zerolog.New(out), Now: time.Now})
+	deps := r.deps(prometheus.NewRegistry())
+	deps.Log = zerolog.New(out)
+	w, err := New(r.config(), deps)
 	require.NoError(t, err)
 	part := &trade.Batch{}
 	for range 500 {
-		spoiled := trade.Record{Request: r.request("T-1", 1, "secret"), Offset: 7, Value: []byte("secret"), Fault: "the store refuses the record"}
-		part.Records = append(part.Records, spoiled)
+		part.Records = append(part.Records, trade.Record{
+			Request: r.request("T-1", 1, "secret"), Offset: 7, Value: []byte("secret"), Fault: "the store refuses the record",
+		})
 	}
-	w.lanes[0].done(part, trade.Applied{DeadLetters: len(part.Records), Invalid: len(part.Records)})
+	w.lanes[0].finish(part, trade.Applied{DeadLetters: len(part.Records), Invalid: len(part.Records)})
 	lines := slices.Collect(strings.Lines(out.String()))
 	require.NotEmpty(t, lines)
 	assert.Less(t, len(lines), 100)

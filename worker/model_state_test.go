@@ -7,7 +7,7 @@ import (
 	"tradestore/trade"
 )
 
-// rules are those of docs/design.md that the model can do without, to show that each of them is needed.
+// rules says which rules of docs/design.md the model leaves out, to show that each of them is needed.
 type rules struct {
 	noDeadline  bool // C6: the server says 202 however late the acknowledgement is
 	openAgain   bool // C3: an opening whose answer was lost is sent once more, and the record produced
@@ -22,14 +22,14 @@ type rules struct {
 }
 
 const (
-	deadline    = 2 // ticks from the arrival of the request; from then on no 202
-	orphanAfter = 3 // ticks from the first sight of the entry; a tick may follow the sight at once, so one is lost
-	tooShort    = 1
-	copies      = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
+	deadline         = 2 // ticks from the arrival of the request; from then on no 202
+	orphanAfter      = 3 // ticks since the entry was first seen; the first tick may follow at once, so one is lost
+	shortOrphanAfter = 1
+	copies           = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
 )
 
-// The two requests: one is followed from its arrival on, the other is written to the log of the same trade at any time,
-// or never.
+// The two requests of one trade: the model follows the first from its arrival on, and writes the second to the log at
+// any time, or never.
 const (
 	subject = iota
 	bystander
@@ -44,10 +44,11 @@ const (
 	over                  // the handler has answered
 )
 
-type shown uint8 // what an answer, the journal or the request store says
+// status is what an answer, the journal or the request store says.
+type status uint8
 
 const (
-	nothing shown = iota
+	nothing status = iota
 	accepted
 	unknown // 503 with request id
 	waiting // PENDING
@@ -56,55 +57,55 @@ const (
 	notDelivered
 )
 
-func (s shown) terminal() bool { return s >= success }
+func (s status) terminal() bool { return s >= success }
 
-// finder is one orphan reaper's knowledge of the subject. It is lost with its process.
-type finder struct {
-	stage finderStage
-	age   uint8 // ticks since the first sight
+// reaper is what one orphan reaper knows of the subject. It is lost with its process.
+type reaper struct {
+	stage reaperStage
+	age   uint8 // ticks since the entry was first seen
 	end   uint8 // of the log, once read
 }
 
-type finderStage uint8
+type reaperStage uint8
 
 const (
-	blind finderStage = iota
-	observed
-	ended  // the end of the log is known
-	knows  // the outcome is decided and has to be projected
-	atRest // projected
+	unseen   reaperStage = iota
+	observed             // the wait has begun
+	endRead              // the end of the log is known
+	decided              // the outcome is decided and has to be projected
+	finished             // projected
 )
 
-// world is a state of everything: comparable, and small.
+// model is a state of everything: comparable, and small.
 type model struct {
-	server serverStage
-	answer shown
-	age    uint8 // ticks since the arrival; stays at the deadline
-	opens  uint8 // copies of the PENDING entry under way to the request store
-	again  bool  // the opening was repeated
-	told   bool  // the request store's confirmation is under way
-	sends  uint8 // copies of the record under way to the log
-	copied uint8 // copies that the network has made of the record
-	acked  bool  // an acknowledgement is under way
-	entry  shown // in the request store
+	server    serverStage
+	answer    status
+	age       uint8  // ticks since the arrival; stays at the deadline
+	opens     uint8  // copies of the PENDING entry under way to the request store
+	again     bool   // the opening was repeated
+	confirmed bool   // the request store's confirmation is under way
+	sends     uint8  // copies of the record under way to the log
+	copied    uint8  // copies that the network has made of the record
+	acked     bool   // an acknowledgement is under way
+	entry     status // in the request store
 
 	log  [4]uint8 // 1 + the request of each record; 0 behind its end
 	next uint8    // position, committed with the outcomes
 
-	outcome [2]shown // journal, by request
-	decided [2]uint8 // rows in the journal, by request
-	rows    [3]uint8 // 1 + the request whose payload is stored, by version
-	closed  uint8    // position at which the orphan reaper closed the subject
+	outcome [2]status // journal, by request
+	decided [2]uint8  // rows in the journal, by request
+	rows    [3]uint8  // 1 + the request whose payload is stored, by version
+	closed  uint8     // position at which the orphan reaper closed the subject
 
-	finders [2]finder // of two workers: a frozen one may still think that it owns the partition
-	deaths  uint8     // of a process with a orphan reaper
+	reapers [2]reaper // of two workers: a frozen one may still think that it owns the partition
+	crashes uint8     // of processes with an orphan reaper
 }
 
-// step is one move of one party; it yields every way in which the move can end.
+// step is one move of one party. It yields every state that the move can lead to.
 type step func(r *rules, w model, yield func(what string, w model))
 
-// Whoever could move may also not move for any time: that is a frozen process, a slow network, a crash.
-var steps = []step{serve, network, acknowledge, apply, project, tick, reapOrphans, die}
+// Each party may also stay as it is for any time: that is a frozen process, a slow network, a crash.
+var steps = []step{serve, network, acknowledge, apply, project, tick, reapOrphans, crash}
 
 // end returns the end of the log.
 func (w *model) end() uint8 {
@@ -124,9 +125,9 @@ func serve(r *rules, w model, yield func(string, model)) {
 		return
 	case w.server == over:
 		return
-	case w.server == opening && w.told:
+	case w.server == opening && w.confirmed:
 		next := w
-		next.server, next.told, next.sends = producing, false, 1
+		next.server, next.confirmed, next.sends = producing, false, 1
 		yield("server: sends the record", next)
 	case w.server == opening && r.openAgain && !w.again:
 		next := w
@@ -149,7 +150,7 @@ func network(_ *rules, w model, yield func(string, model)) {
 		lands := lost
 		lands.entry = waiting // a put in batches has no condition
 		yield("request store: takes the PENDING entry, its answer is lost", lands)
-		lands.told = true
+		lands.confirmed = true
 		yield("request store: takes the PENDING entry", lands)
 	}
 	end := w.end()
@@ -169,7 +170,7 @@ func network(_ *rules, w model, yield func(string, model)) {
 	}
 }
 
-// acknowledge is the delivery callback, and the bystander's record, whose own accept path is of no interest.
+// acknowledge is the delivery callback. It also writes the bystander's record, whose accept path is not modelled.
 func acknowledge(r *rules, w model, yield func(string, model)) {
 	if w.acked && w.server == producing {
 		next := w
@@ -188,8 +189,8 @@ func acknowledge(r *rules, w model, yield func(string, model)) {
 	yield("log: takes the bystander's record", w)
 }
 
-// apply is the worker: any number of records in one transaction, decided by the product's own rule. Positions and
-// outcomes commit together, and the fence lets one worker through, so there need be only one here.
+// apply is the worker: any number of records in one transaction, decided by trade.Decide. Positions and outcomes commit
+// together, and the fence lets one worker through, so the model needs only one.
 func apply(r *rules, w model, yield func(string, model)) {
 	for to := w.next + 1; to <= w.end(); to++ {
 		var records []trade.Record
@@ -228,7 +229,7 @@ func apply(r *rules, w model, yield func(string, model)) {
 	}
 }
 
-// project is the projector, which walks outcomes of records. It may come as late as it likes, and never again.
+// project is the projector. It copies outcomes of records, at any time, or never.
 func project(_ *rules, w model, yield func(string, model)) {
 	if w.outcome[subject].terminal() && w.outcome[subject] != notDelivered {
 		w.project("projector: shows the outcome", yield)
@@ -243,76 +244,76 @@ func (w model) project(what string, yield func(string, model)) {
 	yield(what, w)
 }
 
-// tick lets time pass for everyone. Ages that no one will ask for any more stand still, so time ends.
+// tick lets time pass for everyone. Ages that no longer matter stand still, so that the number of states is finite.
 func tick(_ *rules, w model, yield func(string, model)) {
 	if w.server != idle && w.age < deadline {
 		w.age++
 	}
-	for i := range w.finders {
-		if f := &w.finders[i]; f.stage == observed && f.age < orphanAfter {
+	for i := range w.reapers {
+		if f := &w.reapers[i]; f.stage == observed && f.age < orphanAfter {
 			f.age++
 		}
 	}
 	yield("time passes", w)
 }
 
-// resolve is section R of the rules, by each of two orphan reapers.
+// reapOrphans is the rules R1 to R4, for each of two orphan reapers.
 func reapOrphans(r *rules, w model, yield func(string, model)) {
-	for i := range w.finders {
-		f := &w.finders[i]
+	for i := range w.reapers {
+		f := &w.reapers[i]
 		switch f.stage {
-		case blind:
-			observedOrphan(r, w, i, yield)
+		case unseen:
+			observeOrphan(r, w, i, yield)
 		case observed:
 			wait := uint8(orphanAfter)
 			if r.shortWait {
-				wait = tooShort
+				wait = shortOrphanAfter
 			}
 			if f.age < wait && !r.noWait {
 				continue
 			}
 			next := w
-			n := &next.finders[i]
-			n.stage = ended
+			n := &next.reapers[i]
+			n.stage = endRead
 			if !r.endAtSight {
 				n.end = w.end()
 			}
 			yield("orphan reaper: reads the end of the log", next)
-		case ended:
+		case endRead:
 			if w.next >= f.end || r.noEnd {
-				conclude(r, w, i, yield)
+				closeOrphan(r, w, i, yield)
 			}
-		case knows:
+		case decided:
 			next := w
-			next.finders[i] = finder{stage: atRest}
+			next.reapers[i] = reaper{stage: finished}
 			next.project("orphan reaper: shows the outcome", yield)
-		case atRest:
+		case finished:
 		}
 	}
 }
 
-// sight is R1, up to the beginning of the wait.
-func observedOrphan(r *rules, w model, i int, yield func(string, model)) {
+// observeOrphan is R1, up to the beginning of the wait.
+func observeOrphan(r *rules, w model, i int, yield func(string, model)) {
 	if w.entry != waiting {
 		return
 	}
 	if w.outcome[subject] != nothing {
 		if !r.noProject {
-			w.finders[i].stage = knows
+			w.reapers[i].stage = decided
 			yield("orphan reaper: finds an outcome", w)
 		}
 		return
 	}
-	w.finders[i].stage = observed
+	w.reapers[i].stage = observed
 	if r.endAtSight {
-		w.finders[i].end = w.end()
+		w.reapers[i].end = w.end()
 	}
 	yield("orphan reaper: sees the entry for the first time", w)
 }
 
-// conclude is R4: one transaction, under the lock that the worker takes first.
-func conclude(r *rules, w model, i int, yield func(string, model)) {
-	w.finders[i] = finder{stage: knows}
+// closeOrphan is R4: one transaction, under the lock that the worker takes first.
+func closeOrphan(r *rules, w model, i int, yield func(string, model)) {
+	w.reapers[i] = reaper{stage: decided}
 	if w.outcome[subject] != nothing && !r.noLook {
 		yield("orphan reaper: meets an outcome when closing", w)
 		return
@@ -323,10 +324,10 @@ func conclude(r *rules, w model, i int, yield func(string, model)) {
 	yield("orphan reaper: closes the request", w)
 }
 
-// die loses what the orphan reapers know; the next ones start over.
-func die(_ *rules, w model, yield func(string, model)) {
-	if w.deaths == 0 {
-		w.finders, w.deaths = [2]finder{}, 1
-		yield("orphan reapers: die and start over", w)
+// crash loses what the orphan reapers know. The next ones start over.
+func crash(_ *rules, w model, yield func(string, model)) {
+	if w.crashes == 0 {
+		w.reapers, w.crashes = [2]reaper{}, 1
+		yield("orphan reapers: crash and start over", w)
 	}
 }

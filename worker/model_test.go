@@ -10,24 +10,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The model of rule R7: server, request store, network, log, worker and two orphan reapers, in every order in which their steps
-// can fall. Load tests meet a few orders, and the rare ones by luck; this meets all of them, for one request and a second
-// one of the same trade.
+// The model of rule R7: server, request store, network, log, worker and two orphan reapers, in every order of their
+// steps. Load tests meet a few orders, and the rare ones by luck. The model meets all of them, for one request and a
+// second one of the same trade.
 
-// visit is a state that was reached, and how.
-type visit struct {
+// node is a state of the search, and the step that led to it.
+type node struct {
 	model  model
-	before int // index of the visit that it came from; -1 at the start
+	before int // index of the node that it came from; -1 at the start
 	step   string
 }
 
-// search walks all states breadth first and returns how many there are. It ends at the first state, or step, that breaks
-// an invariant, with the shortest way there; the way is empty when none does.
-func search(r rules) (states int, broken string, way []string) {
+// search visits all states breadth first and returns how many there are. It ends at the first state, or step, that
+// breaks an invariant, and returns the shortest path to it; the path is empty when no invariant is broken.
+func search(r rules) (states int, broken string, path []string) {
 	seen := map[model]struct{}{{}: {}}
-	visits := []visit{{before: -1}}
-	for at := 0; at < len(visits); at++ {
-		from, last := visits[at].model, true
+	nodes := []node{{before: -1}}
+	for at := 0; at < len(nodes); at++ {
+		from, last := nodes[at].model, true
 		for _, move := range steps {
 			move(&r, from, func(what string, to model) {
 				if broken != "" || to == from {
@@ -38,30 +38,30 @@ func search(r rules) (states int, broken string, way []string) {
 					return
 				}
 				seen[to] = struct{}{}
-				visits = append(visits, visit{to, at, what})
-				if broken = changed(from, to); broken == "" {
-					broken = r.holds(to)
+				nodes = append(nodes, node{to, at, what})
+				if broken = checkStep(from, to); broken == "" {
+					broken = r.checkState(to)
 				}
 			})
 		}
-		if broken == "" && last { // nobody can move: this is how it ends, since no step can be undone
-			if broken = projectedAtLast(from); broken != "" {
-				visits = visits[:at+1]
+		if broken == "" && last { // nobody can move: this is a final state, since no step can be undone
+			if broken = checkFinal(from); broken != "" {
+				nodes = nodes[:at+1]
 			}
 		}
 		if broken != "" {
-			for i := len(visits) - 1; i > 0; i = visits[i].before {
-				way = append(way, visits[i].step)
+			for i := len(nodes) - 1; i > 0; i = nodes[i].before {
+				path = append(path, nodes[i].step)
 			}
-			slices.Reverse(way)
-			return len(visits), broken, way
+			slices.Reverse(path)
+			return len(nodes), broken, path
 		}
 	}
-	return len(visits), "", nil
+	return len(nodes), "", nil
 }
 
-// holds returns which invariant a state breaks, or nothing.
-func (r *rules) holds(w model) string {
+// checkState returns which invariant a state breaks, or nothing.
+func (r *rules) checkState(w model) string {
 	inLog, closed := slices.Contains(w.log[:], 1+subject), w.outcome[subject] == notDelivered
 	rows, outcome := r.replay(w)
 	switch {
@@ -76,15 +76,15 @@ func (r *rules) holds(w model) string {
 	case w.outcome != outcome:
 		return fmt.Sprintf("I4: decided %v, the log says %v", w.outcome, outcome)
 	case w.entry.terminal() && w.entry != w.outcome[subject]:
-		return "I5: another end is shown than the one decided"
+		return "I5: the entry shows another outcome than the one decided"
 	case closed && slices.Contains(w.log[:w.closed], 1+subject):
 		return "R5: closed as NOT_DELIVERED behind its own record"
 	}
 	return ""
 }
 
-// changed returns which invariant a step breaks, or nothing.
-func changed(from, to model) string {
+// checkStep returns which invariant a step breaks, or nothing.
+func checkStep(from, to model) string {
 	switch {
 	case from.entry.terminal() && to.entry != from.entry:
 		return "I6: a terminal state changed"
@@ -96,8 +96,8 @@ func changed(from, to model) string {
 	return ""
 }
 
-// settledAtLast returns what is wrong with the state in which everything has come to rest.
-func projectedAtLast(w model) string {
+// checkFinal returns which invariant a state breaks in which nobody can move, or nothing.
+func checkFinal(w model) string {
 	switch {
 	case w.answer == nothing:
 		return "P4: never answered"
@@ -109,22 +109,22 @@ func projectedAtLast(w model) string {
 	return ""
 }
 
-// replay is what the part of the log that was applied means, by a rule of its own: what was closed does not count, nor
-// does a second copy.
-func (r *rules) replay(w model) (rows [3]uint8, outcome [2]shown) {
+// replay returns what the applied part of the log means, by a second implementation of the rule: a closed request does
+// not count, nor does a second copy.
+func (r *rules) replay(w model) (rows [3]uint8, outcome [2]status) {
 	if w.outcome[subject] == notDelivered {
 		outcome[subject] = notDelivered
 	}
 	highest := int32(0)
-	for _, letter := range w.log[:w.next] {
-		of := letter - 1
+	for _, record := range w.log[:w.next] {
+		of := record - 1
 		switch {
 		case outcome[of] != nothing:
 		case r.version[of] < highest:
 			outcome[of] = stale
 		default:
 			outcome[of], highest = success, r.version[of]
-			rows[highest] = letter
+			rows[highest] = record
 		}
 	}
 	return rows, outcome
@@ -134,11 +134,13 @@ func (r *rules) replay(w model) (rows [3]uint8, outcome [2]shown) {
 var versions = [][2]int32{{1, 1}, {1, 2}, {2, 1}}
 
 func TestModelOfTheRules(t *testing.T) {
+	t.Parallel()
 	for _, version := range versions {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			states, broken, way := search(rules{version: version})
-			require.Empty(t, broken, strings.Join(way, "\n"))
-			require.Greater(t, states, 100_000, "less is no search")
+			t.Parallel()
+			states, broken, path := search(rules{version: version})
+			require.Empty(t, broken, strings.Join(path, "\n"))
+			require.Greater(t, states, 100_000, "fewer states are not the whole search")
 			t.Logf("%d states", states)
 		})
 	}
@@ -146,12 +148,13 @@ func TestModelOfTheRules(t *testing.T) {
 
 // Each rule is needed: without it some order of events breaks an invariant. -v prints the shortest one.
 func TestModelWithoutARule(t *testing.T) {
+	t.Parallel()
 	f := func(without string, r rules, want string) {
 		t.Helper()
 		r.version = versions[0]
-		states, broken, way := search(r)
+		states, broken, path := search(r)
 		assert.Contains(t, broken, want, "without %s", without)
-		t.Logf("without %s: %s, among %d states\n    %s", without, broken, states, strings.Join(way, "\n    "))
+		t.Logf("without %s: %s, among %d states\n    %s", without, broken, states, strings.Join(path, "\n    "))
 	}
 	f("C3", rules{openAgain: true}, "I6")
 	f("C6", rules{noDeadline: true}, "I1")

@@ -15,7 +15,7 @@ func (l *lane) commitOffsets(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.commit:
+		case <-l.commitRequests:
 		}
 		l.commitOnce(ctx)
 		if !wait(ctx, l.cfg.CommitInterval) {
@@ -32,14 +32,14 @@ func (l *lane) commitOnce(ctx context.Context) {
 	if len(offsets) == 0 {
 		return
 	}
-	if err := commitSync(ctx, l.client, l.cfg.Kafka.Topic, offsets); err != nil && ctx.Err() == nil {
-		l.metrics.commitErrors.Inc()
-		l.log.Debug().Err(err).Msg("cannot commit the group offset, a hint only")
+	if err := commitSync(ctx, l.client, l.topic.name, offsets); err != nil && ctx.Err() == nil {
+		l.observe.metrics.commitErrors.Inc()
+		l.log.Debug().Err(err).Msg("cannot commit the group offset, which is only a hint")
 	}
 }
 
-// close commits the positions, leaves the group and closes the client.
-func (l *lane) close(ctx context.Context) {
+// leave commits the positions, leaves the group and closes the client.
+func (l *lane) leave(ctx context.Context) {
 	if l.client == nil {
 		return
 	}
@@ -47,10 +47,10 @@ func (l *lane) close(ctx context.Context) {
 	l.commitOnce(ctx)
 	if err := l.client.LeaveGroupContext(ctx); err != nil {
 		l.log.Warn().Err(err).Msg("cannot leave the consumer group: the others take over after the session timeout")
-		l.kill() // else Close waits for a rebalance under way, and that for members that may be dead
+		l.closeClient() // else Close waits for a rebalance under way, whose members may be dead
 	}
 	l.client.Close()
-	l.kill()
+	l.closeClient()
 	l.client = nil
 }
 

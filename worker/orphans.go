@@ -3,51 +3,57 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/rs/zerolog"
 
-	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 
 const (
-	fewPending = 1000 // to ask for at first; more when there are more
-	mostClosed = 500  // requests closed in one transaction, which holds up the partition's lane meanwhile
-	notRead    = -1
+	minPendingLimit = 1000 // requests to ask for at first; more when there are more
+	closeBatchSize  = 500  // requests closed in one transaction, for which the lane of the partition has to wait
+	endUnknown      = -1
 )
 
-// orphan reaper closes requests that stay PENDING because their record never reached the log: a server died before it
-// produced, or the log took the record too late to be told of it. The danger is to close one that was answered 202. So it
-// waits until no server can answer any more (R2), then until all that the log has by then is applied (R3), and decides
-// under the lock of the lanes (R4). It never produces (R6).
+// orphanReaper closes requests that stay PENDING because their record never reached the log: a server died before it
+// produced, or was not told in time that the log has the record. It must not close a request that was answered 202. So
+// it waits until no server can answer any more (R2), then until all that the log has by then is applied (R3), and
+// decides under the lock of the lanes (R4). It never produces (R6).
 //
-// It knows nothing that it could not find out again: after a restart the wait begins anew. Several may work on the same
-// request at once, so that partitions may change hands at any moment.
+// What it knows, it can find out again: after a restart the wait begins anew. Several reapers may work on the same
+// request at once, so partitions may change hands at any moment.
 type orphanReaper struct {
-	*Worker
-	seen  map[trade.RequestID]*observation // requests of the last look, in partitions held here
-	limit int                              // requests to ask for
-	clock func() time.Duration             // since some moment, and monotonic: wall clocks jump
+	cfg          Config
+	log          zerolog.Logger
+	requests     RequestStore
+	closer       OrphanCloser
+	topic        *topicReader
+	assigned     func() []int32 // the partitions held here
+	observe      *observer
+	now          func() time.Time
+	monotonic    func() time.Duration // since some moment; wall clocks jump
+	observations map[trade.RequestID]*observation
+	limit        int // requests to ask for
 }
 
-// sighting is what is known of one request.
+// observation is what is known of a request of the last step, in a partition held here.
 type observation struct {
 	since time.Duration // when it was first seen
-	end   int64         // of its partition's log, read after the wait; notRead before
+	end   int64         // of its partition, read after the wait; endUnknown before
 }
 
 func newOrphanReaper(w *Worker) *orphanReaper {
 	start := time.Now()
 	return &orphanReaper{
-		Worker: w, seen: map[trade.RequestID]*observation{}, limit: min(fewPending, w.cfg.OrphanLimit),
-		clock: func() time.Duration { return time.Since(start) },
+		cfg: w.cfg, log: w.log, requests: w.deps.Requests, closer: w.deps.Closer, topic: w.topic, assigned: w.assigned,
+		observe: w.observe, now: w.deps.Now, monotonic: func() time.Duration { return time.Since(start) },
+		observations: map[trade.RequestID]*observation{}, limit: min(minPendingLimit, w.cfg.OrphanLimit),
 	}
 }
 
-// run looks for such requests until ctx ends (nil) or an assumption does not hold. Trouble is counted and the look
+// run closes orphans until ctx ends (nil) or an assumption does not hold. Other errors are counted, and the step is
 // repeated.
 func (r *orphanReaper) run(ctx context.Context) error {
 	for wait(ctx, r.cfg.OrphanInterval) {
@@ -59,7 +65,7 @@ func (r *orphanReaper) run(ctx context.Context) error {
 		case isFatal(err):
 			return err
 		case err != nil:
-			r.metrics.orphanErrors.Inc()
+			r.observe.metrics.orphanErrors.Inc()
 			r.log.Warn().Err(err).Msg("cannot close orphaned requests now")
 		}
 	}
@@ -67,56 +73,58 @@ func (r *orphanReaper) run(ctx context.Context) error {
 }
 
 // step takes every request one step further, if it can. A crash at any line leaves requests PENDING, or decided and not
-// yet shown: the next step, here or elsewhere, finds both.
+// yet projected: the next step, here or elsewhere, finds both.
 func (r *orphanReaper) step(ctx context.Context) error {
-	pending, err := r.deps.Requests.Pending(ctx, r.deps.Now().Add(-r.cfg.OrphanAfter), r.limit)
+	pending, err := r.requests.Pending(ctx, r.now().Add(-r.cfg.OrphanAfter), r.limit)
 	if err != nil {
 		return err
 	}
-	r.adapt(len(pending))
-	held := r.owned()
+	r.adjustLimit(len(pending))
+	held := r.assigned()
 	pending = slices.DeleteFunc(pending, func(p trade.PendingRequest) bool {
 		_, mine := slices.BinarySearch(held, p.Partition)
-		return !mine // its owner closes it
+		return !mine // the owner of the partition closes it
 	})
-	if pending, err = r.project(ctx, pending); err != nil {
+	if pending, err = r.projectDecided(ctx, pending); err != nil {
 		return err
 	}
-	ripe := r.observe(pending)
-	if len(ripe) == 0 {
+	waited := r.record(pending)
+	if len(waited) == 0 {
 		return nil
 	}
-	if err := r.noteEnds(ctx, ripe); err != nil {
+	if err := r.readEnds(ctx, waited); err != nil {
 		return err
 	}
-	return r.close(ctx, ripe)
+	return r.closeApplied(ctx, waited)
 }
 
-// adapt asks for more next time when there may be more. What was seen once must be in the next answer too, or its wait
-// would begin anew, so fewer are asked for only when there are far fewer.
-func (r *orphanReaper) adapt(found int) {
+// adjustLimit asks for more next time when there may be more. What was seen once must be in the next answer too, or its
+// wait would begin anew, so fewer are asked for only when there are far fewer.
+func (r *orphanReaper) adjustLimit(found int) {
 	switch {
 	case found >= r.limit:
 		r.limit = min(2*r.limit, r.cfg.OrphanLimit)
 	case found < r.limit/4:
-		r.limit = max(r.limit/2, min(fewPending, r.cfg.OrphanLimit))
+		r.limit = max(r.limit/2, min(minPendingLimit, r.cfg.OrphanLimit))
 	}
 }
 
-// project shows the outcomes of those that have one: a projector's or a orphan reaper's work that was lost on the way. It
-// returns the others (rule R1).
-func (r *orphanReaper) project(ctx context.Context, pending []trade.PendingRequest) ([]trade.PendingRequest, error) {
+// projectDecided projects the outcomes of those that have one: a projection by the projector or by an orphan reaper was
+// lost. It returns the others (rule R1).
+func (r *orphanReaper) projectDecided(
+	ctx context.Context, pending []trade.PendingRequest,
+) ([]trade.PendingRequest, error) {
 	if len(pending) == 0 {
 		return nil, nil
 	}
-	outcomes, err := r.deps.Closer.Decisions(ctx, pending)
+	outcomes, err := r.closer.Decisions(ctx, pending)
 	if err != nil || len(outcomes) == 0 {
 		return pending, err
 	}
-	if err := r.show(ctx, outcomes); err != nil {
+	if err := r.project(ctx, outcomes); err != nil {
 		return nil, err
 	}
-	r.metrics.projected.Add(float64(len(outcomes)))
+	r.observe.metrics.orphansProjected.Add(float64(len(outcomes)))
 	decided := make(map[trade.RequestID]bool, len(outcomes))
 	for i := range outcomes {
 		decided[outcomes[i].ID] = true
@@ -124,72 +132,65 @@ func (r *orphanReaper) project(ctx context.Context, pending []trade.PendingReque
 	return slices.DeleteFunc(pending, func(p trade.PendingRequest) bool { return decided[p.ID] }), nil
 }
 
-// sight notes which requests are PENDING and since when, forgets the others, and returns those that have waited long
+// record notes which requests are PENDING and since when, forgets the others, and returns those that have waited long
 // enough (rule R2).
-func (r *orphanReaper) observe(pending []trade.PendingRequest) (ripe []trade.PendingRequest) {
-	now := r.clock()
-	seen := make(map[trade.RequestID]*observation, len(pending))
+func (r *orphanReaper) record(pending []trade.PendingRequest) (waited []trade.PendingRequest) {
+	now := r.monotonic()
+	observations := make(map[trade.RequestID]*observation, len(pending))
 	for _, p := range pending {
-		s := r.seen[p.ID]
-		if s == nil {
-			s = &observation{since: now, end: notRead}
+		o := r.observations[p.ID]
+		if o == nil {
+			o = &observation{since: now, end: endUnknown}
 		}
-		seen[p.ID] = s
-		if now-s.since >= r.cfg.OrphanAfter {
-			ripe = append(ripe, p)
+		observations[p.ID] = o
+		if now-o.since >= r.cfg.OrphanAfter {
+			waited = append(waited, p)
 		}
 	}
-	r.seen = seen
-	oldest := int64(0)
-	if len(pending) > 0 {
-		oldest = pending[0].AcceptedAt.UnixMicro()
-	}
-	r.metrics.pendingSince.Store(oldest)
-	r.metrics.pending.WithLabelValues(forTime).Set(float64(len(pending) - len(ripe)))
-	r.metrics.pending.WithLabelValues(forPosition).Set(float64(len(ripe)))
-	return ripe
+	r.observations = observations
+	r.observe.metrics.orphans(pending, len(waited))
+	return waited
 }
 
-// noteEnds reads where the log of each partition ends, for the requests that do not know it yet (rule R3): a record that
-// was acknowledged lies below. It is read once: a later end would only be further ahead of the position, for ever under
-// load. It is the end of what is replicated, not of what a transaction has committed, which may be less.
-func (r *orphanReaper) noteEnds(ctx context.Context, ripe []trade.PendingRequest) error {
-	if !slices.ContainsFunc(ripe, func(p trade.PendingRequest) bool { return r.seen[p.ID].end == notRead }) {
+// readEnds reads where the partitions end, for the requests that do not know it yet (rule R3): a record that was
+// acknowledged lies below. It is read once: a later end would be further ahead of the position, for ever under load.
+func (r *orphanReaper) readEnds(ctx context.Context, waited []trade.PendingRequest) error {
+	unknown := func(p trade.PendingRequest) bool { return r.observations[p.ID].end == endUnknown }
+	if !slices.ContainsFunc(waited, unknown) {
 		return nil
 	}
-	ends, err := kadm.NewClient(r.admin).ListEndOffsets(ctx, r.cfg.Kafka.Topic)
+	ends, err := r.topic.ends(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot read the end offsets of topic %s: %w", r.cfg.Kafka.Topic, err)
-	}
-	if err := r.checkTopic(ctx); err != nil { // after the read: the ends are those of the topic that is applied
 		return err
 	}
-	for _, p := range ripe {
-		s := r.seen[p.ID]
-		if end, ok := ends.Lookup(r.cfg.Kafka.Topic, p.Partition); ok && end.Err == nil && s.end == notRead {
-			s.end = end.Offset
+	if err := r.topic.check(ctx); err != nil { // after the read: the ends are those of the topic that is applied
+		return err
+	}
+	for _, p := range waited {
+		if end, ok := ends.Lookup(r.topic.name, p.Partition); ok && end.Err == nil && unknown(p) {
+			r.observations[p.ID].end = end.Offset
 		}
 	}
 	return nil
 }
 
-// close decides the requests whose partition is applied up to the end that they wait for, and shows the outcomes. One
-// partition's trouble does not hold up the others.
-func (r *orphanReaper) close(ctx context.Context, ripe []trade.PendingRequest) error {
-	positions, err := r.positions(ctx)
+// closeApplied closes the requests whose partition is applied up to the end that they wait for. A failure in one
+// partition does not hold up the others.
+func (r *orphanReaper) closeApplied(ctx context.Context, waited []trade.PendingRequest) error {
+	positions, err := r.topic.positions(ctx)
 	if err != nil {
 		return err
 	}
 	due := make(map[int32][]trade.PendingRequest, len(positions))
-	for _, p := range ripe {
-		if end := r.seen[p.ID].end; end != notRead && end <= positions[p.Partition].NextOffset {
+	for _, p := range waited {
+		if end := r.observations[p.ID].end; end != endUnknown && end <= positions[p.Partition].NextOffset {
 			due[p.Partition] = append(due[p.Partition], p)
 		}
 	}
 	var failed error
 	for partition, requests := range due {
-		for chunk := range slices.Chunk(requests, mostClosed) {
-			if err := r.closeChunk(ctx, partition, chunk); err != nil {
+		for batch := range slices.Chunk(requests, closeBatchSize) {
+			if err := r.closeBatch(ctx, partition, batch); err != nil {
 				failed = errors.Join(failed, err)
 				break
 			}
@@ -198,34 +199,26 @@ func (r *orphanReaper) close(ctx context.Context, ripe []trade.PendingRequest) e
 	return failed
 }
 
-func (r *orphanReaper) closeChunk(ctx context.Context, partition int32, requests []trade.PendingRequest) error {
+// closeBatch decides requests of one partition in one transaction, and projects their outcomes (rule R4).
+func (r *orphanReaper) closeBatch(ctx context.Context, partition int32, requests []trade.PendingRequest) error {
 	end := int64(0)
 	for _, p := range requests {
-		end = max(end, r.seen[p.ID].end)
+		end = max(end, r.observations[p.ID].end)
 	}
-	outcomes, err := r.deps.Closer.Close(ctx, r.topic.TopicID, partition, end, requests)
+	outcomes, err := r.closer.Close(ctx, r.topic.identity.TopicID, partition, end, requests)
 	if err != nil {
 		return err
 	}
-	for i := range outcomes {
-		o := &outcomes[i]
-		if o.Reason != trade.NotDelivered {
-			continue // the log had it after all, and the lane was faster
-		}
-		r.metrics.closed.Inc()
-		r.metrics.outcomes.WithLabelValues(string(o.Status), string(o.Reason)).Inc()
-		r.each.Warn().Str("correlation_id", o.CorrelationID).Func(telemetry.Traced(o.TraceParent)).Stringer("request_id", o.ID).Str("trade_id", o.TradeID).Int32("partition", partition).
-			Time("accepted_at", o.AcceptedAt).Str("reason", string(o.Reason)).Msg("request closed: its trade never reached the log")
-	}
-	return r.show(ctx, outcomes)
+	r.observe.closed(outcomes, partition)
+	return r.project(ctx, outcomes)
 }
 
-// show makes outcomes visible to clients.
-func (r *orphanReaper) show(ctx context.Context, outcomes []trade.Decision) error {
+// project makes outcomes visible to clients.
+func (r *orphanReaper) project(ctx context.Context, outcomes []trade.Decision) error {
 	began := time.Now()
-	if err := r.deps.Requests.Project(ctx, outcomes); err != nil {
+	if err := r.requests.Project(ctx, outcomes); err != nil {
 		return err
 	}
-	r.traceProjected(outcomes, began)
+	r.observe.traceProjected(outcomes, began)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +17,8 @@ import (
 	"tradestore/trade"
 )
 
-// stepped is a orphan reaper of a running worker whose steps and clock the test drives.
-type stepped struct {
+// steppedReaper is the orphan reaper of a running worker whose steps and clock the test drives.
+type steppedReaper struct {
 	*orphanReaper
 	t   testing.TB
 	now time.Duration
@@ -28,27 +27,28 @@ type stepped struct {
 // byHand keeps the worker's own orphan reaper from running.
 func byHand(c *Config, _ *Deps) { c.OrphanInterval = time.Hour }
 
-func (run *running) reaper() *stepped {
+func (run *running) reaper() *steppedReaper {
 	run.t.Helper()
-	require.Eventually(run.t, func() bool { return len(run.owned()) == run.cfg.Partitions }, patient, often)
-	s := &stepped{orphanReaper: newOrphanReaper(run.Worker), t: run.t}
-	s.clock = func() time.Duration { return s.now }
+	require.Eventually(run.t, func() bool { return len(run.assigned()) == run.cfg.Partitions }, patient, often)
+	s := &steppedReaper{orphanReaper: newOrphanReaper(run.Worker), t: run.t}
+	s.monotonic = func() time.Duration { return s.now }
 	return s
 }
 
 // after lets time pass and takes a step.
-func (s *stepped) after(d time.Duration) {
+func (s *steppedReaper) after(d time.Duration) {
 	s.t.Helper()
 	s.now += d
 	require.NoError(s.t, s.step(s.t.Context()))
 }
 
 // metricsAre compares what is counted: requests closed, projected, waiting for time, waiting for a position.
-func (s *stepped) metricsAre(closed, projected, time, position float64) {
+func (s *steppedReaper) metricsAre(closed, projected, time, position float64) {
 	s.t.Helper()
+	m := s.observe.metrics
 	assert.Equal(s.t, [...]float64{closed, projected, time, position}, [...]float64{
-		testutil.ToFloat64(s.metrics.closed), testutil.ToFloat64(s.metrics.projected),
-		testutil.ToFloat64(s.metrics.pending.WithLabelValues(forTime)), testutil.ToFloat64(s.metrics.pending.WithLabelValues(forPosition)),
+		testutil.ToFloat64(m.orphansClosed), testutil.ToFloat64(m.orphansProjected),
+		testutil.ToFloat64(m.pending.WithLabelValues(forTime)), testutil.ToFloat64(m.pending.WithLabelValues(forPosition)),
 	})
 }
 
@@ -62,8 +62,9 @@ func (r *fixture) opened(id string) trade.Request {
 	q.CorrelationID = "call of " + id
 	r.store.mu.Lock()
 	defer r.store.mu.Unlock()
-	r.store.entries = append(r.store.entries, trade.PendingRequest{ID: q.ID, AcceptedAt: q.AcceptedAt, Partition: q.Partition,
-		TradeID: id, Version: 1, CorrelationID: q.CorrelationID})
+	r.store.entries = append(r.store.entries, trade.PendingRequest{
+		ID: q.ID, AcceptedAt: q.AcceptedAt, Partition: q.Partition, TradeID: id, Version: 1, CorrelationID: q.CorrelationID,
+	})
 	return q
 }
 
@@ -84,6 +85,7 @@ func (r *onPostgres) state(q trade.Request) trade.RequestState {
 }
 
 func TestAnOrphanIsClosed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	w := r.start(byHand)
 	s := w.reaper()
@@ -117,28 +119,16 @@ func TestAnOrphanIsClosed(t *testing.T) {
 	assert.Equal(t, 10, r.count(`SELECT count(*) FROM trades`))
 }
 
-// gated is a store that does not apply while it is shut.
-type gated struct {
-	TradeStore
-	shut atomic.Bool
-}
-
-func (g *gated) Apply(ctx context.Context, b *trade.Batch) (trade.Applied, error) {
-	if g.shut.Load() {
-		return trade.Applied{}, errors.New("no route to host")
-	}
-	return g.TradeStore.Apply(ctx, b)
-}
-
 // An acknowledged record that is still in the backlog wins, however long that takes (rule R3).
 func TestABacklogIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
-	gate := &gated{}
-	gate.shut.Store(true)
+	cut := &unreachable{}
+	cut.down.Store(true)
 	w := r.start(func(c *Config, d *Deps) {
 		byHand(c, d)
-		gate.TradeStore = d.Store
-		d.Store = gate
+		cut.TradeStore = d.Store
+		d.Store = cut
 	})
 	s := w.reaper()
 	delivered, orphan := r.opened("D"), r.opened("O")
@@ -150,8 +140,8 @@ func TestABacklogIsWaitedFor(t *testing.T) {
 	}
 	r.post("later", 20) // the end that is waited for does not run away
 	s.after(long)
-	require.Equal(t, int64(1), s.seen[orphan.ID].end)
-	gate.shut.Store(false)
+	require.Equal(t, int64(1), s.observations[orphan.ID].end)
+	cut.down.Store(false)
 	r.applied(21)
 	s.after(0)
 	s.metricsAre(1, 0, 0, 1)
@@ -159,8 +149,9 @@ func TestABacklogIsWaitedFor(t *testing.T) {
 	require.Equal(t, trade.NotDelivered, r.state(orphan).Reason)
 }
 
-// A orphan reaper that starts over, or meets an entry again after it lost the partition, waits again.
+// An orphan reaper that starts over, or meets an entry again after it lost the partition, waits again.
 func TestARestartBeginsTheWaitAnew(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	w := r.start(byHand)
 	first := w.reaper()
@@ -181,9 +172,11 @@ func TestARestartBeginsTheWaitAnew(t *testing.T) {
 
 // The loop runs by itself.
 func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	w := r.start(func(c *Config, _ *Deps) {
-		c.AcceptDeadline, c.DeliveryTimeout, c.OrphanAfter, c.OrphanInterval = time.Millisecond, time.Millisecond, 10*time.Millisecond, 5*time.Millisecond
+		c.AcceptDeadline, c.DeliveryTimeout = time.Millisecond, time.Millisecond
+		c.OrphanAfter, c.OrphanInterval = 10*time.Millisecond, 5*time.Millisecond
 		c.Lanes, c.OrphanLimit = 2, 20 // fewer than there are: the rest has its turn
 	})
 	for i := range 50 {
@@ -191,13 +184,16 @@ func TestOrphansOfAllPartitionsAreClosed(t *testing.T) {
 	}
 	r.post("T", 50)
 	r.applied(50)
-	r.eventually("closed", func() bool { return r.count(`SELECT count(*) FROM journal WHERE reason = 'NOT_DELIVERED'`) == 50 })
+	r.eventually("closed", func() bool {
+		return r.count(`SELECT count(*) FROM journal WHERE reason = 'NOT_DELIVERED'`) == 50
+	})
 	w.drain()
 	assert.Zero(t, testutil.ToFloat64(w.metrics.orphanErrors))
 }
 
 // A request store elsewhere may not have been told of an outcome that the projector's cursor has passed (rule R1).
 func TestALostProjectionIsRepeated(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(byHand)
 	q := r.opened("T")
@@ -224,9 +220,11 @@ func TestALostProjectionIsRepeated(t *testing.T) {
 
 // Every call of a step fails, before and after it took effect, once: the next steps get to the same end.
 func TestAStepThatFailsIsRepeated(t *testing.T) {
+	t.Parallel()
 	for _, call := range []string{"Pending", "Outcomes", "Positions", "Close", "Project"} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, persisted %v", call, late), func(t *testing.T) {
+				t.Parallel()
 				r := newFixture(t, 1)
 				s := r.start(byHand).reaper()
 				orphan := r.opened("O")
@@ -256,6 +254,7 @@ func TestAStepThatFailsIsRepeated(t *testing.T) {
 
 // A position that went back, as after a restored backup, is met under the lock, and the request waits on.
 func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	s := r.start(byHand).reaper()
 	r.post("T", 3)
@@ -283,6 +282,7 @@ func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
 
 // A topic made again under its name is empty: everything would look undelivered.
 func TestATopicMadeAgainClosesNothing(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	s := r.start(func(c *Config, d *Deps) {
 		byHand(c, d)
@@ -293,7 +293,7 @@ func TestATopicMadeAgainClosesNothing(t *testing.T) {
 	admin := kadm.NewClient(r.producer)
 	_, err := admin.DeleteTopics(t.Context(), topic)
 	require.NoError(t, err)
-	_, err = kafka.CreateTopic(context.Background(), kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "test"}, kafka.TopicSpec{Partitions: 1})
+	_, err = kafka.CreateTopic(context.Background(), r.kafka("again"), kafka.TopicSpec{Partitions: 1})
 	require.NoError(t, err)
 	s.now += long
 	require.Eventually(t, func() bool { return isFatal(s.step(t.Context())) }, patient, often)
@@ -302,11 +302,11 @@ func TestATopicMadeAgainClosesNothing(t *testing.T) {
 
 // More are asked for while there are more; what was seen stays in the answer.
 func TestTheLimitFollowsWhatThereIs(t *testing.T) {
-	w := &Worker{cfg: Config{OrphanLimit: 5000}}
-	s := newOrphanReaper(w)
+	t.Parallel()
+	s := newOrphanReaper(&Worker{cfg: Config{OrphanLimit: 5000}})
 	f := func(found, want int) {
 		t.Helper()
-		s.adapt(found)
+		s.adjustLimit(found)
 		require.Equal(t, want, s.limit)
 	}
 	f(0, 1000)

@@ -34,7 +34,8 @@ func newOnPostgres(t testing.TB, partitions int) *onPostgres {
 	r := &onPostgres{fixture: newFixture(t, partitions), url: stack.Database(t)}
 	require.NoError(t, postgres.Migrate(t.Context(), r.url))
 	var err error
-	r.pool, err = postgres.Open(t.Context(), postgres.Config{URL: r.url, ApplicationName: "test"}, prometheus.NewRegistry())
+	cfg := postgres.Config{URL: r.url, ApplicationName: "test"}
+	r.pool, err = postgres.Open(t.Context(), cfg, prometheus.NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(r.pool.Close)
 	require.NoError(t, postgres.AddTopic(t.Context(), r.pool, topic, r.id, partitions))
@@ -44,7 +45,8 @@ func newOnPostgres(t testing.TB, partitions int) *onPostgres {
 // start runs a worker with pools of its own; change may wrap its stores.
 func (r *onPostgres) start(change func(*Config, *Deps)) *running {
 	r.t.Helper()
-	pool := func(name string, open func(context.Context, postgres.Config, prometheus.Registerer) (*pgxpool.Pool, error)) *pgxpool.Pool {
+	type opener = func(context.Context, postgres.Config, prometheus.Registerer) (*pgxpool.Pool, error)
+	pool := func(name string, open opener) *pgxpool.Pool {
 		p, err := open(r.t.Context(), postgres.Config{URL: r.url, ApplicationName: name}, prometheus.NewRegistry())
 		require.NoError(r.t, err)
 		r.t.Cleanup(p.Close)
@@ -53,7 +55,8 @@ func (r *onPostgres) start(change func(*Config, *Deps)) *running {
 	apply, keep := pool("apply", postgres.OpenWriter), pool("maintainer", postgres.Open)
 	return r.fixture.start(func(c *Config, d *Deps) {
 		store := postgres.NewStore(apply, postgres.StoreConfig{Topic: topic})
-		d.Store, d.Journal, d.Closer, d.Requests, d.Maintainer = store, store, store, postgres.NewRequestStore(keep), postgres.NewMaintainer(keep)
+		d.Store, d.Journal, d.Closer = store, store, store
+		d.Requests, d.Maintainer = postgres.NewRequestStore(keep), postgres.NewMaintainer(keep)
 		if change != nil {
 			change(c, d)
 		}
@@ -76,10 +79,13 @@ func (r *onPostgres) exec(sql string, args ...any) {
 // applied waits until the positions stand behind n records.
 func (r *onPostgres) applied(n int) {
 	r.t.Helper()
-	r.eventually(fmt.Sprintf("%d records applied", n), func() bool { return r.count(`SELECT sum(next_offset) FROM ingest_offsets`) >= n })
+	r.eventually(fmt.Sprintf("%d records applied", n), func() bool {
+		return r.count(`SELECT sum(next_offset) FROM ingest_offsets`) >= n
+	})
 }
 
-// reconcile checks that trades and journal are exactly what replaying the requests sent gives, and that all is projected.
+// reconcile checks that trades and journal are exactly what a replay of the requests sent gives, and that all is
+// projected.
 func (r *onPostgres) reconcile() {
 	r.t.Helper()
 	records := make([]trade.Record, len(r.sent))
@@ -112,11 +118,13 @@ func (r *onPostgres) reconcile() {
 	}
 	require.Equal(r.t, wanted, outcomes)
 	r.eventually("all projected", func() bool {
-		return r.count(`SELECT count(*) FROM journal s JOIN projection_cursor c USING (generation, partition) WHERE s."offset" >= c.projected_offset`) == 0
+		return r.count(`SELECT count(*) FROM journal j JOIN projection_cursor c USING (generation, partition)
+			WHERE j."offset" >= c.projected_offset`) == 0
 	})
 }
 
 func TestTradesGoToPostgreSQL(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	w := r.start(func(c *Config, _ *Deps) { c.Lanes = 2 })
 	r.post("T", 300)
@@ -130,9 +138,10 @@ func TestTradesGoToPostgreSQL(t *testing.T) {
 	assert.InDelta(t, 1, w.value("tradestore_apply_outcomes_total", "STALE_VERSION"), 0)
 }
 
-// Records of every kind of damage are put straight into the topic, between good ones: each ends as a dead letter with
-// its bytes, answered where it says whom to answer, and the partition moves on (rule E7).
+// The topic gets records with every kind of damage, between good ones: each becomes a dead letter with its bytes, gets
+// an outcome if it has a request id, and does not stop the partition (rule E7).
 func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	var poison []*kgo.Record
 	answered := 0
@@ -162,17 +171,27 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 		}
 	}
 	value := func(v string) func(*kgo.Record) { return func(rec *kgo.Record) { rec.Value = []byte(v) } }
-	for _, v := range []string{"", "null", "[]", "123", "{}", "NaN", "\xff\xfe", "\xef\xbb\xbf{}", `{"a":{}}`, strings.Repeat(`[`, 5000), "\x00", `{"trade_id":"x"} {}`} {
+	for _, v := range []string{
+		"", "null", "[]", "123", "{}", "NaN", "\xff\xfe", "\xef\xbb\xbf{}", `{"a":{}}`, strings.Repeat(`[`, 5000), "\x00",
+		`{"trade_id":"x"} {}`,
+	} {
 		f(true, value(v))
 	}
-	for _, v := range []string{"0", "-0", "1.0", "1e2", "01", `"1"`, "2147483648", "9223372036854775808", "18446744073709551616", "null", "true"} {
+	for _, v := range []string{
+		"0", "-0", "1.0", "1e2", "01", `"1"`, "2147483648", "9223372036854775808", "18446744073709551616", "null", "true",
+	} {
 		f(true, replace(`"version":1`, `"version":`+v))
 	}
-	for _, v := range []string{``, ` `, `=cmd`, `+1`, `@x`, `a\u0000b`, `a\r\nb`, `é`, `\ud800`, "a\xc0b", strings.Repeat("x", 65)} {
+	for _, v := range []string{
+		``, ` `, `=cmd`, `+1`, `@x`, `a\u0000b`, `a\r\nb`, `é`, `\ud800`, "a\xc0b", strings.Repeat("x", 65),
+	} {
 		f(true, replace(`"book_id":"B"`, `"book_id":"`+v+`"`))
 	}
-	for _, v := range []string{"2023-02-29", "0000-01-01", "10000-01-01", "today", "infinity", "2031-01-01T00:00:00Z", "２０３１-01-01"} {
-		f(true, replace(`"created_date":"`+trade.DateOf(time.Now()).String(), `"created_date":"`+v))
+	today := trade.DateOf(time.Now()).String()
+	for _, v := range []string{
+		"2023-02-29", "0000-01-01", "10000-01-01", "today", "infinity", "2031-01-01T00:00:00Z", "２０３１-01-01",
+	} {
+		f(true, replace(`"created_date":"`+today, `"created_date":"`+v))
 	}
 	f(true, replace(`"book_id"`, `"BOOK_ID"`))
 	f(true, replace(`"version":1`, `"version":1,"version":2`))
@@ -196,7 +215,8 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 	w.drain()
 	assert.Equal(t, len(poison), r.count(`SELECT count(*) FROM trades`))
 	assert.Equal(t, len(poison), r.count(`SELECT count(*) FROM trades WHERE trade_id LIKE 'G%'`))
-	assert.Equal(t, answered, r.count(`SELECT count(*) FROM journal WHERE outcome = 'FAILED' AND reason = 'INVALID_RECORD'`))
+	invalid := r.count(`SELECT count(*) FROM journal WHERE outcome = 'FAILED' AND reason = 'INVALID_RECORD'`)
+	assert.Equal(t, answered, invalid)
 	rows, err := r.pool.Query(t.Context(), `SELECT value FROM dead_letter ORDER BY "offset"`)
 	require.NoError(t, err)
 	dead, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
@@ -211,6 +231,7 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 
 // Workers come and go while records flow to one database.
 func TestWorkersShareAPostgreSQL(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 4)
 	few := func(c *Config, _ *Deps) { c.MaxPollRecords = 20 }
 	first := r.start(few)
@@ -222,7 +243,7 @@ func TestWorkersShareAPostgreSQL(t *testing.T) {
 	send(1)
 	send(2)
 	second := r.start(few)
-	r.eventually("shared", func() bool { return len(second.owned()) > 0 })
+	r.eventually("shared", func() bool { return len(second.assigned()) > 0 })
 	send(3)
 	first.drain() // what it held goes to the second
 	send(4)
@@ -231,8 +252,9 @@ func TestWorkersShareAPostgreSQL(t *testing.T) {
 	second.drain()
 }
 
-// The database closes its doors and throws everyone out; when it opens again nothing is lost and nothing doubled.
+// The database ends all sessions and refuses new ones. When it accepts them again, nothing is lost and nothing doubled.
 func TestAPostgreSQLThatGoesAwayComesBack(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	outside, err := pgx.Connect(t.Context(), strings.Replace(r.url, r.name(), "postgres", 1))
 	require.NoError(t, err)
@@ -260,33 +282,38 @@ func (r *onPostgres) name() string {
 	return r.pool.Config().ConnConfig.Database
 }
 
-// Connections that are cut in the middle of work, COMMIT included, lose and double nothing.
+// Connections that are cut at any moment, also during COMMIT, lose and double nothing.
 func TestTerminatedBackendsLoseNothing(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 2)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 10 })
 	for i := range 10 {
 		r.post(fmt.Sprintf("T%d", i), 30)
-		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'test'`)
+		r.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name <> 'test'`)
 	}
 	r.applied(300)
 	r.reconcile()
 	w.drain()
 }
 
-// A schema that refuses good trades is noticed before it turns more than a few of them into failures (rule E8).
+// A schema that refuses good trades stops the worker before more than a few of them have failed (rule E8).
 func TestAWrongConstraintStopsTheWorker(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	r.exec(`ALTER TABLE trades ADD CONSTRAINT wrong CHECK (book_id <> 'B')`)
 	r.post("T", 30)
 	w := r.start(func(c *Config, _ *Deps) { c.MaxRefused = 10 })
-	require.ErrorContains(t, w.stopped(), "at most 10 refused records in a row expected")
+	require.ErrorContains(t, w.stopped(), "the store refuses too many records (the limit is 10 in a row), "+
+		"the last one at partition 0, offset 10")
 	assert.Equal(t, 10, r.count(`SELECT count(*) FROM dead_letter`))
 	assert.Equal(t, 10, r.count(`SELECT next_offset FROM ingest_offsets`))
 	assert.Zero(t, r.count(`SELECT count(*) FROM trades`))
 }
 
-// A position moved by hand is another worker to us: what we hold is dropped, what lies there is read.
+// A position that an operator moved looks like another worker: the batch in hand is dropped, and reading starts there.
 func TestAPositionMovedInTheDatabaseIsFollowed(t *testing.T) {
+	t.Parallel()
 	r := newOnPostgres(t, 1)
 	w := r.start(nil)
 	r.post("T", 10)

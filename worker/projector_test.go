@@ -16,6 +16,7 @@ import (
 
 // A request store that is down never stops applying; when it is back, every outcome gets there (rule A7).
 func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Project" {
@@ -38,6 +39,7 @@ func TestAFailingRequestStoreDoesNotStopApplying(t *testing.T) {
 
 // A crash between the request store and the cursor projects the same outcomes again, which changes nothing.
 func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
 		if call == "Projected" && !after && n <= 3 {
@@ -51,13 +53,14 @@ func TestProjectionIsRepeatedFromTheCursor(t *testing.T) {
 	r.applied(20)
 	r.reconcile()
 	w.drain()
-	assert.Positive(t, shown.Load(), "whoever waits is told")
+	assert.Positive(t, shown.Load(), "the calls that wait are woken")
 	assert.Greater(t, r.store.count("Project"), 3)
 	assert.Equal(t, 20, r.store.cursor[0])
 }
 
-// Where clients read outcomes from the journal, nothing is copied, and the cursor is there in the end, also after a drain.
+// Where clients read outcomes from the journal, nothing is copied, and the cursor reaches the end, also in a drain.
 func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
 	r.store.failing(func(call string, n int, _ bool, _ *trade.Batch) error {
 		if call == "Pass" && n <= 2 {
@@ -80,7 +83,7 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	r.post("T", 20)
 	r.eventually("passed", func() bool { return passed() == 20 })
 	assert.InDelta(t, 20, w.value("tradestore_projection_outcomes_total", "SUCCESS"), 0)
-	assert.Positive(t, shown.Load(), "whoever waits is told")
+	assert.Positive(t, shown.Load(), "the calls that wait are woken")
 	w.drain()
 	w = r.start(func(c *Config, d *Deps) { c.ProjectInterval, d.OutcomesAtCommit = time.Hour, true })
 	r.post("T", 5)
@@ -92,42 +95,44 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	}
 }
 
-// slow is a request store that manages a few outcomes within the time limit of a step, and none of a longer step.
-type slow struct {
+// slowRequests is a request store that projects a few outcomes within the time limit, and none of a longer step.
+type slowRequests struct {
 	*fake
 	most    int
 	longest atomic.Int64 // step that was tried
 }
 
-func (s *slow) Project(ctx context.Context, outcomes []trade.Decision) error {
+func (s *slowRequests) Project(ctx context.Context, outcomes []trade.Decision) error {
 	if s.longest.Store(max(s.longest.Load(), int64(len(outcomes)))); len(outcomes) > s.most {
 		return context.DeadlineExceeded
 	}
 	return s.fake.Project(ctx, outcomes)
 }
 
-// A request store that is too slow for a whole step gets shorter ones, and the cursor goes on.
+// A request store that is too slow for a whole step gets shorter steps, and the cursor goes on.
 func TestASlowRequestStoreIsGivenLess(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 3)
-	log := &slow{fake: r.store, most: 2}
+	requests := &slowRequests{fake: r.store, most: 2}
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Unprojected" {
 			return fmt.Errorf("not yet")
 		}
 		return nil
 	})
-	w := r.start(func(c *Config, d *Deps) { c.ProjectLimit, d.Requests = 64, log })
+	w := r.start(func(c *Config, d *Deps) { c.ProjectLimit, d.Requests = 64, requests })
 	r.post("T", 100)
 	r.applied(100)
 	r.store.failing(nil)
 	r.reconcile()
 	r.eventually("lag gone", func() bool { return w.value("tradestore_projection_lag_seconds") == 0 })
-	require.EqualValues(t, 64, log.longest.Load())
+	require.EqualValues(t, 64, requests.longest.Load())
 	w.drain()
 }
 
-// What a worker left unprojected its successor projects, without a new commit to nudge it.
+// What a worker left unprojected, its successor projects, also without a new commit.
 func TestTheNextOwnerProjectsTheRest(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Project" {
@@ -148,6 +153,7 @@ func TestTheNextOwnerProjectsTheRest(t *testing.T) {
 
 // A drain projects what the last batches decided.
 func TestADrainProjectsTheLastOutcomes(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 2)
 	w := r.start(func(c *Config, _ *Deps) { c.ProjectInterval = time.Hour })
 	r.post("T", 50)
@@ -157,6 +163,7 @@ func TestADrainProjectsTheLastOutcomes(t *testing.T) {
 }
 
 func TestSweepsAreRepeatedAndCounted(t *testing.T) {
+	t.Parallel()
 	r := newFixture(t, 1)
 	w := r.start(func(c *Config, _ *Deps) { c.SweepInterval = time.Millisecond })
 	r.eventually("swept", func() bool { return w.value("tradestore_swept_total", "dead_letters") >= 8 })

@@ -9,7 +9,7 @@ import (
 const sweepRetry = time.Minute
 
 // sweep makes the coming days of the journal and deletes what is past its retention, until ctx ends. Failures are
-// counted and repeated; days are made well ahead, so there is time.
+// counted and repeated: days are made well ahead, so there is time.
 func (w *Worker) sweep(ctx context.Context) {
 	for pause := w.cfg.SweepInterval; ; {
 		err := w.sweepOnce(ctx)
@@ -32,10 +32,6 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
-	// What a sweep deleted before it failed is deleted.
-	w.metrics.swept["journal_days"].Add(float64(swept.JournalDays))
-	w.metrics.swept["journal_rows"].Add(float64(swept.JournalRows))
-	w.metrics.swept["pending_rows"].Add(float64(swept.PendingRows))
-	w.metrics.swept["dead_letters"].Add(float64(swept.DeadLetters))
+	w.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }

@@ -24,8 +24,8 @@ func parentOf(i int) string {
 	return fmt.Sprintf("00-%032x-%016x-%s", i+1, i+1, flags)
 }
 
-// traced runs a worker over one batch of 20 records, of which every fourth is sampled and whose first transaction fails,
-// and returns its spans by name.
+// traced runs a worker on one batch of 20 records and returns its spans by name. Every fourth record is sampled. The
+// first transaction fails.
 func traced(t *testing.T, atCommit bool) map[string][]otlp.Span {
 	t.Helper()
 	sent := otlp.Start(t)
@@ -103,11 +103,11 @@ func TestRecordsThatAreNotSampledCostNoAllocation(t *testing.T) {
 	sampled := &trade.Batch{Records: []trade.Record{{Request: trade.Request{TraceParent: parentOf(0)}}}}
 	f := func(tracer *telemetry.Tracer, b *trade.Batch) {
 		t.Helper()
-		l := &lane{Worker: &Worker{deps: Deps{Tracer: tracer}}}
+		o := &laneObserver{observer: &observer{tracer: tracer, metrics: &metrics{}}}
 		require.Zero(t, testing.AllocsPerRun(10, func() {
-			l.traceApply(b, time.Time{}, nil)
-			l.traceDone(b)
-			l.traceProjected(outcomes, time.Time{})
+			o.traceTransaction(b, time.Time{}, nil)
+			o.traceStored(b, time.Time{})
+			o.traceProjected(outcomes, time.Time{})
 		}))
 	}
 	f(nil, sampled)

@@ -1,46 +1,41 @@
-// Package worker applies the log: each lane polls, decodes, stores and commits; beside them a projector shows outcomes to
-// clients, a orphan reaper closes requests that never reached the log, and a sweeper deletes what is past its retention.
+// Package worker applies the log: each lane polls, decodes, stores and commits. Beside the lanes, a projector copies
+// outcomes to the request store, an orphan reaper closes requests that never reached the log, and a sweeper deletes
+// what is past its retention.
 package worker
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
-	"tradestore/internal/checks"
 	"tradestore/internal/telemetry"
 	"tradestore/kafka"
 	"tradestore/trade"
 )
 
 // Worker is one member process of the group of workers. Several may run at once, on any machines: they share the
-// partitions, and the fence in the store keeps a member harmless that lost a partition without knowing it.
+// partitions, and the fence in the store makes a member harmless that lost a partition and does not know it (rule A1).
 type Worker struct {
 	cfg     Config
 	deps    Deps
 	log     zerolog.Logger
-	each    zerolog.Logger // sampled: lines about single requests, of which a spoiled log or an outage makes very many
-	metrics *metrics
 	health  health
-	admin   *kgo.Client
-	lanes   []*lane
+	metrics *metrics
+	observe *observer
+	retries *retrier
+	topic   *topicReader
 	gate    *applyGate
-	nudge   chan struct{} // a lane committed: there are outcomes to project; nil if they are visible at once
-
-	topic trade.Position // identity and generation of the topic; set once, before the lanes start
+	lanes   []*lane
+	commits chan struct{} // signalled when a lane committed outcomes that the projector has to copy
 }
 
-// New makes a worker; Run starts it. Nothing is connected yet. Errors: settings that can't be right, metrics that are
+// New makes a worker; Run starts it. Nothing is connected yet. Errors: settings that can't be used, metrics that are
 // registered already.
 func New(cfg Config, deps Deps) (*Worker, error) {
 	cfg = cfg.withDefaults()
@@ -50,35 +45,39 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	if deps.Shown == nil {
 		deps.Shown = func() {}
 	}
-	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, gate: newApplyGate(cfg.SlowTransaction)}
-	w.each = telemetry.Sampled(deps.Log)
-	if !deps.OutcomesAtCommit {
-		w.nudge = make(chan struct{}, 1)
+	w := &Worker{cfg: cfg, deps: deps, log: deps.Log, commits: make(chan struct{}, 1)}
+	w.gate = newApplyGate(cfg.SlowTransaction)
+	w.metrics = newMetrics(w)
+	w.observe = &observer{
+		metrics: w.metrics, tracer: deps.Tracer, sampled: telemetry.Sampled(deps.Log), now: deps.Now, topic: cfg.Kafka.Topic,
+	}
+	w.retries = &retrier{min: cfg.RetryMin, max: cfg.RetryMax, health: &w.health, log: w.log}
+	w.topic = &topicReader{
+		store: deps.Store, name: cfg.Kafka.Topic, partitions: cfg.Partitions, timeout: cfg.TransactionLimit,
 	}
 	w.health.set("start", "starting")
 	for n := range cfg.Lanes {
 		w.lanes = append(w.lanes, newLane(w, n))
 	}
-	var err error
-	if w.metrics, err = newMetrics(deps.Registry, w); err != nil {
+	if err := w.metrics.Register(deps.Registry, "the worker"); err != nil {
 		return nil, err
 	}
-	w.metrics.atCommit = deps.OutcomesAtCommit
 	return w, nil
 }
 
 // Ready says why the worker does not apply, or nil when it does.
 func (w *Worker) Ready() error { return w.health.err() }
 
-// Run applies the log until ctx ends, then drains and returns nil. Any other return is a loud stop: what the worker
-// relies on does not hold, nothing was changed by the batch in hand, and going on would hide loss. Stores that are down
-// are waited for, without end. Run may be called once.
+// Run applies the log until ctx ends, then drains and returns nil. Any other return is a loud stop (rule T9): an
+// assumption does not hold, nothing was changed by the batch in hand, and going on would hide loss. It waits for stores
+// that are down, without end. Run may be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	err := w.run(ctx)
 	w.health.set("stop", "stopped")
 	if err != nil {
 		w.metrics.stopped.Set(1)
-		w.log.Error().Err(err).Stringer("class", trade.ClassOf(err)).Msg("worker stopped: nothing of the batch in hand was changed")
+		w.log.Error().Err(err).Stringer("class", trade.ClassOf(err)).
+			Msg("worker stopped: nothing of the batch in hand was changed")
 	}
 	return err
 }
@@ -86,36 +85,49 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) run(ctx context.Context) error {
 	cfg := w.cfg.Kafka
 	cfg.ClientID += "-admin"
-	var err error
-	if w.admin, err = kafka.NewProducer(cfg, w.deps.Registry, w.log); err != nil {
+	admin, err := kafka.NewProducer(cfg, w.deps.Registry, w.log)
+	if err != nil {
 		return err
 	}
-	defer w.admin.Close()
+	defer admin.Close()
+	w.topic.admin = admin
 	if err := w.start(ctx); err != nil {
 		return unlessDone(ctx, err)
 	}
 	w.health.clear("start")
-	w.log.Info().Str("topic", cfg.Topic).Int("partitions", w.cfg.Partitions).Int("lanes", w.cfg.Lanes).Msg("worker started")
+	w.log.Info().Str("topic", cfg.Topic).Int("partitions", w.cfg.Partitions).Int("lanes", w.cfg.Lanes).
+		Msg("worker started")
 
-	all, inner := errgroup.WithContext(ctx)
-	for _, l := range w.lanes {
-		all.Go(func() error { return guard(func() error { return l.run(inner) }) })
+	projector := w.newProjector()
+	parts, running := errgroup.WithContext(ctx)
+	start := func(run func(context.Context) error) {
+		parts.Go(func() error { return recoverPanic(func() error { return run(running) }) })
 	}
-	all.Go(func() error { return guard(func() error { w.watch(inner); return nil }) })
-	all.Go(func() error { return guard(func() error { w.project(inner); return nil }) })
-	all.Go(func() error { return guard(func() error { return newOrphanReaper(w).run(inner) }) })
-	all.Go(func() error { return guard(func() error { w.sweep(inner); return nil }) })
-	err = all.Wait()
+	for _, l := range w.lanes {
+		start(l.run)
+	}
+	start(newOrphanReaper(w).run)
+	for _, run := range []func(context.Context){w.watchEnds, projector.run, w.sweep} {
+		start(func(ctx context.Context) error { run(ctx); return nil })
+	}
+	err = parts.Wait()
 	w.health.set("drain", "draining")
 	if err == nil {
-		w.projectRest(ctx)
+		projector.drain(ctx)
 	}
 	w.leave(ctx)
 	return err
 }
 
-// guard turns a panic into a loud stop: what it left undone is not known, so nothing may go on from there.
-func guard(f func() error) (err error) {
+func (w *Worker) newProjector() *projector {
+	return &projector{
+		cfg: w.cfg, log: w.log, journal: w.deps.Journal, requests: w.deps.Requests, atCommit: w.deps.OutcomesAtCommit,
+		notify: w.deps.Shown, assigned: w.assigned, commits: w.commits, retries: w.retries, observe: w.observe,
+	}
+}
+
+// recoverPanic turns a panic into a loud stop: what it left undone is not known, so nothing may go on from there.
+func recoverPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = trade.Classed(trade.Broken, "panic: %v\n%s", p, debug.Stack())
@@ -124,92 +136,55 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// start waits until everything that must hold before the first poll does hold. Errors: one that can't be mended by
-// waiting, or the end of ctx.
+// start waits until everything that must hold before the first poll does hold. Errors: one that waiting does not mend,
+// or the end of ctx.
 func (w *Worker) start(ctx context.Context) error {
-	// A journal row of a day without a partition would land in the default one and had to be moved later.
-	if err := w.retry(ctx, "make the days of the journal", func(ctx context.Context) error {
+	// A journal row of a day without a partition would go to the default partition, and be moved from there later.
+	if err := w.retries.do(ctx, "make the days of the journal", func(ctx context.Context) error {
 		return w.deps.Maintainer.MakeDays(ctx, w.deps.Now())
 	}); err != nil {
 		return err
 	}
-	return w.retry(ctx, "read the positions", func(ctx context.Context) error {
-		positions, err := w.positions(ctx)
+	return w.retries.do(ctx, "read the positions", func(ctx context.Context) error {
+		positions, err := w.topic.positions(ctx)
 		if err == nil {
-			w.topic = positions[0]
+			w.topic.identity = positions[0]
 		}
 		return err
 	})
 }
 
-// checkTopic is for where a rule rests on the topic at one moment: that it is the one whose positions the store keeps, with
-// the partitions that it had (rules T1, T2).
-func (w *Worker) checkTopic(ctx context.Context) error {
-	id, err := kafka.CheckTopic(ctx, w.admin, w.cfg.Kafka.Topic, w.cfg.Partitions)
-	if err != nil {
-		return err
+// onCommit is called when a lane committed outcomes: it wakes the calls that wait for them, or the projector.
+func (w *Worker) onCommit() {
+	if w.deps.OutcomesAtCommit {
+		w.deps.Shown()
+	} else {
+		signal(w.commits)
 	}
-	return w.checkID(id)
 }
 
-// checkID compares the topic that a fetch came from with the one whose positions the store keeps (rule T1). One made
-// again between two rounds of the checks starts at offset 0: its records would be skipped in silence.
-func (w *Worker) checkID(id trade.TopicID) error {
-	if id == w.topic.TopicID {
-		return nil
-	}
-	return trade.Classed(trade.Broken, "%w: topic %s expected with id %x, as in the store, seen: %x",
-		checks.ErrWrong, w.cfg.Kafka.Topic, w.topic.TopicID, id)
-}
-
-// positions reads the positions of all partitions, one for each, of one topic. Later calls expect the same topic.
-func (w *Worker) positions(ctx context.Context) ([]trade.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.cfg.TransactionLimit)
-	defer cancel()
-	all, err := w.deps.Store.Positions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) != w.cfg.Partitions {
-		return nil, trade.Classed(trade.Broken, "%w: positions of %d partitions expected in the store, seen: %d", checks.ErrWrong, w.cfg.Partitions, len(all))
-	}
-	expected := cmp.Or(w.topic, all[0])
-	for i, p := range all {
-		if p.TopicID != expected.TopicID || p.Generation != expected.Generation || p.Partition != int32(i) {
-			return nil, trade.Classed(trade.Broken, "%w: position of partition %d of topic %x, generation %d expected in the store, seen: partition %d of %x, generation %d",
-				checks.ErrWrong, i, expected.TopicID, expected.Generation, p.Partition, p.TopicID, p.Generation)
-		}
-	}
-	return all, nil
-}
-
-// watch learns now and then how far the log reaches, which the lanes can't while they wait for the store.
-func (w *Worker) watch(ctx context.Context) {
+// watchEnds reads now and then where the held partitions end, for the metrics: the lanes can't while they wait for the
+// store.
+func (w *Worker) watchEnds(ctx context.Context) {
 	for wait(ctx, w.cfg.CheckInterval) {
 		limited, cancel := context.WithTimeout(ctx, w.cfg.CheckInterval)
-		err := w.readEnds(limited)
+		ends, err := w.topic.ends(limited)
 		cancel()
+		for _, l := range w.lanes {
+			ends.Each(func(end kadm.ListedOffset) { l.assigned.noteEnd(end.Partition, end.Offset) })
+		}
+		if err == nil {
+			err = ends.Error()
+		}
 		if err != nil && ctx.Err() == nil {
 			w.metrics.retries.WithLabelValues("check").Inc()
-			w.log.Warn().Err(err).Msg("cannot see how far the log reaches")
+			w.log.Warn().Err(err).Msg("cannot read how far the log reaches")
 		}
 	}
 }
 
-// readEnds notes where the log of each held partition ends.
-func (w *Worker) readEnds(ctx context.Context) error {
-	ends, err := kadm.NewClient(w.admin).ListEndOffsets(ctx, w.cfg.Kafka.Topic)
-	if err != nil {
-		return fmt.Errorf("cannot read the end offsets of topic %s: %w", w.cfg.Kafka.Topic, err)
-	}
-	for _, l := range w.lanes {
-		ends.Each(func(end kadm.ListedOffset) { l.assigned.noteEnd(end.Partition, end.Offset) })
-	}
-	return ends.Error()
-}
-
-// owned returns the partitions that the lanes hold now, each once, ascending.
-func (w *Worker) owned() []int32 {
+// assigned returns the partitions that the lanes hold now, each once, ascending.
+func (w *Worker) assigned() []int32 {
 	var all []int32
 	for _, l := range w.lanes {
 		all = append(all, l.assigned.partitions()...)
@@ -224,52 +199,7 @@ func (w *Worker) leave(ctx context.Context) {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, l := range w.lanes {
-		all.Go(func() { l.close(ctx) })
+		all.Go(func() { l.leave(ctx) })
 	}
 	all.Wait()
-}
-
-// retry repeats try until it succeeds, with a wait between attempts, and shows why it waits. Errors: the end of ctx, or
-// an error that waiting can't mend.
-func (w *Worker) retry(ctx context.Context, what string, try func(context.Context) error) error {
-	defer w.health.clear(what)
-	for attempt := 0; ; attempt++ {
-		err := try(ctx)
-		if err == nil || isFatal(err) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("cannot %s: %w", what, ctx.Err())
-		}
-		w.health.set(what, "cannot "+what+": "+err.Error())
-		w.log.Warn().Err(err).Int("attempt", attempt+1).Msg("cannot " + what + ": trying again")
-		if !wait(ctx, w.pause(attempt)) {
-			return fmt.Errorf("cannot %s: %w", what, ctx.Err())
-		}
-	}
-}
-
-// stops says whether err calls for a loud stop: an assumption does not hold, and waiting won't mend it.
-func isFatal(err error) bool {
-	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong))
-}
-
-// unlessDone returns err, or nil when it came from the end of ctx: a drain is no fault.
-func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !isFatal(err) {
-		return nil
-	}
-	return err
-}
-
-// wait returns true after d, or false as soon as ctx ends.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -1,5 +1,6 @@
-// Package checks says what must hold of the stores before a role works with them, and while it does: a list of checks,
-// each with what is expected and what was seen. The adapters make the checks; here they are counted and judged.
+// Package checks holds the results of the checks that a role makes of its stores, before it is ready and while it
+// runs: for each check what is expected and what was seen. The adapters make the checks; this package counts and
+// evaluates them.
 package checks
 
 import (
@@ -14,11 +15,11 @@ import (
 // Status is the result of one check.
 type Status string
 
-// The results. Only Failed says that something is wrong, and no waiting mends it (rule T9).
+// The results. Only Failed means that something is wrong that waiting does not mend (rule T9).
 const (
 	OK      Status = "ok"
 	Failed  Status = "failed"
-	Skipped Status = "skipped" // need not hold here, or nobody there knows it; Seen says why
+	Skipped Status = "skipped" // need not hold here, or the store does not know the setting; Seen says why
 	Unknown Status = "unknown" // could not be made; Seen says why
 )
 
@@ -31,7 +32,7 @@ type Check struct {
 	Status   Status `json:"status"`
 }
 
-// Compare returns a check that was made: OK if it holds, else Failed.
+// Compare returns the result of a check that was made: OK if it holds, else Failed.
 func Compare(id, name, expected, seen string, holds bool) Check {
 	c := Check{id, name, expected, seen, Failed}
 	if holds {
@@ -40,7 +41,7 @@ func Compare(id, name, expected, seen string, holds bool) Check {
 	return c
 }
 
-// Skip returns a check that does not count, and why.
+// Skip returns a check that need not hold, and why.
 func Skip(id, name, expected, why string) Check { return Check{id, name, expected, why, Skipped} }
 
 // CanNotTell returns a check that could not be made, and why.
@@ -48,28 +49,29 @@ func CanNotTell(id, name, expected string, err error) Check {
 	return Check{id, name, expected, err.Error(), Unknown}
 }
 
-// ErrWrong marks a store that is not the one the service was set up for: a loud stop, never a retry (rule T9).
+// ErrWrong marks a failed check: the role stops and does not retry (rule T9).
 var ErrWrong = errors.New("checks failed")
 
-// Err judges a list. It returns nil if nothing in it is Failed or Unknown; an error that wraps ErrWrong, of class
-// trade.Broken, that names every failed check; else one of class trade.Unavailable that says what can't be told.
+// Err evaluates a list. It returns nil if no check is Failed or Unknown. With failed checks, the error wraps ErrWrong,
+// has the class trade.Broken and names every failed check. Else it has the class trade.Unavailable and names the
+// checks that could not be made.
 func Err(checks []Check) error {
-	var wrong, silent, causes []string
+	var failed, unknown, causes []string
 	for _, c := range checks {
 		switch c.Status {
 		case Failed:
-			wrong = append(wrong, fmt.Sprintf("%s %s: expected %s, seen: %s", c.ID, c.Name, c.Expected, c.Seen))
+			failed = append(failed, fmt.Sprintf("%s %s: expected %s, seen: %s", c.ID, c.Name, c.Expected, c.Seen))
 		case Unknown:
-			silent = appendNew(silent, c.ID)
-			causes = appendNew(causes, c.Seen) // a store that is down is the cause of many
+			unknown = appendNew(unknown, c.ID)
+			causes = appendNew(causes, c.Seen) // a store that is down is the cause of many unknown checks
 		case OK, Skipped:
 		}
 	}
-	if wrong != nil {
-		return trade.Classed(trade.Broken, "%w: %s", ErrWrong, strings.Join(wrong, "; "))
+	if failed != nil {
+		return trade.Classed(trade.Broken, "%w: %s", ErrWrong, strings.Join(failed, "; "))
 	}
-	if silent != nil {
-		return fmt.Errorf("cannot check %s: %s", strings.Join(silent, ", "), strings.Join(causes, "; "))
+	if unknown != nil {
+		return fmt.Errorf("cannot check %s: %s", strings.Join(unknown, ", "), strings.Join(causes, "; "))
 	}
 	return nil
 }

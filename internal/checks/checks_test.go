@@ -23,7 +23,8 @@ var (
 	silent  = CanNotTell("T5", "positions", "all", errors.New("no broker answers"))
 )
 
-func TestErrJudgesAList(t *testing.T) {
+func TestErrEvaluatesAList(t *testing.T) {
+	t.Parallel()
 	f := func(checks []Check, class trade.Class, want string) {
 		t.Helper()
 		err := Err(checks)
@@ -38,28 +39,34 @@ func TestErrJudgesAList(t *testing.T) {
 	f(nil, 0, "")
 	f([]Check{good, skipped}, 0, "")
 	f([]Check{good, wrong}, trade.Broken, "checks failed: T2 partitions: expected 12, seen: 13")
-	f([]Check{wrong, silent, wrong}, trade.Broken, "checks failed: T2 partitions: expected 12, seen: 13; T2 partitions: expected 12, seen: 13")
+	f([]Check{wrong, silent, wrong}, trade.Broken,
+		"checks failed: T2 partitions: expected 12, seen: 13; T2 partitions: expected 12, seen: 13")
 	f([]Check{silent, good}, trade.Unavailable, "cannot check T5: no broker answers")
-	f([]Check{silent, silent, CanNotTell("T6", "zone", "UTC", errors.New("down"))}, trade.Unavailable, "cannot check T5, T6: no broker answers; down")
+	f([]Check{silent, silent, CanNotTell("T6", "zone", "UTC", errors.New("down"))}, trade.Unavailable,
+		"cannot check T5, T6: no broker answers; down")
 }
 
 func TestMonitorCountsItsLastRound(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	round := []Check{good, wrong, silent}
 	s, err := NewMonitor(reg, time.Minute,
 		func(context.Context) []Check { return round },
 		func(context.Context) []Check { return []Check{skipped} })
 	require.NoError(t, err)
-	count := func(rule string, status Status) float64 {
-		return testutil.ToFloat64(s.results.WithLabelValues(rule, string(status)))
+	counts := func() (all [4]float64) {
+		for i, c := range []Check{good, wrong, silent, skipped} {
+			all[i] = testutil.ToFloat64(s.results.WithLabelValues(c.ID, string(c.Status)))
+		}
+		return all
 	}
 	require.Equal(t, 28, testutil.CollectAndCount(s.results), "every series is there before the first round")
 
 	require.ErrorIs(t, s.Err(t.Context()), ErrWrong)
-	require.Equal(t, []float64{1, 1, 1, 1}, []float64{count("T1", OK), count("T2", Failed), count("T5", Unknown), count("T3", Skipped)})
+	require.Equal(t, [4]float64{1, 1, 1, 1}, counts())
 	round = []Check{good}
 	require.NoError(t, s.Err(t.Context()))
-	require.Equal(t, []float64{1, 0, 0, 1}, []float64{count("T1", OK), count("T2", Failed), count("T5", Unknown), count("T3", Skipped)})
+	require.Equal(t, [4]float64{1, 0, 0, 1}, counts())
 	require.Equal(t, []Check{good, skipped}, s.All(t.Context()), "in the order of the parts")
 
 	problems, err := testutil.GatherAndLint(reg)
@@ -69,8 +76,9 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 	require.ErrorContains(t, err, "cannot register")
 }
 
-// A store that does not answer costs the others nothing but the limit of a round.
+// A store that does not answer delays a round up to its limit, and the other checks are made.
 func TestARoundIsBounded(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, err := NewMonitor(prometheus.NewRegistry(), time.Second,
 			func(ctx context.Context) []Check {

@@ -5,5 +5,5 @@ package failpoint
 // Here does nothing in this build.
 func Here(string) {}
 
-// Planted is false in this build, so what it guards is left out of it.
+// Injected is false in this build, so the compiler leaves out the code behind it.
 func Injected(string) bool { return false }

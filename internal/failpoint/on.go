@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// TRADESTORE_FAILPOINT=name:n kills the process with SIGKILL, the n-th time that it passes the line of that name.
-// TRADESTORE_INJECT_FAULT=name:n makes it break the promise of that name every n-th time.
+// TRADESTORE_FAILPOINT=name:n kills the process with SIGKILL when it passes the line of that name for the n-th time.
+// TRADESTORE_INJECT_FAULT=name:n injects the fault of that name every n-th time.
 var (
 	deadly   = parse("TRADESTORE_FAILPOINT", "beforeCommit:3")
 	injected = parse("TRADESTORE_INJECT_FAULT", "dropRecord:1000")
 )
 
-// point is a named line and how often it has been passed.
+// point is a named line, with the count of a setting and the number of times that the line was passed.
 type point struct {
 	name   string
 	count  int64
@@ -34,7 +34,7 @@ func parse(variable, like string) *point {
 	return &point{name: name, count: count}
 }
 
-// Here ends the process if this is the line and the pass that were asked for.
+// Here kills the process if the setting names this line and this pass.
 func Here(at string) {
 	if at == deadly.name && deadly.passed.Add(1) == deadly.count {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -42,7 +42,7 @@ func Here(at string) {
 	}
 }
 
-// Planted says whether the promise of that name is to be broken now.
+// Injected says whether to inject the fault of that name now.
 func Injected(fault string) bool {
 	return fault == injected.name && injected.passed.Add(1)%injected.count == 0
 }

@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker: go build -ldflags "-X tradestore/internal/telemetry.version=v1.2.3 -X tradestore/internal/telemetry.commit=... -X
-// tradestore/internal/telemetry.date=...". What is not set comes from the build information of the Go tool, if it has any.
+// Set by the linker, each like -ldflags "-X tradestore/internal/telemetry.version=v1.2.3". What is not set comes from
+// the build information of the Go tool, if there is any.
 var version, commit, date string
 
 // Build is the identity of a binary.
@@ -17,7 +17,7 @@ type Build struct {
 	Go      string `json:"go"`      // version of the compiler
 }
 
-// ReadBuild returns the identity of the running binary. Fields that nobody recorded are "unknown".
+// ReadBuild returns the identity of the running binary. Fields that are not known are "unknown".
 func ReadBuild() Build {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

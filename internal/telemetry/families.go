@@ -7,14 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The ladders of classic buckets. There are few, so that histograms of one kind can be laid over each other; 0.1 s and 1 s
-// are the limits that objectives are about.
+// The sets of classic buckets. Histograms of one kind share a set, so that they can be compared in one panel. 0.1 s and
+// 1 s are the limits of the objectives.
 var (
-	// Durations is for what ends by a time limit of its own.
+	// Durations is for work that has a time limit.
 	Durations = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	// Ages is for waits without a limit.
 	Ages = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
-	// Sizes is for what a batch holds.
+	// Sizes is for the size of a batch.
 	Sizes = prometheus.ExponentialBuckets(1, 2, 15)
 )
 
@@ -26,12 +26,12 @@ func (f *Families) Counter(name, help string) prometheus.Counter {
 	return keep(f, prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help}))
 }
 
-// Counters makes counters with labels. Their values must be a bounded set: never an id, never what a client wrote.
+// Counters makes counters with labels. Label values must be a bounded set: never an id, never input of a client.
 func (f *Families) Counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return keep(f, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels))
 }
 
-// CountersOf makes a counter for each value of a label, where all values are known. There is no other value.
+// CountersOf makes one counter for each value of a label, where all values are known.
 func (f *Families) CountersOf(name, help, label string, values ...string) map[string]prometheus.Counter {
 	family, of := f.Counters(name, help, label), make(map[string]prometheus.Counter, len(values))
 	for _, value := range values {
@@ -55,7 +55,7 @@ func (f *Families) GaugeFunc(name, help string, value func() float64) {
 	keep(f, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }
 
-// Histogram makes a histogram without labels. buckets is one of the ladders.
+// Histogram makes a histogram without labels. buckets is one of the sets above.
 func (f *Families) Histogram(name, help string, buckets []float64) prometheus.Histogram {
 	return keep(f, prometheus.NewHistogram(histogram(name, help, buckets)))
 }
@@ -65,10 +65,11 @@ func (f *Families) Histograms(name, help string, buckets []float64, labels ...st
 	return keep(f, prometheus.NewHistogramVec(histogram(name, help, buckets), labels))
 }
 
-// Add takes in a collector that was made elsewhere.
+// Add adds a collector that was made elsewhere.
 func (f *Families) Add(c prometheus.Collector) { keep(f, c) }
 
-// Register makes the families of an owner visible. Error: a name is registered already, so two owners share a registry.
+// Register registers the families of an owner. Errors: a name is registered already, because two owners share a
+// registry.
 func (f *Families) Register(reg prometheus.Registerer, owner string) error {
 	for _, c := range f.all {
 		if err := reg.Register(c); err != nil {
@@ -78,8 +79,8 @@ func (f *Families) Register(reg prometheus.Registerer, owner string) error {
 	return nil
 }
 
-// histogram sets up every histogram in both forms: classic buckets for whoever reads text, and native ones, which are
-// about 10 % wide, for a Prometheus that asks for them. The native form gives up precision rather than grow.
+// histogram sets up every histogram in both forms: classic buckets for the text format, and native buckets, which are
+// about 10 % wide, for a Prometheus that asks for them. The native form loses precision before it grows without bound.
 func histogram(name, help string, buckets []float64) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Name: name, Help: help, Buckets: buckets,

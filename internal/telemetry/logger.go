@@ -1,5 +1,5 @@
-// Package telemetry sets up what every role reports with: the log, the metric registry, traces and the build's own identity.
-// The metrics themselves live beside the code that counts.
+// Package telemetry sets up the log, the metric registry and traces of a role, and the identity of the build. The
+// metrics themselves are next to the code that counts.
 package telemetry
 
 import (
@@ -24,8 +24,8 @@ const (
 // timeFormat is RFC 3339 with milliseconds: fixed width, so that lines sort as text.
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// zerolog keeps the format of times in package variables. They are set here once, before any logger exists, so that a
-// line says the same instant whatever the machine's time zone is.
+// zerolog keeps the format of times in package variables. They are set here once, before any logger exists, so that
+// lines are in UTC whatever the machine's time zone is.
 func init() {
 	zerolog.TimeFieldFormat = timeFormat
 	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
@@ -33,13 +33,14 @@ func init() {
 
 // NewLogger returns a logger that writes one line per event to w. level is the lowest level that is written. format is
 // json (one object per line), pretty (for people) or auto: pretty when w is a terminal, json otherwise.
-// The error names every argument that is not one of the above.
+// The error names every argument that has another value.
 func NewLogger(w io.Writer, level, format string) (zerolog.Logger, error) {
 	if err := CheckLog(level, format); err != nil {
 		return zerolog.Nop(), err
 	}
 	if format == "pretty" || format == "auto" && isTerminal(w) {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeFormat, TimeLocation: time.UTC, NoColor: !isTerminal(w) || os.Getenv("NO_COLOR") != ""}
+		plain := !isTerminal(w) || os.Getenv("NO_COLOR") != ""
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: timeFormat, TimeLocation: time.UTC, NoColor: plain}
 	}
 	parsed, err := zerolog.ParseLevel(level)
 	if err != nil {
@@ -60,11 +61,11 @@ func oneOf(flag, value, list string) error {
 	return fmt.Errorf("%s: %q is not one of %s", flag, value, list)
 }
 
-// linesPerSecond is of each kind of line that a flood of requests, or an outage, could repeat.
+// linesPerSecond bounds each kind of line that many requests, or an outage, could repeat.
 const linesPerSecond = 20
 
-// Sampled returns a logger for lines of one kind that others decide the number of: it writes the first of each second. The
-// metrics count all that the lines are about.
+// Sampled returns a logger for lines of one kind whose number depends on input: it writes the first few of each second.
+// The metrics count all of the events.
 func Sampled(log zerolog.Logger) zerolog.Logger {
 	return log.Sample(&zerolog.BurstSampler{Burst: linesPerSecond, Period: time.Second})
 }

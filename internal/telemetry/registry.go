@@ -9,12 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// ofRuntime are measures of the Go runtime beside the usual ones: how long a goroutine that could run waits for a core, and
-// how much of the processor time goes to the garbage collector.
+// ofRuntime matches the metrics of the Go runtime that are added to the default ones: how long a runnable goroutine
+// waits for a core, and how much of the CPU time the garbage collector takes.
 var ofRuntime = regexp.MustCompile(`^/(sched/latencies:seconds|cpu/classes/(gc/)?total:cpu-seconds)$`)
 
-// NewRegistry returns a registry that knows the Go runtime, the process and the build. Each role has one of its own, so
-// that two roles in one process can register the same names.
+// NewRegistry returns a registry with the metrics of the Go runtime, the process and the build. Each role has its own,
+// so that two roles in one process can register the same names.
 func NewRegistry() *prometheus.Registry {
 	build := ReadBuild()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -24,7 +24,8 @@ func NewRegistry() *prometheus.Registry {
 	})
 	info.Set(1)
 	reg := prometheus.NewRegistry()
-	runtime := collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: ofRuntime}))
+	rule := collectors.GoRuntimeMetricsRule{Matcher: ofRuntime}
+	runtime := collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(rule))
 	reg.MustRegister(runtime, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info)
 	return reg
 }
@@ -32,8 +33,8 @@ func NewRegistry() *prometheus.Registry {
 // maxScrapes bounds how many scrapes are answered at once; one more gets 503. A scrape walks every series.
 const maxScrapes = 4
 
-// Handler answers scrapes of reg, in the format that is asked for: protobuf has the native histograms. A collector that
-// fails is left out and counted, it does not hide the others.
+// Handler answers scrapes of reg, in the requested format: protobuf has the native histograms. A collector that fails
+// is left out and counted, and does not hide the others.
 func Handler(reg *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		Registry:            reg,

@@ -19,6 +19,7 @@ import (
 )
 
 func TestLoggerWritesOneJSONObjectPerLine(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	log, err := NewLogger(&out, "info", "auto")
 	require.NoError(t, err)
@@ -26,7 +27,8 @@ func TestLoggerWritesOneJSONObjectPerLine(t *testing.T) {
 	log.Info().Str("topic", "trades-inbound").Time("at", time.Date(2026, 7, 1, 12, 0, 0, 5e6, time.UTC)).Msg("hello")
 
 	var line map[string]string
-	require.NoError(t, json.Unmarshal(out.Bytes(), &line), "a buffer is no terminal, so auto is JSON, and only one line is written")
+	require.NoError(t, json.Unmarshal(out.Bytes(), &line),
+		"a buffer is no terminal, so auto is JSON, and only one line is written")
 	require.Equal(t, "info", line["level"])
 	require.Equal(t, "hello", line["message"])
 	require.Equal(t, "trades-inbound", line["topic"])
@@ -35,6 +37,7 @@ func TestLoggerWritesOneJSONObjectPerLine(t *testing.T) {
 }
 
 func TestPrettyIsForPeople(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	log, err := NewLogger(&out, "warn", "pretty")
 	require.NoError(t, err)
@@ -43,6 +46,7 @@ func TestPrettyIsForPeople(t *testing.T) {
 }
 
 func TestLevels(t *testing.T) {
+	t.Parallel()
 	f := func(level string, want zerolog.Level) {
 		t.Helper()
 		log, err := NewLogger(&bytes.Buffer{}, level, "json")
@@ -56,6 +60,7 @@ func TestLevels(t *testing.T) {
 }
 
 func TestLoggerRefusesUnknownSettings(t *testing.T) {
+	t.Parallel()
 	f := func(level, format string, want ...string) {
 		t.Helper()
 		_, err := NewLogger(&bytes.Buffer{}, level, format)
@@ -70,6 +75,7 @@ func TestLoggerRefusesUnknownSettings(t *testing.T) {
 }
 
 func TestBuildIsCompletedFromTheGoTool(t *testing.T) {
+	t.Parallel()
 	info := func(version string, settings ...debug.BuildSetting) *debug.BuildInfo {
 		return &debug.BuildInfo{Main: debug.Module{Version: version}, Settings: settings}
 	}
@@ -82,13 +88,16 @@ func TestBuildIsCompletedFromTheGoTool(t *testing.T) {
 	f(Build{Go: "go1"}, info("(devel)"), Build{"dev", "unknown", "unknown", "go1"})
 	f(Build{Go: "go1"}, info("v1.0.0"), Build{"v1.0.0", "unknown", "unknown", "go1"})
 	f(Build{"v2", "abc", "today", "go1"}, info("v1.0.0", set("vcs.revision", "def")), Build{"v2", "abc", "today", "go1"})
-	f(Build{Go: "go1"}, info("", set("vcs.revision", "def"), set("vcs.time", "then"), set("vcs.modified", "false")), Build{"dev", "def", "then", "go1"})
-	f(Build{Go: "go1"}, info("", set("vcs.revision", "def"), set("vcs.modified", "true")), Build{"dev", "def-dirty", "unknown", "go1"})
+	revision := set("vcs.revision", "def")
+	f(Build{Go: "go1"}, info("", revision, set("vcs.time", "then"), set("vcs.modified", "false")),
+		Build{"dev", "def", "then", "go1"})
+	f(Build{Go: "go1"}, info("", revision, set("vcs.modified", "true")), Build{"dev", "def-dirty", "unknown", "go1"})
 
 	require.Equal(t, runtime.Version(), ReadBuild().Go)
 }
 
 func TestRegistryIsServed(t *testing.T) {
+	t.Parallel()
 	reg := NewRegistry()
 	problems, err := testutil.GatherAndLint(reg, "tradestore_build_info")
 	require.NoError(t, err)
@@ -109,10 +118,12 @@ func TestRegistryIsServed(t *testing.T) {
 }
 
 func TestTwoRolesInOneProcessDoNotClash(t *testing.T) {
+	t.Parallel()
 	require.NotPanics(t, func() { NewRegistry(); NewRegistry() })
 }
 
 func TestFamiliesAreRegisteredTogether(t *testing.T) {
+	t.Parallel()
 	var f Families
 	f.Counter("requests_total", "Requests.").Inc()
 	f.Counters("errors_total", "Errors.", "cause").WithLabelValues("disk").Inc()
@@ -136,8 +147,9 @@ func TestFamiliesAreRegisteredTogether(t *testing.T) {
 	require.ErrorContains(t, f.Register(reg, "the test"), "cannot register the metrics of the test")
 }
 
-// The objectives are about these limits, and a rule can name a classic bucket only if it exists.
-func TestLaddersHaveTheLimitsOfTheObjectives(t *testing.T) {
+// The objectives use these limits, and an alert rule can name a classic bucket only if it exists.
+func TestBucketsHaveTheLimitsOfTheObjectives(t *testing.T) {
+	t.Parallel()
 	require.Contains(t, Durations, .1)
 	require.Contains(t, Ages, 1.)
 	require.True(t, slices.IsSorted(Durations) && slices.IsSorted(Ages) && slices.IsSorted(Sizes))

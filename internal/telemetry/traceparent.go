@@ -8,15 +8,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A traceparent is version-traceid-parentid-flags (W3C Trace Context, level 1): 00-, 32 digits, -, 16 digits, -, 2 digits.
-// The text is what travels, in HTTP, in records and in the journal. Callers have checked its form.
+// A traceparent is version-traceid-parentid-flags (W3C Trace Context, level 1): 00-, 32 digits, -, 16 digits, -, 2
+// digits. HTTP headers, records and the journal carry it as this text. Callers have checked its form.
 const (
 	traceFrom, traceTo = 3, 35
 	spanFrom, spanTo   = 36, 52
 	flagsEnd           = 55
 )
 
-// IsSampled says whether a traceparent has the sampled flag; it is all that a request costs that is not traced.
+// IsSampled says whether a traceparent has the sampled flag. A request that is not traced costs this call and no more.
 func IsSampled(traceParent string) bool {
 	if len(traceParent) < flagsEnd {
 		return false
@@ -36,7 +36,7 @@ func TraceID(traceParent string) string {
 	return traceParent[traceFrom:traceTo]
 }
 
-// Traced adds the trace_id of a sampled request to a line of the log: line.Func(Traced(traceParent)).
+// Traced adds the trace_id of a sampled request to a log line: line.Func(Traced(traceParent)).
 func Traced(traceParent string) func(*zerolog.Event) {
 	return func(line *zerolog.Event) {
 		if id := TraceID(traceParent); id != "" {
@@ -45,19 +45,20 @@ func Traced(traceParent string) func(*zerolog.Event) {
 	}
 }
 
-// TraceParent returns the text of a span's context.
-func TraceParent(of trace.SpanContext) string {
-	traceID, spanID := of.TraceID(), of.SpanID()
+// TraceParent returns the traceparent of a span's context.
+func TraceParent(span trace.SpanContext) string {
+	traceID, spanID := span.TraceID(), span.SpanID()
 	b := make([]byte, 0, flagsEnd)
 	b = append(b, "00-"...)
 	b = hex.AppendEncode(b, traceID[:])
 	b = append(b, '-')
 	b = hex.AppendEncode(b, spanID[:])
 	b = append(b, '-')
-	return string(hex.AppendEncode(b, []byte{byte(of.TraceFlags())}))
+	return string(hex.AppendEncode(b, []byte{byte(span.TraceFlags())}))
 }
 
-// SpanContext returns what a traceparent names, in another process; the zero one, which is not valid, for an empty text.
+// SpanContext returns the context of a span in another process from its traceparent. It is the zero context, which is
+// not valid, for an empty text.
 func SpanContext(traceParent string) trace.SpanContext {
 	var c trace.SpanContextConfig
 	if len(traceParent) < flagsEnd {

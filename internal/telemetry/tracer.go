@@ -21,40 +21,42 @@ import (
 )
 
 // Tracer makes the spans of a role. The nil Tracer makes none, at no cost: tracing is off. Its methods may be called
-// concurrently and never wait for the exporter: when spans come faster than they are exported, they are dropped.
+// concurrently and never wait for the exporter: spans that come faster than they are exported are dropped.
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 }
 
-// NewTracer sets up tracing from the standard OTEL_* variables and nothing else. It is nil, off, unless they name an
-// exporter or an OTLP endpoint. service is the name of a role that OTEL_SERVICE_NAME does not name. Errors: those of
-// CheckTracing. An exporter that can't be reached is none; what could not be exported is a warning, sampled.
+// NewTracer sets up tracing from the standard OTEL_* variables and nothing else. The result is nil (tracing is off)
+// unless they name an exporter or an OTLP endpoint. service is the name of the role, if OTEL_SERVICE_NAME is not set.
+// Errors: those of CheckTracing. An exporter that can't be reached is not an error: failed exports are logged,
+// sampled.
 func NewTracer(service string, log zerolog.Logger) (*Tracer, error) {
 	if err := CheckTracing(); err != nil {
 		return nil, err
 	}
 	exporterName := exporterChosen()
 	if exporterName == "none" {
-		return nil, nil //nolint:nilnil // a nil Tracer is a Tracer that is off
+		return nil, nil //nolint:nilnil // a nil Tracer makes no spans
 	}
-	otel.SetLogger(logr.Discard()) // it would quote settings, secrets too, past our log
+	otel.SetLogger(logr.Discard()) // it would log settings, also secrets, to stderr
 	exporter, err := newExporter(exporterName)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the exporter of traces: %w", err)
 	}
-	of, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(
+	attributes, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(
 		semconv.ServiceName(service), semconv.ServiceVersion(ReadBuild().Version)), resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	sampler := newSampler()
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(reporting{exporter, Sampled(log)}), sdk.WithResource(of), sdk.WithSampler(sampler))
+	provider := sdk.NewTracerProvider(sdk.WithBatcher(loggingExporter{exporter, Sampled(log)}),
+		sdk.WithResource(attributes), sdk.WithSampler(sampler))
 	log.Info().Str("exporter", exporterName).Str("sampler", sampler.Description()).Msg("tracing is on")
 	return &Tracer{provider, provider.Tracer("tradestore/" + service)}, nil
 }
 
-// Close exports what is left, until ctx ends, and stops.
+// Close exports the remaining spans, until ctx ends, and stops.
 func (t *Tracer) Close(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -65,7 +67,8 @@ func (t *Tracer) Close(ctx context.Context) error {
 	return nil
 }
 
-// Start begins a span below parent, or a trace without one; nil if the sampler leaves it out. It has to be ended.
+// Start begins a span below parent, or a new trace without a parent. It is nil if the sampler leaves it out. The caller
+// must end it.
 func (t *Tracer) Start(parent trace.SpanContext, name string, opts ...trace.SpanStartOption) trace.Span {
 	if t == nil {
 		return nil
@@ -81,9 +84,11 @@ func (t *Tracer) Start(parent trace.SpanContext, name string, opts ...trace.Span
 	return span
 }
 
-// Record makes a span of something that is over, below parent, which was sampled. err says that it failed; its text goes
-// with the span. It returns what names the span, for links; not valid if there is none.
-func (t *Tracer) Record(parent trace.SpanContext, name string, from, to time.Time, err error, opts ...trace.SpanStartOption) trace.SpanContext {
+// Record makes a span of something that is over, below parent, which was sampled. With err the span has failed, and
+// has the text of err. It returns the span's context, for links; not valid if there is no span.
+func (t *Tracer) Record(
+	parent trace.SpanContext, name string, from, to time.Time, err error, opts ...trace.SpanStartOption,
+) trace.SpanContext {
 	if t == nil {
 		return trace.SpanContext{}
 	}
@@ -98,16 +103,16 @@ func (t *Tracer) Record(parent trace.SpanContext, name string, from, to time.Tim
 	return span.SpanContext()
 }
 
-// reporting is an exporter whose failures are lines of the log. The spans of a failed export are lost.
-type reporting struct {
+// loggingExporter logs failed exports. Their spans are lost.
+type loggingExporter struct {
 	sdk.SpanExporter
 	log zerolog.Logger // sampled
 }
 
 // ExportSpans implements sdk.SpanExporter.
-func (r reporting) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
-	if err := r.SpanExporter.ExportSpans(ctx, spans); err != nil {
-		r.log.Warn().Err(err).Int("spans", len(spans)).Msg("cannot export spans: they are lost")
+func (e loggingExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
+		e.log.Warn().Err(err).Int("spans", len(spans)).Msg("cannot export spans: they are lost")
 	}
 	return nil
 }

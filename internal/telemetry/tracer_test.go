@@ -144,22 +144,24 @@ func TestTheEndExportsWhatIsLeftAndDoesNotWaitForLong(t *testing.T) {
 	require.ErrorContains(t, stuck.Close(limit), "cannot export the last spans: context deadline exceeded")
 }
 
-// taker is the other protocol of OTLP.
-type taker struct {
+// grpcReceiver receives spans over gRPC. Package otlp receives them over HTTP.
+type grpcReceiver struct {
 	traces.UnimplementedTraceServiceServer
 	names chan string
 }
 
-func (t taker) Export(_ context.Context, export *traces.ExportTraceServiceRequest) (*traces.ExportTraceServiceResponse, error) {
-	t.names <- export.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0].GetName()
+func (r grpcReceiver) Export(
+	_ context.Context, export *traces.ExportTraceServiceRequest,
+) (*traces.ExportTraceServiceResponse, error) {
+	r.names <- export.GetResourceSpans()[0].GetScopeSpans()[0].GetSpans()[0].GetName()
 	return &traces.ExportTraceServiceResponse{}, nil
 }
 
 func TestSpansAreExportedOverGRPC(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	server, took := grpc.NewServer(), taker{names: make(chan string, 1)}
-	traces.RegisterTraceServiceServer(server, took)
+	server, receiver := grpc.NewServer(), grpcReceiver{names: make(chan string, 1)}
+	traces.RegisterTraceServiceServer(server, receiver)
 	go func() { _ = server.Serve(ln) }()
 	defer server.Stop()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+ln.Addr().String())
@@ -167,10 +169,11 @@ func TestSpansAreExportedOverGRPC(t *testing.T) {
 	tracer := newTestTracer(t)
 	tracer.Start(trace.SpanContext{}, "over gRPC").End()
 	require.NoError(t, tracer.Close(t.Context()))
-	require.Equal(t, "over gRPC", <-took.names)
+	require.Equal(t, "over gRPC", <-receiver.names)
 }
 
 func TestTraceParentsAreReadAndWritten(t *testing.T) {
+	t.Parallel()
 	f := func(traceParent string, sampled bool, traceID string) {
 		t.Helper()
 		require.Equal(t, sampled, IsSampled(traceParent), traceParent)
@@ -207,6 +210,7 @@ func TestWithoutATracerNothingIsAllocated(t *testing.T) {
 }
 
 func TestExemplarsOfSampledRequestsAreServed(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	var f Families
 	wait := f.Histogram("wait_seconds", "Wait.", Durations)

@@ -13,11 +13,11 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// variable is one of the OTEL_* variables that decide about traces, and the form of its value. The SDK would pass over a
-// value that it can't read, and trace something else than was asked for.
+// variable is one of the OTEL_* variables about traces, and the form of its value. The SDK ignores a value that it
+// can't read, and would then trace with other settings than the operator wants.
 type variable struct {
 	name string
-	form string // for people
+	form string // in words
 	ok   func(value string) bool
 }
 
@@ -37,7 +37,7 @@ var variables = slices.Concat(
 	ofOTLP("OTEL_EXPORTER_OTLP_"), ofOTLP("OTEL_EXPORTER_OTLP_TRACES_"),
 )
 
-// ofOTLP are the variables of the OTLP exporter: for all signals, or for traces alone.
+// ofOTLP returns the variables of the OTLP exporter: for all signals, or for traces alone.
 func ofOTLP(prefix string) []variable {
 	return []variable{
 		{prefix + "ENDPOINT", "a URL like http://127.0.0.1:4318", isEndpoint},
@@ -70,7 +70,7 @@ func CheckTracing() error {
 	return errors.Join(wrong...)
 }
 
-// setting returns the value of the first variable that has one. An empty one counts as not set (OpenTelemetry
+// setting returns the value of the first variable that has one. An empty variable counts as not set (OpenTelemetry
 // specification, environment variables).
 func setting(names ...string) string {
 	for _, name := range names {
@@ -81,7 +81,7 @@ func setting(names ...string) string {
 	return ""
 }
 
-// exporterChosen is none unless an exporter or an endpoint is named.
+// exporterChosen returns the name of the exporter: none unless a variable names an exporter or an endpoint.
 func exporterChosen() string {
 	name := strings.ToLower(setting("OTEL_TRACES_EXPORTER"))
 	if strings.EqualFold(setting("OTEL_SDK_DISABLED"), "true") {
@@ -93,9 +93,9 @@ func exporterChosen() string {
 	return cmp.Or(name, "none")
 }
 
-// newSampler is that of the variables, which CheckTracing has passed. Without OTEL_TRACES_SAMPLER it is
-// parentbased_traceidratio, so that the share alone can be set; without a share everything is sampled, as the
-// specification has it.
+// newSampler makes the sampler of the variables, which CheckTracing has checked. Without OTEL_TRACES_SAMPLER it is
+// parentbased_traceidratio, so that the share alone can be set. Without a share everything is sampled, as in the
+// specification.
 func newSampler() sdk.Sampler {
 	share := 1.0
 	if s := setting("OTEL_TRACES_SAMPLER_ARG"); s != "" {

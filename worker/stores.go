@@ -17,8 +17,8 @@ type TradeStore interface {
 	Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error)
 }
 
-// Journal is the outbox of decided requests, walked from a cursor per partition. The projectors of several workers may
-// walk it at once: a cursor only moves forward.
+// Journal holds the decided requests, with a cursor per partition that says how far they are projected. Projectors of
+// several workers may use it at once: a cursor only moves forward.
 type Journal interface {
 	// Unprojected returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
 	// order; all of the partition's earlier outcomes are projected or in the result.
@@ -29,18 +29,19 @@ type Journal interface {
 	Pass(ctx context.Context, partitions []int32) error
 }
 
-// Closer gives an end to requests whose record never reached the log. Its methods may be called concurrently, also by
-// the orphan reapers of several workers for the same requests.
+// OrphanCloser decides requests whose record never reached the log. Its methods may be called concurrently, also by the
+// orphan reapers of several workers for the same requests.
 type OrphanCloser interface {
-	// Outcomes returns the outcomes of those of the requests given that have one, committed before the call.
+	// Decisions returns the outcomes of those of the requests given that have one, committed before the call.
 	Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error)
 	// Close makes each request that has no outcome FAILED(NOT_DELIVERED), in one transaction, under the lock that Apply
 	// takes first, and returns the outcomes of all of them; those that had one keep it. All requests are of the partition
 	// given, which must be applied up to end: if it is not, the error has class Fenced and nothing was changed (rule R4).
-	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest) ([]trade.Decision, error)
+	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64,
+		requests []trade.PendingRequest) ([]trade.Decision, error)
 }
 
-// RequestLog is where clients read outcomes.
+// RequestStore is where clients read outcomes.
 type RequestStore interface {
 	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
 	// of all partitions. None that was projected before the call is in the result. One may be missing for a while.
@@ -50,11 +51,12 @@ type RequestStore interface {
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
-// Maintainer keeps the tables of the journal in shape. One worker at a time does the work; for the others it is a no-op.
+// Maintainer makes and drops the day partitions of the tables. One worker at a time does the work; for the others the
+// calls do nothing.
 type Maintainer interface {
 	// MakeDays creates the partitions of the days from now on that the journal and the request store will need.
 	MakeDays(ctx context.Context, now time.Time) error
-	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows went.
+	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows it deleted.
 	// A request that is still PENDING is never deleted.
 	Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error)
 }

@@ -10,19 +10,20 @@ import (
 	"tradestore/trade"
 )
 
-// visible lets clients see outcomes before the cursor moves over them, as the fake demands of the projector.
-type visible struct{ *fake }
+// projecting projects outcomes before the cursor moves over them, as the fake expects of the projector.
+type projecting struct{ *fake }
 
-func (s visible) Projected(ctx context.Context, outcomes []trade.Decision) error {
+func (s projecting) Projected(ctx context.Context, outcomes []trade.Decision) error {
 	return errors.Join(s.Project(ctx, outcomes), s.fake.Projected(ctx, outcomes))
 }
 
-// The fake that the tests of the loops stand on keeps the contract that PostgreSQL keeps.
+// The fake that the tests use keeps the same contract as PostgreSQL.
 func TestTheFakeIsATradeStore(t *testing.T) {
+	t.Parallel()
 	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		f := newFake(t, trade.TopicID{1}, 2)
 		return conformance.StoreSubject{
-			Store: visible{f},
+			Store: projecting{f},
 			Trades: func(*testing.T) map[trade.Key]trade.Trade {
 				f.mu.Lock()
 				defer f.mu.Unlock()
