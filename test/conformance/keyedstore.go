@@ -113,13 +113,13 @@ func keyIsTakenOnce(t *testing.T, s KeyedSubject) {
 	require.Len(t, states, len(batch))
 	for _, i := range []int{0, 1, 24, 25, 99, 100, 119} {
 		require.Equal(t, pendingKey(batch[i]), states[batch[i].ID])
-		require.Equal(t, pendingState(batch[i].Request), s.get(t, batch[i]))
+		require.Equal(t, PendingState(batch[i].Request), s.get(t, batch[i]))
 	}
 	free := NewKeyedRequest("key-1", 1)
 	taken(t, s.Log.OpenKeyed(t.Context(), []*trade.KeyedRequest{sameKey(batch[0]), free, sameKey(batch[2])}), 3, 0, 2)
-	require.Equal(t, pendingState(batch[0].Request), s.get(t, batch[0]), "the first one stays")
+	require.Equal(t, PendingState(batch[0].Request), s.get(t, batch[0]), "the first one stays")
 	require.Equal(t, pendingKey(batch[0]), s.keyed(t, batch[0], free)[batch[0].ID])
-	require.Equal(t, pendingState(free.Request), s.get(t, free))
+	require.Equal(t, PendingState(free.Request), s.get(t, free))
 
 	require.Nil(t, s.Log.Open(t.Context(), []*trade.Request{NewRequest("T", 1, 0)}), "keyless requests are not affected")
 }
@@ -130,7 +130,7 @@ func keyIsTakenAcrossDays(t *testing.T, s KeyedSubject) {
 	later := sameKey(first)
 	later.AcceptedAt = later.AcceptedAt.AddDate(0, 0, 1)
 	taken(t, s.Log.OpenKeyed(t.Context(), []*trade.KeyedRequest{later}), 1, 0)
-	require.Equal(t, pendingState(first.Request), s.get(t, first))
+	require.Equal(t, PendingState(first.Request), s.get(t, first))
 }
 
 func keyShowsTheEnd(t *testing.T, s KeyedSubject) {
@@ -177,7 +177,7 @@ func (s KeyedSubject) oneWon(t *testing.T, batch []*trade.KeyedRequest, errs []e
 	}
 	require.NotNil(t, winner)
 	require.Equal(t, pendingKey(winner), s.keyed(t, winner)[winner.ID])
-	require.Equal(t, pendingState(winner.Request), s.get(t, winner))
+	require.Equal(t, PendingState(winner.Request), s.get(t, winner))
 }
 
 func oneOfSeveralCallsWins(t *testing.T, s KeyedSubject) {
@@ -243,7 +243,7 @@ func brokenOpenKeyed(t *testing.T, s KeyedSubject, when When) {
 			require.False(t, errors.Is(errs[i], trade.ErrKeyTaken), "request %d was told that its own entry is another's", i)
 			continue
 		}
-		require.Equal(t, pendingState(r.Request), s.get(t, r))
+		require.Equal(t, PendingState(r.Request), s.get(t, r))
 	}
 	require.NoError(t, errs[0])
 	require.NoError(t, errs[59])

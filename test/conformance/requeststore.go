@@ -87,7 +87,8 @@ func opened(t *testing.T, s LogSubject, n int) []*trade.Request {
 	return batch
 }
 
-func pendingState(r *trade.Request) trade.RequestState {
+// PendingState returns what a request store shows of a request without an outcome.
+func PendingState(r *trade.Request) trade.RequestState {
 	return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}
 }
 
@@ -101,7 +102,7 @@ func get(t *testing.T, s LogSubject, r *trade.Request) trade.RequestState {
 // requireEnd checks what a client sees of a decided request.
 func requireEnd(t *testing.T, s LogSubject, e End) {
 	t.Helper()
-	got, want := get(t, s, e.Request), pendingState(e.Request)
+	got, want := get(t, s, e.Request), PendingState(e.Request)
 	require.False(t, got.DecidedAt.IsZero())
 	require.Equal(t, e.Status == trade.Failed, got.Detail != "", "people read why a request failed")
 	want.Status, want.Reason, want.Detail, want.DecidedAt = e.Status, e.Reason, got.Detail, got.DecidedAt
@@ -121,7 +122,7 @@ func fromPendingToEnd(t *testing.T, s LogSubject) {
 
 	batch := opened(t, s, 512)
 	for _, i := range []int{0, 1, 24, 25, 26, 255, 256, 511} {
-		require.Equal(t, pendingState(batch[i]), get(t, s, batch[i]))
+		require.Equal(t, PendingState(batch[i]), get(t, s, batch[i]))
 	}
 	decided := ends(batch[:500], trade.Success, "")
 	decided[1] = End{batch[1], trade.Failed, trade.StaleVersion}
@@ -130,7 +131,7 @@ func fromPendingToEnd(t *testing.T, s LogSubject) {
 	for _, i := range []int{0, 1, 2, 3, 499} {
 		requireEnd(t, s, decided[i])
 	}
-	require.Equal(t, pendingState(batch[500]), get(t, s, batch[500]))
+	require.Equal(t, PendingState(batch[500]), get(t, s, batch[500]))
 
 	ids := []trade.RequestID{NewRequest("T", 1, 0).ID, batch[0].ID} // one that is unknown, one that is named twice
 	for _, r := range batch {
@@ -174,7 +175,7 @@ func endsOnce(t *testing.T, s LogSubject) {
 }
 
 func outcome(e End) trade.Decision {
-	o := trade.Decision{RequestState: pendingState(e.Request), Generation: 1, Partition: e.Request.Partition}
+	o := trade.Decision{RequestState: PendingState(e.Request), Generation: 1, Partition: e.Request.Partition}
 	o.Status, o.Reason, o.DecidedAt = e.Status, e.Reason, e.Request.AcceptedAt
 	return o
 }
@@ -183,7 +184,7 @@ func projectCreatesNothing(t *testing.T, s LogSubject) {
 	known, unknown := opened(t, s, 1)[0], NewRequest("T", 1, 0)
 	require.NoError(t, s.Log.Project(t.Context(), []trade.Decision{outcome(End{unknown, trade.Success, ""})}))
 	requireAbsent(t, s, unknown)
-	require.Equal(t, pendingState(known), get(t, s, known))
+	require.Equal(t, PendingState(known), get(t, s, known))
 }
 
 // severalDecide lets writers that disagree race, under the eyes of a reader: whoever wins, nobody sees a second end.
@@ -293,10 +294,10 @@ func brokenGet(t *testing.T, s LogSubject) {
 		s.Hurt(t, "Get", when)
 		state, err := s.Log.Get(t.Context(), r.ID)
 		if err == nil { // reads may be repeated
-			require.Equal(t, pendingState(r), state)
+			require.Equal(t, PendingState(r), state)
 		}
 		require.NotErrorIs(t, err, trade.ErrNotFound, "unknown is not absent")
-		require.Equal(t, pendingState(r), get(t, s, r))
+		require.Equal(t, PendingState(r), get(t, s, r))
 	}
 }
 
@@ -347,7 +348,7 @@ func brokenDecide(t *testing.T, s LogSubject, when When) {
 		if err == nil || when == After {
 			requireEnd(t, s, e)
 		} else {
-			require.Equal(t, pendingState(e.Request), get(t, s, e.Request))
+			require.Equal(t, PendingState(e.Request), get(t, s, e.Request))
 		}
 	}
 	first := get(t, s, batch[0])
