@@ -136,7 +136,6 @@ func (p *poolOfOne) flush() {
 // Plans are made and cached while the tables are empty and have no statistics. They must probe indexes all the same:
 // not one statement of the apply line, the journal or the reads may scan a table from end to end.
 func TestNothingScans(t *testing.T) {
-	t.Parallel()
 	l := newTopicLog(t)
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	// One session each: counters are flushed by the session that made them.

@@ -72,11 +72,11 @@ var cuts = map[string][2]string{
 
 func TestRequestStoreSeam(t *testing.T) {
 	t.Parallel()
-	conformance.RequestStore(t, func(t *testing.T) conformance.LogSubject {
+	conformance.RequestStore(t, func(t *testing.T) conformance.RequestStoreSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		return conformance.LogSubject{
-			Log:    NewRequestStore(openPool(t, p.url, "reads", Open)),
+		return conformance.RequestStoreSubject{
+			Store:    NewRequestStore(openPool(t, p.url, "reads", Open)),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
@@ -91,7 +91,7 @@ func TestKeyedRequestStoreSeam(t *testing.T) {
 		// Without prepared statements each call has the text of its statement, which the proxy looks for.
 		reads := openPool(t, p.url+"&default_query_exec_mode=cache_describe", "reads", Open)
 		return conformance.KeyedSubject{
-			Log:    NewRequestStore(reads),
+			Store:    NewRequestStore(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
