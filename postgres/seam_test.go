@@ -76,7 +76,7 @@ func TestRequestStoreSeam(t *testing.T) {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
 		return conformance.RequestStoreSubject{
-			Store:    NewRequestStore(openPool(t, p.url, "reads", Open)),
+			Store:  NewRequestStore(openPool(t, p.url, "reads", Open)),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
@@ -91,7 +91,7 @@ func TestKeyedRequestStoreSeam(t *testing.T) {
 		// Without prepared statements each call has the text of its statement, which the proxy looks for.
 		reads := openPool(t, p.url+"&default_query_exec_mode=cache_describe", "reads", Open)
 		return conformance.KeyedSubject{
-			Store:    NewRequestStore(reads),
+			Store:  NewRequestStore(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}

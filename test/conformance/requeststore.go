@@ -177,7 +177,7 @@ func endsOnce(t *testing.T, s RequestStoreSubject) {
 	}
 	require.NoError(t, s.Decide(t.Context(), []End{good[0], bad[1]}))
 	unchanged()
-	require.NoError(t, s.Decide(t.Context(), []End{bad[0], good[1], good[2]}), "what can't be changed is no reason to stop")
+	require.NoError(t, s.Decide(t.Context(), []End{bad[0], good[1], good[2]}), "an outcome that stays is no error")
 	unchanged()
 	requireEnd(t, s, good[2])
 	require.NoError(t, s.Store.Project(t.Context(), []trade.Decision{outcome(bad[0]), outcome(good[1])}))
