@@ -11,30 +11,30 @@ import (
 // batchSize is the most items or statements that DynamoDB takes in one call.
 const batchSize = 25
 
-// Backoff of what was refused for lack of capacity. A table that has to split takes minutes; a burst is over in less
-// than a second.
+// Backoff after a refusal for lack of capacity. A burst is over in less than a second; a table that has to split takes
+// minutes.
 const (
 	firstPause   = 20 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 )
 
-// inBatches calls do for each part [from, to) of n things, several at once, and waits for all of them.
-func (l *RequestStore) inBatches(n int, do func(from, to int)) {
+// forEachBatch calls do for each batch [from, to) of n items, several at once, and waits for all of them.
+func (s *RequestStore) forEachBatch(n int, do func(from, to int)) {
 	var calls errgroup.Group
-	calls.SetLimit(l.cfg.Calls)
+	calls.SetLimit(s.cfg.Calls)
 	for from := 0; from < n; from += batchSize {
 		calls.Go(func() error {
 			do(from, min(from+batchSize, n))
 			return nil
 		})
 	}
-	_ = calls.Wait() // no part returns an error
+	_ = calls.Wait() // no batch returns an error
 }
 
-// pause waits before try number n+1. It returns false, at once, if ctx would end in the meantime.
+// pause waits before try number n+1. It returns false at once if ctx would end before.
 func pause(ctx context.Context, n int) bool {
 	d := min(firstPause<<min(n, 10), longestPause)
-	d = d/2 + rand.N(d/2+1) // those that were refused together must not come back together
+	d = d/2 + rand.N(d/2+1) // jitter: calls that were refused together must not be repeated together
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}

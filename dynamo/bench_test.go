@@ -16,10 +16,10 @@ import (
 	"tradestore/trade"
 )
 
-// directLog has no proxy, which would be measured as well.
-func directLog(b *testing.B) *testLog {
+// directFixture has no proxy, which would be measured as well.
+func directFixture(b *testing.B) *fixture {
 	b.Helper()
-	l := newLog(b)
+	l := newFixture(b)
 	l.client = dynamodb.New(l.client.Options(), func(o *dynamodb.Options) { o.BaseEndpoint = aws.String(l.proxy.target) })
 	return l
 }
@@ -45,7 +45,7 @@ func processorTime(b *testing.B) time.Duration {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	l := directLog(b)
+	l := directFixture(b)
 	for _, size := range []int{1, 25, 512} {
 		b.Run(strconv.Itoa(size), func(b *testing.B) {
 			batches := make([][]*trade.Request, b.N)
@@ -61,10 +61,10 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkSettle compares what the product does with one conditional UpdateItem per outcome, 16 at once.
+// BenchmarkProject compares what the product does with one conditional UpdateItem per outcome, 16 at once.
 func BenchmarkProject(b *testing.B) {
 	const size = 500
-	l := directLog(b)
+	l := directFixture(b)
 	f := func(name string, project func([]trade.Decision)) {
 		b.Run(name, func(b *testing.B) {
 			batches := make([][]trade.Decision, b.N)
@@ -84,7 +84,7 @@ func BenchmarkProject(b *testing.B) {
 	f("one update a call", func(o []trade.Decision) { updateEach(b, l, o) })
 }
 
-func updateEach(b *testing.B, l *testLog, outcomes []trade.Decision) {
+func updateEach(b *testing.B, l *fixture, outcomes []trade.Decision) {
 	b.Helper()
 	var calls sync.WaitGroup
 	free := make(chan struct{}, defaultCalls)
@@ -93,11 +93,12 @@ func updateEach(b *testing.B, l *testLog, outcomes []trade.Decision) {
 		free <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-free }()
+			const update = "SET #s = :status, decided_at = :decided, expires_at = :expires REMOVE pending"
 			_, err := l.client.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
 				TableName:                aws.String(l.cfg.Table),
 				Key:                      attributes{attrID: text(o.ID.String())},
 				ConditionExpression:      aws.String("attribute_exists(request_id) AND #s = :pending"),
-				UpdateExpression:         aws.String("SET #s = :status, decided_at = :decided, expires_at = :expires REMOVE pending"),
+				UpdateExpression:         aws.String(update),
 				ExpressionAttributeNames: map[string]string{"#s": attrStatus},
 				ExpressionAttributeValues: attributes{":pending": text(string(trade.Pending)), ":status": text(string(o.Status)),
 					":decided": instant(o.DecidedAt), ":expires": number(o.DecidedAt.Add(l.cfg.Life).Unix())},

@@ -21,22 +21,23 @@ const (
 	attrCorrelationID = "correlation_id"
 	attrTraceParent   = "traceparent"
 	attrReplayOf      = "replay_of"
-	attrDecidedAt     = "decided_at" // this and the next three only with a terminal status
+	attrDecidedAt     = "decided_at" // this one and the next three only with a terminal status
 	attrReason        = "reason"
 	attrDetail        = "detail"
 	attrExpiresAt     = "expires_at"   // seconds since 1970; the table deletes the item some time later (rule S3)
-	attrHash          = "payload_hash" // this and the next only under an idempotency key
+	attrHash          = "payload_hash" // this one and the next only under an idempotency key
 	attrNonce         = "nonce"        // of the call that opened the request
-	attrPending       = "pending"      // only while PENDING, so that the index on it holds nothing else
+	attrPending       = "pending"      // only while PENDING, so that its index has no other items
 )
 
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// pendingShards spreads the index of PENDING items. One key of an index takes 1,000 writes a second, and each request
-// writes there twice: coming and going. When the index can't keep up, the table refuses writes as well.
+// pendingShards is the number of keys of the index of PENDING items. One key takes 1,000 writes a second, and each
+// request writes twice: when it is opened and when it is projected. If the index is too slow, the table refuses writes
+// as well.
 const pendingShards = 32
 
-// attributes is an item as the client wants it.
+// attributes is an item in the form of the AWS client.
 type attributes = map[string]types.AttributeValue
 
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
@@ -70,11 +71,11 @@ func pendingItem(r *trade.Request) attributes {
 	return item
 }
 
-// shard returns the key of a part of the index. The last byte of an id is random, so the parts are alike.
+// shard returns the key of one shard of the index. The last byte of an id is random, so all shards have the same size.
 func shard(n int) string { return "pending-" + strconv.Itoa(n) }
 
-// reader takes values out of an item and remembers the first that is not what it should be. Nobody but us should write
-// the table, but anyone with rights in the account can.
+// reader reads values of an item and keeps the first error. Only Trade Store should write the table, but anyone with
+// rights in the account can.
 type reader struct {
 	item attributes
 	err  error
@@ -134,7 +135,7 @@ func (r *reader) id(name string) trade.RequestID {
 	return id
 }
 
-// stateOf reads what a client is shown.
+// stateOf returns the state of a request as clients see it.
 func stateOf(item attributes) (trade.RequestState, error) {
 	r := &reader{item: item}
 	s := trade.RequestState{
@@ -154,7 +155,7 @@ func stateOf(item attributes) (trade.RequestState, error) {
 	return s, r.err
 }
 
-// expired says whether an item is past its end at the instant now, whether the table has deleted it or not.
+// expired says whether an item is expired at the instant now. The table may not have deleted it yet.
 func expired(item attributes, now time.Time) bool {
 	if _, ok := item[attrExpiresAt]; !ok {
 		return false

@@ -13,13 +13,16 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/conformance"
 	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
 func TestMain(m *testing.M) {
-	// Nothing of the machine's own AWS settings gets into a test.
-	for _, name := range []string{"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"} {
+	// The AWS settings of the machine must not affect a test.
+	for _, name := range []string{
+		"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS",
+	} {
 		_ = os.Unsetenv(name)
 	}
 	_ = os.Setenv("AWS_CONFIG_FILE", os.DevNull)
@@ -27,26 +30,26 @@ func TestMain(m *testing.M) {
 	stack.Main(m)
 }
 
-// testNow is "now" in tests: accepted and decided times derive from it.
+// testNow is the current time in tests. Accepted and decided times derive from it.
 var testNow = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 var tables atomic.Int64
 
-// testLog is a request store on a table of its own, behind a proxy that can go wrong.
-type testLog struct {
+// fixture is a request store on a table of its own, behind a proxy that injects faults.
+type fixture struct {
 	*RequestStore
 	proxy *proxy
 	now   time.Time
 }
 
-func newLog(t testing.TB) *testLog {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	return newLogOn(t, stack.DynamoDB(t), zerolog.Nop())
+	return newFixtureOn(t, stack.DynamoDB(t), zerolog.Nop())
 }
 
-func newLogOn(t testing.TB, endpoint string, log zerolog.Logger) *testLog {
+func newFixtureOn(t testing.TB, endpoint string, log zerolog.Logger) *fixture {
 	t.Helper()
-	l := &testLog{proxy: newProxy(t, endpoint), now: testNow}
+	l := &fixture{proxy: newProxy(t, endpoint), now: testNow}
 	table := fmt.Sprintf("requests-%d-%d", os.Getpid(), tables.Add(1))
 	var err error
 	l.RequestStore, err = Open(t.Context(), Config{
@@ -75,7 +78,7 @@ func newRequests(n int) []*trade.Request {
 // decided returns the outcome of a request, a second after its acceptance.
 func decided(r *trade.Request, status trade.Status, reason trade.Code) trade.Decision {
 	o := trade.Decision{Generation: 1, Partition: r.Partition, CorrelationID: r.CorrelationID}
-	o.RequestState = pendingState(r)
+	o.RequestState = conformance.PendingState(r)
 	o.Status, o.Reason, o.DecidedAt = status, reason, r.AcceptedAt.Add(time.Second)
 	if status == trade.Failed {
 		o.Detail = "why it failed"
@@ -91,19 +94,15 @@ func succeeded(batch []*trade.Request) []trade.Decision {
 	return outcomes
 }
 
-func pendingState(r *trade.Request) trade.RequestState {
-	return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}
-}
-
 // opened stores requests, without trouble.
-func (l *testLog) opened(t testing.TB, n int) []*trade.Request {
+func (l *fixture) opened(t testing.TB, n int) []*trade.Request {
 	t.Helper()
 	batch := newRequests(n)
 	require.Nil(t, l.Open(t.Context(), batch))
 	return batch
 }
 
-func (l *testLog) state(t testing.TB, id trade.RequestID) trade.RequestState {
+func (l *fixture) state(t testing.TB, id trade.RequestID) trade.RequestState {
 	t.Helper()
 	s, err := l.Get(t.Context(), id)
 	require.NoError(t, err)
@@ -111,21 +110,21 @@ func (l *testLog) state(t testing.TB, id trade.RequestID) trade.RequestState {
 }
 
 // item returns what the table holds of a request.
-func (l *testLog) item(t testing.TB, id trade.RequestID) attributes {
+func (l *fixture) item(t testing.TB, id trade.RequestID) attributes {
 	t.Helper()
 	item, err := l.get(t.Context(), id)
 	require.NoError(t, err)
 	return item
 }
 
-func (l *testLog) absent(t testing.TB, id trade.RequestID) {
+func (l *fixture) absent(t testing.TB, id trade.RequestID) {
 	t.Helper()
 	_, err := l.Get(t.Context(), id)
 	require.ErrorIs(t, err, trade.ErrNotFound)
 }
 
 // found returns how many conditions were not met, by what was found.
-func (l *testLog) foundCount(kind string) int {
+func (l *fixture) foundCount(kind string) int {
 	return int(testutil.ToFloat64(l.metrics.unmet[kind]))
 }
 

@@ -22,16 +22,17 @@ const (
 	opUpdateExpiry = "UpdateTimeToLive"
 )
 
-var operations = []string{opBatchWrite, opPut, opGet, opStatements, opQuery, opBatchGet, opDescribe, opDescribeTTL, opCreateTable, opUpdateExpiry}
+var operations = []string{opBatchWrite, opPut, opGet, opStatements, opQuery, opBatchGet,
+	opDescribe, opDescribeTTL, opCreateTable, opUpdateExpiry}
 
-// What a write found whose condition did not hold (rule S2).
+// What the item was when the condition of a write did not hold (rule S2).
 const (
-	foundSame     = "same"     // the same end: a repeat
-	foundMissing  = "missing"  // no item: it was never opened, or it has been deleted
-	foundConflict = "conflict" // another end: a rule is broken
+	foundSame     = "same"     // the same outcome: a repeat
+	foundMissing  = "missing"  // no item: it was never opened, or it was deleted
+	foundConflict = "conflict" // another outcome: rule S1 is broken
 )
 
-// metrics are the families that the request store counts. Every label has a bounded set of values.
+// metrics are the metrics of the request store. Every label has a fixed set of values.
 type metrics struct {
 	telemetry.Families
 
@@ -45,16 +46,16 @@ type metrics struct {
 func newMetrics() *metrics {
 	m := &metrics{}
 	m.calls = m.Counters("tradestore_dynamodb_requests_total",
-		"Calls to DynamoDB, by operation and by what is known afterwards.", "operation", "result")
+		"Calls to DynamoDB, by operation and result.", "operation", "result")
 	m.duration = m.Histograms("tradestore_dynamodb_request_duration_seconds",
-		"Time of one call to DynamoDB, by operation.", telemetry.Durations, "operation")
+		"Duration of one call to DynamoDB, by operation.", telemetry.Durations, "operation")
 	m.throttled = m.CountersOf("tradestore_dynamodb_throttled_items_total",
-		"Items that DynamoDB did not take for lack of capacity, by operation. They are sent again with backoff.",
+		"Items that DynamoDB refused for lack of capacity, by operation. They are sent again with backoff.",
 		"operation", opBatchWrite, opPut, opStatements)
 	m.unprocessed = m.Counter("tradestore_dynamodb_unprocessed_items_total",
-		"Items that a batch of PENDING items left out. They are sent again with backoff until the deadline.")
+		"PENDING items that DynamoDB left unprocessed in a batch. They are sent again with backoff until the deadline.")
 	m.unmet = m.CountersOf("tradestore_dynamodb_condition_failures_total",
-		"Outcomes whose request was not PENDING, by what was found: same, missing, or conflict, which is a broken rule.",
+		"Outcomes of a request that was not PENDING, by what was found: same, missing or conflict. A conflict violates S1.",
 		"found", foundSame, foundMissing, foundConflict)
 	for _, op := range operations {
 		m.duration.WithLabelValues(op)

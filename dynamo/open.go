@@ -12,15 +12,16 @@ import (
 	"tradestore/trade"
 )
 
-// Open stores a PENDING item for each request, 25 to a call and several calls at once; all ids must be fresh. A nil
-// result means that every item is durable. Otherwise it has one error per request: one that wraps trade.ErrNotOpened for
-// an item that certainly does not exist, any other for one that may exist or still appear.
+// Open stores a PENDING item for each request, 25 to a call and several calls at once. All ids must be fresh. A nil
+// result means that every item is durable. Otherwise it has one error per request: nil for an item that is durable, one
+// that wraps trade.ErrNotOpened for an item that certainly does not exist, any other for one that may exist or still
+// appear.
 //
-// What DynamoDB did not take it is given again, with backoff, until ctx ends. A call without an answer is never sent
-// again: its first copy may be late, and would put PENDING over the end of the request (rule C3).
-func (l *RequestStore) Open(ctx context.Context, batch []*trade.Request) []error {
+// Items that DynamoDB did not take are sent again, with backoff, until ctx ends. A call without an answer is never sent
+// again: its first copy may arrive late and overwrite the terminal state with PENDING (rule C3).
+func (s *RequestStore) Open(ctx context.Context, batch []*trade.Request) []error {
 	errs := make([]error, len(batch))
-	l.inBatches(len(batch), func(from, to int) { l.openBatch(ctx, batch[from:to], errs[from:to]) })
+	s.forEachBatch(len(batch), func(from, to int) { s.openBatch(ctx, batch[from:to], errs[from:to]) })
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
 	}
@@ -29,9 +30,9 @@ func (l *RequestStore) Open(ctx context.Context, batch []*trade.Request) []error
 
 var errNoCapacity = errors.New("DynamoDB has no capacity for them now")
 
-// openBatch opens what fits into one call and leaves an error in errs for each request that it can't vouch for.
-func (l *RequestStore) openBatch(ctx context.Context, batch []*trade.Request, errs []error) {
-	left := make(map[string]int, len(batch)) // position in batch by id: what is neither stored nor given up
+// openBatch opens the requests of one call. It sets an error in errs for each request that may not be stored.
+func (s *RequestStore) openBatch(ctx context.Context, batch []*trade.Request, errs []error) {
+	left := make(map[string]int, len(batch)) // index in batch by id, of requests that are neither stored nor given up
 	writes := make([]types.WriteRequest, len(batch))
 	for i, r := range batch {
 		left[r.ID.String()] = i
@@ -48,15 +49,15 @@ func (l *RequestStore) openBatch(ctx context.Context, batch []*trade.Request, er
 			giveUp("%w: %w", trade.ErrNotOpened, context.Cause(ctx))
 			return
 		}
-		out, err := call(ctx, l, opBatchWrite, &dynamodb.BatchWriteItemInput{
-			RequestItems: map[string][]types.WriteRequest{l.cfg.Table: writes},
-		}, l.client.BatchWriteItem)
+		out, err := call(ctx, s, opBatchWrite, &dynamodb.BatchWriteItemInput{
+			RequestItems: map[string][]types.WriteRequest{s.cfg.Table: writes},
+		}, s.client.BatchWriteItem)
 		switch resultOf(err) {
 		case done:
-			writes = out.UnprocessedItems[l.cfg.Table]
-			l.metrics.unprocessed.Add(float64(len(writes)))
+			writes = out.UnprocessedItems[s.cfg.Table]
+			s.metrics.unprocessed.Add(float64(len(writes)))
 		case throttled:
-			l.metrics.throttled[opBatchWrite].Add(float64(len(writes)))
+			s.metrics.throttled[opBatchWrite].Add(float64(len(writes)))
 		case refused, unsent:
 			giveUp("%w: %w", trade.ErrNotOpened, err)
 			return

@@ -9,21 +9,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/checks"
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
 func TestOpenStoresEveryRequest(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 512)
 	require.Equal(t, 21, l.proxy.count(opBatchWrite), "25 to a call")
 	for _, i := range []int{0, 24, 25, 511} {
-		require.Equal(t, pendingState(batch[i]), l.state(t, batch[i].ID))
+		require.Equal(t, conformance.PendingState(batch[i]), l.state(t, batch[i].ID))
 	}
 	require.Nil(t, l.Open(t.Context(), nil))
 
@@ -40,7 +39,7 @@ func TestOpenStoresEveryRequest(t *testing.T) {
 // What one fault makes of the requests of one call: whether an item may be there, and whether the server may say that
 // none is.
 func TestOpenWhenTheCallFails(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	f := func(name string, wrong fault, wantStored, wantCertain bool) {
 		t.Helper()
 		before := l.proxy.count(opBatchWrite)
@@ -76,7 +75,7 @@ func TestOpenWhenTheCallFails(t *testing.T) {
 func TestOpenIsNotRepeatedByTheClient(t *testing.T) {
 	t.Setenv("AWS_MAX_ATTEMPTS", "5")
 	t.Setenv("AWS_RETRY_MODE", "adaptive")
-	l := newLog(t)
+	l := newFixture(t)
 	l.proxy.next(opBatchWrite, errorAfter)
 	require.Len(t, l.Open(t.Context(), newRequests(1)), 1)
 	require.Equal(t, 1, l.proxy.count(opBatchWrite))
@@ -84,7 +83,7 @@ func TestOpenIsNotRepeatedByTheClient(t *testing.T) {
 
 // The rule C3, as it is broken by a repeat: the first copy arrives when the request has long ended.
 func TestALateCopyUndoesNothing(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	release, arrived := make(chan struct{}), make(chan struct{})
 	l.proxy.next(opBatchWrite, late(release, arrived))
 	batch := newRequests(2)
@@ -104,8 +103,9 @@ func TestALateCopyUndoesNothing(t *testing.T) {
 }
 
 func TestThrottledCallsAreRepeated(t *testing.T) {
-	l := newLog(t)
-	l.proxy.next(opBatchWrite, throttle, refuse(http.StatusBadRequest, "ThrottlingException"), refuse(http.StatusBadRequest, "RequestLimitExceeded"))
+	l := newFixture(t)
+	l.proxy.next(opBatchWrite, throttle, refuse(http.StatusBadRequest, "ThrottlingException"),
+		refuse(http.StatusBadRequest, "RequestLimitExceeded"))
 	batch := l.opened(t, 7)
 	require.Equal(t, trade.Pending, l.state(t, batch[6].ID).Status)
 	require.Equal(t, 4, l.proxy.count(opBatchWrite))
@@ -131,13 +131,13 @@ func leaveOut(t testing.TB, n int) fault {
 			}
 			out, err := json.Marshal(map[string]any{"UnprocessedItems": map[string]any{table: rest}})
 			require.NoError(t, err)
-			c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, out)
+			c.answer(http.StatusOK, jsonHeader, out)
 		}
 	}
 }
 
 func TestUnprocessedItemsAreSentAgain(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	l.proxy.next(opBatchWrite, leaveOut(t, 25), leaveOut(t, 10), leaveOut(t, 1))
 	batch := l.opened(t, 25)
 	for _, r := range batch {
@@ -149,7 +149,7 @@ func TestUnprocessedItemsAreSentAgain(t *testing.T) {
 
 // Until the deadline, that is. Those that were taken are not answered for the others.
 func TestUnprocessedAtTheDeadline(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	// The time may also run out during a call, which leaves its items unknown; here it has to be between two calls.
 	between := func() bool {
 		l.proxy.next(opBatchWrite, times(100, leaveOut(t, 2))...)
@@ -177,7 +177,7 @@ func TestUnprocessedAtTheDeadline(t *testing.T) {
 
 // A part that was left out and then got no answer is unknown; the part that was taken is not.
 func TestUnknownAfterUnprocessed(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	l.proxy.next(opBatchWrite, leaveOut(t, 2), resetAfter)
 	batch := newRequests(5)
 	errs := l.Open(t.Context(), batch)
@@ -189,7 +189,7 @@ func TestUnknownAfterUnprocessed(t *testing.T) {
 
 // One call that fails says nothing about the others.
 func TestOpenAnswersInOrder(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	l.cfg.Calls = 1 // so that the second call is the one that fails
 	l.proxy.next(opBatchWrite, (*passing).pass, resetBefore)
 	errs := l.Open(t.Context(), newRequests(60))
@@ -203,7 +203,7 @@ func TestOpenWithNobodyThere(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ln.Close()
-	l, err := Open(t.Context(), Config{Table: "requests", Endpoint: "http://" + ln.Addr().String()}, prometheus.NewRegistry(), zerolog.Nop())
+	l, err := open(t, Config{Table: "requests", Endpoint: "http://" + ln.Addr().String()})
 	require.NoError(t, err, "a table that is down delays no start")
 	for _, err := range l.Open(t.Context(), newRequests(30)) {
 		require.ErrorIs(t, err, trade.ErrNotOpened, "nothing was sent")
@@ -225,7 +225,7 @@ func TestOpenWithNobodyThere(t *testing.T) {
 
 // An idle connection that DynamoDB has closed is no reason to answer "unknown" to a batch of clients.
 func TestAClosedIdleConnection(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	l.proxy.next(opBatchWrite, func(c *passing) {
 		c.w.Header().Set("Connection", "close")
 		c.pass()

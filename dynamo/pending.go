@@ -15,7 +15,7 @@ import (
 	"tradestore/trade"
 )
 
-// pendingIndex holds the items that are PENDING and nothing else, oldest first within each shard.
+// pendingIndex has the PENDING items and no others, the oldest first within each shard.
 const pendingIndex = "pending-index"
 
 // endOfTime lies behind every request, also those of a server whose clock is ahead.
@@ -27,17 +27,18 @@ const getSize = 100
 // candidate is an entry of the index.
 type candidate struct{ id, acceptedAt string }
 
-// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first. The
-// index may lag behind, so each is read again, consistently: none that was projected before the call is in the result,
-// while one that was opened a moment ago may be missing. Errors: DynamoDB can't answer now.
-func (l *RequestStore) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
-	found, err := l.candidates(ctx, before, limit)
+// Pending returns up to limit requests that were accepted before the given instant and are PENDING, the oldest first
+// (rule R1). The index may lag behind, so each item is read again, consistently: none that was projected before the
+// call is in the result. One that was opened a moment ago may be missing. An error means that DynamoDB can't answer
+// now.
+func (s *RequestStore) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
+	found, err := s.candidates(ctx, before, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list pending requests: %w", err)
 	}
 	pending := make([]trade.PendingRequest, 0, len(found))
 	for part := range slices.Chunk(found, getSize) {
-		items, err := l.getAll(ctx, part)
+		items, err := s.getAll(ctx, part)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read pending requests: %w", err)
 		}
@@ -55,8 +56,8 @@ func (l *RequestStore) Pending(ctx context.Context, before time.Time, limit int)
 				CorrelationID: r.optional(attrCorrelationID),
 				TraceParent:   r.optional(attrTraceParent),
 			}
-			if r.err != nil { // one that nobody can resolve must not hide the others
-				l.log.Error().Err(r.err).Str("request_id", r.optional(attrID)).Msg("cannot read a pending request")
+			if r.err != nil { // an invalid item must not hide the others
+				s.log.Error().Err(r.err).Str("request_id", r.optional(attrID)).Msg("cannot read a pending request")
 				continue
 			}
 			pending = append(pending, p)
@@ -66,14 +67,14 @@ func (l *RequestStore) Pending(ctx context.Context, before time.Time, limit int)
 	return pending, nil
 }
 
-// lookedAt is how many PENDING requests PendingOf looks at.
-const lookedAt = 100
+// pendingOfScan is how many PENDING requests PendingOf reads.
+const pendingOfScan = 100
 
-// PendingOf returns up to limit requests of one trade that are PENDING, the oldest first. The index does not know trades, so
-// it looks at the 100 oldest requests in it, which is all while nothing is behind. What was opened a moment ago may be
-// missing. Errors: DynamoDB can't answer now.
-func (l *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
-	pending, err := l.Pending(ctx, endOfTime, lookedAt)
+// PendingOf returns up to limit requests of one trade that are PENDING, the oldest first. The index does not have the
+// trade, so PendingOf reads its 100 oldest requests; without a backlog that is all of them. One that was opened a
+// moment ago may be missing. An error means that DynamoDB can't answer now.
+func (s *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
+	pending, err := s.Pending(ctx, endOfTime, pendingOfScan)
 	if err != nil {
 		return nil, err
 	}
@@ -82,13 +83,13 @@ func (l *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int)
 }
 
 // candidates merges the oldest entries of all shards.
-func (l *RequestStore) candidates(ctx context.Context, before time.Time, limit int) ([]candidate, error) {
+func (s *RequestStore) candidates(ctx context.Context, before time.Time, limit int) ([]candidate, error) {
 	shards := make([][]candidate, pendingShards)
 	calls, ctx := errgroup.WithContext(ctx)
-	calls.SetLimit(l.cfg.Calls)
+	calls.SetLimit(s.cfg.Calls)
 	for n := range shards {
 		calls.Go(func() (err error) {
-			shards[n], err = l.oldest(ctx, shard(n), before, limit)
+			shards[n], err = s.oldest(ctx, shard(n), before, limit)
 			return err
 		})
 	}
@@ -100,19 +101,19 @@ func (l *RequestStore) candidates(ctx context.Context, before time.Time, limit i
 	return all[:min(limit, len(all))], nil
 }
 
-// oldest returns up to limit entries of one shard. Limit bounds the page as well: there is nothing to filter.
-func (l *RequestStore) oldest(ctx context.Context, key string, before time.Time, limit int) ([]candidate, error) {
+// oldest returns up to limit entries of one shard.
+func (s *RequestStore) oldest(ctx context.Context, key string, before time.Time, limit int) ([]candidate, error) {
 	var found []candidate
 	var from attributes
 	for {
-		out, err := call(ctx, l, opQuery, &dynamodb.QueryInput{
-			TableName:                 aws.String(l.cfg.Table),
+		out, err := call(ctx, s, opQuery, &dynamodb.QueryInput{
+			TableName:                 aws.String(s.cfg.Table),
 			IndexName:                 aws.String(pendingIndex),
 			KeyConditionExpression:    aws.String(attrPending + " = :shard AND " + attrAcceptedAt + " < :before"),
 			ExpressionAttributeValues: attributes{":shard": text(key), ":before": instant(before)},
 			ExclusiveStartKey:         from,
 			Limit:                     aws.Int32(int32(limit - len(found))),
-		}, l.client.Query, l.again)
+		}, s.client.Query, s.retry)
 		if err != nil {
 			return nil, err
 		}
@@ -126,22 +127,22 @@ func (l *RequestStore) oldest(ctx context.Context, key string, before time.Time,
 	}
 }
 
-// getAll reads up to getSize items consistently, those that are gone left out.
-func (l *RequestStore) getAll(ctx context.Context, ids []candidate) ([]attributes, error) {
+// getAll reads up to getSize items consistently. Items that are gone are left out.
+func (s *RequestStore) getAll(ctx context.Context, ids []candidate) ([]attributes, error) {
 	keys := make([]attributes, len(ids))
 	for i, c := range ids {
 		keys[i] = attributes{attrID: text(c.id)}
 	}
 	var items []attributes
 	for try := 0; ; try++ {
-		out, err := call(ctx, l, opBatchGet, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
-			l.cfg.Table: {Keys: keys, ConsistentRead: aws.Bool(true)},
-		}}, l.client.BatchGetItem, l.again)
+		out, err := call(ctx, s, opBatchGet, &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{
+			s.cfg.Table: {Keys: keys, ConsistentRead: aws.Bool(true)},
+		}}, s.client.BatchGetItem, s.retry)
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, out.Responses[l.cfg.Table]...)
-		if keys = out.UnprocessedKeys[l.cfg.Table].Keys; len(keys) == 0 {
+		items = append(items, out.Responses[s.cfg.Table]...)
+		if keys = out.UnprocessedKeys[s.cfg.Table].Keys; len(keys) == 0 {
 			return items, nil
 		}
 		if !pause(ctx, try) {

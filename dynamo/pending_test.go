@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -10,11 +11,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
 func TestPendingListsTheOldest(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 250)
 	require.NoError(t, l.Project(t.Context(), succeeded(batch[:120])))
 	f := func(before time.Time, limit int, want []*trade.Request) {
@@ -23,8 +25,7 @@ func TestPendingListsTheOldest(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, got, len(want))
 		for i, r := range want {
-			require.Equal(t, trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition,
-				TradeID: r.Trade.TradeID, Version: r.Trade.Version, CorrelationID: r.CorrelationID}, got[i])
+			require.Equal(t, conformance.PendingRequest(r), got[i])
 		}
 	}
 	f(testNow.Add(time.Hour), 1000, batch[120:])
@@ -35,7 +36,7 @@ func TestPendingListsTheOldest(t *testing.T) {
 
 // The index may lag behind: what it says is asked of the table.
 func TestPendingBelievesTheTable(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 3)
 	l.proxy.next(opBatchGet, func(c *passing) {
 		if err := l.Project(t.Context(), succeeded(batch[:1])); err != nil { // after the index was read
@@ -50,12 +51,13 @@ func TestPendingBelievesTheTable(t *testing.T) {
 }
 
 func TestPendingOnABadDay(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 2)
 	l.proxy.next(opQuery, throttle, resetBefore)
 	l.proxy.next(opBatchGet, throttle, func(c *passing) {
-		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-			[]byte(`{"Responses":{},"UnprocessedKeys":{"`+l.cfg.Table+`":{"ConsistentRead":true,"Keys":[{"request_id":{"S":"`+batch[0].ID.String()+`"}}]}}}`))
+		c.answer(http.StatusOK, jsonHeader,
+			fmt.Appendf(nil, `{"Responses":{},"UnprocessedKeys":{%q:{"ConsistentRead":true,"Keys":[{"request_id":{"S":%q}}]}}}`,
+				l.cfg.Table, batch[0].ID))
 	})
 	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 10)
 	require.NoError(t, err)
@@ -64,7 +66,7 @@ func TestPendingOnABadDay(t *testing.T) {
 }
 
 // plant writes an item past every rule, as a stranger with rights in the account could.
-func (l *testLog) plant(t testing.TB, r *trade.Request, change func(attributes)) {
+func (l *fixture) plant(t testing.TB, r *trade.Request, change func(attributes)) {
 	t.Helper()
 	item := pendingItem(r)
 	change(item)
@@ -73,7 +75,7 @@ func (l *testLog) plant(t testing.TB, r *trade.Request, change func(attributes))
 }
 
 func TestItemsThatMakeNoSense(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	f := func(change func(attributes)) {
 		t.Helper()
 		r := newRequests(1)[0]
@@ -99,15 +101,14 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 	for _, p := range got {
 		require.NotEqual(t, r.ID, p.ID)
 	}
-	require.Contains(t, got, trade.PendingRequest{ID: good[0].ID, AcceptedAt: good[0].AcceptedAt, Partition: good[0].Partition,
-		TradeID: good[0].Trade.TradeID, Version: good[0].Trade.Version, CorrelationID: good[0].CorrelationID})
+	require.Contains(t, got, conformance.PendingRequest(good[0]))
 
 	l.plant(t, r, func(i attributes) { i[attrExpiresAt] = text("never") })
 	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)
 }
 
 func TestReadsAreRepeated(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	r := l.opened(t, 1)[0]
 	l.proxy.next(opGet, resetBefore, throttle)
 	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)

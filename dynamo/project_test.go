@@ -18,7 +18,7 @@ import (
 )
 
 func TestProjectGivesEachRequestItsEnd(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 60)
 	outcomes := succeeded(batch)
 	outcomes[1] = decided(batch[1], trade.Failed, trade.StaleVersion)
@@ -50,7 +50,7 @@ func TestProjectGivesEachRequestItsEnd(t *testing.T) {
 // The three cases of rule S2, against the real table.
 func TestProjectWhatIsNotPending(t *testing.T) {
 	var lines bytes.Buffer
-	l := newLogOn(t, stack.DynamoDB(t), zerolog.New(&lines))
+	l := newFixtureOn(t, stack.DynamoDB(t), zerolog.New(&lines))
 	batch := l.opened(t, 2)
 	outcomes := succeeded(batch)
 	require.NoError(t, l.Project(t.Context(), outcomes))
@@ -80,7 +80,7 @@ func TestProjectWhatIsNotPending(t *testing.T) {
 
 // A forged record may carry the id of another request. The first outcome stands and the projector goes on.
 func TestProjectARequestWithTwoOutcomes(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 2)
 	stale := decided(batch[0], trade.Failed, trade.StaleVersion)
 	require.NoError(t, l.Project(t.Context(), append(succeeded(batch), stale)))
@@ -89,7 +89,7 @@ func TestProjectARequestWithTwoOutcomes(t *testing.T) {
 }
 
 func TestProjectGoesOnAfterTrouble(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	f := func(name string, again int, faults ...fault) {
 		t.Helper()
 		before := l.proxy.count(opStatements)
@@ -138,12 +138,12 @@ func refuseSome(t testing.TB, code string) fault {
 		}
 		answer, err := json.Marshal(map[string]any{"Responses": answers})
 		require.NoError(t, err)
-		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, answer)
+		c.answer(http.StatusOK, jsonHeader, answer)
 	}
 }
 
 func TestProjectGivesUp(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	f := func(name string, calls int, faults ...fault) {
 		t.Helper()
 		before := l.proxy.count(opStatements)
@@ -167,13 +167,14 @@ func answerStatement(answers ...string) fault {
 		for _, a := range answers {
 			body += a
 		}
-		c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, []byte(body+`]}`))
+		c.answer(http.StatusOK, jsonHeader, []byte(body+`]}`))
 	}
 }
 
-// Several projectors and the orphan reaper may hold different views for a while. The first one stands, for every reader.
+// Several projectors and the orphan reaper may hold different views for a while. The first one stands, for every
+// reader.
 func TestProjectAtTheSameTime(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	batch := l.opened(t, 50)
 	var projectors sync.WaitGroup
 	for n := range 4 {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between the client and DynamoDB and goes wrong when told to.
+// proxy stands between the client and DynamoDB and injects faults.
 type proxy struct {
 	url    string
 	target string
@@ -45,7 +45,7 @@ func newProxy(t testing.TB, target string) *proxy {
 	return p
 }
 
-// next lets the next calls of an operation go wrong, one fault each.
+// next injects faults into the next calls of an operation, one fault each.
 func (p *proxy) next(op string, faults ...fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,7 +85,7 @@ func (p *proxy) serve(w http.ResponseWriter, r *http.Request) {
 	c.pass()
 }
 
-// forward lets DynamoDB do it. It is not bound to the client's patience: what the proxy has taken arrives.
+// forward sends the call to DynamoDB. It ignores the time limit of the client.
 func (c *passing) forward() (status int, header http.Header, body []byte) {
 	out, err := http.NewRequest(c.r.Method, c.through.target, bytes.NewReader(c.body))
 	if err != nil {
@@ -136,10 +136,13 @@ func errorAfter(c *passing) {
 // refuse answers an error without asking DynamoDB.
 func refuse(status int, code string) fault {
 	return func(c *passing) {
-		c.answer(status, http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+		c.answer(status, jsonHeader,
 			[]byte(`{"__type":"com.amazonaws.dynamodb.v20120810#`+code+`","message":"as the test wants it"}`))
 	}
 }
+
+// jsonHeader is the header of an answer of DynamoDB.
+var jsonHeader = http.Header{"Content-Type": {"application/x-amz-json-1.0"}}
 
 var throttle = refuse(http.StatusBadRequest, "ProvisionedThroughputExceededException")
 
@@ -164,7 +167,8 @@ func late(release <-chan struct{}, arrived chan<- struct{}) fault {
 }
 
 func TestProxyPasses(t *testing.T) {
-	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	echo := func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+	back := httptest.NewServer(http.HandlerFunc(echo))
 	t.Cleanup(back.Close)
 	p := newProxy(t, back.URL)
 	resp, err := http.Post(p.url, "text/plain", strings.NewReader("hello"))

@@ -9,24 +9,24 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// result is what is known after one call, or one statement of a batch.
+// result says what is known after one call, or after one statement of a batch.
 type result string
 
-// The results, as they are counted.
+// The results, with the values of the metric label.
 const (
 	done      result = "ok"
-	unmet     result = "condition" // the condition of a write does not hold; nothing was changed
-	throttled result = "throttled" // refused for lack of capacity, before anything was done: repeat with backoff
-	refused   result = "refused"   // a definite no: nothing was done, and repeating it as it is won't help
+	unmet     result = "condition" // the condition of a write did not hold: nothing was changed
+	throttled result = "throttled" // refused for lack of capacity: nothing was done, repeat with backoff
+	refused   result = "refused"   // refused: nothing was done, and a repeat does not help
 	unsent    result = "unsent"    // no connection carried it: nothing was done
-	unknown   result = "unknown"   // no answer, or one that does not tell: it may be done, or may still be
+	unknown   result = "unknown"   // no answer, or one that does not tell: it may be done, now or later
 )
 
 var results = []result{done, unmet, throttled, refused, unsent, unknown}
 
-// byCode holds the codes that are certain to mean "nothing was done", in an answer of status 400. Any other code is
-// unknown: a new one must not turn "may be done" into "was not done".
-var byCode = map[string]result{
+// resultByCode has the codes that certainly mean "nothing was done" in an answer with status 400. Any other code is
+// unknown: a new code must not turn "may be done" into "was not done".
+var resultByCode = map[string]result{
 	"ConditionalCheckFailedException":        unmet,
 	"ProvisionedThroughputExceededException": throttled,
 	"RequestLimitExceeded":                   throttled,
@@ -43,7 +43,7 @@ var byCode = map[string]result{
 	"ValidationException":                    refused,
 }
 
-// resultOf decides by codes, never by text.
+// resultOf returns the result of a call. It uses codes, never texts (rule C3).
 func resultOf(err error) result {
 	var lost *unsentError
 	var answer *awshttp.ResponseError
@@ -54,14 +54,14 @@ func resultOf(err error) result {
 	case errors.As(err, &lost):
 		return unsent
 	case errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusBadRequest && errors.As(err, &api):
-		if r, ok := byCode[api.ErrorCode()]; ok {
+		if r, ok := resultByCode[api.ErrorCode()]; ok {
 			return r
 		}
 	}
 	return unknown
 }
 
-// resultOfStatement is resultOf for one statement of a batch, whose codes are spelled differently.
+// resultOfStatement is resultOf for one statement of a batch, which has other codes.
 func resultOfStatement(err *types.BatchStatementError) result {
 	if err == nil {
 		return done
@@ -69,7 +69,8 @@ func resultOfStatement(err *types.BatchStatementError) result {
 	switch err.Code {
 	case types.BatchStatementErrorCodeEnumConditionalCheckFailed:
 		return unmet
-	case types.BatchStatementErrorCodeEnumProvisionedThroughputExceeded, types.BatchStatementErrorCodeEnumRequestLimitExceeded,
+	case types.BatchStatementErrorCodeEnumProvisionedThroughputExceeded,
+		types.BatchStatementErrorCodeEnumRequestLimitExceeded,
 		types.BatchStatementErrorCodeEnumThrottlingError:
 		return throttled
 	case types.BatchStatementErrorCodeEnumAccessDenied, types.BatchStatementErrorCodeEnumResourceNotFound,

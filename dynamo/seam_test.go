@@ -8,8 +8,8 @@ import (
 	"tradestore/trade"
 )
 
-// decide ends requests as this request store learns of it.
-func (l *testLog) decide(ctx context.Context, ends []conformance.End) error {
+// decide decides requests by projecting their outcomes.
+func (l *fixture) decide(ctx context.Context, ends []conformance.End) error {
 	outcomes := make([]trade.Decision, len(ends))
 	for i, e := range ends {
 		outcomes[i] = decided(e.Request, e.Status, e.Reason)
@@ -17,15 +17,17 @@ func (l *testLog) decide(ctx context.Context, ends []conformance.End) error {
 	return l.Project(ctx, outcomes)
 }
 
+var resets = map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}
+
 func TestRequestStoreSeam(t *testing.T) {
-	conformance.RequestStore(t, func(t *testing.T) conformance.LogSubject {
-		l := newLog(t)
+	conformance.RequestStore(t, func(t *testing.T) conformance.RequestStoreSubject {
+		l := newFixture(t)
 		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Ended": opBatchGet, "Decide": opStatements}
-		return conformance.LogSubject{
-			Log:    l,
+		return conformance.RequestStoreSubject{
+			Store:  l,
 			Decide: l.decide,
 			Hurt: func(_ *testing.T, method string, when conformance.When) {
-				l.proxy.next(calls[method], map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}[when])
+				l.proxy.next(calls[method], resets[when])
 			},
 		}
 	})
@@ -33,13 +35,13 @@ func TestRequestStoreSeam(t *testing.T) {
 
 func TestKeyedRequestStoreSeam(t *testing.T) {
 	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
-		l := newLog(t)
+		l := newFixture(t)
 		calls := map[string]string{"OpenKeyed": opPut, "GetKeyed": opBatchGet}
 		return conformance.KeyedSubject{
-			Log:    l,
+			Store:  l,
 			Decide: l.decide,
 			Hurt: func(_ *testing.T, method string, when conformance.When) {
-				l.proxy.next(calls[method], map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}[when])
+				l.proxy.next(calls[method], resets[when])
 			},
 		}
 	})

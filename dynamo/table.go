@@ -16,7 +16,7 @@ import (
 	"tradestore/trade"
 )
 
-// What a table has to be (rule T7), in the words of describeKey and of DynamoDB.
+// What a table must be (rule T7), in the words of describeKey and of DynamoDB.
 const (
 	active   = "ACTIVE"
 	tableKey = attrID + " (S)"
@@ -27,93 +27,97 @@ const (
 	noTable  = "none: run tradestore migrate --request-store dynamodb"
 )
 
-const watchInterval = 200 * time.Millisecond // between two looks at a table that is being made
+const pollInterval = 200 * time.Millisecond // between two checks of a table that is being created
 
-// CreateTable makes the table, billed by request, its index and its expiry, and returns when they work. What is there
-// already stays as it is: if it is not what is expected, the error is that of checks.Err. It may be repeated and run
-// twice at once; a crash in between leaves a part of the work, and the next run does the rest.
-func (l *RequestStore) CreateTable(ctx context.Context) error {
-	s := func(name string) types.AttributeDefinition {
+// CreateTable creates the table, billed by request, with its index and its expiry, and returns when they work. An
+// existing table is left as it is; if it is not the expected one, the error is that of checks.Err. CreateTable may be
+// repeated and may run twice at once. After a crash a part of the work is done, and the next run does the rest.
+func (s *RequestStore) CreateTable(ctx context.Context) error {
+	attribute := func(name string) types.AttributeDefinition {
 		return types.AttributeDefinition{AttributeName: aws.String(name), AttributeType: types.ScalarAttributeTypeS}
 	}
-	k := func(name string, kind types.KeyType) types.KeySchemaElement {
+	key := func(name string, kind types.KeyType) types.KeySchemaElement {
 		return types.KeySchemaElement{AttributeName: aws.String(name), KeyType: kind}
 	}
-	_, err := call(ctx, l, opCreateTable, &dynamodb.CreateTableInput{
-		TableName:            aws.String(l.cfg.Table),
-		BillingMode:          types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{s(attrID), s(attrPending), s(attrAcceptedAt)},
-		KeySchema:            []types.KeySchemaElement{k(attrID, types.KeyTypeHash)},
+	_, err := call(ctx, s, opCreateTable, &dynamodb.CreateTableInput{
+		TableName:   aws.String(s.cfg.Table),
+		BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{
+			attribute(attrID), attribute(attrPending), attribute(attrAcceptedAt),
+		},
+		KeySchema: []types.KeySchemaElement{key(attrID, types.KeyTypeHash)},
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
-			IndexName:  aws.String(pendingIndex),
-			KeySchema:  []types.KeySchemaElement{k(attrPending, types.KeyTypeHash), k(attrAcceptedAt, types.KeyTypeRange)},
+			IndexName: aws.String(pendingIndex),
+			KeySchema: []types.KeySchemaElement{
+				key(attrPending, types.KeyTypeHash), key(attrAcceptedAt, types.KeyTypeRange),
+			},
 			Projection: &types.Projection{ProjectionType: types.ProjectionTypeKeysOnly},
 		}},
-	}, l.client.CreateTable, l.again)
+	}, s.client.CreateTable, s.retry)
 	var exists *types.ResourceInUseException
 	switch {
 	case err == nil || errors.As(err, &exists):
 	case resultOf(err) == refused:
-		return trade.Classed(trade.Broken, "cannot make table %s: %w", l.cfg.Table, err)
+		return trade.Classed(trade.Broken, "cannot make table %s: %w", s.cfg.Table, err)
 	default:
-		return fmt.Errorf("cannot make table %s: %w", l.cfg.Table, err)
+		return fmt.Errorf("cannot make table %s: %w", s.cfg.Table, err)
 	}
-	if err := l.awaitActive(ctx); err != nil {
+	if err := s.awaitActive(ctx); err != nil {
 		return err
 	}
-	if err := l.expire(ctx); err != nil {
+	if err := s.enableExpiry(ctx); err != nil {
 		return err
 	}
-	return checks.Err(l.Checks(ctx))
+	return checks.Err(s.Checks(ctx))
 }
 
-// awaitActive waits until the table and its index have been made, or can't be what is expected any more. For a moment
-// after it was asked for, a table may not even be there.
-func (l *RequestStore) awaitActive(ctx context.Context) error {
+// awaitActive waits until the table and its index are active, or are not what is expected. A table that was just
+// created may not exist for a moment.
+func (s *RequestStore) awaitActive(ctx context.Context) error {
 	for {
-		list := l.Checks(ctx)
+		list := s.Checks(ctx)
 		if !slices.ContainsFunc(list, func(c checks.Check) bool { return c.Status == checks.Unknown || c.Seen == noTable }) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("table %s is not there yet: %w", l.cfg.Table, checks.Err(list))
-		case <-time.After(watchInterval):
+			return fmt.Errorf("table %s is not there yet: %w", s.cfg.Table, checks.Err(list))
+		case <-time.After(pollInterval):
 		}
 	}
 }
 
-// expire switches expiry on, if it is not; DynamoDB refuses to do so twice.
-func (l *RequestStore) expire(ctx context.Context) error {
-	seen, err := l.expiry(ctx)
+// enableExpiry enables expiry if it is off; DynamoDB refuses to enable it twice.
+func (s *RequestStore) enableExpiry(ctx context.Context) error {
+	seen, err := s.expiry(ctx)
 	if err != nil || seen == expiryOn {
 		return err
 	}
-	_, err = call(ctx, l, opUpdateExpiry, &dynamodb.UpdateTimeToLiveInput{
-		TableName:               aws.String(l.cfg.Table),
-		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(attrExpiresAt), Enabled: aws.Bool(true)},
-	}, l.client.UpdateTimeToLive)
+	on := &types.TimeToLiveSpecification{AttributeName: aws.String(attrExpiresAt), Enabled: aws.Bool(true)}
+	_, err = call(ctx, s, opUpdateExpiry, &dynamodb.UpdateTimeToLiveInput{
+		TableName: aws.String(s.cfg.Table), TimeToLiveSpecification: on,
+	}, s.client.UpdateTimeToLive)
 	if err == nil {
 		return nil
 	}
-	if seen, _ := l.expiry(ctx); seen == expiryOn { // another run was faster
+	if seen, _ := s.expiry(ctx); seen == expiryOn { // another run was faster
 		return nil
 	}
-	return fmt.Errorf("cannot switch on expiry of table %s: %w", l.cfg.Table, err)
+	return fmt.Errorf("cannot switch on expiry of table %s: %w", s.cfg.Table, err)
 }
 
-// Checks compares the table with what this build relies on (rule T7) and changes nothing. The list has the same rows each
-// time. What is being made is Unknown: nothing is wrong with it, but nobody can rely on it yet.
-func (l *RequestStore) Checks(ctx context.Context) []checks.Check {
-	table, err := l.describe(ctx)
+// Checks compares the table with what it must be (rule T7). The list always has the same rows. A table that is being
+// created is Unknown: nothing is wrong with it, but it can't be used yet.
+func (s *RequestStore) Checks(ctx context.Context) []checks.Check {
+	table, err := s.describe(ctx)
 	status, key, index, expiry := noTable, notThere, notThere, notThere
 	if table != nil {
 		status, key = string(table.TableStatus), describeKey(table, table.KeySchema)
 		index = describeIndex(table)
-		expiry, err = l.expiry(ctx)
+		expiry, err = s.expiry(ctx)
 	}
 	row := func(name, expected, seen string) checks.Check {
-		name += " of table " + l.cfg.Table
+		name += " of table " + s.cfg.Table
 		switch {
 		case err != nil:
 			return checks.CanNotTell("T7", name, expected, err)
@@ -122,25 +126,29 @@ func (l *RequestStore) Checks(ctx context.Context) []checks.Check {
 		}
 		return checks.Compare("T7", name, expected, seen, seen == expected)
 	}
-	return []checks.Check{row("status", active, status), row("key", tableKey, key), row(pendingIndex, indexKey, index), row("expiry", expiryOn, expiry)}
+	return []checks.Check{
+		row("status", active, status), row("key", tableKey, key),
+		row(pendingIndex, indexKey, index), row("expiry", expiryOn, expiry),
+	}
 }
 
-// describe returns what DynamoDB says of the table, nil if there is none. One that is being changed serves as before.
-func (l *RequestStore) describe(ctx context.Context) (*types.TableDescription, error) {
-	out, err := call(ctx, l, opDescribe, &dynamodb.DescribeTableInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTable, l.again)
+// describe returns the description of the table, nil if there is none. A table that is being updated counts as active.
+func (s *RequestStore) describe(ctx context.Context) (*types.TableDescription, error) {
+	in := &dynamodb.DescribeTableInput{TableName: aws.String(s.cfg.Table)}
+	out, err := call(ctx, s, opDescribe, in, s.client.DescribeTable, s.retry)
 	var absent *types.ResourceNotFoundException
 	switch {
 	case errors.As(err, &absent):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("cannot inspect table %s: %w", l.cfg.Table, err)
+		return nil, fmt.Errorf("cannot inspect table %s: %w", s.cfg.Table, err)
 	case out.Table.TableStatus == types.TableStatusUpdating:
 		out.Table.TableStatus = types.TableStatusActive
 	}
 	return out.Table, nil
 }
 
-// describeIndex writes key and status of the index of PENDING items.
+// describeIndex returns key and status of the index of PENDING items, as text.
 func describeIndex(table *types.TableDescription) string {
 	for _, i := range table.GlobalSecondaryIndexes {
 		if aws.ToString(i.IndexName) == pendingIndex {
@@ -150,11 +158,12 @@ func describeIndex(table *types.TableDescription) string {
 	return notThere
 }
 
-// expiry returns which attribute makes items expire, and whether it does.
-func (l *RequestStore) expiry(ctx context.Context) (string, error) {
-	out, err := call(ctx, l, opDescribeTTL, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(l.cfg.Table)}, l.client.DescribeTimeToLive, l.again)
+// expiry returns the attribute by which items expire, and its status.
+func (s *RequestStore) expiry(ctx context.Context) (string, error) {
+	in := &dynamodb.DescribeTimeToLiveInput{TableName: aws.String(s.cfg.Table)}
+	out, err := call(ctx, s, opDescribeTTL, in, s.client.DescribeTimeToLive, s.retry)
 	if err != nil {
-		return "", fmt.Errorf("cannot inspect the expiry of table %s: %w", l.cfg.Table, err)
+		return "", fmt.Errorf("cannot inspect the expiry of table %s: %w", s.cfg.Table, err)
 	}
 	d := out.TimeToLiveDescription
 	if d == nil || d.AttributeName == nil {
@@ -167,7 +176,7 @@ func (l *RequestStore) expiry(ctx context.Context) (string, error) {
 	return *d.AttributeName + " " + string(status), nil
 }
 
-// describeKey writes a key like "pending (S), accepted_at (S)", the hash key first.
+// describeKey returns a key as text, like "pending (S), accepted_at (S)", the hash key first.
 func describeKey(table *types.TableDescription, schema []types.KeySchemaElement) string {
 	var parts []string
 	for _, element := range schema {

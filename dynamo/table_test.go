@@ -10,8 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/checks"
@@ -19,20 +17,20 @@ import (
 	"tradestore/trade"
 )
 
-// unmade returns a request store whose table does not exist.
-func unmade(t testing.TB) *testLog {
+// newFixtureWithoutTable returns a request store whose table does not exist.
+func newFixtureWithoutTable(t testing.TB) *fixture {
 	t.Helper()
-	l := &testLog{proxy: newProxy(t, stack.DynamoDB(t))}
+	l := &fixture{proxy: newProxy(t, stack.DynamoDB(t))}
 	var err error
-	l.RequestStore, err = Open(t.Context(), Config{Table: fmt.Sprintf("unmade-%d-%d", os.Getpid(), tables.Add(1)), Endpoint: l.proxy.url},
-		prometheus.NewRegistry(), zerolog.Nop())
+	table := fmt.Sprintf("missing-%d-%d", os.Getpid(), tables.Add(1))
+	l.RequestStore, err = open(t, Config{Table: table, Endpoint: l.proxy.url})
 	require.NoError(t, err)
 	t.Cleanup(l.Close)
 	return l
 }
 
 func TestCreateTable(t *testing.T) {
-	l := unmade(t)
+	l := newFixtureWithoutTable(t)
 	err := checks.Err(l.Checks(t.Context()))
 	require.Equal(t, trade.Broken, trade.ClassOf(err))
 	require.ErrorContains(t, err, "expected ACTIVE, seen: none: run tradestore migrate --request-store dynamodb")
@@ -63,11 +61,12 @@ func TestCreateTable(t *testing.T) {
 
 // A table of the same name that is another one is left alone, and named.
 func TestChecksFindAnotherTable(t *testing.T) {
-	l := unmade(t)
+	l := newFixtureWithoutTable(t)
+	id := aws.String("id")
 	_, err := l.client.CreateTable(t.Context(), &dynamodb.CreateTableInput{
 		TableName: aws.String(l.cfg.Table), BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeN}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: id, AttributeType: types.ScalarAttributeTypeN}},
+		KeySchema:            []types.KeySchemaElement{{AttributeName: id, KeyType: types.KeyTypeHash}},
 	})
 	require.NoError(t, err)
 	for _, err := range []error{checks.Err(l.Checks(t.Context())), l.CreateTable(t.Context())} {
@@ -79,14 +78,16 @@ func TestChecksFindAnotherTable(t *testing.T) {
 
 // A table that is being made is waited for; one that is being deleted is not.
 func TestChecksOfATableThatChanges(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	status := func(table, index string) fault {
 		return func(c *passing) {
-			c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, fmt.Appendf(nil, `{"Table":{
+			c.answer(http.StatusOK, jsonHeader, fmt.Appendf(nil, `{"Table":{
 				"TableStatus":%q,
-				"AttributeDefinitions":[{"AttributeName":"request_id","AttributeType":"S"},{"AttributeName":"pending","AttributeType":"S"},{"AttributeName":"accepted_at","AttributeType":"S"}],
+				"AttributeDefinitions":[{"AttributeName":"request_id","AttributeType":"S"},
+					{"AttributeName":"pending","AttributeType":"S"},{"AttributeName":"accepted_at","AttributeType":"S"}],
 				"KeySchema":[{"AttributeName":"request_id","KeyType":"HASH"}],
-				"GlobalSecondaryIndexes":[{"IndexName":"pending-index","IndexStatus":%q,"KeySchema":[{"AttributeName":"pending","KeyType":"HASH"},{"AttributeName":"accepted_at","KeyType":"RANGE"}]}]}}`,
+				"GlobalSecondaryIndexes":[{"IndexName":"pending-index","IndexStatus":%q,"KeySchema":[
+					{"AttributeName":"pending","KeyType":"HASH"},{"AttributeName":"accepted_at","KeyType":"RANGE"}]}]}}`,
 				table, index))
 		}
 	}
@@ -106,20 +107,24 @@ func TestChecksOfATableThatChanges(t *testing.T) {
 
 	ttl := func(body string) fault {
 		return func(c *passing) {
-			c.answer(http.StatusOK, http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, []byte(body))
+			c.answer(http.StatusOK, jsonHeader, []byte(body))
 		}
 	}
-	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))
+	const disabled = `{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`
+	l.proxy.next(opDescribeTTL, ttl(disabled))
 	require.ErrorContains(t, checks.Err(l.Checks(t.Context())), "expected expires_at ENABLED, seen: none")
-	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLED","AttributeName":"other"}}`))
+	other := `{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLED","AttributeName":"other"}}`
+	l.proxy.next(opDescribeTTL, ttl(other))
 	require.ErrorContains(t, checks.Err(l.Checks(t.Context())), "seen: other ENABLED")
-	l.proxy.next(opDescribeTTL, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLING","AttributeName":"expires_at"}}`))
+	enabling := `{"TimeToLiveDescription":{"TimeToLiveStatus":"ENABLING","AttributeName":"expires_at"}}`
+	l.proxy.next(opDescribeTTL, ttl(enabling))
 	require.NoError(t, checks.Err(l.Checks(t.Context())))
 
 	// CreateTable looks until it is there.
-	l.proxy.next(opDescribe, refuse(http.StatusBadRequest, "ResourceNotFoundException"), status("CREATING", "CREATING"), status("ACTIVE", "CREATING"))
+	l.proxy.next(opDescribe, refuse(http.StatusBadRequest, "ResourceNotFoundException"),
+		status("CREATING", "CREATING"), status("ACTIVE", "CREATING"))
 	require.NoError(t, l.CreateTable(t.Context()))
-	l.proxy.next(opDescribeTTL, times(3, ttl(`{"TimeToLiveDescription":{"TimeToLiveStatus":"DISABLED"}}`))...)
+	l.proxy.next(opDescribeTTL, times(3, ttl(disabled))...)
 	l.proxy.next(opUpdateExpiry, refuse(http.StatusBadRequest, "AccessDeniedException"))
 	require.ErrorContains(t, l.CreateTable(t.Context()), "cannot switch on expiry")
 	l.proxy.next(opCreateTable, refuse(http.StatusBadRequest, "AccessDeniedException"))

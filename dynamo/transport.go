@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// How connections are made and kept. A call that waits longer for one than its own time limit was never sent.
+// Limits of connections. A call that got no connection within its time limit was never sent.
 const (
 	dialLimit      = time.Second
 	handshakeLimit = 2 * time.Second
 	idleLimit      = 50 * time.Second
-	keepAlive      = 15 * time.Second // a silent death is noticed between calls rather than by one
+	keepAlive      = 15 * time.Second // finds a dead connection between calls
 )
 
-// transport carries the calls of the client. It follows no redirect and repeats nothing that may have been read.
+// transport sends the calls of the client. It follows no redirect and repeats no call that may have been received.
 type transport struct {
 	http *http.Transport
 }
@@ -35,18 +35,18 @@ func newTransport(conns int) *transport {
 		MaxIdleConnsPerHost:   conns,
 		IdleConnTimeout:       idleLimit,
 		ExpectContinueTimeout: time.Second,
-		DisableCompression:    true, // the client asks for what it can check
+		DisableCompression:    true, // the client sets its own encoding, whose checksum it can verify
 	}}
 }
 
-// unsentError is the error of a call that no connection carried: it certainly has no effect.
+// unsentError is the error of a call that got no connection: it certainly has no effect.
 type unsentError struct{ err error }
 
 func (e *unsentError) Error() string { return "not sent: " + e.err.Error() }
 
 func (e *unsentError) Unwrap() error { return e.err }
 
-// Do sends req. An error that is an unsentError says that nothing of it left this process.
+// Do sends req. An unsentError means that nothing of it left this process.
 func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		body, err := io.ReadAll(req.Body)
@@ -54,8 +54,8 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, &unsentError{fmt.Errorf("cannot read the body of the call: %w", err)}
 		}
-		// With GetBody, net/http moves a call to another connection when an idle one turns out to be closed and not one
-		// byte was written to it. It never repeats a POST beyond that.
+		// With GetBody, net/http uses another connection if an idle one was closed before a byte was written to it. It never
+		// repeats a POST for any other reason.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
 	}
@@ -68,5 +68,5 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// close ends the connections that carry nothing now.
+// close closes the idle connections.
 func (t *transport) close() { t.http.CloseIdleConnections() }

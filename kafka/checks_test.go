@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -20,35 +21,36 @@ import (
 	"tradestore/trade"
 )
 
-// site is a topic with three partitions of ten records, applied up to their middle.
+// fixture is a topic with three partitions of ten records. The positions are in the middle of each.
 type fixture struct {
 	t         *testing.T
 	client    *kgo.Client
 	admin     *kadm.Client
 	positions []trade.Position
 	posErr    error
-	topo      LogCheck
+	check     LogCheck
 }
 
 const perPartition = 10
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	return newReplicatedFixture(t, cfg, TopicSpec{Partitions: 3, Replication: 1, MinISR: 1, Retention: 72 * time.Hour})
+	return newReplicatedFixture(t, cfg, 1, 1)
 }
 
-func newReplicatedFixture(t *testing.T, cfg Config, spec TopicSpec) *fixture {
+func newReplicatedFixture(t *testing.T, cfg Config, replication, inSync int) *fixture {
 	t.Helper()
-	ctx := limit(t, time.Minute)
-	id, err := CreateTopic(ctx, cfg, spec)
+	spec := TopicSpec{Partitions: 3, Replication: replication, MinISR: inSync, Retention: 72 * time.Hour}
+	id, err := CreateTopic(limit(t, time.Minute), cfg, spec)
 	require.NoError(t, err)
 	s := &fixture{t: t, client: producer(t, cfg, prometheus.NewRegistry())}
 	s.admin = kadm.NewClient(s.client)
 	s.fill(cfg.Topic, 3)
 	for p := range int32(3) {
-		s.positions = append(s.positions, trade.Position{TopicID: id, Generation: 1, Partition: p, NextOffset: perPartition / 2})
+		position := trade.Position{TopicID: id, Generation: 1, Partition: p, NextOffset: perPartition / 2}
+		s.positions = append(s.positions, position)
 	}
-	s.topo = LogCheck{
+	s.check = LogCheck{
 		Topic: cfg.Topic, Partitions: 3, OutcomeRetention: 7 * 24 * time.Hour,
 		Positions: func(context.Context) ([]trade.Position, error) { return s.positions, s.posErr },
 	}
@@ -64,10 +66,10 @@ func (s *fixture) fill(topic string, partitions int32) {
 	require.NoError(s.t, s.client.ProduceSync(limit(s.t, time.Minute), records...).FirstErr())
 }
 
-// check returns the result of the check of that name. The list has the same rows each time.
-func (s *fixture) check(name string) checks.Check {
+// result returns the check of that name. The list has the same rows each time.
+func (s *fixture) result(name string) checks.Check {
 	s.t.Helper()
-	list := s.topo.Checks(limit(s.t, 30*time.Second), s.client)
+	list := s.check.Checks(limit(s.t, 30*time.Second), s.client)
 	require.Len(s.t, list, 14)
 	for _, c := range list {
 		require.NotEmpty(s.t, c.Expected, c.Name)
@@ -80,11 +82,11 @@ func (s *fixture) check(name string) checks.Check {
 	return checks.Check{}
 }
 
-// failed returns the names of the checks that failed, with what they saw.
+// failed returns the names of the failed checks, with what they saw.
 func (s *fixture) failed() map[string]string {
 	s.t.Helper()
 	found := map[string]string{}
-	for _, c := range s.topo.Checks(limit(s.t, 30*time.Second), s.client) {
+	for _, c := range s.check.Checks(limit(s.t, 30*time.Second), s.client) {
 		require.NotEqual(s.t, checks.Unknown, c.Status, c)
 		if c.Status == checks.Failed {
 			found[c.Name] = c.Seen
@@ -95,97 +97,129 @@ func (s *fixture) failed() map[string]string {
 
 func (s *fixture) alter(name, value string) {
 	s.t.Helper()
-	_, err := s.admin.AlterTopicConfigs(limit(s.t, time.Minute), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, s.topo.Topic)
+	change := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}
+	_, err := s.admin.AlterTopicConfigs(limit(s.t, time.Minute), change, s.check.Topic)
 	require.NoError(s.t, err)
 }
 
-// Rules T1 to T5, each as it has to be and not. The embedded broker and Apache Kafka tell the same.
+// Names of the checks that the tests name.
+const (
+	topicID         = "id of the topic"
+	topicPartitions = "partitions of the topic"
+	positionRows    = "partitions with a position"
+	generationRow   = "generation of the topic"
+	positionsWithin = "positions within the log"
+	positionEpochs  = "epochs of the positions"
+	topicReplicas   = "replicas of each partition"
+)
+
+// seen holds the checks that must fail, and a part of what each must have seen.
+type seen = map[string]string
+
+// spoilFunc makes something wrong with the fixture.
+type spoilFunc func(t *testing.T, s *fixture)
+
+// spoiled breaks something and requires exactly the given checks to fail, on the embedded broker and on Apache Kafka.
+func spoiled(t *testing.T, name string, spoil spoilFunc, want seen) {
+	t.Helper()
+	run := func(t *testing.T, s *fixture) {
+		require.Empty(t, s.failed(), "before")
+		spoil(t, s)
+		var last map[string]string
+		require.Eventually(t, func() bool { // a change by an admin reaches a broker a moment later
+			last = s.failed()
+			return matches(last, want)
+		}, 30*time.Second, 50*time.Millisecond, "%v", &last)
+	}
+	t.Run(name+"/embedded", func(t *testing.T) { run(t, newFixture(t, config(broker(t), "check"))) })
+	t.Run(name+"/apache", func(t *testing.T) {
+		cfg := apache(t, "check")
+		cfg.Topic = "checks-" + strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())
+		run(t, newFixture(t, cfg))
+	})
+}
+
+// Rules T1, T2 and T5: each check passes when all is well, and fails for its own fault.
 func TestLogCheck(t *testing.T) {
-	f := func(name string, spoil func(*testing.T, *fixture), want map[string]string) {
-		t.Helper()
-		run := func(t *testing.T, s *fixture) {
-			require.Empty(t, s.failed(), "before")
-			spoil(t, s)
-			var last map[string]string
-			require.Eventually(t, func() bool { // what an admin does reaches a broker a moment later
-				last = s.failed()
-				return matches(last, want)
-			}, 30*time.Second, 50*time.Millisecond, "%v", &last)
+	t.Parallel()
+	f := func(name string, spoil spoilFunc, want seen) { t.Helper(); spoiled(t, name, spoil, want) }
+	deleteBelow := func(offset int64) spoilFunc {
+		return func(t *testing.T, s *fixture) {
+			var gone kadm.Offsets
+			gone.AddOffset(s.check.Topic, 2, offset, -1)
+			_, err := s.admin.DeleteRecords(limit(t, time.Minute), gone)
+			require.NoError(t, err)
 		}
-		t.Run(name+"/embedded", func(t *testing.T) { run(t, newFixture(t, config(broker(t), "check"))) })
-		t.Run(name+"/apache", func(t *testing.T) {
-			cfg := apache(t, "check")
-			cfg.Topic = "checks-" + strings.ReplaceAll(strings.SplitN(t.Name(), "/", 2)[1], "/", "-")
-			run(t, newFixture(t, cfg))
-		})
 	}
 	f("nothing wrong", func(*testing.T, *fixture) {}, nil)
-	f("another topic", func(_ *testing.T, s *fixture) { s.positions[0].TopicID[0]++ }, map[string]string{"id of the topic": ""})
+	f("another topic", func(_ *testing.T, s *fixture) { s.positions[0].TopicID[0]++ }, seen{topicID: ""})
 	f("made again", func(t *testing.T, s *fixture) {
 		ctx := limit(t, time.Minute)
-		_, err := s.admin.DeleteTopic(ctx, s.topo.Topic)
+		_, err := s.admin.DeleteTopic(ctx, s.check.Topic)
 		require.NoError(t, err)
-		cfg := Config{Brokers: s.client.OptValue(kgo.SeedBrokers).([]string), Topic: s.topo.Topic, ClientID: "again"}
+		cfg := Config{Brokers: s.client.OptValue(kgo.SeedBrokers).([]string), Topic: s.check.Topic, ClientID: "again"}
 		require.Eventually(t, func() bool {
 			id, err := CreateTopic(ctx, cfg, TopicSpec{Partitions: 3, Replication: 1})
 			return err == nil && id != s.positions[0].TopicID
 		}, time.Minute, 50*time.Millisecond)
 		s.alter("retention.ms", "1000000")
-	}, map[string]string{"id of the topic": "", "positions within the log": "position 5 of partition 0, whose log reaches from 0 to 0", "epochs of the positions": "position 5 in partition 0"})
+	}, seen{topicID: "", positionsWithin: "position 5 of partition 0, whose log reaches from 0 to 0",
+		positionEpochs: "position 5 in partition 0"})
 	f("partition added", func(t *testing.T, s *fixture) {
-		_, err := s.admin.UpdatePartitions(limit(t, time.Minute), 4, s.topo.Topic)
+		_, err := s.admin.UpdatePartitions(limit(t, time.Minute), 4, s.check.Topic)
 		require.NoError(t, err)
-	}, map[string]string{"partitions of the topic": "4"})
-	f("configured otherwise", func(_ *testing.T, s *fixture) { s.topo.Partitions = 6 }, map[string]string{"partitions of the topic": "3", "partitions with a position": "3"})
-	f("a position too few", func(_ *testing.T, s *fixture) { s.positions = s.positions[:2] }, map[string]string{"partitions with a position": "2"})
-	f("compacted", func(_ *testing.T, s *fixture) { s.alter("cleanup.policy", "compact") }, map[string]string{"cleanup.policy": "compact"})
-	f("records too small", func(_ *testing.T, s *fixture) { s.alter("max.message.bytes", "1000011") }, map[string]string{"max.message.bytes": "1000011"})
-	f("records just large enough", func(_ *testing.T, s *fixture) { s.alter("max.message.bytes", "1000012") }, nil)
+	}, seen{topicPartitions: "4"})
+	f("configured otherwise", func(_ *testing.T, s *fixture) { s.check.Partitions = 6 },
+		seen{topicPartitions: "3", positionRows: "3"})
+	f("a position too few", func(_ *testing.T, s *fixture) { s.positions = s.positions[:2] }, seen{positionRows: "2"})
 	f("position past the end", func(_ *testing.T, s *fixture) { s.positions[1].NextOffset = perPartition + 1 },
-		map[string]string{"positions within the log": "position 11 of partition 1, whose log reaches from 0 to 10", "epochs of the positions": "position 11 in partition 1"})
+		seen{positionsWithin: "position 11 of partition 1, whose log reaches from 0 to 10",
+			positionEpochs: "position 11 in partition 1"})
 	f("position at the end", func(_ *testing.T, s *fixture) { s.positions[1].NextOffset = perPartition }, nil)
-	f("records lost below the position", func(t *testing.T, s *fixture) {
-		var gone kadm.Offsets
-		gone.AddOffset(s.topo.Topic, 2, perPartition/2+1, -1)
-		_, err := s.admin.DeleteRecords(limit(t, time.Minute), gone)
-		require.NoError(t, err)
-	}, map[string]string{"positions within the log": "position 5 of partition 2, whose log reaches from 6 to 10"})
-	f("records gone up to the position", func(t *testing.T, s *fixture) {
-		var gone kadm.Offsets
-		gone.AddOffset(s.topo.Topic, 2, perPartition/2, -1)
-		_, err := s.admin.DeleteRecords(limit(t, time.Minute), gone)
-		require.NoError(t, err)
-	}, nil)
-	f("an epoch that is still to come", func(_ *testing.T, s *fixture) { s.positions[0].LeaderEpoch = 7 }, map[string]string{"epochs of the positions": "epoch 7 of position 5 in partition 0"})
+	f("records lost below the position", deleteBelow(perPartition/2+1),
+		seen{positionsWithin: "position 5 of partition 2, whose log reaches from 6 to 10"})
+	f("records gone up to the position", deleteBelow(perPartition/2), nil)
+	f("an epoch that is still to come", func(_ *testing.T, s *fixture) { s.positions[0].LeaderEpoch = 7 },
+		seen{positionEpochs: "epoch 7 of position 5 in partition 0"})
 	f("nothing applied yet", func(_ *testing.T, s *fixture) {
 		for p := range s.positions {
 			s.positions[p].NextOffset, s.positions[p].LeaderEpoch = 0, -1
 		}
 	}, nil)
-	production := func(outcomes time.Duration) func(*testing.T, *fixture) {
-		return func(_ *testing.T, s *fixture) { s.topo.Production, s.topo.OutcomeRetention = true, outcomes }
+}
+
+// Rules T3, T4 and K5: the settings of the topic.
+func TestLogCheckOfTheSettings(t *testing.T) {
+	t.Parallel()
+	f := func(name string, spoil spoilFunc, want seen) { t.Helper(); spoiled(t, name, spoil, want) }
+	set := func(name, value string) spoilFunc {
+		return func(_ *testing.T, s *fixture) { s.alter(name, value) }
 	}
-	lone := map[string]string{"replicas of each partition": "1", "min.insync.replicas": "1"}
-	f("one broker in production", production(7*24*time.Hour), lone)
-	f("outcomes kept too short", production(4*24*time.Hour), with(lone, "retention.ms", "72h0m0s"))
-	f("outcomes kept just long enough", production(4*24*time.Hour+time.Millisecond), lone)
-	f("outcomes are for others", production(0), lone)
+	f("compacted", set("cleanup.policy", "compact"), seen{"cleanup.policy": "compact"})
+	f("records too small", set(maxBytesSetting, "1000011"), seen{maxBytesSetting: "1000011"})
+	f("records just large enough", set(maxBytesSetting, "1000012"), nil)
+	production := func(outcomes time.Duration) spoilFunc {
+		return func(_ *testing.T, s *fixture) { s.check.Production, s.check.OutcomeRetention = true, outcomes }
+	}
+	oneReplica := seen{topicReplicas: "1", "min.insync.replicas": "1"}
+	f("one broker in production", production(7*24*time.Hour), oneReplica)
+	f("outcomes kept too short", production(4*24*time.Hour), with(oneReplica, "retention.ms", "72h0m0s"))
+	f("outcomes kept just long enough", production(4*24*time.Hour+time.Millisecond), oneReplica)
+	f("outcomes are for others", production(0), oneReplica)
 	f("kept for ever", func(t *testing.T, s *fixture) {
 		s.alter("retention.ms", "-1")
 		production(7*24*time.Hour)(t, s)
-	}, with(lone, "retention.ms", "unlimited"))
-	f("kept for ever on one machine", func(_ *testing.T, s *fixture) { s.alter("retention.ms", "-1") }, nil)
+	}, with(oneReplica, "retention.ms", "unlimited"))
+	f("kept for ever on one machine", set("retention.ms", "-1"), nil)
 }
 
-func with(m map[string]string, key, value string) map[string]string {
-	all := map[string]string{key: value}
-	for k, v := range m {
-		all[k] = v
-	}
-	return all
+func with(m seen, key, value string) seen {
+	m = maps.Clone(m)
+	m[key] = value
+	return m
 }
 
-// matches says whether exactly the checks named failed, each seeing the text.
+// matches says whether exactly the wanted checks failed, each with its text in what it saw.
 func matches(failed, want map[string]string) bool {
 	if len(failed) != len(want) {
 		return false
@@ -202,24 +236,25 @@ func matches(failed, want map[string]string) bool {
 func (s *fixture) statuses() map[string]checks.Status {
 	s.t.Helper()
 	found := map[string]checks.Status{}
-	for _, c := range s.topo.Checks(limit(s.t, 5*time.Second), s.client) {
+	for _, c := range s.check.Checks(limit(s.t, 5*time.Second), s.client) {
 		found[c.Name] = c.Status
 	}
 	return found
 }
 
-// What can't be told is unknown, and nothing else is (rule T8).
+// A check is Unknown if its part could not be read, and only then (rule T8).
 func TestLogCheckThatCanNotBeMade(t *testing.T) {
-	f := func(name string, spoil func(*fixture, *kfake.Cluster), want map[string]checks.Status) {
+	t.Parallel()
+	f := func(name string, spoil func(*fixture, *kfake.Cluster), unknown ...string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			cluster := broker(t)
 			s := newFixture(t, config(cluster, "check"))
-			s.topo.Production = true // so that every row counts
+			s.check.Production = true // so that every row counts
 			expected := s.statuses()
-			for name, status := range want {
+			for _, name := range unknown {
 				require.Contains(t, expected, name)
-				expected[name] = status
+				expected[name] = checks.Unknown
 			}
 			spoil(s, cluster)
 			require.Equal(t, expected, s.statuses())
@@ -230,70 +265,67 @@ func TestLogCheckThatCanNotBeMade(t *testing.T) {
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Count: -1, Err: kerr.TopicAuthorizationFailed})
 		}
 	}
-	all := func(status checks.Status, names ...string) map[string]checks.Status {
-		m := map[string]checks.Status{}
-		for _, name := range names {
-			m[name] = status
-		}
-		return m
-	}
-	topicSettings := []string{"min.insync.replicas", "unclean.leader.election.enable", "cleanup.policy", "max.message.bytes", "retention.ms"}
-	f("nothing wrong", func(*fixture, *kfake.Cluster) {}, nil)
-	f("ends of the log", fault(kmsg.ListOffsets), all(checks.Unknown, "positions within the log", "epochs of the positions"))
-	f("epochs", fault(kmsg.OffsetForLeaderEpoch), all(checks.Unknown, "epochs of the positions"))
-	f("settings", fault(kmsg.DescribeConfigs), all(checks.Unknown, append(topicSettings, "auto.create.topics.enable")...))
+	const autoCreate = "auto.create.topics.enable"
+	settings := []string{"min.insync.replicas", uncleanElectionSetting, "cleanup.policy", maxBytesSetting, "retention.ms"}
+	f("nothing wrong", func(*fixture, *kfake.Cluster) {})
+	f("ends of the log", fault(kmsg.ListOffsets), positionsWithin, positionEpochs)
+	f("epochs", fault(kmsg.OffsetForLeaderEpoch), positionEpochs)
+	f("settings", fault(kmsg.DescribeConfigs), append(settings, autoCreate)...)
 	f("positions", func(s *fixture, _ *kfake.Cluster) { s.posErr = errors.New("no database") },
-		all(checks.Unknown, "id of the topic", "generation of the topic", "partitions with a position", "positions within the log", "epochs of the positions"))
-
-	every := append([]string{"topic trades", "id of the topic", "partitions of the topic", "replicas of each partition", "auto.create.topics.enable",
-		"positions within the log", "epochs of the positions"}, topicSettings...)
-	f("no broker", func(_ *fixture, cluster *kfake.Cluster) { cluster.Close() }, all(checks.Unknown, every...))
+		topicID, generationRow, positionRows, positionsWithin, positionEpochs)
+	f("no broker", func(_ *fixture, cluster *kfake.Cluster) { cluster.Close() }, append(settings,
+		"topic trades", topicID, topicPartitions, topicReplicas, autoCreate, positionsWithin, positionEpochs)...)
 }
 
 func TestLogCheckWithoutATopicOrItsPositions(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, config(broker(t), "check"))
 	s.posErr = trade.Classed(trade.Broken, "run tradestore migrate")
-	require.Equal(t, checks.Compare("T1", "generation of the topic", "the newest", "run tradestore migrate", false), s.check("generation of the topic"))
-	require.Equal(t, checks.Unknown, s.check("partitions with a position").Status)
-	require.Equal(t, checks.Unknown, s.check("id of the topic").Status)
-	s.topo.Topic = "other"
-	require.Equal(t, checks.Compare("T1", "topic other", "there", "no such topic", false), s.check("topic other"))
-	require.Equal(t, checks.Unknown, s.check("cleanup.policy").Status)
-	err := checks.Err(s.topo.Checks(limit(t, 30*time.Second), s.client))
+	want := checks.Compare("T1", generationRow, "the newest", "run tradestore migrate", false)
+	require.Equal(t, want, s.result(generationRow))
+	require.Equal(t, checks.Unknown, s.result(positionRows).Status)
+	require.Equal(t, checks.Unknown, s.result(topicID).Status)
+	s.check.Topic = "other"
+	require.Equal(t, checks.Compare("T1", "topic other", "there", "no such topic", false), s.result("topic other"))
+	require.Equal(t, checks.Unknown, s.result("cleanup.policy").Status)
+	err := checks.Err(s.check.Checks(limit(t, 30*time.Second), s.client))
 	require.ErrorIs(t, err, checks.ErrWrong)
 }
 
-// A setting that the broker does not know is shown and does not count.
+// A setting that the broker does not know is shown, but is no failure.
 func TestASettingThatTheBrokerDoesNotKnowIsSkipped(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, config(broker(t), "check"))
-	s.topo.Production = true
+	s.check.Production = true
 	const name = "auto.create.topics.enable"
-	require.Equal(t, checks.Skip("T4", name, "false", "the broker does not know this setting"), s.check(name))
+	require.Equal(t, checks.Skip("T4", name, "false", "the broker does not know this setting"), s.result(name))
 }
 
-// A cluster as production has it.
+// Three brokers, as in production.
 func TestLogCheckOfThreeBrokers(t *testing.T) {
-	s := newReplicatedFixture(t, config(broker(t, kfake.NumBrokers(3)), "check"), TopicSpec{Partitions: 3, Replication: 3, MinISR: 2, Retention: 72 * time.Hour})
-	s.topo.Production = true
+	t.Parallel()
+	s := newReplicatedFixture(t, config(broker(t, kfake.NumBrokers(3)), "check"), 3, 2)
+	s.check.Production = true
 	require.Empty(t, s.failed())
 	f := func(inSync string, want checks.Status) {
 		t.Helper()
 		s.alter("min.insync.replicas", inSync)
-		require.Equal(t, want, s.check("min.insync.replicas").Status)
+		require.Equal(t, want, s.result("min.insync.replicas").Status)
 	}
 	f("1", checks.Failed)
 	f("2", checks.OK)
 	f("3", checks.Failed)
 }
 
-// A log that moves while it is looked at is not mistaken for a broken one.
+// A log that moves while it is checked is not taken for a broken one.
 func TestALogThatMovesIsNotBroken(t *testing.T) {
+	t.Parallel()
 	s := newFixture(t, config(broker(t), "check"))
-	s.topo.Positions = func(ctx context.Context) ([]trade.Position, error) { // the worker gets on, and retention follows
-		s.fill(s.topo.Topic, 3)
+	s.check.Positions = func(ctx context.Context) ([]trade.Position, error) { // the worker gets on, and retention follows
+		s.fill(s.check.Topic, 3)
 		var gone kadm.Offsets
 		for p := range s.positions {
-			gone.AddOffset(s.topo.Topic, int32(p), s.positions[p].NextOffset, -1)
+			gone.AddOffset(s.check.Topic, int32(p), s.positions[p].NextOffset, -1)
 			s.positions[p].NextOffset += perPartition
 		}
 		_, err := s.admin.DeleteRecords(ctx, gone)
@@ -304,19 +336,19 @@ func TestALogThatMovesIsNotBroken(t *testing.T) {
 	}
 }
 
-// A broker that is killed and comes back is an outage all the time: it never tells of another topic or a shorter log.
+// While a broker is killed and restarted, checks are Unknown: none of them fails.
 func TestABrokerThatComesBackFailsNoCheck(t *testing.T) {
 	broker := stack.ApacheKafka(t)
 	s := newFixture(t, Config{Brokers: broker.Addrs(), Topic: "trades", ClientID: "check"})
 	for p := range s.positions {
 		s.positions[p].NextOffset = perPartition
 	}
-	require.NoError(t, checks.Err(s.topo.Checks(limit(t, 30*time.Second), s.client)))
+	require.NoError(t, checks.Err(s.check.Checks(limit(t, 30*time.Second), s.client)))
 	broker.Kill()
 	back := make(chan error, 1)
 	go func() { back <- broker.Restart(t.Context()) }()
 	for ctx := limit(t, time.Minute); ; {
-		err := checks.Err(s.topo.Checks(limit(t, 2*time.Second), s.client))
+		err := checks.Err(s.check.Checks(limit(t, 2*time.Second), s.client))
 		require.NotErrorIs(t, err, checks.ErrWrong)
 		if err == nil {
 			break
@@ -326,11 +358,13 @@ func TestABrokerThatComesBackFailsNoCheck(t *testing.T) {
 	require.NoError(t, <-back)
 }
 
-func TestAPositionWhoseRecordIsAnotherOneIsFound(t *testing.T) {
+// A position of a truncated log is found by its epoch.
+func TestTruncated(t *testing.T) {
+	t.Parallel()
 	f := func(stored, newest int32, end, endEpoch int64, want bool) {
 		t.Helper()
-		s := observed{ends: map[int32]offset{0: {100, newest}}, epochs: map[int32]offset{0: {end, int32(endEpoch)}}}
-		require.Equal(t, want, s.wasCut(trade.Position{NextOffset: 50, LeaderEpoch: stored}))
+		s := logState{ends: map[int32]offset{0: {100, newest}}, epochs: map[int32]offset{0: {end, int32(endEpoch)}}}
+		require.Equal(t, want, s.truncated(trade.Position{NextOffset: 50, LeaderEpoch: stored}))
 	}
 	f(3, 3, 100, 3, false) // the epoch goes on
 	f(3, 5, 50, 3, false)  // it ended where we are
@@ -340,5 +374,5 @@ func TestAPositionWhoseRecordIsAnotherOneIsFound(t *testing.T) {
 	f(3, 5, -1, -1, false) // the broker does not know
 	f(3, -1, 50, 3, false) // an old broker tells no epochs with its offsets
 	f(-1, 5, 0, 0, false)  // nothing was applied
-	require.False(t, (&observed{}).wasCut(trade.Position{LeaderEpoch: -1}))
+	require.False(t, (&logState{}).truncated(trade.Position{LeaderEpoch: -1}))
 }

@@ -15,34 +15,34 @@ import (
 // Config holds the settings of a client. A zero value takes the default named at the field.
 type Config struct {
 	Brokers  []string // host:port of the brokers to start from; required
-	Topic    string   // of the log; required
-	ClientID string   // names the client in the broker's logs and in metrics; unique in the process; required
+	Topic    string   // required
+	ClientID string   // the client's name in broker logs and metrics; unique in the process; required
 
 	// Options are further options of the client, such as TLS, SASL or a dialer. They are applied last, so they must not
-	// touch what the delivery contract fixes: acks, idempotence, the partitioner, autocommit and the offset reset.
+	// change what delivery rests on: acks, idempotence, the partitioner, autocommit and the offset reset.
 	Options []kgo.Opt
 
 	// The producer.
-	Linger             time.Duration // how long a record waits for others; 0 sends at once, and batches grow under load
+	Linger             time.Duration // how long a record waits for others; 0 sends at once
 	Compression        string        // none, lz4, snappy, zstd or gzip; default none
-	MaxBufferedRecords int           // default 50,000; when full, TryProduce fails at once
+	MaxBufferedRecords int           // default 50,000; above it TryProduce fails at once
 	MaxBufferedBytes   int           // default 64 MiB
-	DeliveryTimeout    time.Duration // after which a record fails unless it is under way; at least 1 s, default 10 s
+	DeliveryTimeout    time.Duration // after which a record that was not sent fails; at least 1 s, default 10 s
 
 	// The consumer.
-	Group             string        // of the workers; required for a consumer
-	SessionTimeout    time.Duration // without a heartbeat, after which a member counts as dead; default 45 s
-	RebalanceTimeout  time.Duration // that members have to give up partitions; default 60 s; must exceed the transaction limit
+	Group             string        // consumer group; required for a consumer
+	SessionTimeout    time.Duration // without a heartbeat, until a member counts as dead; default 45 s
+	RebalanceTimeout  time.Duration // for members to give up partitions; default 60 s; above the transaction limit
 	FetchMaxBytes     int32         // of one fetch from one broker; default 16 MiB
 	FetchMaxPartition int32         // bytes of one partition in one fetch; default 1 MiB
-	FetchMaxWait      time.Duration // that an idle fetch waits at the broker; default 1 s; a record ends it at once
+	FetchMaxWait      time.Duration // that a fetch waits at the broker for a record; default 1 s
 }
 
-// Limits that no deployment should need to move.
+// Limits that no deployment should need to change.
 const (
-	metadataMinAge = time.Second      // between two looks for a moved leader; the client's own 5 s is half a delivery timeout
+	metadataMinAge = time.Second      // between two metadata requests; franz-go's 5 s is half a delivery timeout
 	maxBatchBytes  = 1_000_012        // Kafka's default max.message.bytes
-	maxDecompress  = 64 << 20         // a batch that inflates beyond it was not written by us
+	maxDecompress  = 64 << 20         // bytes; a batch that needs more was not written by us
 	dialTimeout    = 5 * time.Second  // to one broker
 	fetchIdle      = time.Second      // default of FetchMaxWait
 	deliveryLimit  = 10 * time.Second // default of DeliveryTimeout
@@ -53,13 +53,14 @@ var codecs = map[string]kgo.CompressionCodec{
 	"zstd": kgo.ZstdCompression(), "gzip": kgo.GzipCompression(),
 }
 
-// NewProducer returns a client that writes to cfg.Topic. A delivered record is on all in-sync replicas, once and in
-// order; a record that was sent can't be cancelled, because cancelling does not pull it back (rule C4). The partition
-// is the one set in the record. It opens no connection, so it does not fail when the brokers are down.
+// NewProducer returns a client that writes to cfg.Topic, to the partition that is set in the record. A delivered record
+// is on all in-sync replicas, once and in order. A record that was sent can't be cancelled (rule C4). NewProducer opens
+// no connection, so it does not fail when the brokers are down.
 func NewProducer(cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*kgo.Client, error) {
 	codec, ok := codecs[cfg.Compression]
 	if !ok {
-		return nil, fmt.Errorf("cannot make Kafka producer: compression %q is not one of none, lz4, snappy, zstd, gzip", cfg.Compression)
+		return nil, fmt.Errorf("cannot make Kafka producer: compression %q is not one of none, lz4, snappy, zstd, gzip",
+			cfg.Compression)
 	}
 	limit := cmp.Or(cfg.DeliveryTimeout, deliveryLimit)
 	return newClient(cfg, reg, log,
@@ -73,18 +74,18 @@ func NewProducer(cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*kg
 		kgo.MaxBufferedRecords(cmp.Or(cfg.MaxBufferedRecords, 50_000)),
 		kgo.MaxBufferedBytes(cmp.Or(cfg.MaxBufferedBytes, 64<<20)),
 		kgo.RecordDeliveryTimeout(limit),
-		// A broker that went silent is given up after half of the delivery time, so that the other half serves a retry.
+		// A request without an answer ends after half of the delivery timeout; the other half is left for a retry.
 		kgo.ProduceRequestTimeout(max(limit/4, 100*time.Millisecond)),
 		kgo.RequestTimeoutOverhead(max(limit/4, 100*time.Millisecond)),
 	)
 }
 
-// NewConsumer returns a member of cfg.Group that reads cfg.Topic. Nothing moves its position but the caller: there is
-// no autocommit, and an offset outside the log is an error, not a jump (rule A8). Rebalances wait while polled records
-// are in hand, until AllowRebalance. The callbacks of the group are the caller's, through opts.
+// NewConsumer returns a member of cfg.Group that reads cfg.Topic. Only the caller moves its position: there is no
+// autocommit, and an offset outside the log is an error, never a reset (rule A8). After a poll a rebalance waits until
+// AllowRebalance. The caller passes the callbacks of the group in opts.
 func NewConsumer(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts ...kgo.Opt) (*kgo.Client, error) {
 	if cfg.Group == "" {
-		return nil, errors.New("cannot make Kafka consumer: no consumer group given")
+		return nil, errors.New("cannot make Kafka consumer: the consumer group must be given")
 	}
 	base := []kgo.Opt{
 		kgo.ConsumeTopics(cfg.Topic),
@@ -101,13 +102,13 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts
 		kgo.FetchMaxPartitionBytes(cmp.Or(cfg.FetchMaxPartition, 1<<20)),
 		kgo.FetchMaxWait(cmp.Or(cfg.FetchMaxWait, fetchIdle)),
 		kgo.MaxDecompressBatchBytes(maxDecompress),
-		// A record of a transaction that was aborted was never acknowledged to anyone.
+		// Records of an aborted transaction were never acknowledged.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 	}
 	return newClient(cfg, reg, log, append(base, opts...)...)
 }
 
-// Ping says whether a broker answers. The answer is fresh; bound it by ctx.
+// Ping returns nil if a broker answers now. ctx is its only time limit.
 func Ping(ctx context.Context, client *kgo.Client) error {
 	if err := client.Ping(ctx); err != nil {
 		return fmt.Errorf("no Kafka broker answers: %w", err)
@@ -132,7 +133,7 @@ func newClient(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts .
 	if err != nil {
 		return nil, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
 	}
-	if err := reg.Register(newFromStart(metrics)); err != nil {
+	if err := reg.Register(newZeroMetrics(metrics)); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("cannot register metrics of Kafka client %q: %w", cfg.ClientID, err)
 	}

@@ -9,27 +9,27 @@ import (
 	"tradestore/trade"
 )
 
-// Decode reads a record of the log. It never fails: what is wrong with a record is said in Fault, in words that quote
-// nothing of it. A faulty record keeps its ID, so that it is answered, when its request id and time of acceptance are
-// both readable and belong together; otherwise the ID is zero. Value is the record's own memory, not a copy.
+// Decode reads a record of the log. It never fails: Fault says what is wrong with a record, and quotes nothing of it. A
+// faulty record keeps its ID if its request id and its time of acceptance are valid and have the same day, so that the
+// request gets an outcome; otherwise the ID is zero. Value is the record's own memory, not a copy.
 //
-// It is the decoder and the date rule of acceptance, with the business date of that moment: no clock is asked, so a
-// record is judged the same whenever it is read.
+// Decode applies the rules of acceptance with the business date of the record. It reads no clock, so a record is judged
+// the same whenever it is read.
 func Decode(rec *kgo.Record) trade.Record {
 	r := trade.Record{Offset: rec.Offset, Value: rec.Value}
 	r.Partition = rec.Partition
-	h, doubled := readHeaders(rec.Headers)
+	h, repeated := readHeaders(rec.Headers)
 	r.CorrelationID = correlationID(h[correlation])
 	r.TraceParent = traceParent(h[traceparent])
 	r.ID, r.AcceptedAt = identity(h)
 	r.Trade, r.BusinessDate, r.Fault = content(rec, h)
 	switch {
-	case doubled: // and which of them is meant, no one can say: not even whom to answer
+	case repeated: // it is not known which value is right, not even that of the request id
 		r.ID, r.AcceptedAt = trade.RequestID{}, time.Time{}
 		r.Fault = "a header is present more than once"
 	case r.ID.IsZero():
 		r.Fault = "the headers request_id and accepted_at are not a request id and its time of acceptance"
-	case h[replayOf] != nil: // also of a record that has another fault: so its dead letter is known for a replay
+	case h[replayOf] != nil: // kept for a record with another fault, too: its dead letter names the replayed request
 		var err error
 		if r.ReplayOf, err = trade.ParseRequestID(h[replayOf]); err != nil && r.Fault == "" {
 			r.Fault = "the header replay_of is not a request id"
@@ -38,8 +38,8 @@ func Decode(rec *kgo.Record) trade.Record {
 	return r
 }
 
-// identity returns the request that the headers name. A UUIDv7 carries its day; one with another day than accepted_at
-// would be a second key for the same id, and could be decided twice.
+// identity returns the request that the headers name. The day of a UUIDv7 must be the day of accepted_at: with another
+// day the same id would have a second journal key and could be decided twice.
 func identity(h headers) (trade.RequestID, time.Time) {
 	id, err := trade.ParseRequestID(h[requestID])
 	at, ok := parseTime(h[acceptedAt])
@@ -50,7 +50,7 @@ func identity(h headers) (trade.RequestID, time.Time) {
 	return id, at
 }
 
-// content returns the trade of a record and what is wrong with it; the trade is zero when it can't be read.
+// content returns the trade of a record and what is wrong with it. The trade is zero if it can't be read.
 func content(rec *kgo.Record, h headers) (t trade.Trade, businessDate trade.Date, fault string) {
 	if string(h[schema]) != Schema {
 		return t, 0, "the header schema is not " + Schema
@@ -72,7 +72,7 @@ func content(rec *kgo.Record, h headers) (t trade.Trade, businessDate trade.Date
 	return t, businessDate, ""
 }
 
-// faultOf is Invalid.Error without the names of unknown fields: those are input.
+// faultOf is Invalid.Error without the names of unknown fields, because those are input.
 func faultOf(invalid *trade.Invalid) string {
 	var text strings.Builder
 	text.WriteString(string(invalid.Code))
@@ -83,13 +83,13 @@ func faultOf(invalid *trade.Invalid) string {
 		}
 		text.WriteString(v.Detail)
 		if text.Len() > maxFault {
-			return text.String()[:maxFault] // rule texts are ASCII
+			return text.String()[:maxFault] // all texts are ASCII
 		}
 	}
 	return text.String()
 }
 
-// headers holds the values of the known headers, by the index of their name below. nil means absent.
+// headers holds the values of the known headers, by the constants below. nil means absent.
 type headers [headerCount][]byte
 
 const (
@@ -103,8 +103,8 @@ const (
 	headerCount
 )
 
-// readHeaders sorts out the known headers. Others are skipped: proxies and tracers may add their own.
-func readHeaders(in []kgo.RecordHeader) (h headers, doubled bool) {
+// readHeaders returns the known headers. Others are skipped, because proxies and tracers may add their own.
+func readHeaders(in []kgo.RecordHeader) (h headers, repeated bool) {
 	for i := range in {
 		var at int
 		switch in[i].Key {
@@ -125,16 +125,16 @@ func readHeaders(in []kgo.RecordHeader) (h headers, doubled bool) {
 		default:
 			continue
 		}
-		doubled = doubled || h[at] != nil
+		repeated = repeated || h[at] != nil
 		h[at] = in[i].Value
 		if h[at] == nil {
 			h[at] = []byte{} // present, with a null value
 		}
 	}
-	return h, doubled
+	return h, repeated
 }
 
-// parseTime reads exactly the timeLayout; time.Parse would also take a comma and other lengths of fraction.
+// parseTime accepts exactly timeLayout. time.Parse would also accept a comma and other lengths of the fraction.
 func parseTime(b []byte) (time.Time, bool) {
 	if len(b) != len(timeLayout) || b[10] != 'T' || b[13] != ':' || b[16] != ':' || b[19] != '.' || b[26] != 'Z' {
 		return time.Time{}, false
@@ -148,7 +148,7 @@ func parseTime(b []byte) (time.Time, bool) {
 	return day.Time().Add(time.Duration(seconds)*time.Second + time.Duration(micro)*time.Microsecond), true
 }
 
-// number reads ASCII digits; -1 for anything else.
+// number parses ASCII digits. It returns -1 for anything else.
 func number(b []byte) int {
 	n := 0
 	for _, c := range b {
@@ -160,7 +160,8 @@ func number(b []byte) int {
 	return n
 }
 
-// correlationID returns b when it is 1 to 128 visible ASCII bytes, else nothing: it only decorates log lines.
+// correlationID returns b if it is 1 to 128 visible ASCII bytes, else an empty string: the id is used in log lines
+// only.
 func correlationID(b []byte) string {
 	if len(b) > maxCorrelation {
 		return ""
@@ -173,7 +174,7 @@ func correlationID(b []byte) string {
 	return string(b)
 }
 
-// traceParent returns b when it has the shape of a version 00 traceparent, else nothing.
+// traceParent returns b if it has the format of a version 00 traceparent, else an empty string.
 func traceParent(b []byte) string {
 	const shape = "00-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx"
 	if len(b) != len(shape) {

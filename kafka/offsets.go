@@ -2,11 +2,10 @@ package kafka
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,89 +13,86 @@ import (
 	"tradestore/trade"
 )
 
-// The head of a record batch, as it lies in the log (KIP-98): a few bytes of it say when the first record was sent.
+// offset is an offset of one partition, with the leader epoch that it belongs to.
+type offset struct {
+	at    int64
+	epoch int32
+}
+
+// Timestamps that stand for an end of the log in a ListOffsets request.
 const (
-	batchMagicAt = 16
-	batchMagic   = 2
-	batchTimeAt  = 27
-	batchHead    = batchTimeAt + 8
-	batchRoom    = 1 << 10 // asked for of each partition: the rest of a batch is cut off where the broker can do that
+	latest   = -1
+	earliest = -2
 )
 
-// Oldest returns when the oldest of the records at the positions given was sent, exact to the span of one batch. Each
-// position must lie below the end of its partition. Records are not decoded.
-func Oldest(ctx context.Context, client *kgo.Client, topic string, positions []trade.Position) (time.Time, error) {
-	meta, _, err := metadata(ctx, client, topic)
+// Ends returns the end of the log of each partition, by partition: the offset that the next record will get.
+func Ends(ctx context.Context, client *kgo.Client, topic string, partitions int) ([]int64, error) {
+	offsets, err := listOffsets(ctx, client, topic, partitions, latest)
 	if err != nil {
-		return time.Time{}, err
+		return nil, err
 	}
-	leaders := make(map[int32]int32, len(meta.Partitions))
-	for _, p := range meta.Partitions {
-		leaders[p.Partition] = p.Leader
+	ends := make([]int64, partitions)
+	for p := range ends {
+		ends[p] = offsets[int32(p)].at
 	}
-	byLeader := map[int32][]trade.Position{}
-	for _, p := range positions {
-		leader, ok := leaders[p.Partition]
-		if !ok || leader < 0 {
-			return time.Time{}, fmt.Errorf("cannot read partition %d of topic %s: it has no leader", p.Partition, topic)
-		}
-		byLeader[leader] = append(byLeader[leader], p)
-	}
-	var oldest time.Time
-	for leader, held := range byLeader {
-		at, err := oldestAt(ctx, client.Broker(int(leader)), topic, meta.TopicID, held)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("cannot read the oldest records of topic %s: %w", topic, err)
-		}
-		if oldest.IsZero() || at.Before(oldest) {
-			oldest = at
-		}
-	}
-	return oldest, nil
+	return ends, nil
 }
 
-func oldestAt(ctx context.Context, broker *kgo.Broker, topic string, id [16]byte, positions []trade.Position) (oldest time.Time, err error) {
-	req := kmsg.NewPtrFetchRequest()
-	req.MinBytes, req.MaxBytes = 1, int32(batchRoom*len(positions))
-	asked := kmsg.NewFetchRequestTopic()
-	asked.Topic, asked.TopicID = topic, id
-	for _, p := range positions {
-		one := kmsg.NewFetchRequestTopicPartition()
-		one.Partition, one.FetchOffset, one.PartitionMaxBytes = p.Partition, p.NextOffset, batchRoom
-		asked.Partitions = append(asked.Partitions, one)
+// listOffsets returns the start or the end of the log of every partition. The end counts what all in-sync replicas
+// have.
+func listOffsets(
+	ctx context.Context, client *kgo.Client, topic string, partitions int, timestamp int64,
+) (map[int32]offset, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	reqTopic := kmsg.NewListOffsetsRequestTopic()
+	reqTopic.Topic = topic
+	for p := range partitions {
+		part := kmsg.NewListOffsetsRequestTopicPartition()
+		part.Partition, part.Timestamp = int32(p), timestamp
+		reqTopic.Partitions = append(reqTopic.Partitions, part)
 	}
-	req.Topics = append(req.Topics, asked)
-	answer, err := broker.RetriableRequest(ctx, req)
-	if err != nil {
-		return oldest, err
-	}
-	resp, ok := answer.(*kmsg.FetchResponse)
-	if !ok {
-		return oldest, errors.New("the answer is not one to a fetch")
-	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return oldest, err
-	}
-	for i := range resp.Topics {
+	req.Topics = append(req.Topics, reqTopic)
+	resp, err := req.RequestWith(ctx, client)
+	offsets := make(map[int32]offset, partitions)
+	for i := 0; err == nil && i < len(resp.Topics); i++ {
 		for _, p := range resp.Topics[i].Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return oldest, err
-			}
-			if at, ok := sentAt(p.RecordBatches); ok && (oldest.IsZero() || at.Before(oldest)) {
-				oldest = at
+			offsets[p.Partition] = offset{p.Offset, p.LeaderEpoch}
+			if err = kerr.ErrorForCode(p.ErrorCode); err != nil {
+				break
 			}
 		}
 	}
-	if oldest.IsZero() {
-		return oldest, errors.New("the answer holds no record")
+	if err == nil && len(offsets) != partitions {
+		err = fmt.Errorf("the response has %d partitions of %d", len(offsets), partitions)
 	}
-	return oldest, nil
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the offsets of topic %s: %w", topic, err)
+	}
+	return offsets, nil
 }
 
-// sentAt reads the time of the first record of a batch, of which only the head need be there.
-func sentAt(batch []byte) (time.Time, bool) {
-	if len(batch) < batchHead || batch[batchMagicAt] != batchMagic {
-		return time.Time{}, false
+// epochEnds returns where the leader epoch of each position ends. Partitions where nothing was applied are left out.
+func epochEnds(
+	ctx context.Context, client *kgo.Client, topic string, positions []trade.Position,
+) (map[int32]offset, error) {
+	var req kadm.OffsetForLeaderEpochRequest
+	for _, p := range positions {
+		if p.LeaderEpoch >= 0 {
+			req.Add(topic, p.Partition, p.LeaderEpoch)
+		}
 	}
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(batch[batchTimeAt:]))), true
+	if req == nil {
+		return nil, nil
+	}
+	resp, err := kadm.NewClient(client).OffsetForLeaderEpoch(ctx, req)
+	ends := make(map[int32]offset)
+	for _, p := range resp[topic] {
+		err = errors.Join(err, p.Err)
+		ends[p.Partition] = offset{p.EndOffset, p.LeaderEpoch}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the epochs of topic %s: %w", topic, err)
+	}
+	return ends, nil
 }

@@ -1,7 +1,7 @@
 package kafka
 
-// Partition returns the partition of a trade in a topic of the given count: murmur2 of the id, as the stock Java
-// partitioner computes it, so that any Kafka tool agrees (rule C5). The count must be at least 1.
+// Partition returns the partition of a trade in a topic with so many partitions, at least 1. It is murmur2 of the id,
+// as the default partitioner of the Java client computes it, so every Kafka tool agrees (rule C5).
 func Partition(tradeID string, partitions int) int32 {
 	return int32(murmur2(tradeID)&0x7fffffff) % int32(partitions)
 }

@@ -11,6 +11,7 @@ import (
 
 // The vectors are those of Apache Kafka's own UtilsTest.testMurmur2.
 func TestMurmur2IsTheOneOfTheJavaClient(t *testing.T) {
+	t.Parallel()
 	f := func(in string, want int32) {
 		t.Helper()
 		require.Equal(t, want, int32(murmur2(in)), in)
@@ -24,6 +25,7 @@ func TestMurmur2IsTheOneOfTheJavaClient(t *testing.T) {
 }
 
 func TestPartitionEqualsTheStockPartitioner(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.StringN(1, 64, 64).Draw(t, "trade_id")
 		n := rapid.IntRange(1, 1000).Draw(t, "partitions")

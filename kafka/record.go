@@ -6,44 +6,45 @@ import (
 	"tradestore/trade"
 )
 
-// Schema is the version of the record's shape that this build writes, and the only one it reads.
+// Schema is the version of the record format that this build writes, and the only one that it reads.
 const Schema = "1"
 
 // Names of the record headers. All values are text.
 const (
 	HeaderRequestID     = "request_id"     // lower-case canonical UUID
-	HeaderAcceptedAt    = "accepted_at"    // RFC 3339 UTC with microseconds, as in timeLayout
-	HeaderBusinessDate  = "business_date"  // YYYY-MM-DD: the day by which maturity is judged (rule C8)
+	HeaderAcceptedAt    = "accepted_at"    // RFC 3339 in UTC with microseconds (timeLayout)
+	HeaderBusinessDate  = "business_date"  // YYYY-MM-DD; the maturity is compared with it (rule C8)
 	HeaderSchema        = "schema"         // Schema
 	HeaderCorrelationID = "correlation_id" // of the HTTP call; absent when empty
 	HeaderTraceParent   = "traceparent"    // W3C Trace Context; absent when empty
-	HeaderReplayOf      = "replay_of"      // request id of the request that this one repeats; absent for an ordinary one
+	HeaderReplayOf      = "replay_of"      // id of the request that this one replays; absent if it is no replay
 )
 
 const (
 	timeLayout     = "2006-01-02T15:04:05.000000Z"
 	maxCorrelation = 128 // bytes
-	maxFault       = 512 // bytes: the text is stored with the outcome and shown to the client
-	valueRoom      = 256 // bytes that the value of a usual record needs; a longer one grows the buffer
+	maxFault       = 512 // bytes; the text is stored with the outcome and shown to the client
+	valueSize      = 256 // bytes that a typical value needs; the buffer grows for a longer one
 )
 
 // Encode returns the record of a request, for the partition that the request names. The record shares no memory with
 // the request, so it may outlive the buffers that the request was decoded from (rule C7).
 func Encode(topic string, r *trade.Request) *kgo.Record {
-	// One buffer holds key, value and header values. Parts are cut as full slices: they never grow into each other.
-	buf := make([]byte, 0, len(r.Trade.TradeID)+len(r.CorrelationID)+len(r.TraceParent)+valueRoom+128)
+	// One buffer holds key, value and header values. Each part has its length as capacity: append never overwrites
+	// another.
+	buf := make([]byte, 0, len(r.Trade.TradeID)+len(r.CorrelationID)+len(r.TraceParent)+valueSize+128)
 	from := 0
 	cut := func() []byte {
 		part := buf[from:len(buf):len(buf)]
 		from = len(buf)
 		return part
 	}
-	room := &struct {
+	alloc := &struct { // one allocation for both
 		record  kgo.Record
 		headers [7]kgo.RecordHeader
 	}{}
-	rec := &room.record
-	rec.Topic, rec.Partition, rec.Headers = topic, r.Partition, room.headers[:0]
+	rec := &alloc.record
+	rec.Topic, rec.Partition, rec.Headers = topic, r.Partition, alloc.headers[:0]
 	header := func(name string) {
 		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: name, Value: cut()})
 	}

@@ -51,24 +51,30 @@ func remove(rec *kgo.Record, name string) {
 }
 
 func TestRecordHasTheShapeOfTheContract(t *testing.T) {
+	t.Parallel()
 	r := request()
 	rec := Encode("trades", &r)
 	assert.Equal(t, "trades", rec.Topic)
 	assert.Equal(t, int32(3), rec.Partition)
 	assert.Equal(t, "T-1", string(rec.Key))
-	assert.JSONEq(t, `{"trade_id":"T-1","version":2,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"2031-05-07","created_date":"2031-05-05"}`, string(rec.Value))
+	assert.JSONEq(t, `{"trade_id":"T-1","version":2,"counterparty_id":"CP-1","book_id":"B1",
+		"maturity_date":"2031-05-07","created_date":"2031-05-05"}`, string(rec.Value))
 	got := map[string]string{}
 	for _, h := range rec.Headers {
 		got[h.Key] = string(h.Value)
 	}
 	assert.Equal(t, map[string]string{
-		"request_id": r.ID.String(), "accepted_at": "2031-05-06T07:08:09.123456Z", "business_date": "2031-05-06", "schema": "1",
+		"request_id": r.ID.String(), "accepted_at": "2031-05-06T07:08:09.123456Z", "business_date": "2031-05-06",
+		"schema":         "1",
 		"correlation_id": "corr-1", "traceparent": tracing, "replay_of": r.ReplayOf.String(),
 	}, got)
 }
 
 func TestDecodeReturnsWhatEncodeWasGiven(t *testing.T) {
-	day := rapid.Custom(func(t *rapid.T) trade.Date { return trade.Date(rapid.IntRange(-700_000, 2_900_000).Draw(t, "day")) })
+	t.Parallel()
+	day := rapid.Custom(func(t *rapid.T) trade.Date {
+		return trade.Date(rapid.IntRange(-700_000, 2_900_000).Draw(t, "day"))
+	})
 	id := rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`)
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.UnixMicro(rapid.Int64Range(0, 4_000_000_000_000_000).Draw(t, "at")).UTC()
@@ -93,7 +99,9 @@ func TestDecodeReturnsWhatEncodeWasGiven(t *testing.T) {
 }
 
 func TestRecordSharesNoMemory(t *testing.T) {
-	buffer := []byte(`{"trade_id":"T-1","version":2,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"2031-05-07","created_date":"2031-05-05"}`)
+	t.Parallel()
+	buffer := []byte(`{"trade_id":"T-1","version":2,"counterparty_id":"CP-1","book_id":"B1",` +
+		`"maturity_date":"2031-05-07","created_date":"2031-05-05"}`)
 	r := request()
 	var invalid *trade.Invalid
 	r.Trade, invalid = trade.Decode(buffer)
@@ -110,6 +118,7 @@ func TestRecordSharesNoMemory(t *testing.T) {
 
 // Faults that leave someone to answer keep the id; those that make the id doubtful don't.
 func TestFaultyRecords(t *testing.T) {
+	t.Parallel()
 	f := func(break_ func(*kgo.Record), answered bool, fault string) {
 		t.Helper()
 		r := request()
@@ -162,6 +171,7 @@ func TestFaultyRecords(t *testing.T) {
 }
 
 func TestFaultQuotesNothingAndIsBounded(t *testing.T) {
+	t.Parallel()
 	r := request()
 	rec := Encode("trades", &r)
 	var doc strings.Builder
@@ -177,6 +187,7 @@ func TestFaultQuotesNothingAndIsBounded(t *testing.T) {
 
 // What only decorates log lines is dropped when it is bad, the trade is stored.
 func TestBadDecorationIsDropped(t *testing.T) {
+	t.Parallel()
 	f := func(name, value, want string) {
 		t.Helper()
 		r := request()

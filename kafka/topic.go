@@ -16,60 +16,63 @@ import (
 	"tradestore/trade"
 )
 
-// TopicSpec says how a topic is to be made. A zero value leaves the setting to the broker.
+// TopicSpec holds the properties of a new topic. A zero value leaves the setting to the broker.
 type TopicSpec struct {
-	Partitions  int           // at least 1; can't be changed later without a new topic (T10)
-	Replication int           // copies of each partition; 3 outside a single machine (T3)
-	MinISR      int           // copies that must have a record before it is acknowledged; 2 with 3 copies
+	Partitions  int           // at least 1; more partitions need a new topic (T10)
+	Replication int           // replicas of each partition; 3 in production (T3)
+	MinISR      int           // in-sync replicas that must have a record before it is acknowledged; 2 of 3
 	Retention   time.Duration // how long records stay (K5)
 }
 
 const (
-	hearsayLimit = 10 * time.Second // until the brokers know what the controller knows
-	hearsayPoll  = 50 * time.Millisecond
+	propagationLimit = 10 * time.Second // until all brokers know of a change that the controller has made
+	propagationPoll  = 50 * time.Millisecond
 )
 
 // Settings of a topic that are set here and checked by LogCheck.
 const (
-	largestBatch    = "max.message.bytes"
-	uncleanElection = "unclean.leader.election.enable"
-	openBytes       = 1 << 20 // of largestBatch, while a topic takes records; more than maxBatchBytes
+	maxBytesSetting        = "max.message.bytes"
+	uncleanElectionSetting = "unclean.leader.election.enable"
+	openBytes              = 1 << 20 // max.message.bytes of a topic that accepts records; more than maxBatchBytes
 )
 
-// CreateTopic makes cfg.Topic, with the settings that the checks of LogCheck demand, or finds it made already with the same
-// number of partitions, and returns its identity. Repeating it is safe. Errors: one that wraps checks.ErrWrong for a
-// topic with another number of partitions.
+// CreateTopic makes cfg.Topic with the settings that LogCheck demands, and returns its identity. A topic that exists
+// with the same number of partitions is left as it is, so repeating it is safe. Errors: one that wraps checks.ErrWrong
+// for a topic with another number of partitions.
 func CreateTopic(ctx context.Context, cfg Config, spec TopicSpec) (trade.TopicID, error) {
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID), kgo.DialTimeout(dialTimeout)}, cfg.Options...)...)
+	opts := []kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID), kgo.DialTimeout(dialTimeout)}
+	client, err := kgo.NewClient(append(opts, cfg.Options...)...)
 	if err != nil {
 		return trade.TopicID{}, fmt.Errorf("cannot make Kafka client %q: %w", cfg.ClientID, err)
 	}
 	defer client.Close()
+	admin, replication := kadm.NewClient(client), int16(cmp.Or(spec.Replication, -1))
 	create := func(settings map[string]*string) (kadm.CreateTopicResponse, error) {
-		return kadm.NewClient(client).CreateTopic(ctx, int32(spec.Partitions), int16(cmp.Or(spec.Replication, -1)), settings, cfg.Topic)
+		return admin.CreateTopic(ctx, int32(spec.Partitions), replication, settings, cfg.Topic)
 	}
-	made, err := create(spec.configs())
-	if errors.Is(err, kerr.InvalidConfig) { // a broker that does not know the one setting that not every broker has
-		settings := spec.configs()
-		delete(settings, uncleanElection)
+	made, err := create(spec.settings())
+	if errors.Is(err, kerr.InvalidConfig) { // not every broker knows this setting
+		settings := spec.settings()
+		delete(settings, uncleanElectionSetting)
 		made, err = create(settings)
 	}
-	switch {
-	case errors.Is(err, kerr.TopicAlreadyExists):
-	case err != nil && made.ErrMessage != "":
-		return trade.TopicID{}, fmt.Errorf("cannot create topic %s with %d partitions: %w: %s", cfg.Topic, spec.Partitions, err, made.ErrMessage)
-	case err != nil:
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if made.ErrMessage != "" {
+			err = fmt.Errorf("%w: %s", err, made.ErrMessage)
+		}
 		return trade.TopicID{}, fmt.Errorf("cannot create topic %s with %d partitions: %w", cfg.Topic, spec.Partitions, err)
 	}
 	return awaitTopic(ctx, client, cfg.Topic, spec.Partitions, trade.TopicID(made.ID))
 }
 
-// awaitTopic checks a topic that the controller has. The brokers hear of it a moment later, and may tell meanwhile that
-// there is none, or of one with the same name that was deleted. made is the identity of a topic that is new, else zero.
-func awaitTopic(ctx context.Context, client *kgo.Client, topic string, partitions int, made trade.TopicID) (trade.TopicID, error) {
-	ctx, cancel := context.WithTimeout(ctx, hearsayLimit)
+// awaitTopic waits until the brokers know a topic that the controller has, and checks it. Until then they may know no
+// such topic, or a deleted one of the same name. made is the identity of a new topic, zero for one that existed before.
+func awaitTopic(
+	ctx context.Context, client *kgo.Client, topic string, partitions int, made trade.TopicID,
+) (trade.TopicID, error) {
+	ctx, cancel := context.WithTimeout(ctx, propagationLimit)
 	defer cancel()
-	retry := time.NewTicker(hearsayPoll)
+	retry := time.NewTicker(propagationPoll)
 	defer retry.Stop()
 	for {
 		id, err := CheckTopic(ctx, client, topic, partitions)
@@ -85,11 +88,11 @@ func awaitTopic(ctx context.Context, client *kgo.Client, topic string, partition
 	}
 }
 
-func (s TopicSpec) configs() map[string]*string {
+func (s TopicSpec) settings() map[string]*string {
 	c := map[string]*string{
-		"cleanup.policy": kadm.StringPtr("delete"), // compaction by trade id would delete requests (T4)
-		uncleanElection:  kadm.StringPtr("false"),  // a replica that lags lacks acknowledged records (T3)
-		largestBatch:     kadm.StringPtr(strconv.Itoa(openBytes)),
+		"cleanup.policy":       kadm.StringPtr("delete"), // compaction by trade id would delete requests (T4)
+		uncleanElectionSetting: kadm.StringPtr("false"),  // a replica out of sync lacks acknowledged records (T3)
+		maxBytesSetting:        kadm.StringPtr(strconv.Itoa(openBytes)),
 	}
 	set := func(name string, value int64) {
 		if value != 0 {
@@ -101,18 +104,19 @@ func (s TopicSpec) configs() map[string]*string {
 	return c
 }
 
-// CheckTopic returns the identity of a topic that has the number of partitions expected (rules T1, T2).
-// Errors: one that wraps checks.ErrWrong for a topic that is missing or has another number of partitions; any other means
-// that the brokers can't tell now.
+// CheckTopic returns the identity of a topic that has the expected number of partitions (rules T1, T2).
+// Errors: one that wraps checks.ErrWrong for a topic that is missing or has another number of partitions; any other
+// means that the brokers can't answer now.
 func CheckTopic(ctx context.Context, client *kgo.Client, topic string, partitions int) (trade.TopicID, error) {
+	const wrong = "%w: topic %s expected with %d partitions, seen: "
 	detail, _, err := metadata(ctx, client, topic)
 	switch {
 	case errors.Is(err, errNoTopic):
-		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %w", checks.ErrWrong, topic, partitions, err)
+		return trade.TopicID{}, fmt.Errorf(wrong+"%w", checks.ErrWrong, topic, partitions, err)
 	case err != nil:
 		return trade.TopicID{}, err
 	case len(detail.Partitions) != partitions:
-		return trade.TopicID{}, fmt.Errorf("%w: topic %s expected with %d partitions, seen: %d", checks.ErrWrong, topic, partitions, len(detail.Partitions))
+		return trade.TopicID{}, fmt.Errorf(wrong+"%d", checks.ErrWrong, topic, partitions, len(detail.Partitions))
 	}
 	return detail.TopicID, nil
 }

@@ -13,24 +13,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// closedBytes is the largest batch of a closed topic: no batch is that small. Kafka knows no read-only topics, but each
-// leader compares a batch with this limit before it appends it. Followers don't, so what was taken is still replicated.
+// closedBytes is the value of max.message.bytes of a closed topic: no batch is that small. Kafka has no read-only
+// topics, but each leader compares a batch with this limit before it appends the batch. Followers do not, so records
+// that were already accepted are still replicated.
 const closedBytes = "1"
 
-// CloseTopic makes a topic refuse every record, and returns when the leader of each partition does so. A broker that leads
-// one later has heard of it too, because brokers learn of leaders and settings from one log, in order. What the topic has
-// stays and can be read. Producers are told MESSAGE_TOO_LARGE and give the record up. Repeating it is safe.
-// Errors: the topic may be closed, or close a moment later; OpenTopic undoes it.
+// CloseTopic makes a topic refuse every record. It returns when the leader of each partition refuses. A later leader
+// refuses as well, because brokers learn of leaders and settings from one log, in order. The records of the topic stay
+// and can be read. A producer gets MESSAGE_TOO_LARGE and does not send the record again. Repeating CloseTopic is safe.
+// After an error the topic may be closed, or close a moment later; OpenTopic opens it.
 func CloseTopic(ctx context.Context, client *kgo.Client, topic string) error {
-	if err := setLargestBatch(ctx, client, topic, closedBytes); err != nil {
+	if err := setMaxBytes(ctx, client, topic, closedBytes); err != nil {
 		return fmt.Errorf("cannot close topic %s: %w", topic, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, hearsayLimit)
+	ctx, cancel := context.WithTimeout(ctx, propagationLimit)
 	defer cancel()
-	retry := time.NewTicker(hearsayPoll)
+	retry := time.NewTicker(propagationPoll)
 	defer retry.Stop()
 	for last := error(nil); ; {
-		err := refuses(ctx, client, topic)
+		err := checkClosed(ctx, client, topic)
 		if err == nil {
 			return nil
 		}
@@ -45,54 +46,54 @@ func CloseTopic(ctx context.Context, client *kgo.Client, topic string) error {
 	}
 }
 
-// OpenTopic lets a closed topic take records again, as CreateTopic makes it, and says whether it was closed. Any other
-// topic is left as it is.
+// OpenTopic makes a closed topic accept records again, with the limit that CreateTopic sets, and says whether it was
+// closed. It changes no other topic.
 func OpenTopic(ctx context.Context, client *kgo.Client, topic string) (wasClosed bool, err error) {
 	settings, err := topicSettings(ctx, client, topic)
-	if err != nil || settings[largestBatch] != closedBytes {
+	if err != nil || settings[maxBytesSetting] != closedBytes {
 		return false, err
 	}
-	if err := setLargestBatch(ctx, client, topic, strconv.Itoa(openBytes)); err != nil {
+	if err := setMaxBytes(ctx, client, topic, strconv.Itoa(openBytes)); err != nil {
 		return true, fmt.Errorf("cannot open topic %s: %w", topic, err)
 	}
 	return true, nil
 }
 
-func setLargestBatch(ctx context.Context, client *kgo.Client, topic, value string) error {
-	change := kadm.AlterConfig{Op: kadm.SetConfig, Name: largestBatch, Value: &value}
+func setMaxBytes(ctx context.Context, client *kgo.Client, topic, value string) error {
+	change := kadm.AlterConfig{Op: kadm.SetConfig, Name: maxBytesSetting, Value: &value}
 	done, err := kadm.NewClient(client).AlterTopicConfigs(ctx, []kadm.AlterConfig{change}, topic)
 	if err == nil {
 		_, err = done.On(topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
 	}
 	if err != nil {
-		return fmt.Errorf("cannot set %s to %s: %w", largestBatch, value, err)
+		return fmt.Errorf("cannot set %s to %s: %w", maxBytesSetting, value, err)
 	}
 	return nil
 }
 
-// refuses says whether the leader of every partition refuses a record for its size; the error says what one of them
-// answers instead. The batch that it sends has a wrong checksum, which brokers look at after the size: nobody keeps it,
-// and one that takes records answers "corrupt".
-func refuses(ctx context.Context, client *kgo.Client, topic string) error {
+// checkClosed returns nil if the leader of every partition refuses a batch for its size. Otherwise the error says what
+// one of them answered. The batch that it sends has a wrong checksum, which brokers check after the size. So no broker
+// keeps the batch, and a broker that still accepts records answers CORRUPT_MESSAGE.
+func checkClosed(ctx context.Context, client *kgo.Client, topic string) error {
 	detail, _, err := metadata(ctx, client, topic)
 	if err != nil {
 		return err
 	}
-	asked := make(map[int32][]kmsg.ProduceRequestTopicPartition)
+	byLeader := make(map[int32][]kmsg.ProduceRequestTopicPartition)
 	for _, p := range detail.Partitions {
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 			return fmt.Errorf("partition %d has no leader: %w", p.Partition, err)
 		}
-		one := kmsg.NewProduceRequestTopicPartition()
-		one.Partition, one.Records = p.Partition, corruptBatch()
-		asked[p.Leader] = append(asked[p.Leader], one)
+		part := kmsg.NewProduceRequestTopicPartition()
+		part.Partition, part.Records = p.Partition, corruptBatch()
+		byLeader[p.Leader] = append(byLeader[p.Leader], part)
 	}
-	for leader, partitions := range asked {
+	for leader, partitions := range byLeader {
 		req := kmsg.NewPtrProduceRequest()
-		req.Acks, req.TimeoutMillis = -1, int32(hearsayLimit.Milliseconds())
-		one := kmsg.NewProduceRequestTopic()
-		one.Topic, one.TopicID, one.Partitions = topic, detail.TopicID, partitions
-		req.Topics = append(req.Topics, one)
+		req.Acks, req.TimeoutMillis = -1, int32(propagationLimit.Milliseconds())
+		reqTopic := kmsg.NewProduceRequestTopic()
+		reqTopic.Topic, reqTopic.TopicID, reqTopic.Partitions = topic, detail.TopicID, partitions
+		req.Topics = append(req.Topics, reqTopic)
 		resp, err := req.RequestWith(ctx, client.Broker(int(leader)))
 		if err != nil {
 			return fmt.Errorf("cannot ask broker %d: %w", leader, err)
@@ -112,27 +113,14 @@ func refuses(ctx context.Context, client *kgo.Client, topic string) error {
 	return nil
 }
 
-// corruptBatch is a batch of one empty record that is well formed but for its checksum.
+// corruptBatch returns a batch of one empty record that is valid except for its checksum.
 func corruptBatch() []byte {
 	record := kmsg.Record{Length: 6}
 	b := kmsg.RecordBatch{
 		Magic: 2, PartitionLeaderEpoch: -1, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 1,
 		FirstTimestamp: time.Now().UnixMilli(), MaxTimestamp: time.Now().UnixMilli(), Records: record.AppendTo(nil),
 	}
-	const beforeLength = 12 // the bytes up to and with the length itself
+	const beforeLength = 12 // bytes up to the end of the length field
 	b.Length = int32(len(b.AppendTo(nil)) - beforeLength)
-	return b.AppendTo(nil) // the checksum of no batch is 0
-}
-
-// Ends returns where the log of each partition ends, by partition: the offset that the next record will get.
-func Ends(ctx context.Context, client *kgo.Client, topic string, partitions int) ([]int64, error) {
-	found, err := listOffsets(ctx, client, topic, partitions, latest)
-	if err != nil {
-		return nil, err
-	}
-	ends := make([]int64, partitions)
-	for p := range ends {
-		ends[p] = found[int32(p)].at
-	}
-	return ends, nil
+	return b.AppendTo(nil) // its checksum stays 0, which is wrong
 }

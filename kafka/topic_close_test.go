@@ -17,7 +17,7 @@ import (
 	"tradestore/internal/checks"
 )
 
-// onBoth runs a test with three partitions of ten records, on the embedded broker and on Apache Kafka.
+// onBoth runs a test on the embedded broker and on Apache Kafka.
 func onBoth(t *testing.T, test func(t *testing.T, s *fixture)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { test(t, newFixture(t, config(broker(t, kfake.NumBrokers(3)), "migrate"))) })
@@ -30,15 +30,16 @@ func onBoth(t *testing.T, test func(t *testing.T, s *fixture)) {
 
 func (s *fixture) ends() []int64 {
 	s.t.Helper()
-	ends, err := Ends(limit(s.t, time.Minute), s.client, s.topo.Topic, 3)
+	ends, err := Ends(limit(s.t, time.Minute), s.client, s.check.Topic, 3)
 	require.NoError(s.t, err)
 	return ends
 }
 
 // A closed topic refuses every record at once and keeps what it has; an open one takes them again (rule T10).
 func TestAClosedTopicTakesNoRecords(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *fixture) {
-		ctx, topic := limit(t, time.Minute), s.topo.Topic
+		ctx, topic := limit(t, time.Minute), s.check.Topic
 		require.Equal(t, []int64{perPartition, perPartition, perPartition}, s.ends())
 		post := func(partition int32) error {
 			return s.client.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: partition, Value: []byte("{}")}).FirstErr()
@@ -46,7 +47,7 @@ func TestAClosedTopicTakesNoRecords(t *testing.T) {
 		wasClosed, err := OpenTopic(ctx, s.client, topic)
 		require.NoError(t, err)
 		require.False(t, wasClosed)
-		require.ErrorContains(t, refuses(ctx, s.client, topic), "answers: CORRUPT_MESSAGE", "the question itself is not kept")
+		require.ErrorContains(t, checkClosed(ctx, s.client, topic), "answers: CORRUPT_MESSAGE", "no broker keeps the batch")
 
 		for range 2 { // repeating it is safe
 			require.NoError(t, CloseTopic(ctx, s.client, topic))
@@ -55,22 +56,24 @@ func TestAClosedTopicTakesNoRecords(t *testing.T) {
 			}
 		}
 		require.Equal(t, []int64{perPartition, perPartition, perPartition}, s.ends())
-		size := s.check(largestBatch)
+		size := s.result(maxBytesSetting)
 		require.Equal(t, checks.Failed, size.Status, "roles of a closed topic stop")
 		require.Contains(t, size.Seen, "--new-generation")
 
 		wasClosed, err = OpenTopic(ctx, s.client, topic)
 		require.NoError(t, err)
 		require.True(t, wasClosed)
-		require.Eventually(t, func() bool { return s.check(largestBatch).Status == checks.OK && post(0) == nil }, time.Minute, 50*time.Millisecond)
+		require.Eventually(t, func() bool {
+			return s.result(maxBytesSetting).Status == checks.OK && post(0) == nil
+		}, time.Minute, 50*time.Millisecond)
 		require.Equal(t, []int64{perPartition + 1, perPartition, perPartition}, s.ends())
 	})
 }
 
-// A producer that was busy when the topic closed knows of every record whether it is in the log.
+// A producer that was sending when the topic closed knows for every record whether it is in the log.
 func TestClosingATopicUnderLoadLosesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *fixture) {
-		ctx, topic := limit(t, time.Minute), s.topo.Topic
+		ctx, topic := limit(t, time.Minute), s.check.Topic
 		const rounds = 3
 		for range rounds {
 			before := sum(s.ends())
@@ -123,7 +126,7 @@ func sum(list []int64) (n int64) {
 	return n
 }
 
-// What brokers refuse, or don't answer, is an error that says so. The topic is then not taken for closed.
+// A refusal and a missing answer are errors that say so. The topic then does not count as closed.
 func TestATopicThatCanNotBeClosed(t *testing.T) {
 	f := func(name string, request kmsg.Key, spoil func(kmsg.Response), want string) {
 		t.Helper()
@@ -136,19 +139,22 @@ func TestATopicThatCanNotBeClosed(t *testing.T) {
 				spoil(resp)
 				return resp, nil, true
 			})
-			require.ErrorContains(t, CloseTopic(limit(t, 500*time.Millisecond), s.client, s.topo.Topic), want)
+			require.ErrorContains(t, CloseTopic(limit(t, 500*time.Millisecond), s.client, s.check.Topic), want)
 		})
 	}
 	f("not allowed", kmsg.IncrementalAlterConfigs, func(r kmsg.Response) {
 		one := kmsg.NewIncrementalAlterConfigsResponseResource()
-		one.ResourceType, one.ResourceName, one.ErrorCode = kmsg.ConfigResourceTypeTopic, "trades", kerr.TopicAuthorizationFailed.Code
-		r.(*kmsg.IncrementalAlterConfigsResponse).Resources = append(r.(*kmsg.IncrementalAlterConfigsResponse).Resources, one)
+		one.ResourceType, one.ResourceName = kmsg.ConfigResourceTypeTopic, "trades"
+		one.ErrorCode = kerr.TopicAuthorizationFailed.Code
+		resp := r.(*kmsg.IncrementalAlterConfigsResponse)
+		resp.Resources = append(resp.Resources, one)
 	}, "cannot close topic trades: cannot set max.message.bytes to 1: TOPIC_AUTHORIZATION_FAILED")
 	f("no word of a partition", kmsg.Produce, func(kmsg.Response) {}, "answers for 0 of 3 partitions")
 	f("still open", kmsg.Produce, func(r kmsg.Response) {
 		one := kmsg.NewProduceResponseTopicPartition()
 		one.ErrorCode = kerr.CorruptMessage.Code
-		r.(*kmsg.ProduceResponse).Topics = []kmsg.ProduceResponseTopic{{Topic: "trades", Partitions: []kmsg.ProduceResponseTopicPartition{one}}}
+		partitions := []kmsg.ProduceResponseTopicPartition{one}
+		r.(*kmsg.ProduceResponse).Topics = []kmsg.ProduceResponseTopic{{Topic: "trades", Partitions: partitions}}
 	}, "partition 0 answers: CORRUPT_MESSAGE")
 	f("no leader", kmsg.Metadata, func(r kmsg.Response) {
 		one := kmsg.NewMetadataResponseTopic()
@@ -160,11 +166,13 @@ func TestATopicThatCanNotBeClosed(t *testing.T) {
 
 // A broker that does not know the setting against unclean elections gets the topic without it.
 func TestCreateTopicWithoutASettingThatTheBrokerDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	cluster := broker(t)
 	cluster.ControlKey(kmsg.CreateTopics.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		create := req.(*kmsg.CreateTopicsRequest)
-		if !slices.ContainsFunc(create.Topics[0].Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == uncleanElection }) {
+		unclean := func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == uncleanElectionSetting }
+		if !slices.ContainsFunc(create.Topics[0].Configs, unclean) {
 			return nil, nil, false
 		}
 		resp := create.ResponseKind().(*kmsg.CreateTopicsResponse)
@@ -177,6 +185,6 @@ func TestCreateTopicWithoutASettingThatTheBrokerDoesNotKnow(t *testing.T) {
 	_, err := CreateTopic(limit(t, time.Minute), cfg, TopicSpec{Partitions: 2})
 	require.NoError(t, err)
 	configs := cluster.TopicInfo("trades").Configs
-	assert.NotContains(t, configs, uncleanElection)
-	assert.Equal(t, "1048576", *configs[largestBatch])
+	assert.NotContains(t, configs, uncleanElectionSetting)
+	assert.Equal(t, "1048576", *configs[maxBytesSetting])
 }

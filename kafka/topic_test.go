@@ -12,6 +12,7 @@ import (
 )
 
 func TestCreateTopicTwiceIsTheSameTopic(t *testing.T) {
+	t.Parallel()
 	cluster := broker(t)
 	cfg, ctx := config(cluster, "migrate"), limit(t, 20*time.Second)
 	spec := TopicSpec{Partitions: 6, Replication: 1, MinISR: 1, Retention: 72 * time.Hour}

@@ -1,8 +1,8 @@
--- Identifiers are compared by byte everywhere, in Go and here, hence COLLATE "C". Columns of fixed width come first:
--- no padding.
+-- Go and PostgreSQL both compare identifiers by byte, hence COLLATE "C". Columns of fixed width come first, so that
+-- rows have no padding.
 
--- One row per version of a trade. The src columns name the log record that the row stems from: a record earlier in
--- the log never replaces a later one. Replaces stay on their page (HOT) thanks to the fill factor.
+-- One row per version of a trade. The src columns name the log record of the row: an earlier record of the log never
+-- replaces a later one. The fill factor leaves room for updates on the same page (HOT).
 CREATE TABLE trades (
     src_offset      bigint      NOT NULL,
     stored_at       timestamptz NOT NULL,
@@ -18,9 +18,9 @@ CREATE TABLE trades (
     PRIMARY KEY (trade_id, version)
 ) WITH (fillfactor = 85);
 
--- How far each partition of the topic is applied. The row is fence, duplicate filter and writer lock in one, and
--- commits with the data. It is updated in place for ever, so its page is left nearly empty. A closed partition belongs to a
--- generation that another one has followed: a worker of that time that wakes up finds no row to move.
+-- The position of each partition of the topic. The row is the fence, the duplicate filter and the writer lock, and
+-- commits with the data. It is updated all the time, so its page is left nearly empty. A closed row belongs to a
+-- generation that another one has followed: a worker of the old generation finds no row to move.
 CREATE TABLE ingest_offsets (
     topic_id     uuid    NOT NULL,
     partition    integer NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE ingest_offsets (
     UNIQUE (generation, partition)
 ) WITH (fillfactor = 20);
 
--- Records that can't be stored, as they lie in the log. The text is for people and never quotes the value.
+-- Records that can't be stored, with the bytes of the log. The detail is for people and never quotes the value.
 CREATE TABLE dead_letter (
     "offset"   bigint      NOT NULL,
     dead_at    timestamptz NOT NULL,
@@ -47,10 +47,12 @@ CREATE TABLE dead_letter (
 );
 CREATE INDEX dead_letter_by_age ON dead_letter (dead_at);
 
--- Tables requests and journal are insert-only and have the same key. accepted_on is the UTC day of acceptance: old days are dropped
--- whole. The worker makes days ahead; rows of a day that has no partition stray into the default one.
+-- Tables requests and journal are insert-only and have the same key. accepted_on is the UTC day of acceptance; old days
+-- are dropped as a whole. The worker makes the partitions of coming days. Rows of a day without a partition go to the
+-- default one (strays).
 
--- PENDING entries of the PostgreSQL request store. The end of a request is read from the journal, never written here.
+-- PENDING entries of the request store in PostgreSQL. The outcome of a request is its journal row; it is never written
+-- here.
 CREATE TABLE requests (
     accepted_at    timestamptz NOT NULL,
     accepted_on    date        NOT NULL,
@@ -64,9 +66,10 @@ CREATE TABLE requests (
 
 CREATE TABLE requests_default PARTITION OF requests DEFAULT;
 
--- The journal: one row per decided request. It is the outcome, the duplicate filter, the audit trail and the outbox.
--- The submitted fields are NULL for a record that could not be stored, "offset" for a request closed without one.
--- replaces: the version was stored before, by a request that may be forgotten by now; NULL for one that changed nothing.
+-- One row per decided request: the outcome, the duplicate filter, the audit trail and the outbox in one table. The
+-- fields of the trade are NULL for an invalid record; "offset" is NULL for a request that was never delivered. replaces
+-- is true if the version was stored before, by a request that may be deleted by now; it is NULL unless the outcome is
+-- SUCCESS.
 CREATE TABLE journal (
     "offset"        bigint,
     accepted_at     timestamptz NOT NULL,
@@ -94,7 +97,7 @@ CREATE TABLE journal (
 CREATE TABLE journal_default PARTITION OF journal DEFAULT;
 CREATE INDEX journal_by_offset ON journal (generation, partition, "offset");
 
--- How far the outcomes of each partition have been copied to the request store. A cursor only moves forward.
+-- How far the outcomes of each partition are copied to the request store. A cursor only moves forward.
 CREATE TABLE projection_cursor (
     generation       integer NOT NULL,
     partition        integer NOT NULL,
@@ -102,28 +105,28 @@ CREATE TABLE projection_cursor (
     PRIMARY KEY (generation, partition)
 ) WITH (fillfactor = 20);
 
--- The history of a trade is found by its id, seldom. A row is inserted with each trade, so the index costs next to
--- nothing: a Bloom filter for each range of pages, made once, when the range is full. It is read from end to end (1 % of
--- the table), then the few ranges that may have the trade are. A range that has no filter yet is read itself. A filter
+-- Finds the history of a trade. That is rare, while every trade inserts a row, so the index must cost almost nothing:
+-- it has a Bloom filter for each range of pages, made once, when the range is full. A query reads the whole index (1 %
+-- of the table) and then the few ranges that may have the trade. A range without a filter is read as well. A filter
 -- takes less than half a page, for about as many rows as a range has.
 CREATE INDEX journal_by_trade ON journal USING brin
     (trade_id text_bloom_ops (n_distinct_per_range = 2000, false_positive_rate = 0.001))
     WITH (pages_per_range = 64, autosummarize = on);
 
--- The orphan reaper walks requests by age. Rows are inserted in about that order, so a summary of each range of pages is
--- enough, and costs an insert next to nothing.
+-- The orphan reaper scans requests by age. Rows are inserted in about that order, so a summary of each range of pages
+-- is enough, and an insert costs almost nothing more.
 CREATE INDEX requests_by_age ON requests USING brin (accepted_at) WITH (pages_per_range = 64, autosummarize = on);
 
--- How far the orphan reaper has walked: every request that was accepted before has an outcome. One row, or none before the
--- first walk; it only moves forward.
+-- How far the orphan reaper has scanned: every request that was accepted before walked has an outcome. One row, or none
+-- before the first scan; it only moves forward.
 CREATE TABLE orphan_mark (
     one    boolean     PRIMARY KEY DEFAULT true CHECK (one),
     walked timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 
--- Requests under an idempotency key. requests is unique within a day, a key has to be unique across days, hence a table of
--- its own. A row is inserted together with its requests row, never changed, and deleted when its outcome is forgotten,
--- which frees the key. The nonce names the call that inserted it.
+-- Requests under an idempotency key. Table requests is unique within a day, but a key must be unique over all days. A
+-- row is inserted together with its requests row and never changed. It is deleted with its outcome, which frees the
+-- key. The nonce names the call that inserted the row.
 CREATE TABLE idempotency (
     accepted_on  date  NOT NULL,
     request_id   uuid  NOT NULL,

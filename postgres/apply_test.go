@@ -13,6 +13,7 @@ import (
 )
 
 func TestApplyStoresABatch(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "first")
 	l.add("T1", 3, "higher")
@@ -34,6 +35,7 @@ func TestApplyStoresABatch(t *testing.T) {
 }
 
 func TestPoisonGoesToDeadLetter(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "poison \xff\x00")
 	l.pending[0].Fault = "book_id: \xff\x00 refused" + strings.Repeat("!", maxDetail)
@@ -41,14 +43,17 @@ func TestPoisonGoesToDeadLetter(t *testing.T) {
 	l.pending[1].Value = nil
 	require.Equal(t, trade.Applied{Invalid: 2, DeadLetters: 2}, l.apply())
 	require.Equal(t, 2, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE reason = 'INVALID_RECORD'"))
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM dead_letter WHERE request_id IS NULL AND value IS NULL AND partition = 2"))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM dead_letter
+		WHERE request_id IS NULL AND value IS NULL AND partition = 2`))
 	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM dead_letter WHERE value = 'as it lies in the log'`))
-	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal WHERE outcome = 'FAILED' AND trade_id IS NULL AND detail LIKE 'book_id: ? refused%'`))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal
+		WHERE outcome = 'FAILED' AND trade_id IS NULL AND detail LIKE 'book_id: ? refused%'`))
 	require.Zero(t, l.db.count(t, "SELECT count(*) FROM trades"))
 }
 
 // Positions move over a part of the log without records.
 func TestApplyOfAGap(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.next[1] = 900
 	require.Equal(t, trade.Applied{}, l.apply())
@@ -57,6 +62,7 @@ func TestApplyOfAGap(t *testing.T) {
 }
 
 func TestStaleWorkerChangesNothing(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	first := l.batch()
@@ -82,6 +88,7 @@ func TestStaleWorkerChangesNothing(t *testing.T) {
 }
 
 func TestTwoOwnersOfAPartition(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	for i := range 50 {
 		l.add(fmt.Sprintf("T%d", i), 1, "a")
@@ -107,6 +114,7 @@ func TestTwoOwnersOfAPartition(t *testing.T) {
 
 // A late copy of A must not undo B, which replaced it (invariant A2).
 func TestDuplicates(t *testing.T) {
+	t.Parallel()
 	f := func(apart bool) {
 		t.Helper()
 		l := newTopicLog(t)
@@ -132,6 +140,7 @@ func TestDuplicates(t *testing.T) {
 
 // Requests of several days are looked up each in its own.
 func TestDuplicatesAroundMidnight(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
 	today := l.add("T1", 1, "A")
@@ -147,6 +156,7 @@ func TestDuplicatesAroundMidnight(t *testing.T) {
 
 // The source position is compared by generation first: offsets start over in a new topic (invariant A5).
 func TestNewGenerationReplaces(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.next[partitionOf("T1")] = 900
 	l.add("T1", 1, "old topic")
@@ -159,6 +169,7 @@ func TestNewGenerationReplaces(t *testing.T) {
 }
 
 func TestBrokenAssumptions(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "stored")
 	l.apply()
@@ -175,10 +186,13 @@ func TestBrokenAssumptions(t *testing.T) {
 		l.db.exec(t, undo)
 	}
 	f("UPDATE trades SET src_offset = 900", "UPDATE trades SET src_offset = 0", trade.Broken, replaced)
-	f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id", trade.Broken, replaced, inserted)
-	f("ALTER TABLE trades ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
-	f("ALTER TABLE journal ADD CONSTRAINT drift CHECK (book_id <> 'wrong')", "ALTER TABLE journal DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
-	f("ALTER TABLE journal DETACH PARTITION journal_default", "ALTER TABLE journal ATTACH PARTITION journal_default DEFAULT", trade.Broken, replaced, inserted)
+	f("ALTER TABLE trades RENAME book_id TO book", "ALTER TABLE trades RENAME book TO book_id",
+		trade.Broken, replaced, inserted)
+	const drift = "CONSTRAINT drift CHECK (book_id <> 'wrong')"
+	f("ALTER TABLE trades ADD "+drift, "ALTER TABLE trades DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
+	f("ALTER TABLE journal ADD "+drift, "ALTER TABLE journal DROP CONSTRAINT drift", trade.BadData, replaced, inserted)
+	f("ALTER TABLE journal DETACH PARTITION journal_default",
+		"ALTER TABLE journal ATTACH PARTITION journal_default DEFAULT", trade.Broken, replaced, inserted)
 
 	g := func(change func(r *trade.Record), want trade.Class) {
 		t.Helper()
@@ -201,6 +215,7 @@ func TestBrokenAssumptions(t *testing.T) {
 
 // However a log is cut, the tables hold the rows that Decide finds over the whole of it at once.
 func TestCutsAgree(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		l := newTopicLog(t)

@@ -6,14 +6,14 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// arrayCodec encodes slices of T, which the statements of every batch carry, one column each, in a loop over the slice. The
-// general encoder boxes each element and calls through three interfaces for it. All else is left to it.
+// arrayCodec encodes slices of T in one loop. Every batch sends its columns as arrays, and the general encoder of pgx
+// boxes each element and makes three interface calls for it. All other values go to the general encoder.
 type arrayCodec[T any] struct {
 	*pgtype.ArrayCodec
 	element func(b []byte, v T) []byte
 }
 
-// useArrays makes a connection encode its array parameters with arrayCodec.
+// useArrays makes a connection encode array parameters with arrayCodec.
 func useArrays(types *pgtype.Map) {
 	useArray(types, pgtype.Int4ArrayOID, appendInt4)
 	useArray(types, pgtype.Int8ArrayOID, appendInt8)
@@ -39,18 +39,18 @@ func (c arrayCodec[T]) PlanEncode(types *pgtype.Map, oid uint32, format int16, v
 
 type arrayPlan[T any] arrayCodec[T]
 
-// Encode implements pgtype.EncodePlan; a nil slice is NULL.
+// Encode implements pgtype.EncodePlan. A nil slice is NULL.
 func (p arrayPlan[T]) Encode(value any, b []byte) ([]byte, error) {
-	v := value.([]T) // which PlanEncode saw
+	v := value.([]T) // PlanEncode has checked the type
 	if v == nil {
 		return nil, nil
 	}
 	return appendArray(b, p.ElementType.OID, v, p.element), nil
 }
 
-// appendArray appends what array_recv of PostgreSQL reads (src/backend/utils/adt/arrayfuncs.c): the number of dimensions,
-// whether there are NULLs, the type of the elements, for the one dimension its length and lower bound, and the elements,
-// each with its length before it.
+// appendArray appends the format that array_recv of PostgreSQL reads (src/backend/utils/adt/arrayfuncs.c): the number
+// of dimensions, whether there are NULLs, the element type, the length and lower bound of the one dimension, and the
+// elements, each after its length.
 func appendArray[T any](b []byte, element uint32, v []T, each func([]byte, T) []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, 1)
 	b = binary.BigEndian.AppendUint32(b, 0)
@@ -63,7 +63,7 @@ func appendArray[T any](b []byte, element uint32, v []T, each func([]byte, T) []
 	return b
 }
 
-// The fields below have the same form in COPY and in arrays: a length and so many bytes.
+// The functions below write the format of a field in COPY and of an element in an array: a length and so many bytes.
 
 func appendInt4(b []byte, v int32) []byte {
 	return binary.BigEndian.AppendUint64(b, 4<<32|uint64(uint32(v)))

@@ -9,6 +9,7 @@ import (
 
 // What is written by hand must be what the general encoder writes.
 func TestArraysAreEncodedAsPgxDoes(t *testing.T) {
+	t.Parallel()
 	general, fast := pgtype.NewMap(), pgtype.NewMap()
 	useArrays(fast)
 	same := func(oid uint32, value any) {

@@ -125,17 +125,20 @@ func BenchmarkApplyTwo(b *testing.B) {
 	}
 }
 
-// BenchmarkRawUnnest and BenchmarkRawCopy write the same trades with one statement per batch and nothing around it: what
-// the table can take.
+// BenchmarkRawUnnest and BenchmarkRawCopy write the same trades with one statement per batch and nothing around it:
+// what the table can take.
 func BenchmarkRawUnnest(b *testing.B) {
 	const upsert = `
-		INSERT INTO trades (trade_id, version, counterparty_id, book_id, maturity_date, created_date, src_generation, src_partition,
-			src_offset, request_id, stored_at)
-		SELECT r.*, $11 FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::date[], $6::date[], $7::integer[], $8::integer[],
-			$9::bigint[], $10::uuid[]) AS r
-		ON CONFLICT (trade_id, version) DO UPDATE SET counterparty_id = excluded.counterparty_id, book_id = excluded.book_id,
-			maturity_date = excluded.maturity_date, created_date = excluded.created_date, src_generation = excluded.src_generation,
-			src_partition = excluded.src_partition, src_offset = excluded.src_offset, request_id = excluded.request_id,
+		INSERT INTO trades (trade_id, version, counterparty_id, book_id, maturity_date, created_date,
+			src_generation, src_partition, src_offset, request_id, stored_at)
+		SELECT r.*, $11 FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::date[], $6::date[],
+			$7::integer[], $8::integer[], $9::bigint[], $10::uuid[]) AS r
+		ON CONFLICT (trade_id, version) DO UPDATE SET
+			counterparty_id = excluded.counterparty_id, book_id = excluded.book_id,
+			maturity_date = excluded.maturity_date, created_date = excluded.created_date,
+			src_generation = excluded.src_generation, src_partition = excluded.src_partition,
+			src_offset = excluded.src_offset,
+			request_id = excluded.request_id,
 			stored_at = excluded.stored_at`
 	benchmarkRaw(b, func(ctx context.Context, w *write) error {
 		n := len(w.plan.Inserts)
@@ -144,12 +147,14 @@ func BenchmarkRawUnnest(b *testing.B) {
 		maturity, created := make([]time.Time, 0, n), make([]time.Time, 0, n)
 		offsets, ids := make([]int64, 0, n), make([][16]byte, 0, n)
 		for _, r := range w.plan.Inserts {
-			tradeID, counterparty, book = append(tradeID, r.Trade.TradeID), append(counterparty, r.Trade.CounterpartyID), append(book, r.Trade.BookID)
-			version, generation, partition = append(version, r.Trade.Version), append(generation, 1), append(partition, r.Partition)
+			tradeID, version = append(tradeID, r.Trade.TradeID), append(version, r.Trade.Version)
+			counterparty, book = append(counterparty, r.Trade.CounterpartyID), append(book, r.Trade.BookID)
+			generation, partition = append(generation, 1), append(partition, r.Partition)
 			maturity, created = append(maturity, r.Trade.MaturityDate.Time()), append(created, r.Trade.CreatedDate.Time())
 			offsets, ids = append(offsets, r.Offset), append(ids, [16]byte(r.ID))
 		}
-		_, err := w.conn.Exec(ctx, upsert, tradeID, version, counterparty, book, maturity, created, generation, partition, offsets, ids, w.now)
+		_, err := w.conn.Exec(ctx, upsert, tradeID, version, counterparty, book, maturity, created,
+			generation, partition, offsets, ids, w.now)
 		return err
 	})
 }
@@ -158,11 +163,12 @@ func BenchmarkRawCopy(b *testing.B) {
 	columns := []string{"trade_id", "version", "counterparty_id", "book_id", "maturity_date", "created_date",
 		"src_generation", "src_partition", "src_offset", "request_id", "stored_at"}
 	benchmarkRaw(b, func(ctx context.Context, w *write) error {
-		_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"trades"}, columns, pgx.CopyFromSlice(len(w.plan.Inserts), func(i int) ([]any, error) {
+		rows := pgx.CopyFromSlice(len(w.plan.Inserts), func(i int) ([]any, error) {
 			r := w.plan.Inserts[i]
 			return []any{r.Trade.TradeID, r.Trade.Version, r.Trade.CounterpartyID, r.Trade.BookID, r.Trade.MaturityDate.Time(),
 				r.Trade.CreatedDate.Time(), 1, r.Partition, r.Offset, [16]byte(r.ID), w.now}, nil
-		}))
+		})
+		_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"trades"}, columns, rows)
 		return err
 	})
 }
@@ -192,7 +198,7 @@ func BenchmarkOpen(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 500} {
 		b.Run(fmt.Sprintf("requests=%d", size), func(b *testing.B) {
 			d := benchmarkDatabase(b)
-			log := NewRequestStore(d.reads)
+			store := NewRequestStore(d.reads)
 			s := newSupply(d, kindNew, 4*size, allPartitions...)
 			for b.Loop() {
 				b.StopTimer()
@@ -203,7 +209,7 @@ func BenchmarkOpen(b *testing.B) {
 					requests[i] = &batch.Records[i].Request
 				}
 				b.StartTimer()
-				require.Nil(b, log.Open(context.Background(), requests))
+				require.Nil(b, store.Open(context.Background(), requests))
 			}
 			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "requests/s")
 		})

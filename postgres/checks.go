@@ -17,13 +17,13 @@ import (
 // oldestRelease is the first PostgreSQL that the statements run on.
 const oldestRelease = 15
 
-// DatabaseCheck is what the database has to be (rule T6).
+// DatabaseCheck says what the database must be (rule T6).
 type DatabaseCheck struct {
-	Production bool // demands that what is committed survives a loss of power
+	Production bool // demands that a commit survives a loss of power
 
-	// met is set once the schema was the one of this build. A newer one then is the work of the next release, which must
-	// not stop this one.
-	met bool
+	// schemaMatched is set when the schema had the version of this build once. A newer version then means that the next
+	// release has migrated, which must not stop this process.
+	schemaMatched bool
 }
 
 // querier is a connection, or a pool of them.
@@ -31,27 +31,32 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Checks compares the database with what it has to be, as a session of pool sees it. The list has the same rows each
-// time. It is not for concurrent use.
-func (t *DatabaseCheck) Checks(ctx context.Context, pool *pgxpool.Pool) []checks.Check {
+const readSettings = `
+	SELECT pg_is_in_recovery(), current_setting('transaction_read_only'),
+		current_setting('server_version_num')::integer / 10000, current_setting('server_encoding'),
+		current_setting('TimeZone'), current_setting('synchronous_commit'),
+		current_setting('fsync'), current_setting('full_page_writes')`
+
+// Checks compares the database with what it must be, as a session of pool sees it. The list always has the same rows.
+// It must not be called concurrently.
+func (c *DatabaseCheck) Checks(ctx context.Context, pool *pgxpool.Pool) []checks.Check {
 	conn, release, err := session(ctx, pool)
 	if err != nil {
 		err = fmt.Errorf("cannot reach PostgreSQL: %w", err)
-		return append(t.judge(&server{}, err), t.schema(ctx, nil, err))
+		return append(c.judge(&server{}, err), c.schema(ctx, nil, err))
 	}
 	defer release()
 	var s server
-	err = conn.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_version_num')::integer / 10000,
-		current_setting('server_encoding'), current_setting('TimeZone'), current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes')`).
+	err = conn.QueryRow(ctx, readSettings).
 		Scan(&s.recovering, &s.readOnly, &s.release, &s.encoding, &s.zone, &s.syncCommit, &s.fsync, &s.fullPages)
 	if err != nil {
 		err = fmt.Errorf("cannot read the settings of PostgreSQL: %w", err)
 	}
-	return append(t.judge(&s, err), t.schema(ctx, conn, err))
+	return append(c.judge(&s, err), c.schema(ctx, conn, err))
 }
 
-// session takes a connection of the pool. The pool refuses a server that takes no writes and can't tell it from one that
-// is down, so such a server is asked again, by a connection of its own.
+// session acquires a connection of the pool. The pool refuses a read-only server with the same error as one that is
+// down, so after an error session connects once more without that check.
 func session(ctx context.Context, pool *pgxpool.Pool) (conn querier, release func(), err error) {
 	pooled, err := pool.Acquire(ctx)
 	if err == nil {
@@ -59,14 +64,14 @@ func session(ctx context.Context, pool *pgxpool.Pool) (conn querier, release fun
 	}
 	cfg := pool.Config().ConnConfig
 	cfg.ValidateConnect = nil
-	single, second := pgx.ConnectConfig(ctx, cfg)
-	if second != nil {
+	single, connectErr := pgx.ConnectConfig(ctx, cfg)
+	if connectErr != nil {
 		return nil, nil, err
 	}
 	return single, func() { _ = single.Close(context.WithoutCancel(ctx)) }, nil
 }
 
-// server is what a session says of its server.
+// server holds what a session says of its server.
 type server struct {
 	recovering                 bool
 	readOnly                   string
@@ -75,8 +80,8 @@ type server struct {
 	fsync, fullPages           string
 }
 
-// judge makes the rows of the settings; err says that none could be read.
-func (t *DatabaseCheck) judge(s *server, err error) []checks.Check {
+// judge returns the checks of the settings. err says why they could not be read.
+func (c *DatabaseCheck) judge(s *server, err error) []checks.Check {
 	writes := "yes"
 	switch {
 	case s.recovering:
@@ -92,25 +97,29 @@ func (t *DatabaseCheck) judge(s *server, err error) []checks.Check {
 	}
 	list := []checks.Check{
 		row("takes writes", "yes", writes, writes == "yes"),
-		row("release of PostgreSQL", strconv.Itoa(oldestRelease)+" or newer", strconv.Itoa(s.release), s.release >= oldestRelease),
+		row("release of PostgreSQL", fmt.Sprint(oldestRelease, " or newer"), fmt.Sprint(s.release),
+			s.release >= oldestRelease),
 		row("server_encoding", "UTF8", s.encoding, s.encoding == "UTF8"),
 		row("TimeZone", "UTC", s.zone, s.zone == "UTC"),
 		row("synchronous_commit", "on", s.syncCommit, s.syncCommit == "on" || s.syncCommit == "remote_apply"),
 	}
-	for _, c := range []checks.Check{row("fsync", "on", s.fsync, s.fsync == "on"), row("full_page_writes", "on", s.fullPages, s.fullPages == "on")} {
-		if !t.Production && err == nil {
-			c = checks.Skip(c.ID, c.Name, c.Expected, c.Seen+" (profile single)")
-		}
-		list = append(list, c)
+	durable := []checks.Check{
+		row("fsync", "on", s.fsync, s.fsync == "on"),
+		row("full_page_writes", "on", s.fullPages, s.fullPages == "on"),
 	}
-	return list
+	for i, d := range durable {
+		if !c.Production && err == nil {
+			durable[i] = checks.Skip(d.ID, d.Name, d.Expected, d.Seen+" (profile single)")
+		}
+	}
+	return append(list, durable...)
 }
 
-// schema compares the version of the schema with the one of this build; err says that nothing can be read.
-func (t *DatabaseCheck) schema(ctx context.Context, conn querier, err error) checks.Check {
+// schema compares the version of the schema with the one of this build. err says why nothing can be read.
+func (c *DatabaseCheck) schema(ctx context.Context, conn querier, err error) checks.Check {
 	const name = "version of the schema"
 	expected := strconv.Itoa(int(migrations.Version))
-	if t.met {
+	if c.schemaMatched {
 		expected += " or newer"
 	}
 	if err != nil {
@@ -126,9 +135,9 @@ func (t *DatabaseCheck) schema(ctx context.Context, conn querier, err error) che
 		return checks.CanNotTell("T6", name, expected, fmt.Errorf("cannot read the version of the schema: %w", err))
 	case have < migrations.Version:
 		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run tradestore migrate", have), false)
-	case have > migrations.Version && !t.met:
+	case have > migrations.Version && !c.schemaMatched:
 		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run a newer tradestore", have), false)
 	}
-	t.met = true
+	c.schemaMatched = true
 	return checks.Compare("T6", name, expected, strconv.Itoa(int(have)), true)
 }

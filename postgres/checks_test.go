@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/checks"
@@ -15,11 +14,11 @@ import (
 )
 
 // checked returns the check of that name, and demands that the list is complete.
-func checked(t *testing.T, topo *DatabaseCheck, pool *pgxpool.Pool, name string) checks.Check {
+func checked(t *testing.T, check *DatabaseCheck, pool *pgxpool.Pool, name string) checks.Check {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	list := topo.Checks(ctx, pool)
+	list := check.Checks(ctx, pool)
 	require.Len(t, list, 8)
 	for _, c := range list {
 		require.Equal(t, "T6", c.ID)
@@ -41,6 +40,7 @@ func requireSchema(t *testing.T, pool *pgxpool.Pool, want checks.Status, seen st
 }
 
 func TestADatabaseAsItHasToBe(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	ctx := t.Context()
@@ -51,6 +51,7 @@ func TestADatabaseAsItHasToBe(t *testing.T) {
 
 // Each setting that is not as it has to be is one failed check (rule T6).
 func TestADatabaseThatIsNotAsItHasToBe(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	f := func(name, setting, value string, want checks.Status, seen string) {
@@ -74,6 +75,7 @@ func TestADatabaseThatIsNotAsItHasToBe(t *testing.T) {
 }
 
 func TestADatabaseOfAnotherEncoding(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	name := d.reads.Config().ConnConfig.Database + "_ascii"
 	d.exec(t, "CREATE DATABASE "+name+" ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
@@ -89,19 +91,20 @@ func TestADatabaseOfAnotherEncoding(t *testing.T) {
 
 // A server that takes no writes is told from one that is down, though our pools refuse to connect to both.
 func TestAServerThatTakesNoWritesIsNoOutage(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	d.exec(t, "ALTER DATABASE "+d.reads.Config().ConnConfig.Database+" SET default_transaction_read_only = on")
 	pool := openPool(t, d.url, "late", Open)
 	require.Error(t, pool.Ping(t.Context()))
 	require.Equal(t, checks.Failed, checked(t, &DatabaseCheck{}, pool, "takes writes").Status)
 
-	require.Equal(t, checks.Compare("T6", "takes writes", "yes", "no: a replica", false), (&DatabaseCheck{}).judge(&server{recovering: true}, nil)[0])
+	replica := (&DatabaseCheck{}).judge(&server{recovering: true}, nil)
+	require.Equal(t, checks.Compare("T6", "takes writes", "yes", "no: a replica", false), replica[0])
 }
 
 func TestADatabaseThatIsDownCanNotBeTold(t *testing.T) {
-	pool, err := Open(t.Context(), Config{URL: "postgres://nobody@127.0.0.1:1/none", ApplicationName: "reads"}, prometheus.NewRegistry())
-	require.NoError(t, err)
-	defer pool.Close()
+	t.Parallel()
+	pool := openPool(t, unreachable, "reads", Open)
 	for _, c := range (&DatabaseCheck{Production: true}).Checks(t.Context(), pool) {
 		require.Equal(t, checks.Unknown, c.Status, c)
 	}
@@ -109,6 +112,7 @@ func TestADatabaseThatIsDownCanNotBeTold(t *testing.T) {
 
 // What a server may be on one machine, and what a loss of power would destroy.
 func TestDurabilityIsAskedForInProduction(t *testing.T) {
+	t.Parallel()
 	f := func(production bool, s server, want ...checks.Status) {
 		t.Helper()
 		rows := (&DatabaseCheck{Production: production}).judge(&s, nil)
@@ -127,13 +131,14 @@ func TestDurabilityIsAskedForInProduction(t *testing.T) {
 
 // The next release migrates while this one runs. Only a start on a newer schema is refused.
 func TestASchemaMayGrowWhileARoleRuns(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	const name = "version of the schema"
-	var topo DatabaseCheck
-	require.Equal(t, checks.OK, checked(t, &topo, d.reads, name).Status)
+	var check DatabaseCheck
+	require.Equal(t, checks.OK, checked(t, &check, d.reads, name).Status)
 	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	require.Equal(t, checks.OK, checked(t, &topo, d.reads, name).Status)
+	require.Equal(t, checks.OK, checked(t, &check, d.reads, name).Status)
 	require.Equal(t, checks.Failed, checked(t, &DatabaseCheck{}, d.reads, name).Status)
 	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	require.Equal(t, checks.Failed, checked(t, &topo, d.reads, name).Status)
+	require.Equal(t, checks.Failed, checked(t, &check, d.reads, name).Status)
 }

@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// SQLSTATE codes that are handled by themselves, not by their class (the first two digits).
+// SQLSTATE codes that are not handled by their class (the first two digits).
 const (
 	cardinalityViolation = "21000"
 	uniqueViolation      = "23505"
@@ -28,10 +28,9 @@ func classOf(err error) trade.Class {
 	return classify(err)
 }
 
-// classify decides what an error of the database means for the caller (section "Error classes" of docs/design.md). It
-// looks at codes alone: texts change between releases. What it does not know is Unavailable and is repeated, so a fault
-// that nobody thought of never turns a good trade into a failed one. CommitUnknown is not decided here but where COMMIT
-// is sent.
+// classify returns the class of a database error (section "Error classes" of docs/design.md). It uses codes alone,
+// because texts change between releases (rule E8). An unknown error is Unavailable and the caller repeats, so an
+// unexpected fault never turns a good trade into a failed one. CommitUnknown is decided where COMMIT is sent, not here.
 func classify(err error) trade.Class {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
@@ -39,9 +38,9 @@ func classify(err error) trade.Class {
 	}
 	switch pg.Code {
 	case uniqueViolation, serializationFailure, deadlockDetected:
-		return trade.Repeatable // another writer was there first: the next try sees what it did
+		return trade.Repeatable // another writer was first: the next try sees its rows
 	case cardinalityViolation:
-		return trade.Broken // two equal keys in one upsert: the plan was not collapsed
+		return trade.Broken // one statement would change a row twice: the plan has equal keys
 	case checkViolation:
 		if pg.ConstraintName == "" {
 			return trade.Broken // no partition takes the row: the default partition is gone
@@ -50,7 +49,7 @@ func classify(err error) trade.Class {
 	switch pg.Code[:2] {
 	case "22", "23": // data exception, integrity constraint violation
 		return trade.BadData
-	case "42": // undefined table or column, missing privilege: not the schema this build was made for
+	case "42": // undefined table or column, missing privilege: not the schema of this build
 		return trade.Broken
 	}
 	return trade.Unavailable // 08, 25, 53, 54, 55, 57, 58, and any unknown code

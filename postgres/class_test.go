@@ -14,6 +14,7 @@ import (
 )
 
 func TestClassify(t *testing.T) {
+	t.Parallel()
 	f := func(code string, want trade.Class) {
 		t.Helper()
 		err := fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: code, ConstraintName: "named"})
@@ -60,6 +61,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestClassifyWhatIsNoCode(t *testing.T) {
+	t.Parallel()
 	noPartition := &pgconn.PgError{Code: "23514"}
 	require.Equal(t, trade.Broken, classify(noPartition), "no partition takes the row")
 	f := func(err error) {
@@ -73,6 +75,7 @@ func TestClassifyWhatIsNoCode(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	f := func(err error, want bool) {
 		t.Helper()
 		require.Equal(t, want, refused(err))

@@ -13,9 +13,9 @@ import (
 	"tradestore/trade"
 )
 
-// copyBuffer builds the input of COPY ... FROM STDIN BINARY: rows of fields, each with its length before it
-// (PostgreSQL manual, COPY, "Binary Format"). Written by hand it costs a few percent of what the general encoder does,
-// and the apply line sends every trade through it twice.
+// copyBuffer builds the input of COPY ... FROM STDIN BINARY: rows of fields, each field after its length (PostgreSQL
+// manual, COPY, "Binary Format"). It takes a few percent of the time of pgx's general encoder, and every applied trade
+// passes through it twice.
 type copyBuffer struct {
 	data []byte
 }
@@ -29,10 +29,10 @@ const (
 	copyHeader = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00" // signature, no flags, no extension
 	copyEnd    = 0xffff
 
-	copyChunk = 64 << 10 // bytes, about: as much is built while the server reads the chunk before
+	copyChunk = 64 << 10 // bytes, about: one chunk is built while the server reads the one before
 )
 
-// row starts a row of n fields; exactly n calls of the methods below must follow.
+// row starts a row of n fields. Exactly n calls of the methods below must follow.
 func (c *copyBuffer) row(n int) { c.data = binary.BigEndian.AppendUint16(c.data, uint16(n)) }
 
 func (c *copyBuffer) null() { c.data = binary.BigEndian.AppendUint32(c.data, nullLength) }
@@ -74,14 +74,14 @@ func (c *copyBuffer) idOrNull(id trade.RequestID) {
 	c.id(id)
 }
 
-// copyRows runs the COPY statement sql with n rows, each built by row when it is about to be sent, and checks that all of
-// them arrived. row is not called any more when it returns.
+// copyRows runs the COPY statement sql with n rows and checks that all of them arrived. row builds a row shortly before
+// it is sent; it is not called after copyRows has returned.
 func copyRows(ctx context.Context, conn *pgx.Conn, sql string, n int, row func(c *copyBuffer, i int)) error {
 	in := copyInputs.Get().(*copyInput)
 	in.begin(n, row)
 	tag, err := conn.PgConn().CopyFrom(ctx, in, sql)
 	in.end()
-	if err == nil { // on a broken connection pgx returns while its writer may still read: that input is left to the collector
+	if err == nil { // after an error pgx may still read the input: it is not used again
 		copyInputs.Put(in)
 	}
 	return checkRows(tag, err, n)
@@ -89,7 +89,7 @@ func copyRows(ctx context.Context, conn *pgx.Conn, sql string, n int, row func(c
 
 var copyInputs = sync.Pool{New: func() any { return new(copyInput) }}
 
-// copyInput is what a COPY reads: rows are built a chunk at a time, while the server works on the chunk before.
+// copyInput is the reader of a COPY. It builds the rows a chunk at a time, while the server works on the chunk before.
 type copyInput struct {
 	mu     sync.Mutex // Read is called in another goroutine, which may outlive the COPY
 	buffer copyBuffer
@@ -138,7 +138,7 @@ func (in *copyInput) build() {
 	in.unread, in.buffer.data = in.buffer.data, in.buffer.data[:0]
 }
 
-// checkRows turns a statement that changed other than the planned number of rows into an error of class Broken.
+// checkRows returns an error of class Broken if a statement changed another number of rows than planned (rule A5).
 func checkRows(tag pgconn.CommandTag, err error, want int) error {
 	if err == nil && tag.RowsAffected() != int64(want) {
 		return trade.Classed(trade.Broken, "%s: %d rows changed, %d were planned", tag, tag.RowsAffected(), want)

@@ -59,11 +59,13 @@ func (l *topicLog) start(store *Store, batch *trade.Batch) <-chan error {
 	return done
 }
 
-// Someone decides a request between the look and the journal: the whole transaction fails, and the next try drops it.
+// Another transaction decides a request after begin: the whole transaction fails, and the next try drops the record.
 func TestJournalConflict(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	r := l.add("T1", 1, "late")
-	other := newRival(t, l.db, `INSERT INTO journal (accepted_on, request_id, accepted_at, decided_at, generation, partition, outcome)
+	other := newRival(t, l.db, `
+		INSERT INTO journal (accepted_on, request_id, accepted_at, decided_at, generation, partition, outcome)
 		VALUES ($1::timestamptz::date, $2, $1, $1, 1, 0, 'FAILED')`, r.AcceptedAt, [16]byte(r.ID))
 	batch := l.batch()
 	done := l.start(l.store, batch)
@@ -81,6 +83,7 @@ func TestJournalConflict(t *testing.T) {
 }
 
 func TestDeadlock(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	l.add("T2", 1, "a")
@@ -102,6 +105,7 @@ func TestDeadlock(t *testing.T) {
 }
 
 func TestKilledSession(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	l.apply()
@@ -122,6 +126,7 @@ func TestKilledSession(t *testing.T) {
 }
 
 func TestTimeLimit(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	l.apply()
@@ -133,6 +138,7 @@ func TestTimeLimit(t *testing.T) {
 }
 
 func TestCancelledApply(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -141,7 +147,8 @@ func TestCancelledApply(t *testing.T) {
 }
 
 func TestDatabaseIsDown(t *testing.T) {
-	store := NewStore(openPool(t, "postgres://nobody@127.0.0.1:1/none", "writer", OpenWriter), StoreConfig{Topic: testTopic})
+	t.Parallel()
+	store := NewStore(openPool(t, unreachable, "writer", OpenWriter), StoreConfig{Topic: testTopic})
 	f := func(err error) {
 		t.Helper()
 		require.Error(t, err)
@@ -159,6 +166,7 @@ func TestDatabaseIsDown(t *testing.T) {
 
 // The connection breaks around COMMIT, before and after the server has it. The client can't tell, the positions do.
 func TestUnknownCommit(t *testing.T) {
+	t.Parallel()
 	f := func(cut func(p *proxy), happened bool) {
 		t.Helper()
 		l := newTopicLog(t)
@@ -195,13 +203,15 @@ func TestUnknownCommit(t *testing.T) {
 
 // A connection that breaks anywhere before COMMIT leaves nothing.
 func TestBrokenConnection(t *testing.T) {
+	t.Parallel()
 	f := func(cut func(p *proxy)) {
 		t.Helper()
 		l := newTopicLog(t)
 		p := newProxy(t, l.db.url)
 		l.add("T1", 1, "stored")
 		l.apply()
-		l.store = NewStore(openPool(t, p.url, "writer", OpenWriter), StoreConfig{Topic: testTopic}) // prepares each statement anew
+		// A new pool prepares each statement again.
+		l.store = NewStore(openPool(t, p.url, "writer", OpenWriter), StoreConfig{Topic: testTopic})
 		l.add("T1", 1, "a")
 		l.add("T2", 1, "a")
 		cut(p)
@@ -219,20 +229,21 @@ func TestBrokenConnection(t *testing.T) {
 
 // Open whose answer is lost, before or after the entry became durable: the error says unknown, the entry tells.
 func TestUnknownOpen(t *testing.T) {
+	t.Parallel()
 	f := func(cut func(p *proxy), happened bool) {
 		t.Helper()
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		log := NewRequestStore(openPool(t, p.url, "reads", Open))
+		requests := NewRequestStore(openPool(t, p.url, "reads", Open))
 		r := (&topicLog{t: t, db: d}).add("T1", 1, "a")
-		_, err := log.Get(t.Context(), r.ID)
+		_, err := requests.Get(t.Context(), r.ID)
 		require.ErrorIs(t, err, trade.ErrNotFound, "connects")
 		cut(p)
-		errs := log.Open(t.Context(), []*trade.Request{&r.Request})
+		errs := requests.Open(t.Context(), []*trade.Request{&r.Request})
 		require.Len(t, errs, 1)
 		require.False(t, errors.Is(errs[0], trade.ErrNotOpened), "%v", errs[0])
 		require.EqualValues(t, 1, p.cuts.Load())
-		_, err = log.Get(t.Context(), r.ID)
+		_, err = requests.Get(t.Context(), r.ID)
 		require.Equal(t, happened, err == nil, "%v", err)
 	}
 	f(func(p *proxy) { p.cutRequest("COPY requests") }, false)

@@ -12,7 +12,7 @@ import (
 	"tradestore/trade"
 )
 
-// Generation is a topic that the database follows, or followed, with its positions. Offsets start over with each.
+// Generation is a topic that the database follows, or followed before, with its positions. Offsets start at 0 in each.
 type Generation struct {
 	Number    int32 // from 1
 	Topic     string
@@ -20,10 +20,10 @@ type Generation struct {
 	Positions []trade.Position // ascending by partition
 }
 
-// lockGenerations lets one caller at a time look and then insert. Workers wait for it too, with the next batch.
+// lockGenerations lets one caller at a time read and then insert. Workers wait for it too, with their next batch.
 const lockGenerations = "LOCK TABLE ingest_offsets IN SHARE ROW EXCLUSIVE MODE"
 
-// errNoGeneration is class Broken: a worker that starts before migrate must not go on.
+// errNoGeneration has class Broken: a worker that starts before migrate must stop.
 var errNoGeneration = trade.Classed(trade.Broken, "there are none yet: run tradestore migrate")
 
 // newest returns the generation that is applied now. Errors: errNoGeneration.
@@ -36,7 +36,8 @@ func newest(ctx context.Context, db database) (Generation, error) {
 	}
 	var g Generation
 	var p trade.Position
-	_, err = pgx.ForEachRow(rows, []any{&g.Topic, (*[16]byte)(&p.TopicID), &p.Generation, &p.Partition, &p.NextOffset, &p.LeaderEpoch}, func() error {
+	columns := []any{&g.Topic, (*[16]byte)(&p.TopicID), &p.Generation, &p.Partition, &p.NextOffset, &p.LeaderEpoch}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
 		g.Number, g.ID, g.Positions = p.Generation, p.TopicID, append(g.Positions, p)
 		return nil
 	})
@@ -46,27 +47,31 @@ func newest(ctx context.Context, db database) (Generation, error) {
 	return g, err
 }
 
-func insertGeneration(ctx context.Context, tx pgx.Tx, number int32, topic string, id trade.TopicID, partitions int) error {
-	if _, err := tx.Exec(ctx, `
+// insertGeneration inserts the positions and the cursors of a new topic, at offset 0.
+func insertGeneration(
+	ctx context.Context, tx pgx.Tx, number int32, topic string, id trade.TopicID, partitions int,
+) error {
+	_, err := tx.Exec(ctx, `
 		INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
-		SELECT $1, p, $2, 0, -1, $3 FROM generate_series(0, $4::integer - 1) AS p`, id, number, topic, partitions); err != nil {
+		SELECT $1, p, $2, 0, -1, $3 FROM generate_series(0, $4::integer - 1) AS p`, id, number, topic, partitions)
+	if err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `
+	_, err = tx.Exec(ctx, `
 		INSERT INTO projection_cursor (generation, partition, projected_offset)
 		SELECT $1, p, 0 FROM generate_series(0, $2::integer - 1) AS p`, number, partitions)
 	return err
 }
 
-// Topics is the right to change which topic the database follows. One process at a time has it.
+// Topics is the lock under which a process changes the topic that the database follows.
 type Topics struct {
-	conn *pgxpool.Conn // the session that holds the lock; all changes go through it, so that none is made without
+	conn *pgxpool.Conn // the session that holds the lock; all changes use it, so none is made without the lock
 }
 
-// topicsLock is the key of an advisory lock, of no meaning.
+// topicsLock is the key of an advisory lock. The number means nothing.
 const topicsLock = 7_241_003_918
 
-// LockTopics takes the right, or fails at once when another process has it. It ends with Release, or with the session.
+// LockTopics takes the lock, or fails at once when another process has it. Release ends it, and so does a lost session.
 func LockTopics(ctx context.Context, pool *pgxpool.Pool) (*Topics, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -84,7 +89,7 @@ func LockTopics(ctx context.Context, pool *pgxpool.Pool) (*Topics, error) {
 	return &Topics{conn}, nil
 }
 
-// Release gives the right back. A session that can't be asked any more is ended, and the server frees its lock.
+// Release releases the lock. If the session does not answer it is closed, and the server releases the lock.
 func (t *Topics) Release() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -104,16 +109,16 @@ func (t *Topics) Newest(ctx context.Context) (Generation, error) {
 	return g, nil
 }
 
-// Add is AddTopic.
+// Add is AddTopic under the lock.
 func (t *Topics) Add(ctx context.Context, topic string, id trade.TopicID, partitions int) error {
 	return addTopicOn(ctx, t.conn, topic, id, partitions)
 }
 
-// Projected says whether every outcome of every generation has been shown to the request store; the error names one that has
-// not, or says that this can't be told.
-func (t *Topics) Projected(ctx context.Context) error { return allProjected(ctx, t.conn) }
+// Projected returns nil if every outcome of every generation has been copied to the request store. Otherwise the error
+// names an outcome that was not, or says that the database can't answer.
+func (t *Topics) Projected(ctx context.Context) error { return checkProjected(ctx, t.conn) }
 
-func allProjected(ctx context.Context, db querier) error {
+func checkProjected(ctx context.Context, db querier) error {
 	var generation, partition int32
 	var from, at int64
 	err := db.QueryRow(ctx, `
@@ -127,16 +132,17 @@ func allProjected(ctx context.Context, db querier) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot read the project cursors: %w", err)
+		return fmt.Errorf("cannot read the projection cursors: %w", err)
 	}
-	return fmt.Errorf("outcomes of partition %d in generation %d are shown up to offset %d, there is one at %d", partition, generation, from, at)
+	return fmt.Errorf("outcomes of partition %d in generation %d are projected up to offset %d, there is one at %d",
+		partition, generation, from, at)
 }
 
-// Follow makes a topic the newest generation, in one transaction, and closes the one before it: from then on no worker of
-// that can change anything. Its positions must be those given by old, which the caller compared with the ends of a log
-// that grows no more. Errors: class Fenced when a position has moved since, or an outcome has not been projected; class
-// Broken for a topic that the database followed before; class CommitUnknown when it may have happened. After any other
-// nothing was changed.
+// Follow makes a topic the newest generation and closes the one before it, in one transaction (rule T10). From then on
+// a worker of the old generation can change nothing. Its positions must be those of old, which the caller has compared
+// with the ends of a log that no longer grows. Errors: class Fenced if a position has moved since, or an outcome was
+// not projected; class Broken for a topic that the database followed before; class CommitUnknown if the commit may have
+// happened. After any other error nothing was changed.
 func (t *Topics) Follow(ctx context.Context, old Generation, topic string, id trade.TopicID, partitions int) error {
 	tx, err := t.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err == nil {
@@ -157,7 +163,8 @@ func follow(ctx context.Context, tx pgx.Tx, old Generation, topic string, id tra
 		return err
 	}
 	var used int32
-	err := tx.QueryRow(ctx, `SELECT coalesce(max(generation), 0) FROM ingest_offsets WHERE topic = $1 OR topic_id = $2`, topic, id).Scan(&used)
+	err := tx.QueryRow(ctx, `SELECT coalesce(max(generation), 0) FROM ingest_offsets WHERE topic = $1 OR topic_id = $2`,
+		topic, id).Scan(&used)
 	switch {
 	case err != nil:
 		return err
@@ -169,16 +176,19 @@ func follow(ctx context.Context, tx pgx.Tx, old Generation, topic string, id tra
 		partition[i], next[i] = p.Partition, p.NextOffset
 	}
 	done, err := tx.Exec(ctx, `
-		UPDATE ingest_offsets AS o SET closed = true FROM unnest($3::integer[], $4::bigint[]) AS p(partition, next_offset)
+		UPDATE ingest_offsets AS o SET closed = true
+		FROM unnest($3::integer[], $4::bigint[]) AS p(partition, next_offset)
 		WHERE o.topic_id = $1 AND o.generation = $2 AND o.generation = (SELECT max(generation) FROM ingest_offsets)
-		  AND o.partition = p.partition AND o.next_offset = p.next_offset AND NOT o.closed`, old.ID, old.Number, partition, next)
+		  AND o.partition = p.partition AND o.next_offset = p.next_offset AND NOT o.closed`,
+		old.ID, old.Number, partition, next)
 	switch {
 	case err != nil:
 		return err
 	case int(done.RowsAffected()) != len(old.Positions):
-		return trade.Classed(trade.Fenced, "of %d positions of generation %d, %d are where they were", len(old.Positions), old.Number, done.RowsAffected())
+		return trade.Classed(trade.Fenced, "of %d positions of generation %d, %d are where they were",
+			len(old.Positions), old.Number, done.RowsAffected())
 	}
-	if err := allProjected(ctx, tx); err != nil {
+	if err := checkProjected(ctx, tx); err != nil {
 		return trade.Classed(trade.Fenced, "%w", err)
 	}
 	return insertGeneration(ctx, tx, old.Number+1, topic, id, partitions)

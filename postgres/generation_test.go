@@ -34,6 +34,7 @@ func (d *testDatabase) follow(t *testing.T) (old Generation) {
 }
 
 func TestOneProcessAtATimeMayChangeTopics(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	first, err := LockTopics(t.Context(), d.reads)
 	require.NoError(t, err)
@@ -43,7 +44,8 @@ func TestOneProcessAtATimeMayChangeTopics(t *testing.T) {
 	second := lockTopics(t, d)
 
 	// With its session a process has lost the right, and can't change anything any more.
-	d.exec(t, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
+	d.exec(t, `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 	require.Eventually(t, func() bool {
 		third, err := LockTopics(t.Context(), d.reads)
 		if err == nil {
@@ -58,6 +60,7 @@ func TestOneProcessAtATimeMayChangeTopics(t *testing.T) {
 }
 
 func TestATopicFollowsAnother(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	topics := lockTopics(t, d)
 	old, err := topics.Newest(t.Context())
@@ -76,13 +79,18 @@ func TestATopicFollowsAnother(t *testing.T) {
 
 	require.NoError(t, topics.Add(t.Context(), "trades-2", nextTopicID, 6), "a plain migrate finds it made")
 	require.ErrorContains(t, topics.Add(t.Context(), testTopic, testTopicID, testPartitions), `follows topic "trades-2"`)
-	require.ErrorContains(t, topics.Follow(t.Context(), old, "trades-3", trade.TopicID{3}, 6), "are where they were", "the old one is followed once")
-	require.ErrorContains(t, topics.Follow(t.Context(), now, testTopic, trade.TopicID{3}, 6), "it is the topic of generation 1")
-	require.ErrorContains(t, topics.Follow(t.Context(), now, "trades-3", testTopicID, 6), "it is the topic of generation 1")
-	require.NoError(t, topics.Follow(t.Context(), now, "trades-3", trade.TopicID{3}, 6))
+	follow := func(from Generation, topic string, id trade.TopicID) error {
+		return topics.Follow(t.Context(), from, topic, id, 6)
+	}
+	thirdID := trade.TopicID{3}
+	require.ErrorContains(t, follow(old, "trades-3", thirdID), "are where they were", "a generation is followed once")
+	require.ErrorContains(t, follow(now, testTopic, thirdID), "it is the topic of generation 1")
+	require.ErrorContains(t, follow(now, "trades-3", testTopicID), "it is the topic of generation 1")
+	require.NoError(t, follow(now, "trades-3", thirdID))
 }
 
 func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
+	t.Parallel()
 	f := func(name string, class trade.Class, want string, spoil func(t *testing.T, l *topicLog, old *Generation)) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
@@ -92,10 +100,8 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 			topics := lockTopics(t, l.db)
 			old, err := topics.Newest(t.Context())
 			require.NoError(t, err)
-			require.ErrorContains(t, topics.Projected(t.Context()), "are shown up to offset 0")
-			outcomes, err := l.store.Unprojected(t.Context(), []int32{0, 1, 2, 3}, 10)
-			require.NoError(t, err)
-			require.NoError(t, l.store.Projected(t.Context(), outcomes))
+			require.ErrorContains(t, topics.Projected(t.Context()), "are projected up to offset 0")
+			l.projectAll()
 			require.NoError(t, topics.Projected(t.Context()))
 			spoil(t, l, &old)
 			err = topics.Follow(t.Context(), old, "trades-2", nextTopicID, 6)
@@ -105,32 +111,35 @@ func TestATopicDoesNotFollowOneThatIsNotWorkedThrough(t *testing.T) {
 			}
 			require.ErrorContains(t, err, want)
 			require.Equal(t, class, trade.ClassOf(err))
-			require.Equal(t, 1, l.db.count(t, "SELECT max(generation) FROM ingest_offsets WHERE NOT closed"), "nothing was changed")
+			newest := l.db.count(t, "SELECT max(generation) FROM ingest_offsets WHERE NOT closed")
+			require.Equal(t, 1, newest, "nothing was changed")
 			_, err = topics.Newest(t.Context())
 			require.NoError(t, err, "the session goes on")
 		})
 	}
 	f("nothing wrong", 0, "", func(*testing.T, *topicLog, *Generation) {})
-	f("a position moved", trade.Fenced, "of 4 positions of generation 1, 3 are where they were", func(_ *testing.T, l *topicLog, _ *Generation) {
-		l.open(NewRequestStore(l.db.reads), "T1", 2, "b")
-		l.apply()
-	})
-	f("an outcome not shown", trade.Fenced, "are shown up to offset 0, there is one at 0", func(t *testing.T, l *topicLog, _ *Generation) {
-		l.db.exec(t, "UPDATE projection_cursor SET projected_offset = 0")
-	})
-	f("made again", trade.Fenced, "0 are where they were", func(_ *testing.T, _ *topicLog, old *Generation) { old.ID[0]++ })
+	f("a position moved", trade.Fenced, "of 4 positions of generation 1, 3 are where they were",
+		func(_ *testing.T, l *topicLog, _ *Generation) {
+			l.open(NewRequestStore(l.db.reads), "T1", 2, "b")
+			l.apply()
+		})
+	f("an outcome not projected", trade.Fenced, "are projected up to offset 0, there is one at 0",
+		func(t *testing.T, l *topicLog, _ *Generation) {
+			l.db.exec(t, "UPDATE projection_cursor SET projected_offset = 0")
+		})
+	f("made again", trade.Fenced, "0 are where they were",
+		func(_ *testing.T, _ *topicLog, old *Generation) { old.ID[0]++ })
 }
 
 // A worker of the generation before that wakes up changes nothing, and stops when it asks where it stands.
 func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	l.open(log, "T1", 2, "a")
+	requests := NewRequestStore(l.db.reads)
+	l.open(requests, "T1", 2, "a")
 	l.apply()
-	outcomes, err := l.store.Unprojected(t.Context(), []int32{0, 1, 2, 3}, 10)
-	require.NoError(t, err)
-	require.NoError(t, l.store.Projected(t.Context(), outcomes))
-	orphan := l.orphan(log, "T2", time.Hour)
+	l.projectAll()
+	orphan := l.orphan(requests, "T2", time.Hour)
 	positions, err := l.store.Positions(t.Context())
 	require.NoError(t, err)
 	l.db.follow(t)
@@ -141,14 +150,15 @@ func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
 	}
 	_, err = l.store.Apply(t.Context(), &late)
 	require.Equal(t, trade.Fenced, trade.ClassOf(err), err)
-	_, err = l.store.Close(t.Context(), testTopicID, orphan.Partition, positions[orphan.Partition].NextOffset, []trade.PendingRequest{orphan})
+	orphans := []trade.PendingRequest{orphan}
+	_, err = l.store.Close(t.Context(), testTopicID, orphan.Partition, positions[orphan.Partition].NextOffset, orphans)
 	require.Equal(t, trade.Broken, trade.ClassOf(err), err)
 	_, err = l.store.Positions(t.Context())
 	require.Equal(t, trade.Broken, trade.ClassOf(err), err)
 	require.ErrorContains(t, err, `which follows topic "trades-2" in generation 2`)
 
 	next := NewStore(l.db.writer, StoreConfig{Topic: "trades-2"})
-	closed, err := next.Close(t.Context(), nextTopicID, orphan.Partition, 0, []trade.PendingRequest{orphan})
+	closed, err := next.Close(t.Context(), nextTopicID, orphan.Partition, 0, orphans)
 	require.NoError(t, err, "the new generation closes what is left of the old one")
 	require.EqualValues(t, 2, closed[0].Generation)
 }
@@ -156,12 +166,13 @@ func TestAWorkerOfTheGenerationBeforeIsFenced(t *testing.T) {
 // A record of the new generation replaces a row of the one before, although its offset is lower, and its outcome is
 // projected behind a cursor of its own.
 func TestOffsetsStartOverWithAGeneration(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	for range 3 {
-		l.open(log, "T1", 7, "old")
+		l.open(requests, "T1", 7, "old")
 	}
-	last := l.open(log, "T1", 7, "old")
+	last := l.open(requests, "T1", 7, "old")
 	l.apply()
 	all := []int32{0, 1, 2, 3, 4, 5}
 	outcomes, err := l.store.Unprojected(t.Context(), all, 10)
@@ -177,7 +188,7 @@ func TestOffsetsStartOverWithAGeneration(t *testing.T) {
 	batch := trade.Batch{
 		TopicID: nextTopicID, Generation: positions[5].Generation,
 		Spans:   []trade.Span{{Partition: 5, From: 0, Next: 2, LeaderEpoch: 0}},
-		Records: []trade.Record{{Request: r}, {Request: last.Request, Offset: 1}}, // and a copy of one that was decided before
+		Records: []trade.Record{{Request: r}, {Request: last.Request, Offset: 1}}, // and a copy of a decided one
 	}
 	batch.Records[1].Partition = 5
 	applied, err := next.Apply(t.Context(), &batch)
@@ -197,20 +208,21 @@ func TestOffsetsStartOverWithAGeneration(t *testing.T) {
 }
 
 func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	want := func(limit int, want ...trade.PendingRequest) {
 		t.Helper()
-		got, err := log.Undecided(t.Context(), limit)
+		got, err := requests.Undecided(t.Context(), limit)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
 	want(10)
-	l.open(log, "T1", 1, "decided")
+	l.open(requests, "T1", 1, "decided")
 	l.apply()
-	stray := l.orphan(log, "T2", 50*oneDay) // of a day without a partition
-	ahead := l.orphan(log, "T3", -50*oneDay)
+	stray := l.orphan(requests, "T2", 50*oneDay) // of a day without a partition
+	ahead := l.orphan(requests, "T3", -50*oneDay)
 	want(10, stray, ahead)
 	want(1, stray)
 	l.db.exec(t, "INSERT INTO orphan_mark (walked) VALUES ($1)", testNow)
@@ -221,11 +233,12 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := log.Undecided(ctx, 10)
+	_, err := requests.Undecided(ctx, 10)
 	require.ErrorContains(t, err, "cannot list undecided requests")
 }
 
 func TestNoGenerationToFollow(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	topics, err := LockTopics(t.Context(), openPool(t, url, "reads", Open))

@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/trade"
@@ -14,20 +12,22 @@ import (
 // applyAt applies what was appended, decided some seconds after testNow.
 func (l *topicLog) applyAt(second int) {
 	l.t.Helper()
-	l.store = NewStore(l.db.writer, StoreConfig{Topic: testTopic, Now: func() time.Time { return testNow.Add(time.Duration(second) * time.Second) }})
+	now := func() time.Time { return testNow.Add(time.Duration(second) * time.Second) }
+	l.store = NewStore(l.db.writer, StoreConfig{Topic: testTopic, Now: now})
 	l.apply()
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log, r := NewRequestStore(l.db.reads), NewReader(l.db.reads)
+	requests, r := NewRequestStore(l.db.reads), NewReader(l.db.reads)
 	first := l.add("T", 1, "a")
 	l.add("other", 1, "a")
 	second := l.add("T", 1, "b")
 	l.applyAt(1)
 	third, high, stale := l.add("T", 1, "c"), l.add("T", 2, "d"), l.add("T", 1, "e")
 	l.applyAt(2)
-	orphan := l.orphan(log, "T", time.Minute)
+	orphan := l.orphan(requests, "T", time.Minute)
 	l.close(orphan)
 	l.newGeneration()
 	last := l.add("T", 2, "f")
@@ -44,7 +44,8 @@ func TestHistory(t *testing.T) {
 	want := []item{
 		{first.ID, none, "", first.Offset, "a", 1}, {second.ID, first.ID, "", second.Offset, "b", 1},
 		{third.ID, second.ID, "", third.Offset, "c", 2}, {high.ID, none, "", high.Offset, "d", 2},
-		{stale.ID, none, trade.StaleVersion, stale.Offset, "e", 2}, {orphan.ID, none, trade.NotDelivered, trade.NoOffset, "", 2},
+		{stale.ID, none, trade.StaleVersion, stale.Offset, "e", 2},
+		{orphan.ID, none, trade.NotDelivered, trade.NoOffset, "", 2},
 		{last.ID, high.ID, "", last.Offset, "f", 3},
 	}
 	for limit := 1; limit <= len(want)+1; limit++ {
@@ -53,7 +54,8 @@ func TestHistory(t *testing.T) {
 			page, err := r.History(t.Context(), "T", after, limit)
 			require.NoError(t, err)
 			for _, s := range page {
-				got = append(got, item{s.ID, s.Replaced, s.Reason, s.Offset, s.Trade.BookID, int(s.DecidedAt.Sub(testNow) / time.Second)})
+				second := int(s.DecidedAt.Sub(testNow) / time.Second)
+				got = append(got, item{s.ID, s.Replaced, s.Reason, s.Offset, s.Trade.BookID, second})
 				after = s.Position()
 				require.Equal(t, "T", s.TradeID)
 				require.Equal(t, s.Status == trade.Failed, s.Detail != "")
@@ -99,15 +101,16 @@ func TestHistory(t *testing.T) {
 
 // Only requests without an outcome are pending, and only those that the orphan reaper has not passed are looked at.
 func TestPendingOfATrade(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	l.open(log, "T", 1, "a")
+	requests := NewRequestStore(l.db.reads)
+	l.open(requests, "T", 1, "a")
 	l.apply()
-	two, three := l.open(log, "T", 2, "b"), l.open(log, "T", 3, "c")
-	l.open(log, "other", 1, "a")
+	two, three := l.open(requests, "T", 2, "b"), l.open(requests, "T", 3, "c")
+	l.open(requests, "other", 1, "a")
 	f := func(limit int, want ...trade.Record) {
 		t.Helper()
-		got, err := log.PendingOf(t.Context(), "T", limit)
+		got, err := requests.PendingOf(t.Context(), "T", limit)
 		require.NoError(t, err)
 		require.Len(t, got, len(want))
 		for i := range want {
@@ -125,20 +128,17 @@ func TestPendingOfATrade(t *testing.T) {
 
 // What is looked for by trade is found by its filters, also while nothing is known about the tables.
 func TestHistoryPlans(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	require.NoError(t, NewMaintainer(d.reads).MakeDays(t.Context(), testNow))
 	plan := func(sql string, args ...any) string {
 		t.Helper()
-		rows, err := d.reads.Query(t.Context(), "EXPLAIN "+sql, args...)
-		require.NoError(t, err)
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		text := strings.Join(lines, "\n")
+		text := d.explain(t, sql, args...)
 		require.NotContains(t, text, "Seq Scan")
 		return text
 	}
 	require.Contains(t, plan(history, "T", 0, 0, [16]byte{}, 10), "Bitmap Index Scan on journal_20260304_trade_id_idx")
-	require.Contains(t, plan(storedOnce, "T"), "Bitmap Index Scan on journal_20260304_trade_id_idx")
+	require.Contains(t, plan(storedBefore, "T"), "Bitmap Index Scan on journal_20260304_trade_id_idx")
 	require.Contains(t, plan(storedVersions, "T"), "trades_pkey")
 	require.Contains(t, plan(newestVersions, []string{"T"}), "trades_pkey")
 	pending := plan(pendingOfTrade, "T", 10)

@@ -9,15 +9,15 @@ import (
 	"tradestore/trade"
 )
 
-// cursor is how far one partition is projected. from is the first offset that is not.
+// cursor is the progress of one partition. from is the first offset that was not read yet.
 type cursor struct {
 	generation, partition int32
 	from                  int64
 }
 
-// unsettledFrom reads the journal behind several cursors: up to $4 rows of each, in offset order. A partition of the log
-// is applied by one transaction at a time, so no row ever appears before one that was read.
-const unprojectedFrom = `
+// journalFrom reads the journal after several cursors: up to $4 rows of each, in offset order. One transaction at a
+// time applies a partition of the log, so a row never appears before one that was already read.
+const journalFrom = `
 	SELECT s.generation, s.partition, s."offset", s.request_id, s.outcome, s.trade_id, s.version, s.reason, s.detail,
 		s.accepted_at, s.decided_at, s.correlation_id, s.traceparent
 	FROM unnest($1::integer[], $2::integer[], $3::bigint[]) AS c(generation, partition, from_offset)
@@ -26,27 +26,27 @@ const unprojectedFrom = `
 		WHERE generation = c.generation AND partition = c.partition AND "offset" >= c.from_offset
 		ORDER BY "offset" LIMIT $4) AS s`
 
-// Unprojected returns up to limit outcomes behind the cursors of the partitions given, of every generation, each partition
-// in offset order; all of the partition's earlier outcomes are projected or in the result. Less than limit means that
-// there are no more.
+// Unprojected returns up to limit outcomes after the cursors of the given partitions, of every generation, each
+// partition in offset order (rule A7). All earlier outcomes of a partition are projected or in the result. Fewer than
+// limit means that there are no more.
 func (s *Store) Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error) {
 	cursors, err := s.cursors(ctx, partitions)
 	if err != nil {
-		return nil, trade.Classed(classify(err), "cannot read the project cursors: %w", err)
+		return nil, trade.Classed(classify(err), "cannot read the projection cursors: %w", err)
 	}
 	var outcomes []trade.Decision
 	for len(cursors) > 0 && len(outcomes) < limit {
-		// Every cursor gets an equal share of what is left, so that a long backlog of one doesn't starve the others.
-		// Those that used up their share may have more and take part in the next round.
+		// Every cursor gets an equal share of what is left, so that a long backlog of one does not starve the others.
+		// A cursor that used all of its share may have more, and takes part in the next round.
 		left := limit - len(outcomes)
-		asked, rest := cursors[:min(len(cursors), left)], cursors[min(len(cursors), left):]
-		share := left / len(asked)
-		found, err := s.behind(ctx, asked, share)
+		first, rest := cursors[:min(len(cursors), left)], cursors[min(len(cursors), left):]
+		share := left / len(first)
+		found, err := s.readJournal(ctx, first, share)
 		if err != nil {
 			return nil, trade.Classed(classify(err), "cannot read the journal: %w", err)
 		}
 		outcomes = append(outcomes, found...)
-		cursors = slices.Concat(rest, unfinished(asked, found, share))
+		cursors = slices.Concat(rest, unfinished(first, found, share))
 	}
 	return outcomes, nil
 }
@@ -63,28 +63,28 @@ func (s *Store) cursors(ctx context.Context, partitions []int32) ([]cursor, erro
 	})
 }
 
-// behind reads up to share outcomes behind each of the cursors.
-func (s *Store) behind(ctx context.Context, cursors []cursor, share int) ([]trade.Decision, error) {
+// readJournal reads up to share outcomes after each of the cursors.
+func (s *Store) readJournal(ctx context.Context, cursors []cursor, share int) ([]trade.Decision, error) {
 	generations, partitions := make([]int32, len(cursors)), make([]int32, len(cursors))
 	from := make([]int64, len(cursors))
 	for i, c := range cursors {
 		generations[i], partitions[i], from[i] = c.generation, c.partition, c.from
 	}
-	rows, err := s.pool.Query(ctx, unprojectedFrom, generations, partitions, from, share)
+	rows, err := s.pool.Query(ctx, journalFrom, generations, partitions, from, share)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, scanDecision)
 }
 
-// After returns the outcomes of each partition given, of its generation, from its position on: up to limit of each, in the
-// order of their offsets. Requests that were closed without a record have no place in that order.
+// After returns the outcomes at and after each of the given positions: up to limit of each, in the order of their
+// offsets. Undelivered requests have no offset and are left out.
 func (s *Store) After(ctx context.Context, from []trade.Position, limit int) ([]trade.Decision, error) {
 	cursors := make([]cursor, len(from))
 	for i, p := range from {
 		cursors[i] = cursor{p.Generation, p.Partition, p.NextOffset}
 	}
-	outcomes, err := s.behind(ctx, cursors, limit)
+	outcomes, err := s.readJournal(ctx, cursors, limit)
 	if err != nil {
 		return nil, trade.Classed(classify(err), "cannot read the journal after %d positions: %w", len(from), err)
 	}
@@ -102,7 +102,7 @@ func scanDecision(row pgx.CollectableRow) (o trade.Decision, err error) {
 	return o, err
 }
 
-// value returns what p points to, the zero value for NULL.
+// value returns *p, and the zero value for NULL.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -110,33 +110,34 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// unfinished returns the cursors that found their whole share, moved past it.
+// unfinished returns the cursors that read their whole share, moved after it.
 func unfinished(cursors []cursor, found []trade.Decision, share int) []cursor {
-	type part struct{ generation, partition int32 }
-	got := make(map[part]int, len(cursors))
-	next := make(map[part]int64, len(cursors))
+	type key struct{ generation, partition int32 }
+	count := make(map[key]int, len(cursors))
+	next := make(map[key]int64, len(cursors))
 	for i := range found {
-		p := part{found[i].Generation, found[i].Partition}
-		got[p]++
-		next[p] = found[i].Offset + 1
+		k := key{found[i].Generation, found[i].Partition}
+		count[k]++
+		next[k] = found[i].Offset + 1
 	}
 	var rest []cursor
 	for _, c := range cursors {
-		if p := (part{c.generation, c.partition}); got[p] == share {
-			rest = append(rest, cursor{c.generation, c.partition, next[p]})
+		if k := (key{c.generation, c.partition}); count[k] == share {
+			rest = append(rest, cursor{c.generation, c.partition, next[k]})
 		}
 	}
 	return rest
 }
 
-// Pass moves the cursors of the partitions given to their positions, in every generation: past all outcomes, for each was
-// committed together with the position behind it. Rows are locked in the order of their key, like in moveOn.
+// Pass moves the cursors of the given partitions to their positions, in every generation. That is after all outcomes,
+// because an outcome commits together with the position after it. Rows are locked in key order, as in movePositions.
 func (s *Store) Pass(ctx context.Context, partitions []int32) error {
 	_, err := s.pool.Exec(ctx, `
 		UPDATE projection_cursor SET projected_offset = moved.next
 		FROM (
 			SELECT c.generation, c.partition, o.next_offset AS next
-			FROM projection_cursor AS c JOIN ingest_offsets AS o ON o.generation = c.generation AND o.partition = c.partition
+			FROM projection_cursor AS c
+			JOIN ingest_offsets AS o ON o.generation = c.generation AND o.partition = c.partition
 			WHERE c.partition = ANY($1) AND c.projected_offset < o.next_offset
 			ORDER BY c.generation, c.partition
 			FOR UPDATE OF c
@@ -144,13 +145,13 @@ func (s *Store) Pass(ctx context.Context, partitions []int32) error {
 		WHERE projection_cursor.generation = moved.generation AND projection_cursor.partition = moved.partition
 		  AND projection_cursor.projected_offset < moved.next`, partitions)
 	if err != nil {
-		return trade.Classed(classify(err), "cannot move the project cursors to the positions: %w", err)
+		return trade.Classed(classify(err), "cannot move the projection cursors to the positions: %w", err)
 	}
 	return nil
 }
 
-// Projected moves the cursors past the outcomes given, which came from one call of Unprojected. A cursor that another
-// projector has moved further stays there. Rows are locked in the order of their key, like in moveOn.
+// Projected moves the cursors after the given outcomes, which one call of Unprojected returned. A cursor that another
+// projector has moved further stays there. Rows are locked in key order, as in movePositions.
 func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error {
 	if len(outcomes) == 0 {
 		return nil
@@ -160,9 +161,10 @@ func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error 
 	for i, o := range outcomes {
 		last := i == len(outcomes)-1
 		if !last && outcomes[i+1].Generation == o.Generation && outcomes[i+1].Partition == o.Partition {
-			continue // a later outcome of the same run moves the cursor further
+			continue // a later outcome of the same partition moves the cursor further
 		}
-		generations, partitions, next = append(generations, o.Generation), append(partitions, o.Partition), append(next, o.Offset+1)
+		generations, partitions = append(generations, o.Generation), append(partitions, o.Partition)
+		next = append(next, o.Offset+1)
 	}
 	_, err := s.pool.Exec(ctx, `
 		UPDATE projection_cursor SET projected_offset = moved.next
@@ -180,7 +182,7 @@ func (s *Store) Projected(ctx context.Context, outcomes []trade.Decision) error 
 		WHERE projection_cursor.generation = moved.generation AND projection_cursor.partition = moved.partition
 		  AND projection_cursor.projected_offset < moved.next`, generations, partitions, next)
 	if err != nil {
-		return trade.Classed(classify(err), "cannot move the project cursors past %d outcomes: %w", len(outcomes), err)
+		return trade.Classed(classify(err), "cannot move the projection cursors past %d outcomes: %w", len(outcomes), err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 var allPartitions = []int32{0, 1, 2, 3}
 
 func TestUnprojectedCarriesTheOutcome(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	stored := l.add("T1", 2, "stored")
 	stale := l.add("T1", 1, "stale")
@@ -38,31 +39,37 @@ func TestUnprojectedCarriesTheOutcome(t *testing.T) {
 	require.NoError(t, l.store.Projected(t.Context(), nil))
 }
 
-// Whatever the limit and however the backlog lies, walking in steps meets every outcome once and in offset order.
-// All of the partitions given, in every generation, and no other; a cursor never goes back.
+// Pass moves all cursors of the given partitions, in every generation, and no other; a cursor never goes back.
 func TestPassMovesTheCursorsToThePositions(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	for i := range 20 {
 		l.add(fmt.Sprintf("T%d", i), 1, "a")
 	}
 	l.apply()
-	l.db.exec(t, "INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic) SELECT gen_random_uuid(), partition, 9, 7, 0, 'next' FROM ingest_offsets")
-	l.db.exec(t, "INSERT INTO projection_cursor (generation, partition, projected_offset) SELECT 9, partition, 5 + partition FROM projection_cursor")
+	l.db.exec(t, `INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
+		SELECT gen_random_uuid(), partition, 9, 7, 0, 'next' FROM ingest_offsets`)
+	l.db.exec(t, `INSERT INTO projection_cursor (generation, partition, projected_offset)
+		SELECT 9, partition, 5 + partition FROM projection_cursor`)
 	behind := func() int {
-		return l.db.count(t, "SELECT count(*) FROM projection_cursor JOIN ingest_offsets USING (generation, partition) WHERE projected_offset < next_offset")
+		return l.db.count(t, `SELECT count(*) FROM projection_cursor JOIN ingest_offsets USING (generation, partition)
+			WHERE projected_offset < next_offset`)
 	}
 	require.Equal(t, 6, behind())
 	require.NoError(t, l.store.Pass(t.Context(), allPartitions[:1]))
 	require.Equal(t, 4, behind())
 	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
 	require.Zero(t, behind())
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM projection_cursor WHERE generation = 9 AND projected_offset = 8"), "the one that was further stays")
+	further := l.db.count(t, "SELECT count(*) FROM projection_cursor WHERE generation = 9 AND projected_offset = 8")
+	require.Equal(t, 1, further, "the one that was further stays")
 	left, err := l.store.Unprojected(t.Context(), allPartitions, 10)
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
 
+// Whatever the limit and the backlog, reading in steps returns every outcome once and in offset order.
 func TestUnprojectedInSteps(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	want := 0
 	for i := range 40 {
@@ -77,26 +84,27 @@ func TestUnprojectedInSteps(t *testing.T) {
 	for _, limit := range []int{1, 3, 7, 30, 45, 100} {
 		l.db.exec(t, "UPDATE projection_cursor SET projected_offset = 0")
 		var next [testPartitions]int64
-		met := 0
+		read := 0
 		for {
 			got, err := l.store.Unprojected(t.Context(), allPartitions, limit)
 			require.NoError(t, err)
 			if len(got) == 0 {
 				break
 			}
-			require.Len(t, got, min(limit, want-met), "less than the limit means no more")
+			require.Len(t, got, min(limit, want-read), "less than the limit means no more")
 			for _, o := range got {
 				require.Equal(t, next[o.Partition], o.Offset)
 				next[o.Partition]++
 			}
-			met += len(got)
+			read += len(got)
 			require.NoError(t, l.store.Projected(t.Context(), got))
 		}
-		require.Equal(t, want, met)
+		require.Equal(t, want, read)
 	}
 }
 
 func TestUnprojectedIsLimitedToThePartitions(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	r := l.add("T1", 1, "a")
 	l.apply()
@@ -111,6 +119,7 @@ func TestUnprojectedIsLimitedToThePartitions(t *testing.T) {
 }
 
 func TestCursorOnlyMovesForward(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	for i := range 20 {
 		l.add("T1", int32(i+1), "a")
@@ -133,6 +142,7 @@ func TestCursorOnlyMovesForward(t *testing.T) {
 }
 
 func TestUnprojectedOfEarlierGenerations(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	l.add("T1", 1, "a")
 	l.apply()

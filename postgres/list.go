@@ -9,14 +9,14 @@ import (
 	"tradestore/trade"
 )
 
-// listWindow is how many rows one List looks at. All filters but the prefix are tried on rows in the order of the key: an
-// index that led to them would have to be kept in that order as well, and cost the apply line a third more work per trade
-// (on counterparty_id, trade_id, version: 11.6 against 8.8 microseconds).
+// listWindow is the most rows that one List reads. All filters except the prefix are applied to rows in key order. An
+// index for a filter would have to keep that order as well and would make applying a trade cost a third more (on
+// counterparty_id, trade_id, version: 11.6 instead of 8.8 microseconds).
 const listWindow = 10_000
 
-// listTrades reads a window of the primary key, of which it returns the rows that are wanted, and the last one in any
-// case: the next window starts behind it. It reads no further than the page is full. Every byte of an id is below "~", so
-// that ends a prefix. OFFSET 0 keeps the probe for a higher version from being turned into a join.
+// listTrades reads a window of the primary key. It returns the wanted rows, and always the last row, after which the
+// next window starts. It stops when the page is full. Every byte of an id is below "~", so prefix and "~" end the range
+// of a prefix. OFFSET 0 keeps the planner from turning the probe for a higher version into a join.
 const listTrades = `
 	SELECT ` + tradeColumns + `, wanted, place FROM (
 		SELECT trade_id, version, counterparty_id, book_id, maturity_date, created_date,
@@ -31,10 +31,12 @@ const listTrades = `
 	WHERE wanted OR place = $4
 	ORDER BY trade_id, version LIMIT $10`
 
-// List returns up to limit trades that match the filter, after the key given, ascending by key; the zero key starts at the
-// beginning. next is the key to go on after, zero when there are no more. Each call looks at listWindow rows at most, so a
-// page may be short, or empty, and have a next all the same.
-func (r *Reader) List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
+// List returns up to limit trades that match the filter, after the given key, ascending by key. The zero key starts at
+// the beginning. next is the key to continue after, zero if there are no more. A call reads listWindow rows at most, so
+// a page may be short or empty although there is a next one.
+func (r *Reader) List(
+	ctx context.Context, f trade.Filter, after trade.Key, limit int,
+) (page []trade.Trade, next trade.Key, err error) {
 	page, next, err = r.list(ctx, f, after, limit, listWindow)
 	if err != nil {
 		return nil, next, fmt.Errorf("cannot list %d trades: %w", limit, err)
@@ -42,12 +44,15 @@ func (r *Reader) List(ctx context.Context, f trade.Filter, after trade.Key, limi
 	return page, next, nil
 }
 
-func (r *Reader) list(ctx context.Context, f trade.Filter, after trade.Key, limit, window int) (page []trade.Trade, next trade.Key, err error) {
+func (r *Reader) list(
+	ctx context.Context, f trade.Filter, after trade.Key, limit, window int,
+) (page []trade.Trade, next trade.Key, err error) {
 	if after.TradeID < f.Prefix {
 		after = trade.Key{TradeID: f.Prefix} // below every version
 	}
+	// One row more than the page tells whether there is another page.
 	rows, err := r.pool.Query(ctx, listTrades, after.TradeID, after.Version, f.Prefix+"~", window,
-		f.CounterpartyID, f.BookID, f.MaturityFrom, f.MaturityTo, f.Latest, limit+1) // one more tells whether there is another page
+		f.CounterpartyID, f.BookID, f.MaturityFrom, f.MaturityTo, f.Latest, limit+1)
 	if err != nil {
 		return nil, next, err
 	}
@@ -57,7 +62,7 @@ func (r *Reader) list(ctx context.Context, f trade.Filter, after trade.Key, limi
 	into := []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate, &wanted, &place}
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		switch {
-		case len(page) == limit: // of this one the next page has to look again
+		case len(page) == limit: // this row belongs to the next page
 			next = page[limit-1].Key()
 			return nil
 		case wanted:

@@ -35,6 +35,7 @@ func pages(t *testing.T, r *Reader, f trade.Filter, limit, window int) (got []tr
 
 // Pages and windows of every size meet each row that matches once, in byte order: upper case first.
 func TestListInPages(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	day := newTrade("", 1, "").MaturityDate
 	add := func(id string, version int32, book string, maturity trade.Date) {
@@ -80,17 +81,19 @@ func TestListInPages(t *testing.T) {
 
 // Each combination of filters walks the primary key and nothing else, and stops with its window or with its page.
 func TestListPlan(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
-	d.exec(t, `INSERT INTO trades SELECT n, now(), 1 + n % 3, 1, 0, '2026-03-04', '2026-03-04', gen_random_uuid(), 'T' || n / 3, 'C' || n % 100, 'B'
-		FROM generate_series(3, 30000) AS n`)
+	d.exec(t, `INSERT INTO trades SELECT n, now(), 1 + n % 3, 1, 0, '2026-03-04', '2026-03-04', gen_random_uuid(),
+		'T' || n / 3, 'C' || n % 100, 'B' FROM generate_series(3, 30000) AS n`)
 	d.exec(t, `ANALYZE trades`)
 	rows := func(counterparty string, latest bool, window, limit int) (looked int) {
 		t.Helper()
 		tx, err := d.reads.Begin(t.Context())
 		require.NoError(t, err)
 		defer func() { _ = tx.Rollback(t.Context()) }()
-		lines, err := tx.Query(t.Context(), "EXPLAIN (ANALYZE, FORMAT TEXT, TIMING OFF) "+listTrades, "", 0, "~", window, counterparty, "",
-			trade.FirstDate, trade.LastDate, latest, limit+1)
+		const explain = "EXPLAIN (ANALYZE, FORMAT TEXT, TIMING OFF) "
+		lines, err := tx.Query(t.Context(), explain+listTrades, "", 0, "~", window, counterparty, "", trade.FirstDate,
+			trade.LastDate, latest, limit+1)
 		require.NoError(t, err)
 		plan, err := pgx.CollectRows(lines, pgx.RowTo[string])
 		require.NoError(t, err)

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -21,11 +23,14 @@ const (
 
 var testTopicID = trade.TopicID{1, 2, 3}
 
+// unreachable is the URL of a database that is down.
+const unreachable = "postgres://nobody@127.0.0.1:1/none"
+
 // testDatabase is a migrated database with the positions of one topic, and a pool of each kind on it.
 type testDatabase struct {
 	url    string
 	reads  *pgxpool.Pool // as the server and the maintainer have it
-	writer *pgxpool.Pool // as the apply line has it
+	writer *pgxpool.Pool // as the worker's lanes have it
 }
 
 func newDatabase(t testing.TB) *testDatabase {
@@ -60,4 +65,20 @@ func (d *testDatabase) count(t testing.TB, sql string, args ...any) int {
 	var n int
 	require.NoError(t, d.reads.QueryRow(t.Context(), sql, args...).Scan(&n))
 	return n
+}
+
+// lines returns the only column of a query.
+func (d *testDatabase) lines(t testing.TB, sql string, args ...any) []string {
+	t.Helper()
+	rows, err := d.reads.Query(t.Context(), sql, args...)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return lines
+}
+
+// explain returns the plan of a query.
+func (d *testDatabase) explain(t testing.TB, sql string, args ...any) string {
+	t.Helper()
+	return strings.Join(d.lines(t, "EXPLAIN "+sql, args...), "\n")
 }

@@ -3,19 +3,17 @@ package postgres
 import (
 	"context"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/trade"
 )
 
 // orphan opens a request, accepted some time before testNow, whose record never gets to the log.
-func (l *topicLog) orphan(log *RequestStore, tradeID string, age time.Duration) trade.PendingRequest {
+func (l *topicLog) orphan(requests *RequestStore, tradeID string, age time.Duration) trade.PendingRequest {
 	l.t.Helper()
 	l.seq++
 	accepted := testNow.Add(time.Duration(l.seq)*time.Microsecond - age)
@@ -23,7 +21,7 @@ func (l *topicLog) orphan(log *RequestStore, tradeID string, age time.Duration) 
 		ID: trade.NewRequestID(accepted), Trade: newTrade(tradeID, 1, "orphan"), AcceptedAt: accepted,
 		BusinessDate: trade.DateOf(accepted), Partition: partitionOf(tradeID), CorrelationID: "call of " + tradeID,
 	}
-	require.Nil(l.t, log.Open(l.t.Context(), []*trade.Request{&r}))
+	require.Nil(l.t, requests.Open(l.t.Context(), []*trade.Request{&r}))
 	return pendingOf(&r)
 }
 
@@ -32,15 +30,15 @@ func pendingOf(r *trade.Request) trade.PendingRequest {
 		Version: r.Trade.Version, CorrelationID: r.CorrelationID}
 }
 
-// pending demands what Pending returns.
-func (l *topicLog) wantPending(log *RequestStore, before time.Time, limit int, want ...trade.PendingRequest) {
+// wantPending requires what Pending returns.
+func (l *topicLog) wantPending(requests *RequestStore, before time.Time, limit int, want ...trade.PendingRequest) {
 	l.t.Helper()
-	got, err := log.Pending(l.t.Context(), before, limit)
+	got, err := requests.Pending(l.t.Context(), before, limit)
 	require.NoError(l.t, err)
-	require.Equal(l.t, append([]trade.PendingRequest{}, want...), got)
+	require.Equal(l.t, want, got)
 }
 
-// close closes one request, where the log ends.
+// close closes one request, with the end of the log.
 func (l *topicLog) close(p trade.PendingRequest) trade.Decision {
 	l.t.Helper()
 	outcomes, err := l.store.Close(l.t.Context(), l.topic, p.Partition, l.next[p.Partition], []trade.PendingRequest{p})
@@ -50,63 +48,66 @@ func (l *topicLog) close(p trade.PendingRequest) trade.Decision {
 }
 
 func TestPendingFindsWhatHasNoOutcome(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
-	log, later := NewRequestStore(l.db.reads), testNow.Add(time.Minute)
-	stray := l.orphan(log, "T1", 50*oneDay) // of a day without a partition
-	yesterday := l.orphan(log, "T2", oneDay)
-	l.open(log, "T3", 1, "decided")
+	requests, later := NewRequestStore(l.db.reads), testNow.Add(time.Minute)
+	stray := l.orphan(requests, "T1", 50*oneDay) // of a day without a partition
+	yesterday := l.orphan(requests, "T2", oneDay)
+	l.open(requests, "T3", 1, "decided")
 	l.apply()
-	undelivered := l.open(log, "T4", 1, "its record comes")
-	now := l.orphan(log, "T4", 0)
-	young := l.orphan(log, "T5", -2*time.Minute)
+	undelivered := l.open(requests, "T4", 1, "its record comes")
+	now := l.orphan(requests, "T4", 0)
+	young := l.orphan(requests, "T5", -2*time.Minute)
 	backlog := pendingOf(&undelivered.Request)
-	l.wantPending(log, later, 10, stray, yesterday, backlog, now)
-	l.wantPending(log, later, 2, stray, yesterday)
-	l.wantPending(log, later.Add(oneDay), 10, stray, yesterday, backlog, now, young)
+	l.wantPending(requests, later, 10, stray, yesterday, backlog, now)
+	l.wantPending(requests, later, 2, stray, yesterday)
+	l.wantPending(requests, later.Add(oneDay), 10, stray, yesterday, backlog, now, young)
 
 	l.close(yesterday)
-	l.wantPending(log, later.Add(oneDay), 10, stray, backlog, now, young)
+	l.wantPending(requests, later.Add(oneDay), 10, stray, backlog, now, young)
 	l.apply()
-	l.wantPending(log, later.Add(oneDay), 10, stray, now, young)
+	l.wantPending(requests, later.Add(oneDay), 10, stray, now, young)
 	l.wantPending(NewRequestStore(l.db.reads), later.Add(oneDay), 10, stray, now, young)
 }
 
-// An id that is derived from a key says nothing about its age.
+// An id that was derived from a key does not carry the time of acceptance.
 func TestPendingDoesNotGoByTheID(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	r := l.add("T1", 1, "a").Request
 	r.ID = trade.RequestID{0: 0, 6: 0x80, 8: 0x80, 15: 1}
-	first := l.orphan(log, "T0", time.Minute)
-	l.wantPending(log, testNow, 10, first)
-	require.Nil(t, log.Open(t.Context(), []*trade.Request{&r}))
-	l.wantPending(log, testNow.Add(time.Minute), 10, first, pendingOf(&r))
+	first := l.orphan(requests, "T0", time.Minute)
+	l.wantPending(requests, testNow, 10, first)
+	require.Nil(t, requests.Open(t.Context(), []*trade.Request{&r}))
+	l.wantPending(requests, testNow.Add(time.Minute), 10, first, pendingOf(&r))
 }
 
-// No row is walked twice by a process, and a new one goes on where the last one was, short of what is undecided.
+// A process scans no row twice, and a new process continues at the mark of the last one.
 func TestPendingGoesOnFromItsMark(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	mark := func() (at time.Time) {
 		t.Helper()
 		require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT walked FROM orphan_mark`).Scan(&at))
 		return at.UTC()
 	}
-	old := l.orphan(log, "T1", 10*oneDay)
-	l.orphan(log, "T2", time.Hour)
-	_, err := log.Pending(t.Context(), testNow, 10)
+	old := l.orphan(requests, "T1", 10*oneDay)
+	l.orphan(requests, "T2", time.Hour)
+	_, err := requests.Pending(t.Context(), testNow, 10)
 	require.NoError(t, err)
-	require.Equal(t, testNow, log.walk.walked)
+	require.Equal(t, testNow, requests.scan.scannedTo)
 	require.Equal(t, old.AcceptedAt, mark())
 	l.close(old)
-	_, err = log.Pending(t.Context(), testNow, 10)
+	_, err = requests.Pending(t.Context(), testNow, 10)
 	require.NoError(t, err)
 	require.Equal(t, testNow.Add(-time.Hour).Truncate(time.Second), mark().Truncate(time.Second))
 
 	next := NewRequestStore(l.db.reads)
-	require.NoError(t, next.begin(t.Context()))
-	require.Equal(t, mark().Add(-overlap), next.walk.walked.UTC())
+	require.NoError(t, next.startScan(t.Context()))
+	require.Equal(t, mark().Add(-restartOverlap), next.scan.scannedTo.UTC())
 
 	l.db.exec(t, `UPDATE orphan_mark SET walked = $1`, testNow.Add(time.Hour)) // another process is further
 	_, err = next.Pending(t.Context(), testNow.Add(time.Minute), 10)
@@ -114,53 +115,56 @@ func TestPendingGoesOnFromItsMark(t *testing.T) {
 	require.Equal(t, testNow.Add(time.Hour), mark(), "a mark does not go back")
 }
 
-// A clock that is ahead must not lead the walk over requests that are still to come.
+// A clock that is ahead must not move the scan past requests that are still to come.
 func TestPendingKeepsToTheClockOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	var now time.Time
 	require.NoError(t, l.db.reads.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&now))
 	for range 2 {
-		l.wantPending(log, now.AddDate(1, 0, 0), 10)
+		l.wantPending(requests, now.AddDate(1, 0, 0), 10)
 	}
-	require.WithinRange(t, log.walk.walked, now.Add(-oneDay), now)
+	require.WithinRange(t, requests.scan.scannedTo, now.Add(-oneDay), now)
 }
 
-// While there are too many to keep, the walk waits; all are found in the end.
+// While too many are undecided, the scan waits; all are found in the end.
 func TestPendingIsBounded(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	for i := range 10 { // six in the first step of the walk that finds any, then two in each
-		l.orphan(log, "T1", time.Hour+time.Duration(min(i/2, 2))*2*oneDay)
+	requests := NewRequestStore(l.db.reads)
+	for i := range 10 { // the first step of the scan that finds any finds six, then each finds two
+		l.orphan(requests, "T1", time.Hour+time.Duration(min(i/2, 2))*2*oneDay)
 	}
 	for range 10 {
-		found, err := log.Pending(t.Context(), testNow, 3)
+		found, err := requests.Pending(t.Context(), testNow, 3)
 		require.NoError(t, err)
 		require.NotEmpty(t, found)
-		require.LessOrEqual(t, len(log.walk.undecided), 3)
+		require.LessOrEqual(t, len(requests.scan.undecided), 3)
 		l.close(found[0])
 	}
-	l.wantPending(log, testNow, 3)
-	require.Equal(t, testNow, log.walk.walked)
+	l.wantPending(requests, testNow, 3)
+	require.Equal(t, testNow, requests.scan.scannedTo)
 }
 
-// Rows that became visible after the walk had passed are put into the default partition when their day goes, with those
-// that nobody has resolved; there they are found.
+// Rows that became visible after the scan had passed go to the default partition when their day is dropped, and are
+// found there.
 func TestPendingFindsWhatTheSweepPutBack(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	k, log := NewMaintainer(l.db.reads), NewRequestStore(l.db.reads)
-	require.NoError(t, k.MakeDays(t.Context(), testNow))
-	l.wantPending(log, testNow, 10)
-	late := l.orphan(log, "T1", time.Hour)
-	l.wantPending(log, testNow, 10)
-	_, err := k.Sweep(t.Context(), testNow.Add(9*oneDay), week)
+	m, requests := NewMaintainer(l.db.reads), NewRequestStore(l.db.reads)
+	require.NoError(t, m.MakeDays(t.Context(), testNow))
+	l.wantPending(requests, testNow, 10)
+	late := l.orphan(requests, "T1", time.Hour)
+	l.wantPending(requests, testNow, 10)
+	_, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
 	require.NoError(t, err)
-	log.walk.strays = time.Time{} // an hour later
-	l.wantPending(log, testNow.Add(9*oneDay), 10, late)
+	requests.scan.nextStrays = time.Time{} // an hour later
+	l.wantPending(requests, testNow.Add(9*oneDay), 10, late)
 
 	// Once it is closed, entry and journal row go together, after the retention.
 	l.close(late)
-	swept, err := k.Sweep(t.Context(), testNow.Add(9*oneDay), week)
+	swept, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, trade.Swept{JournalRows: 1, PendingRows: 1}, swept)
 	require.Zero(t, l.db.count(t, `SELECT count(*) FROM requests`))
@@ -168,22 +172,15 @@ func TestPendingFindsWhatTheSweepPutBack(t *testing.T) {
 
 // The plans must not read a day from end to end, even while nothing is known about the tables.
 func TestPendingPlans(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	require.NoError(t, NewMaintainer(d.reads).MakeDays(t.Context(), testNow))
-	plan := func(sql string, args ...any) string {
-		t.Helper()
-		rows, err := d.reads.Query(t.Context(), "EXPLAIN "+sql, args...)
-		require.NoError(t, err)
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return strings.Join(lines, "\n")
-	}
-	walk := plan(undecidedRows, testNow.Add(-time.Minute), testNow, 10)
-	require.Contains(t, walk, "Bitmap Index Scan on requests_20260304_accepted_at_idx")
-	require.Contains(t, walk, "SubPlan", "a probe for each row")
-	strays := plan(undecidedStrays, testNow, 10)
-	again := plan(projectedSince, [][16]byte{{1}}, []time.Time{testNow})
-	for _, p := range []string{walk, strays, again} {
+	scan := d.explain(t, undecidedRows, testNow.Add(-time.Minute), testNow, 10)
+	require.Contains(t, scan, "Bitmap Index Scan on requests_20260304_accepted_at_idx")
+	require.Contains(t, scan, "SubPlan", "a probe for each row")
+	strays := d.explain(t, undecidedStrays, testNow, 10)
+	again := d.explain(t, decidedSince, [][16]byte{{1}}, []time.Time{testNow})
+	for _, p := range []string{scan, strays, again} {
 		require.NotContains(t, p, "Seq Scan")
 		require.NotContains(t, p, "Hash")
 		require.Contains(t, p, "journal_20260304_pkey")
@@ -191,29 +188,30 @@ func TestPendingPlans(t *testing.T) {
 }
 
 func TestCloseWhatWasNeverDelivered(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	l.open(log, "T1", 1, "a")
+	requests := NewRequestStore(l.db.reads)
+	l.open(requests, "T1", 1, "a")
 	l.apply()
-	p := l.orphan(log, "T1", time.Minute)
+	p := l.orphan(requests, "T1", time.Minute)
 	at := l.next[p.Partition]
 
 	got := l.close(p)
 	want := trade.Decision{
-		RequestState: trade.RequestState{ID: p.ID, Status: trade.Failed, TradeID: "T1", Version: 1, Reason: trade.NotDelivered,
-			Detail: got.Detail, AcceptedAt: p.AcceptedAt, DecidedAt: testNow.Add(time.Second)},
+		RequestState: trade.RequestState{ID: p.ID, Status: trade.Failed, TradeID: "T1", Version: 1,
+			Reason: trade.NotDelivered, Detail: got.Detail, AcceptedAt: p.AcceptedAt, DecidedAt: testNow.Add(time.Second)},
 		Generation: 1, Partition: p.Partition, Offset: trade.NoOffset, CorrelationID: "call of T1",
 	}
 	require.Equal(t, want, got)
 	require.Contains(t, got.Detail, "was applied up to offset 1 without it")
 	require.Equal(t, int64(1), at)
-	state, err := log.Get(t.Context(), p.ID)
+	state, err := requests.Get(t.Context(), p.ID)
 	require.NoError(t, err)
 	require.Equal(t, want.RequestState, state)
 
 	// Again, or by another worker: the outcome stands.
 	require.Equal(t, want, l.close(p))
-	outcomes, err := l.store.Decisions(t.Context(), []trade.PendingRequest{p, l.orphan(log, "T2", oneDay)})
+	outcomes, err := l.store.Decisions(t.Context(), []trade.PendingRequest{p, l.orphan(requests, "T2", oneDay)})
 	require.NoError(t, err)
 	require.Equal(t, []trade.Decision{want}, outcomes)
 	require.Equal(t, 2, l.db.count(t, `SELECT count(*) FROM journal`))
@@ -226,28 +224,31 @@ func TestCloseWhatWasNeverDelivered(t *testing.T) {
 
 // What the log has wins, and the same call closes the others (rule R4).
 func TestCloseKeepsOutcomes(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	stored := l.open(log, "T1", 2, "a")
-	stale := l.open(log, "T1", 1, "a")
+	requests := NewRequestStore(l.db.reads)
+	stored := l.open(requests, "T1", 2, "a")
+	stale := l.open(requests, "T1", 1, "a")
 	l.apply()
-	orphan := l.orphan(log, "T1", oneDay)
+	orphan := l.orphan(requests, "T1", oneDay)
 	before := l.db.contents(t)
-	requests := []trade.PendingRequest{pendingOf(&stored.Request), orphan, pendingOf(&stale.Request), orphan}
-	outcomes, err := l.store.Close(t.Context(), l.topic, orphan.Partition, 2, requests)
+	pending := []trade.PendingRequest{pendingOf(&stored.Request), orphan, pendingOf(&stale.Request), orphan}
+	outcomes, err := l.store.Close(t.Context(), l.topic, orphan.Partition, 2, pending)
 	require.NoError(t, err)
 	reasons := map[trade.RequestID]trade.Code{}
 	for _, o := range outcomes {
 		reasons[o.ID] = o.Reason
 	}
-	require.Equal(t, map[trade.RequestID]trade.Code{stored.ID: "", stale.ID: trade.StaleVersion, orphan.ID: trade.NotDelivered}, reasons)
+	want := map[trade.RequestID]trade.Code{stored.ID: "", stale.ID: trade.StaleVersion, orphan.ID: trade.NotDelivered}
+	require.Equal(t, want, reasons)
 	require.Len(t, l.db.contents(t), len(before)+1)
 }
 
 func TestCloseRefuses(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	p := l.orphan(log, "T1", time.Minute)
+	requests := NewRequestStore(l.db.reads)
+	p := l.orphan(requests, "T1", time.Minute)
 	before := l.db.contents(t)
 	f := func(ctx context.Context, topic trade.TopicID, end int64, want trade.Class) {
 		t.Helper()
@@ -265,33 +266,36 @@ func TestCloseRefuses(t *testing.T) {
 
 // The record of a closed request lands after all: it is dropped, whatever it would have replaced (rule R5).
 func TestALateRecordOfAClosedRequestChangesNothing(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
-	l.open(log, "T1", 1, "b")
+	requests := NewRequestStore(l.db.reads)
+	l.open(requests, "T1", 1, "b")
 	l.apply()
-	p := l.orphan(log, "T1", time.Hour)
+	p := l.orphan(requests, "T1", time.Hour)
 	l.close(p)
 	before := l.db.contents(t)
-	l.append(trade.Record{Request: trade.Request{ID: p.ID, Trade: newTrade("T1", 1, "late"), AcceptedAt: p.AcceptedAt, Partition: p.Partition}})
+	late := trade.Request{ID: p.ID, Trade: newTrade("T1", 1, "late"), AcceptedAt: p.AcceptedAt, Partition: p.Partition}
+	l.append(trade.Record{Request: late})
 	require.Equal(t, trade.Applied{Duplicates: 1}, l.apply())
 	require.Equal(t, "b", l.db.book(t, "T1", 1))
 	require.Len(t, l.db.contents(t), len(before))
-	state, err := log.Get(t.Context(), p.ID)
+	state, err := requests.Get(t.Context(), p.ID)
 	require.NoError(t, err)
 	require.Equal(t, trade.NotDelivered, state.Reason)
 }
 
 // Worker and orphan reaper decide the same request at the same time: one of them does, and the other sees it.
 func TestCloseAndApplyRace(t *testing.T) {
+	t.Parallel()
 	rounds := 200
 	if os.Getenv("TRADESTORE_E2E_LONG") != "" {
 		rounds = 10_000
 	}
 	l := newTopicLog(t)
-	log := NewRequestStore(l.db.reads)
+	requests := NewRequestStore(l.db.reads)
 	won := map[trade.Code]int{}
 	for i := range rounds {
-		r := l.open(log, "T1", 1, "a")
+		r := l.open(requests, "T1", 1, "a")
 		end := l.applied[r.Partition]
 		batch := l.batch()
 		var both sync.WaitGroup
@@ -300,7 +304,8 @@ func TestCloseAndApplyRace(t *testing.T) {
 		var applyErr, closeErr error
 		apply := func() { applied, applyErr = l.store.Apply(t.Context(), batch) }
 		shut := func() {
-			outcomes, closeErr = l.store.Close(t.Context(), l.topic, r.Partition, end, []trade.PendingRequest{pendingOf(&r.Request)})
+			pending := []trade.PendingRequest{pendingOf(&r.Request)}
+			outcomes, closeErr = l.store.Close(t.Context(), l.topic, r.Partition, end, pending)
 		}
 		if i%2 == 0 {
 			apply, shut = shut, apply
@@ -315,7 +320,7 @@ func TestCloseAndApplyRace(t *testing.T) {
 		won[reason]++
 		require.Equal(t, reason == trade.NotDelivered, applied.Duplicates == 1)
 		require.Equal(t, reason == "", applied.Rows == 1)
-		state, err := log.Get(t.Context(), r.ID)
+		state, err := requests.Get(t.Context(), r.ID)
 		require.NoError(t, err)
 		require.Equal(t, outcomes[0].RequestState, state)
 	}

@@ -1,7 +1,7 @@
 // Package postgres keeps trades, the journal of decided requests and the request store in PostgreSQL.
 //
-// The apply transaction (Store.Apply) is the heart: it decides a batch of log records and makes the position, the trades,
-// the journal and the dead letters durable together. Everything else reads what it wrote or keeps its tables in shape.
+// The apply transaction (Store.Apply) is the main part: it decides a batch of log records and makes the positions, the
+// trades, the journal and the dead letters durable together. The rest reads its rows or maintains its tables.
 package postgres
 
 import (
@@ -17,34 +17,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config says how to reach a database. The zero value of a limit takes the default named beside it.
+// Config holds the settings of a connection pool. A zero limit means the default that its comment names.
 type Config struct {
 	URL             string // postgres://user:password@host:port/database, or key=value pairs
 	MaxConns        int    // most connections of the pool, at least 1; default 4
 	ApplicationName string // shown by pg_stat_activity, and the label "pool" of the metrics; unique in a process
 
-	// ConnectTimeout bounds the making of one connection; default 5 s.
+	// ConnectTimeout is the time limit for one new connection; default 5 s.
 	ConnectTimeout time.Duration
-	// StatementTimeout bounds each statement on the server, and how long a transaction may wait for its client, so that
-	// a frozen process does not keep row locks; default 20 s. It must be below the rebalance time limit of the workers.
+	// StatementTimeout is the server's time limit for each statement, and for a transaction that waits for its client, so
+	// that a frozen process does not keep row locks; default 20 s. It must be below the rebalance timeout of the workers.
 	StatementTimeout time.Duration
 }
 
-// Open makes a pool for reads and the request store. It does not connect: a database that is down shows in the first call.
-// Errors name a setting that can't be used. The caller closes the pool.
+// Open returns a pool for reads and for the request store. It does not connect: if the database is down, the first call
+// fails. An error names an invalid setting. The caller closes the pool.
 func Open(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	return open(ctx, cfg, reg, nil)
 }
 
-// OpenWriter makes a pool for Store. Beside what Open does its sessions refuse plans other than index probes joined by
-// nested loops: every statement of the apply transaction names its rows by key, and a plan made while the tables were
-// small and then cached would scan them when they no longer are.
+// OpenWriter returns a pool for Store. Its sessions also rule out hash and merge joins: every statement of the apply
+// transaction finds its rows by key, and a plan that was cached while the tables were small would scan them later.
 func OpenWriter(ctx context.Context, cfg Config, reg prometheus.Registerer) (*pgxpool.Pool, error) {
-	pinned := map[string]string{"enable_hashjoin": "off", "enable_mergejoin": "off"}
-	return open(ctx, cfg, reg, pinned)
+	return open(ctx, cfg, reg, map[string]string{"enable_hashjoin": "off", "enable_mergejoin": "off"})
 }
 
-func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session map[string]string) (*pgxpool.Pool, error) {
+func open(
+	ctx context.Context, cfg Config, reg prometheus.Registerer, session map[string]string,
+) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the database URL (--database-url): %w", err)
@@ -53,7 +53,7 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 		return nil, errors.New("a pool needs an application name and at least 1 connection")
 	}
 	pc.MaxConns = int32(min(orDefault(cfg.MaxConns, 4), 10_000))
-	if pc.ConnConfig.ValidateConnect == nil { // decisions and look-ups on a replica would be wrong
+	if pc.ConnConfig.ValidateConnect == nil { // a decision or a read on a replica would be wrong
 		pc.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	pc.PingTimeout = 5 * time.Second
@@ -62,11 +62,11 @@ func open(ctx context.Context, cfg Config, reg prometheus.Registerer, session ma
 	for name, value := range map[string]string{
 		"application_name":                    cfg.ApplicationName,
 		"timezone":                            "UTC",
-		"synchronous_commit":                  "on", // a 202 and an outcome rest on it, whatever the server's default is
+		"synchronous_commit":                  "on", // 202s and outcomes need it, whatever the server's default is
 		"statement_timeout":                   limit,
 		"idle_in_transaction_session_timeout": limit,
-		"enable_seqscan":                      "off",                // every statement names its rows by key, see OpenWriter
-		"jit":                                 "off",                // a refused plan counts as dear, and compiling it takes 100 ms
+		"enable_seqscan":                      "off",                // statements find rows by key, see OpenWriter
+		"jit":                                 "off",                // would compile disabled plans, which takes 100 ms
 		"plan_cache_mode":                     "force_generic_plan", // planning a probe takes longer than the probe
 	} {
 		pc.ConnConfig.RuntimeParams[name] = value

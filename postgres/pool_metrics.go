@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// poolCollector shows the state of one connection pool. It reads counters that the pool keeps anyway.
+// poolCollector exports the state of one connection pool, from counters that the pool has anyway.
 type poolCollector struct {
 	pool    *pgxpool.Pool
 	metrics []poolMetric
@@ -33,16 +33,18 @@ func newPoolCollector(name string, pool *pgxpool.Pool) *poolCollector {
 	add(conns, gauge, func(s *pgxpool.Stat) float64 { return float64(s.AcquiredConns()) }, "in_use")
 	add(conns, gauge, func(s *pgxpool.Stat) float64 { return float64(s.IdleConns()) }, "idle")
 	add(conns, gauge, func(s *pgxpool.Stat) float64 { return float64(s.ConstructingConns()) }, "connecting")
-	add(desc("connections_limit", "Most connections that the pool may hold."), gauge,
+	add(desc("connections_limit", "Upper limit of connections in the pool."), gauge,
 		func(s *pgxpool.Stat) float64 { return float64(s.MaxConns()) })
-	add(desc("opened_connections_total", "Connections made."), counter,
+	add(desc("opened_connections_total", "Connections opened."), counter,
 		func(s *pgxpool.Stat) float64 { return float64(s.NewConnsCount()) })
 
-	acquires := desc("acquires_total", "Connections asked for, by how it went: at once, after a wait, or given up.", "result")
-	add(acquires, counter, func(s *pgxpool.Stat) float64 { return float64(s.AcquireCount() - s.EmptyAcquireCount()) }, "at_once")
+	acquires := desc("acquires_total", "Requests for a connection, by result: at_once, waited or cancelled.", "result")
+	add(acquires, counter, func(s *pgxpool.Stat) float64 {
+		return float64(s.AcquireCount() - s.EmptyAcquireCount())
+	}, "at_once")
 	add(acquires, counter, func(s *pgxpool.Stat) float64 { return float64(s.EmptyAcquireCount()) }, "waited")
 	add(acquires, counter, func(s *pgxpool.Stat) float64 { return float64(s.CanceledAcquireCount()) }, "cancelled")
-	add(desc("acquire_wait_seconds_total", "Time spent waiting for a connection of an empty pool."), counter,
+	add(desc("acquire_wait_seconds_total", "Time that callers waited for a connection because none was idle."), counter,
 		func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() })
 	return c
 }

@@ -17,6 +17,7 @@ import (
 )
 
 func TestSessionSettings(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t) + "&timezone=Asia/Tokyo&synchronous_commit=off"
 	if !strings.Contains(url, "?") {
 		url = strings.Replace(url, "&", "?", 1)
@@ -42,6 +43,7 @@ func TestSessionSettings(t *testing.T) {
 }
 
 func TestOpenRefusesBadSettings(t *testing.T) {
+	t.Parallel()
 	f := func(cfg Config, want string) {
 		t.Helper()
 		_, err := Open(t.Context(), cfg, prometheus.NewRegistry())
@@ -64,16 +66,19 @@ func TestOpenRefusesBadSettings(t *testing.T) {
 
 // A database that can't be written to is refused: a look-up on a replica would be stale, a decision wrong.
 func TestReadOnlyServerIsRefused(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
-	d.exec(t, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
+	d.exec(t, "ALTER DATABASE "+d.reads.Config().ConnConfig.Database+" SET default_transaction_read_only = on")
 	err := openPool(t, d.url, "later", Open).Ping(t.Context())
 	require.ErrorContains(t, err, "read only")
 	require.Equal(t, trade.Unavailable, classify(err))
 }
 
 func TestStatementTimeLimit(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
-	pool, err := Open(t.Context(), Config{URL: url, ApplicationName: "a", StatementTimeout: 20 * time.Millisecond}, prometheus.NewRegistry())
+	cfg := Config{URL: url, ApplicationName: "a", StatementTimeout: 20 * time.Millisecond}
+	pool, err := Open(t.Context(), cfg, prometheus.NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	_, err = pool.Exec(t.Context(), "SELECT pg_sleep(60)")
@@ -83,6 +88,7 @@ func TestStatementTimeLimit(t *testing.T) {
 }
 
 func TestPoolMetrics(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	reg := prometheus.NewPedanticRegistry()
 	reads, err := Open(t.Context(), Config{URL: url, ApplicationName: "reads", MaxConns: 2}, reg)
@@ -104,7 +110,7 @@ func TestPoolMetrics(t *testing.T) {
 		tradestore_postgres_pool_connections{pool="writer",state="connecting"} 0
 		tradestore_postgres_pool_connections{pool="writer",state="idle"} 0
 		tradestore_postgres_pool_connections{pool="writer",state="in_use"} 0
-		# HELP tradestore_postgres_pool_connections_limit Most connections that the pool may hold.
+		# HELP tradestore_postgres_pool_connections_limit Upper limit of connections in the pool.
 		# TYPE tradestore_postgres_pool_connections_limit gauge
 		tradestore_postgres_pool_connections_limit{pool="reads"} 2
 		tradestore_postgres_pool_connections_limit{pool="writer"} 4
@@ -127,8 +133,8 @@ func (p *poolOfOne) flush() {
 	require.NoError(p.t, err)
 }
 
-// Plans are made and cached while the tables are empty and have no statistics. They must probe indexes all the same: not
-// one statement of the apply line, the journal or the reads may scan a table from end to end.
+// Plans are made and cached while the tables are empty and have no statistics. They must probe indexes all the same:
+// not one statement of the apply line, the journal or the reads may scan a table from end to end.
 func TestNothingScans(t *testing.T) {
 	l := newTopicLog(t)
 	require.NoError(t, NewMaintainer(l.db.reads).MakeDays(t.Context(), testNow))
@@ -141,21 +147,21 @@ func TestNothingScans(t *testing.T) {
 	}
 	writer, reads := single("one writer", OpenWriter), single("one reader", Open)
 	l.store = NewStore(writer.pool, StoreConfig{Topic: testTopic})
-	log, reader := NewRequestStore(reads.pool), NewReader(reads.pool)
+	requests, reader := NewRequestStore(reads.pool), NewReader(reads.pool)
 
 	for round := range 12 { // past the point where a generic plan is considered
 		var id trade.RequestID
 		for i := range 30 * (round + 1) {
-			id = l.open(log, fmt.Sprintf("T%d-%d", round, i), 1, "a").ID
+			id = l.open(requests, fmt.Sprintf("T%d-%d", round, i), 1, "a").ID
 		}
 		for i := range 10 * round { // of those of the round before
-			l.open(log, fmt.Sprintf("T%d-%d", round-1, i), 1, "b")
+			l.open(requests, fmt.Sprintf("T%d-%d", round-1, i), 1, "b")
 		}
 		l.apply()
 		outcomes, err := l.store.Unprojected(t.Context(), allPartitions, 20)
 		require.NoError(t, err)
 		require.NoError(t, l.store.Projected(t.Context(), outcomes))
-		_, err = log.Get(t.Context(), id)
+		_, err = requests.Get(t.Context(), id)
 		require.NoError(t, err)
 		_, err = reader.MaxVersions(t.Context(), []string{"T1-1", "T1-2"})
 		require.NoError(t, err)
@@ -163,7 +169,8 @@ func TestNothingScans(t *testing.T) {
 		require.NoError(t, err)
 		_, _, err = reader.List(t.Context(), trade.AllTrades(), trade.Key{TradeID: "T1", Version: 1}, 10)
 		require.NoError(t, err)
-		_, _, err = reader.List(t.Context(), trade.Filter{Prefix: "T1", BookID: "B", MaturityTo: 1, Latest: true}, trade.Key{}, 10)
+		filter := trade.Filter{Prefix: "T1", BookID: "B", MaturityTo: 1, Latest: true}
+		_, _, err = reader.List(t.Context(), filter, trade.Key{}, 10)
 		require.NoError(t, err)
 		_, err = reader.Newest(t.Context(), []string{"T1-1", "T1-2"})
 		require.NoError(t, err)
@@ -171,16 +178,17 @@ func TestNothingScans(t *testing.T) {
 	writer.flush()
 	reads.flush()
 	const partitioned = "(relname = 'trades' OR relname LIKE 'journal%' OR relname LIKE 'requests%')"
-	require.Zero(t, l.db.count(t, "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE "+partitioned), "rows met by scans")
+	scanned := l.db.count(t, "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE "+partitioned)
+	require.Zero(t, scanned, "rows read by sequential scans")
 
 	// An index can be read from end to end, too. A probe meets the row asked for and no other.
-	met := func(index string) int {
+	probed := func(index string) int {
 		return l.db.count(t, "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE indexrelname LIKE $1", index)
 	}
 	rounds, records := 12, l.db.count(t, "SELECT count(*) FROM journal")
-	require.Positive(t, met("journal%pkey"), "counters are there")
-	require.LessOrEqual(t, met("journal%pkey"), 2*rounds, "one per request that was read")
-	require.LessOrEqual(t, met("requests%pkey"), 2*rounds)
-	require.LessOrEqual(t, met("journal%offset%"), 2*rounds*20, "those that were projected")
-	require.LessOrEqual(t, met("trades_pkey"), records+20*rounds)
+	require.Positive(t, probed("journal%pkey"), "counters are there")
+	require.LessOrEqual(t, probed("journal%pkey"), 2*rounds, "one per request that was read")
+	require.LessOrEqual(t, probed("requests%pkey"), 2*rounds)
+	require.LessOrEqual(t, probed("journal%offset%"), 2*rounds*20, "those that were projected")
+	require.LessOrEqual(t, probed("trades_pkey"), records+20*rounds)
 }

@@ -10,23 +10,23 @@ import (
 	"tradestore/trade"
 )
 
-// Reader reads stored trades. Its methods may be called concurrently. Each one reads by key, however large the table is.
+// Reader reads stored trades, always by key. Its methods may be called concurrently.
 type Reader struct {
 	pool *pgxpool.Pool
 }
 
-// NewReader makes a Reader on a pool of Open. The pool must lead to the writer, not to a replica.
+// NewReader returns a Reader on a pool of Open. The pool must lead to the writer, not to a replica.
 func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool} }
 
 // maxVersions finds the highest version of each id by one backward probe of the primary key, however many versions
-// there are. It answers with the place of the id in the array: cheaper than sending the id back.
+// there are. It returns the place of the id in the array, which costs less than the id.
 const maxVersions = `
 	SELECT (id.place - 1)::integer, newest.version
 	FROM unnest($1::text[]) WITH ORDINALITY AS id(trade_id, place)
 	CROSS JOIN LATERAL (
 		SELECT version FROM trades WHERE trades.trade_id = id.trade_id ORDER BY version DESC LIMIT 1) AS newest`
 
-// scanMaxVersions reads the answer of maxVersions for the ids asked.
+// scanMaxVersions reads the rows of maxVersions for ids.
 func scanMaxVersions(rows pgx.Rows, ids []string, into map[string]int32) error {
 	var place, version int32
 	_, err := pgx.ForEachRow(rows, []any{&place, &version}, func() error {
@@ -49,7 +49,7 @@ func (r *Reader) MaxVersions(ctx context.Context, tradeIDs []string) (map[string
 	return found, nil
 }
 
-// newestVersions is maxVersions with the request that stored the version: it reads the rows, not the index alone.
+// newestVersions is maxVersions with the request that stored the version: it reads the rows as well as the index.
 const newestVersions = `
 	SELECT (id.place - 1)::integer, newest.version, newest.request_id
 	FROM unnest($1::text[]) WITH ORDINALITY AS id(trade_id, place)
@@ -74,25 +74,22 @@ func (r *Reader) Newest(ctx context.Context, tradeIDs []string) (map[string]trad
 	return found, nil
 }
 
-// A date travels as the number of days since 1970-01-01, which is what trade.Date is.
-const tradeColumns = `trade_id, version, counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
+// tradeColumns has dates as days since 1970-01-01, which is what trade.Date is.
+const tradeColumns = `trade_id, version, counterparty_id, book_id,
+	maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
 
 // Versions returns all stored versions of one trade, ascending; none for an unknown trade.
 func (r *Reader) Versions(ctx context.Context, tradeID string) ([]trade.Trade, error) {
-	trades, err := r.read(ctx, `SELECT `+tradeColumns+` FROM trades WHERE trade_id = $1 ORDER BY version`, tradeID)
+	rows, err := r.pool.Query(ctx, `SELECT `+tradeColumns+` FROM trades WHERE trade_id = $1 ORDER BY version`, tradeID)
+	var trades []trade.Trade
+	if err == nil {
+		trades, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trade.Trade, err error) {
+			err = row.Scan(&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate)
+			return t, err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the versions of a trade: %w", err)
 	}
 	return trades, nil
-}
-
-func (r *Reader) read(ctx context.Context, sql string, args ...any) ([]trade.Trade, error) {
-	rows, err := r.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trade.Trade, err error) {
-		err = row.Scan(&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate)
-		return t, err
-	})
 }

@@ -9,6 +9,7 @@ import (
 )
 
 func TestReads(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	first := l.add("B", 2, "x")
 	l.add("a", 1, "x")
@@ -26,7 +27,9 @@ func TestReads(t *testing.T) {
 
 	stored, err := r.Newest(t.Context(), []string{"B", "A", "none"})
 	require.NoError(t, err)
-	require.Equal(t, map[string]trade.Stored{"A": {Version: 10, RequestID: last.ID}, "B": {Version: 2, RequestID: first.ID}}, stored)
+	require.Equal(t, map[string]trade.Stored{
+		"A": {Version: 10, RequestID: last.ID}, "B": {Version: 2, RequestID: first.ID},
+	}, stored)
 
 	versions, err := r.Versions(t.Context(), "A")
 	require.NoError(t, err)
@@ -38,6 +41,7 @@ func TestReads(t *testing.T) {
 
 // Dates at both ends of what a trade may carry come back as they went in.
 func TestDatesAtTheEnds(t *testing.T) {
+	t.Parallel()
 	l := newTopicLog(t)
 	first, _ := trade.ParseDate("0001-01-01")
 	last, _ := trade.ParseDate("9999-12-31")
@@ -53,11 +57,13 @@ func TestDatesAtTheEnds(t *testing.T) {
 	}
 	f(first, last) // inserts
 	f(last, first) // replaces
-	require.Equal(t, 1, l.db.count(t, "SELECT count(*) FROM journal WHERE created_date = '0001-01-01' AND maturity_date = '9999-12-31'"))
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal
+		WHERE created_date = '0001-01-01' AND maturity_date = '9999-12-31'`))
 }
 
 func TestReadsWithoutADatabase(t *testing.T) {
-	r := NewReader(openPool(t, "postgres://nobody@127.0.0.1:1/none", "reads", Open))
+	t.Parallel()
+	r := NewReader(openPool(t, unreachable, "reads", Open))
 	_, err := r.MaxVersions(t.Context(), []string{"A"})
 	require.ErrorContains(t, err, "cannot read the versions of 1 trades")
 	_, err = r.Versions(t.Context(), "A")

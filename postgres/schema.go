@@ -13,8 +13,8 @@ import (
 	"tradestore/trade"
 )
 
-// Migrate brings the schema of the database at url to the version of this build. It is safe to repeat, and safe to run
-// from several processes at once: one migrates, the others wait. A database that is ahead of this build is an error.
+// Migrate brings the schema of the database at url to the version of this build. Repeating it is safe, and so is
+// running it in several processes at once: one migrates, the others wait. A schema newer than this build is an error.
 func Migrate(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -44,9 +44,10 @@ func newerSchema(have int32) error {
 		"the schema has version %d, newer than version %d of this build: run a newer tradestore", have, migrations.Version)
 }
 
-// AddTopic makes the rows that a worker needs to follow a topic: a position and a project cursor for each partition, at
-// offset 0 in generation 1. The same call again changes nothing. Another id or partition count for a known topic, or
-// another topic beside a known one, is an error of class Broken: offsets would start over or keys move, in silence.
+// AddTopic inserts the rows that a worker needs to follow a topic: a position and a projection cursor for each
+// partition, at offset 0 in generation 1. Repeating the call changes nothing. A known topic with another id or number
+// of partitions, or a second topic, is an error of class Broken: offsets would start again or keys would move to other
+// partitions.
 func AddTopic(ctx context.Context, pool *pgxpool.Pool, topic string, id trade.TopicID, partitions int) error {
 	return addTopicOn(ctx, pool, topic, id, partitions)
 }
@@ -70,12 +71,13 @@ func addTopic(ctx context.Context, tx pgx.Tx, topic string, id trade.TopicID, pa
 	case err != nil:
 		return err
 	case have.Topic != topic:
-		return trade.Classed(trade.Broken, "the database follows topic %q, not %q: use another database, or the same --topic; --new-generation moves to another one",
-			have.Topic, topic)
+		return trade.Classed(trade.Broken, "the database follows topic %q, not %q: "+
+			"use another database, or the same --topic; --new-generation moves to another one", have.Topic, topic)
 	case have.ID != id:
-		return trade.Classed(trade.Broken, "topic %q was created anew: its id is %x, the positions are those of %x", topic, id, have.ID)
+		return trade.Classed(trade.Broken, "topic %q was created anew: its id is %x, the positions belong to %x",
+			topic, id, have.ID)
 	case len(have.Positions) != partitions:
-		return trade.Classed(trade.Broken, "topic %q has %d partitions, the positions are those of %d (--partitions)",
+		return trade.Classed(trade.Broken, "topic %q has %d partitions, the positions belong to %d (--partitions)",
 			topic, partitions, len(have.Positions))
 	}
 	return nil

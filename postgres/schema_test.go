@@ -13,6 +13,7 @@ import (
 )
 
 func TestMigrateTwice(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	pool := openPool(t, url, "reads", Open)
 
@@ -24,6 +25,7 @@ func TestMigrateTwice(t *testing.T) {
 }
 
 func TestMigrateInParallel(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	var all sync.WaitGroup
 	errs := make([]error, 4)
@@ -38,6 +40,7 @@ func TestMigrateInParallel(t *testing.T) {
 }
 
 func TestSchemaOfAnotherVersion(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 
 	d.exec(t, "UPDATE schema_version SET version = version + 1")
@@ -52,10 +55,12 @@ func TestSchemaOfAnotherVersion(t *testing.T) {
 }
 
 func TestMigrateOfADatabaseThatIsDown(t *testing.T) {
-	require.ErrorContains(t, Migrate(t.Context(), "postgres://nobody@127.0.0.1:1/none"), "--database-url")
+	t.Parallel()
+	require.ErrorContains(t, Migrate(t.Context(), unreachable), "--database-url")
 }
 
 func TestAddTopic(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	add := func(topic string, id trade.TopicID, partitions int) error {
 		return AddTopic(t.Context(), d.reads, topic, id, partitions)
@@ -78,6 +83,7 @@ func TestAddTopic(t *testing.T) {
 }
 
 func TestAddTopicInParallel(t *testing.T) {
+	t.Parallel()
 	url := stack.Database(t)
 	require.NoError(t, Migrate(t.Context(), url))
 	pool := openPool(t, url, "reads", Open)
@@ -93,6 +99,7 @@ func TestAddTopicInParallel(t *testing.T) {
 }
 
 func TestPositions(t *testing.T) {
+	t.Parallel()
 	d := newDatabase(t)
 	store := NewStore(d.writer, StoreConfig{Topic: testTopic})
 

@@ -6,15 +6,14 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/test/conformance"
 	"tradestore/trade"
 )
 
-// decider ends requests as this request store learns of it: records are applied. Every call appends new copies of the
-// records, so a repeat is a duplicate in the topic.
+// decider decides requests by applying their records. Every call appends new copies of the records, so a repeat is a
+// duplicate in the topic.
 type decider struct {
 	store *Store
 }
@@ -61,7 +60,7 @@ func batchOf(positions []trade.Position, ends []conformance.End) *trade.Batch {
 	return b
 }
 
-// Which message a method can't do without, before and after the server has done it.
+// cuts has, for each method, the message at which the connection is cut: the request, and the server's reply.
 var cuts = map[string][2]string{
 	"Open":      {"COPY requests", "COPY 60\x00"},
 	"Get":       {"", ""},
@@ -72,11 +71,12 @@ var cuts = map[string][2]string{
 }
 
 func TestRequestStoreSeam(t *testing.T) {
-	conformance.RequestStore(t, func(t *testing.T) conformance.LogSubject {
+	t.Parallel()
+	conformance.RequestStore(t, func(t *testing.T) conformance.RequestStoreSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		return conformance.LogSubject{
-			Log:    NewRequestStore(openPool(t, p.url, "reads", Open)),
+		return conformance.RequestStoreSubject{
+			Store:  NewRequestStore(openPool(t, p.url, "reads", Open)),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
@@ -84,15 +84,14 @@ func TestRequestStoreSeam(t *testing.T) {
 }
 
 func TestKeyedRequestStoreSeam(t *testing.T) {
+	t.Parallel()
 	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)
-		// Statements by their text, each time: that is what the proxy looks for.
-		reads, err := Open(t.Context(), Config{URL: p.url + "&default_query_exec_mode=cache_describe", ApplicationName: "reads"}, prometheus.NewRegistry())
-		require.NoError(t, err)
-		t.Cleanup(reads.Close)
+		// Without prepared statements each call has the text of its statement, which the proxy looks for.
+		reads := openPool(t, p.url+"&default_query_exec_mode=cache_describe", "reads", Open)
 		return conformance.KeyedSubject{
-			Log:    NewRequestStore(reads),
+			Store:  NewRequestStore(reads),
 			Decide: decider{newStore(&testDatabase{writer: openPool(t, p.url, "writer", OpenWriter)})}.decide,
 			Hurt:   func(_ *testing.T, method string, when conformance.When) { p.cut(cuts[method], when) },
 		}
@@ -108,6 +107,7 @@ func (p *proxy) cut(messages [2]string, when conformance.When) {
 }
 
 func TestTradeStoreSeam(t *testing.T) {
+	t.Parallel()
 	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		d := newDatabase(t)
 		p := newProxy(t, d.url)

@@ -15,18 +15,19 @@ import (
 
 const (
 	sweepStep = 1_000  // rows deleted by one statement
-	maxMoved  = 10_000 // undecided requests of a day that are moved before it is dropped
+	maxMoved  = 10_000 // undecided requests of a day that are kept when it is dropped
 )
 
-// Sweep deletes what is older than the retention: days of the journal whole, with their PENDING rows and keys, strays and dead
-// letters in steps of 1,000 rows. A request that is still PENDING is never deleted, nor is an outcome that the request
-// log has not been shown. What could not be deleted is an error beside the counts, and is tried again by the next sweep.
-func (k *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error) {
+// Sweep deletes what is older than the retention: whole days of the journal, with their PENDING rows and keys; strays
+// and dead letters in steps of 1,000 rows. It never deletes a request that is PENDING (rule S3), nor an outcome that
+// was not projected. What could not be deleted is an error beside the counts, and the next sweep tries again.
+func (m *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error) {
 	var swept trade.Swept
 	if r.Outcomes <= 0 || r.DeadLetters <= 0 {
-		return swept, trade.Classed(trade.Broken, "cannot sweep: a retention of %s and %s keeps nothing", r.Outcomes, r.DeadLetters)
+		return swept, trade.Classed(trade.Broken, "cannot sweep: a retention of %s and %s keeps nothing",
+			r.Outcomes, r.DeadLetters)
 	}
-	conn, err := k.pool.Acquire(ctx)
+	conn, err := m.pool.Acquire(ctx)
 	if err != nil {
 		return swept, trade.Classed(classify(err), "cannot sweep: %w", err)
 	}
@@ -51,7 +52,7 @@ func (k *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention
 	return swept, nil
 }
 
-// unlock gives the sweep lock back. Where that fails the session is closed, which does it too.
+// unlock releases the sweep lock. If that fails it closes the session, which releases the lock as well.
 func unlock(ctx context.Context, conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
@@ -60,7 +61,7 @@ func unlock(ctx context.Context, conn *pgxpool.Conn) {
 	}
 }
 
-// sweepDays drops the days before the one given, oldest first. A day that can't be dropped does not hold up the next.
+// sweepDays drops the days before the given one, the oldest first. A day that can't be dropped does not stop the next.
 func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, before trade.Date) error {
 	journal, err := partitions(ctx, conn, "journal")
 	if err != nil {
@@ -80,7 +81,7 @@ func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, befo
 		d := oldDay{date: day, journal: slices.Contains(journal, day), requests: slices.Contains(requests, day)}
 		var err error
 		if d.journal {
-			err = freeKeys(ctx, conn, day)
+			err = deleteDecidedKeys(ctx, conn, day)
 		}
 		if err == nil {
 			err = changeDays(ctx, conn, func(tx pgx.Tx) error { return d.drop(ctx, tx) })
@@ -102,9 +103,9 @@ type oldDay struct {
 	journal, requests bool
 }
 
-// drop drops the partitions of the day in one transaction: a reader sees a decided request whole or not at all, never
-// PENDING again for want of its journal row. The day's partitions are closed to writers first, so that nothing is decided
-// between the look and the drop; the locks that stall everyone come last and are held for a moment.
+// drop drops the partitions of the day in one transaction, so no reader sees a decided request as PENDING again because
+// its journal row is gone. First it locks the partitions against writers, so that nothing is decided before the drop.
+// The locks that block everyone come last and are held for a moment.
 func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
 	journal, requests := dayTable("journal", d.date), dayTable("requests", d.date)
 	day := d.date.Time()
@@ -112,17 +113,18 @@ func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+journal+" IN SHARE MODE"); err != nil {
 			return err
 		}
-		if err := refuse(ctx, tx, "outcomes were not yet shown to the request store", `
+		if err := failIf(ctx, tx, "outcomes were not yet projected to the request store", `
 			SELECT EXISTS (SELECT FROM projection_cursor AS c JOIN `+journal+` AS s
 				ON s.generation = c.generation AND s.partition = c.partition AND s."offset" >= c.projected_offset)`); err != nil {
 			return err
 		}
-		// Requests of the day that strayed go with their journal rows.
-		if _, err := tx.Exec(ctx, `DELETE FROM requests_default AS r WHERE accepted_on = $1
-			AND EXISTS (SELECT FROM `+journal+` AS s WHERE s.accepted_on = $1 AND s.request_id = r.request_id)`, day); err != nil {
+		// Requests of the day that strayed are deleted with their journal rows.
+		_, err := tx.Exec(ctx, `DELETE FROM requests_default AS r WHERE accepted_on = $1
+			AND EXISTS (SELECT FROM `+journal+` AS s WHERE s.accepted_on = $1 AND s.request_id = r.request_id)`, day)
+		if err != nil {
 			return err
 		}
-		if err := freeLastKeys(ctx, tx, d.date); err != nil {
+		if err := deleteLateKeys(ctx, tx, d.date); err != nil {
 			return err
 		}
 	}
@@ -138,20 +140,21 @@ func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// dropRequests drops the day's partition of the request store and inserts the undecided requests again: with the partition
-// gone they land in the default one.
+// dropRequests drops the day's partition of requests and inserts the undecided requests again. Without the partition
+// they go to the default one (rule S3).
 func (d oldDay) dropRequests(ctx context.Context, tx pgx.Tx, requests string) error {
 	if _, err := tx.Exec(ctx, "LOCK TABLE "+requests+" IN SHARE MODE"); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE undecided ON COMMIT DROP AS
 		SELECT * FROM `+requests+` AS r
-		WHERE NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = '`+d.date.String()+`' AND s.request_id = r.request_id)
+		WHERE NOT EXISTS (
+			SELECT FROM journal AS s WHERE s.accepted_on = '`+d.date.String()+`' AND s.request_id = r.request_id)
 		LIMIT `+fmt.Sprint(maxMoved+1))
 	if err != nil {
 		return err
 	}
-	if err := refuse(ctx, tx, fmt.Sprintf("more than %d requests are undecided", maxMoved),
+	if err := failIf(ctx, tx, fmt.Sprintf("more than %d requests are undecided", maxMoved),
 		"SELECT count(*) > $1 FROM undecided", maxMoved); err != nil {
 		return err
 	}
@@ -160,8 +163,8 @@ func (d oldDay) dropRequests(ctx context.Context, tx pgx.Tx, requests string) er
 	return err
 }
 
-// refuse returns an error with the reason given if the query says true.
-func refuse(ctx context.Context, tx pgx.Tx, reason, query string, args ...any) error {
+// failIf returns an error with the given reason if the query returns true.
+func failIf(ctx context.Context, tx pgx.Tx, reason, query string, args ...any) error {
 	var yes bool
 	if err := tx.QueryRow(ctx, query, args...).Scan(&yes); err != nil {
 		return err
@@ -172,8 +175,8 @@ func refuse(ctx context.Context, tx pgx.Tx, reason, query string, args ...any) e
 	return nil
 }
 
-// sweepStrays deletes what strayed into the default partitions: journal row, PENDING row and key by one statement. The outcome
-// of a request that was decided late is kept for the whole retention from then on.
+// sweepStrays deletes old rows of the default partitions: journal row, PENDING row and key with one statement. The
+// outcome of a request that was decided late is kept for the whole retention from its decision.
 func sweepStrays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, before time.Time) error {
 	for {
 		var journal, pending int

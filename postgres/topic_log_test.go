@@ -28,7 +28,7 @@ type topicLog struct {
 	seq     int
 }
 
-// testNow is "now" in tests: accepted and decided times derive from it.
+// testNow is the current time in tests. Accepted and decided times derive from it.
 var testNow = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
 func newTopicLog(t testing.TB) *topicLog {
@@ -42,7 +42,8 @@ func newStore(d *testDatabase) *Store {
 
 func newTrade(id string, version int32, book string) trade.Trade {
 	day := trade.DateOf(testNow)
-	return trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-1", BookID: book, MaturityDate: day + 30, CreatedDate: day}
+	return trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-1", BookID: book,
+		MaturityDate: day + 30, CreatedDate: day}
 }
 
 func partitionOf(tradeID string) int32 {
@@ -106,20 +107,11 @@ func (l *topicLog) refused(ctx context.Context, want trade.Class) error {
 // contents returns every row that the apply line writes, as text.
 func (d *testDatabase) contents(t testing.TB) []string {
 	t.Helper()
-	rows, err := d.reads.Query(t.Context(), `
+	return d.lines(t, `
 		SELECT 'trade ' || t::text AS line FROM trades t
 		UNION ALL SELECT 'journal ' || s::text FROM journal s
 		UNION ALL SELECT 'dead ' || x::text FROM dead_letter x
 		UNION ALL SELECT 'position ' || o::text FROM ingest_offsets o ORDER BY line`)
-	require.NoError(t, err)
-	var lines []string
-	for rows.Next() {
-		var line string
-		require.NoError(t, rows.Scan(&line))
-		lines = append(lines, line)
-	}
-	require.NoError(t, rows.Err())
-	return lines
 }
 
 // book returns the payload stored for a key.

@@ -11,22 +11,24 @@ import (
 	"tradestore/trade"
 )
 
-// Decide knows, under the lock on the positions, which keys are stored, so those that are not take the cheapest way into
-// the table. A key that somebody else stored since makes the whole transaction fail with unique_violation, class Repeatable.
-const copyTrades = `COPY trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date,
-	request_id, trade_id, counterparty_id, book_id) FROM STDIN BINARY`
+// copyTrades inserts the trades whose key is not stored; Decide knows that under the lock on the positions. COPY is the
+// cheapest way. If another transaction has stored such a key, the whole transaction fails with unique_violation, class
+// Repeatable.
+const copyTrades = `COPY trades (src_offset, stored_at, version, src_generation, src_partition,
+	maturity_date, created_date, request_id, trade_id, counterparty_id, book_id) FROM STDIN BINARY`
 
-// The source position must grow (invariant A5): Decide and the lock on the position make sure of it, and a row that this
-// guard leaves as it is shows as a row missing in the count. Arrays unnested in the select list advance together and
-// are not stored first, as those in FROM are.
+// replaceTrades updates stored trades. The source position must grow (rule A5). Decide and the lock on the positions
+// ensure that; a row that fails the condition is missing in the row count. Arrays that are unnested in the select list
+// advance together and are not materialized, as those in FROM would be.
 const replaceTrades = `
 	UPDATE trades SET
 		src_offset = r.src_offset, stored_at = $2, src_generation = $1, src_partition = r.src_partition,
 		maturity_date = DATE '1970-01-01' + r.maturity, created_date = DATE '1970-01-01' + r.created,
 		request_id = r.request_id, counterparty_id = r.counterparty_id, book_id = r.book_id
-	FROM (SELECT unnest($3::bigint[]) AS src_offset, unnest($4::integer[]) AS version, unnest($5::integer[]) AS src_partition,
-		unnest($6::integer[]) AS maturity, unnest($7::integer[]) AS created, unnest($8::uuid[]) AS request_id,
-		unnest($9::text[]) AS trade_id, unnest($10::text[]) AS counterparty_id, unnest($11::text[]) AS book_id) AS r
+	FROM (SELECT unnest($3::bigint[]) AS src_offset, unnest($4::integer[]) AS version,
+		unnest($5::integer[]) AS src_partition, unnest($6::integer[]) AS maturity, unnest($7::integer[]) AS created,
+		unnest($8::uuid[]) AS request_id, unnest($9::text[]) AS trade_id, unnest($10::text[]) AS counterparty_id,
+		unnest($11::text[]) AS book_id) AS r
 	WHERE trades.trade_id = r.trade_id COLLATE "C" AND trades.version = r.version
 	  AND (trades.src_generation, trades.src_offset) < ($1, r.src_offset)`
 
@@ -38,12 +40,12 @@ const insertDeadLetters = `
 	INSERT INTO dead_letter (topic_id, dead_at, reason, partition, "offset", request_id, detail, value)
 	SELECT $1, $2, $3, * FROM unnest($4::integer[], $5::bigint[], $6::uuid[], $7::text[], $8::bytea[])`
 
-// write stores what a plan says, inside the transaction of the connection.
+// write stores a plan inside the transaction of the connection.
 type write struct {
 	conn  *pgx.Conn
 	batch *trade.Batch
 	plan  *trade.Plan
-	now   time.Time // one instant for all that the transaction decides
+	now   time.Time // the time of all decisions of the transaction
 }
 
 func (w *write) all(ctx context.Context) error {
@@ -60,7 +62,7 @@ func (w *write) all(ctx context.Context) error {
 	return w.deadLetters(ctx)
 }
 
-// insert adds the rows of keys that are not stored.
+// insert stores the rows of new keys.
 func (w *write) insert(ctx context.Context) error {
 	n := len(w.plan.Inserts)
 	if n == 0 {
@@ -83,7 +85,7 @@ func (w *write) insert(ctx context.Context) error {
 	})
 }
 
-// replace sends new fields for stored rows as one array per column.
+// replace updates stored rows, with one array per column.
 func (w *write) replace(ctx context.Context) error {
 	n := len(w.plan.Replaces)
 	if n == 0 {
@@ -105,8 +107,8 @@ func (w *write) replace(ctx context.Context) error {
 	return checkRows(tag, err, n)
 }
 
-// journal remembers every decision. A request that someone decided since begin looked makes the whole transaction fail
-// with unique_violation, class Repeatable: the first decision wins (invariant A6).
+// journal stores every decision. If another transaction has decided one of the requests since begin, the whole
+// transaction fails with unique_violation, class Repeatable: the first decision stands (rule A6).
 func (w *write) journal(ctx context.Context) error {
 	if len(w.plan.Decisions) == 0 {
 		return nil
@@ -125,7 +127,7 @@ func (w *write) journalRow(c *copyBuffer, d *trade.PlannedDecision) {
 	c.date(r.AcceptedOn())
 	c.int4(w.batch.Generation)
 	c.int4(r.Partition)
-	if r.Fault != "" { // the fields may be what the columns refuse; the dead letter has them as bytes
+	if r.Fault != "" { // the columns might refuse the fields; the dead letter has them as bytes
 		c.null()
 		c.null()
 		c.null()
@@ -157,14 +159,14 @@ func (w *write) journalRow(c *copyBuffer, d *trade.PlannedDecision) {
 	}
 }
 
-// deadLetters keeps the records that can't be stored, as bytes. They are rare, so they take the plain way.
+// deadLetters stores the invalid records, as bytes (rule E7). They are rare, so a plain INSERT will do.
 func (w *write) deadLetters(ctx context.Context) error {
 	n := len(w.plan.DeadLetters)
 	if n == 0 {
 		return nil
 	}
 	partitions, offsets := make([]int32, n), make([]int64, n)
-	ids := make([]*[16]byte, n) // nil: the headers named no request
+	ids := make([]*[16]byte, n) // nil: the headers have no valid request id
 	details, values := make([]string, n), make([][]byte, n)
 	for i, r := range w.plan.DeadLetters {
 		partitions[i], offsets[i], details[i], values[i] = r.Partition, r.Offset, clean(r.Fault), r.Value
@@ -177,10 +179,10 @@ func (w *write) deadLetters(ctx context.Context) error {
 	return checkRows(tag, err, n)
 }
 
-// maxDetail bounds a text for people, in bytes.
+// maxDetail is the longest detail, in bytes.
 const maxDetail = 500
 
-// clean makes a text for people storable, whatever it was made of: a dead letter must not fail for its own words.
+// clean makes any text storable: a dead letter must not fail because of its detail.
 func clean(s string) string {
 	if len(s) > maxDetail {
 		s = s[:maxDetail]

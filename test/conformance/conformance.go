@@ -1,5 +1,6 @@
-// Package conformance holds the contracts of the seams as tests: one suite for each, run on every implementation. A suite
-// knows only what the contract says, and takes from the implementation a new, empty subject and ways to hurt it.
+// Package conformance holds the contracts of the seams as tests: one suite for each, which runs on every
+// implementation. A suite knows only the contract. The implementation gives it a new, empty subject and a way to inject
+// faults.
 package conformance
 
 import (
@@ -10,16 +11,16 @@ import (
 	"tradestore/trade"
 )
 
-// When is the moment at which a call goes wrong.
+// When is the moment at which a call fails.
 type When int
 
 // The moments.
 const (
-	Before When = iota // the store has not seen the call, and never will
-	After              // the store has done everything, and the caller does not get to know
+	Before When = iota // the store never receives the call
+	After              // the store has done everything, and the caller gets no answer
 )
 
-// String returns a name for the test.
+// String returns the name of the test.
 func (w When) String() string { return [...]string{"failed", "failed but persisted"}[w] }
 
 var moments = []When{Before, After}

@@ -14,8 +14,8 @@ import (
 	"tradestore/trade"
 )
 
-// Log is a request store as both roles see it.
-type Log interface {
+// requestStore is a request store as both roles see it.
+type requestStore interface {
 	Open(ctx context.Context, batch []*trade.Request) []error
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
 	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
@@ -31,21 +31,21 @@ type End struct {
 	Reason  trade.Code // STALE_VERSION or INVALID_RECORD; empty on SUCCESS
 }
 
-// LogSubject is an empty request store under test.
-type LogSubject struct {
-	Log Log
-	// Decide ends requests by the way on which this log learns of it: the journal, or Project. It may be called from
-	// several goroutines and be repeated; nil means that every request named has an end that clients see.
+// RequestStoreSubject is an empty request store under test.
+type RequestStoreSubject struct {
+	Store requestStore
+	// Decide gives requests their outcomes in the way of this store: through the journal, or through Project. It may be
+	// called concurrently and repeatedly. nil means that clients see an outcome of every given request.
 	Decide func(ctx context.Context, ends []End) error
-	// Hurt lets the next call of a method go wrong, once: Open, Get, Ended or Decide. The call after it works again.
+	// Hurt makes the next call of a method fail, once: Open, Get, Ended or Decide. The call after it works again.
 	Hurt func(t *testing.T, method string, when When)
 }
 
-// RequestLog runs the contract of a request store.
-func RequestStore(t *testing.T, open func(t *testing.T) LogSubject) {
+// RequestStore runs the contract of a request store.
+func RequestStore(t *testing.T, open func(t *testing.T) RequestStoreSubject) {
 	for _, c := range []struct {
 		name string
-		test func(t *testing.T, s LogSubject)
+		test func(t *testing.T, s RequestStoreSubject)
 	}{
 		{"a request from PENDING to its end", fromPendingToEnd},
 		{"a request ends once", endsOnce},
@@ -56,7 +56,10 @@ func RequestStore(t *testing.T, open func(t *testing.T) LogSubject) {
 		{"what is pending can be found", pendingIsFound},
 		{"what is pending of a trade", pendingOfATrade},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, open(t))
+		})
 	}
 	for _, when := range moments {
 		t.Run("open "+when.String(), func(t *testing.T) { brokenOpen(t, open(t), when) })
@@ -80,48 +83,56 @@ func ends(batch []*trade.Request, status trade.Status, reason trade.Code) []End 
 	return all
 }
 
-func opened(t *testing.T, s LogSubject, n int) []*trade.Request {
+func opened(t *testing.T, s RequestStoreSubject, n int) []*trade.Request {
 	t.Helper()
 	batch := requests(n)
-	require.Nil(t, s.Log.Open(t.Context(), batch))
+	require.Nil(t, s.Store.Open(t.Context(), batch))
 	return batch
 }
 
-func pendingState(r *trade.Request) trade.RequestState {
-	return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}
+// PendingState returns what a request store shows of a request without an outcome.
+func PendingState(r *trade.Request) trade.RequestState {
+	return trade.RequestState{ID: r.ID, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version,
+		AcceptedAt: r.AcceptedAt}
 }
 
-func get(t *testing.T, s LogSubject, r *trade.Request) trade.RequestState {
+// PendingRequest returns what Pending says of a request without an outcome.
+func PendingRequest(r *trade.Request) trade.PendingRequest {
+	return trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition, TradeID: r.Trade.TradeID,
+		Version: r.Trade.Version, CorrelationID: r.CorrelationID}
+}
+
+func get(t *testing.T, s RequestStoreSubject, r *trade.Request) trade.RequestState {
 	t.Helper()
-	state, err := s.Log.Get(t.Context(), r.ID)
+	state, err := s.Store.Get(t.Context(), r.ID)
 	require.NoError(t, err)
 	return state
 }
 
 // requireEnd checks what a client sees of a decided request.
-func requireEnd(t *testing.T, s LogSubject, e End) {
+func requireEnd(t *testing.T, s RequestStoreSubject, e End) {
 	t.Helper()
-	got, want := get(t, s, e.Request), pendingState(e.Request)
+	got, want := get(t, s, e.Request), PendingState(e.Request)
 	require.False(t, got.DecidedAt.IsZero())
 	require.Equal(t, e.Status == trade.Failed, got.Detail != "", "people read why a request failed")
 	want.Status, want.Reason, want.Detail, want.DecidedAt = e.Status, e.Reason, got.Detail, got.DecidedAt
 	require.Equal(t, want, got)
 }
 
-func requireAbsent(t *testing.T, s LogSubject, r *trade.Request) {
+func requireAbsent(t *testing.T, s RequestStoreSubject, r *trade.Request) {
 	t.Helper()
-	_, err := s.Log.Get(t.Context(), r.ID)
+	_, err := s.Store.Get(t.Context(), r.ID)
 	require.ErrorIs(t, err, trade.ErrNotFound)
 }
 
-func fromPendingToEnd(t *testing.T, s LogSubject) {
-	require.Nil(t, s.Log.Open(t.Context(), nil))
-	require.NoError(t, s.Log.Project(t.Context(), nil))
+func fromPendingToEnd(t *testing.T, s RequestStoreSubject) {
+	require.Nil(t, s.Store.Open(t.Context(), nil))
+	require.NoError(t, s.Store.Project(t.Context(), nil))
 	requireAbsent(t, s, NewRequest("T", 1, 0))
 
 	batch := opened(t, s, 512)
 	for _, i := range []int{0, 1, 24, 25, 26, 255, 256, 511} {
-		require.Equal(t, pendingState(batch[i]), get(t, s, batch[i]))
+		require.Equal(t, PendingState(batch[i]), get(t, s, batch[i]))
 	}
 	decided := ends(batch[:500], trade.Success, "")
 	decided[1] = End{batch[1], trade.Failed, trade.StaleVersion}
@@ -130,7 +141,7 @@ func fromPendingToEnd(t *testing.T, s LogSubject) {
 	for _, i := range []int{0, 1, 2, 3, 499} {
 		requireEnd(t, s, decided[i])
 	}
-	require.Equal(t, pendingState(batch[500]), get(t, s, batch[500]))
+	require.Equal(t, PendingState(batch[500]), get(t, s, batch[500]))
 
 	ids := []trade.RequestID{NewRequest("T", 1, 0).ID, batch[0].ID} // one that is unknown, one that is named twice
 	for _, r := range batch {
@@ -144,9 +155,9 @@ func fromPendingToEnd(t *testing.T, s LogSubject) {
 	require.Empty(t, endedOf(t, s))
 }
 
-func endedOf(t *testing.T, s LogSubject, ids ...trade.RequestID) map[trade.RequestID]trade.RequestState {
+func endedOf(t *testing.T, s RequestStoreSubject, ids ...trade.RequestID) map[trade.RequestID]trade.RequestState {
 	t.Helper()
-	states, err := s.Log.Ended(t.Context(), ids)
+	states, err := s.Store.Ended(t.Context(), ids)
 	require.NoError(t, err)
 	all := make(map[trade.RequestID]trade.RequestState, len(states))
 	for _, state := range states {
@@ -155,7 +166,7 @@ func endedOf(t *testing.T, s LogSubject, ids ...trade.RequestID) map[trade.Reque
 	return all
 }
 
-func endsOnce(t *testing.T, s LogSubject) {
+func endsOnce(t *testing.T, s RequestStoreSubject) {
 	batch := opened(t, s, 3)
 	good, bad := ends(batch, trade.Success, ""), ends(batch, trade.Failed, trade.InvalidRecord)
 	require.NoError(t, s.Decide(t.Context(), []End{good[0], bad[1]}))
@@ -166,28 +177,28 @@ func endsOnce(t *testing.T, s LogSubject) {
 	}
 	require.NoError(t, s.Decide(t.Context(), []End{good[0], bad[1]}))
 	unchanged()
-	require.NoError(t, s.Decide(t.Context(), []End{bad[0], good[1], good[2]}), "what can't be changed is no reason to stop")
+	require.NoError(t, s.Decide(t.Context(), []End{bad[0], good[1], good[2]}), "an outcome that stays is no error")
 	unchanged()
 	requireEnd(t, s, good[2])
-	require.NoError(t, s.Log.Project(t.Context(), []trade.Decision{outcome(bad[0]), outcome(good[1])}))
+	require.NoError(t, s.Store.Project(t.Context(), []trade.Decision{outcome(bad[0]), outcome(good[1])}))
 	unchanged()
 }
 
 func outcome(e End) trade.Decision {
-	o := trade.Decision{RequestState: pendingState(e.Request), Generation: 1, Partition: e.Request.Partition}
+	o := trade.Decision{RequestState: PendingState(e.Request), Generation: 1, Partition: e.Request.Partition}
 	o.Status, o.Reason, o.DecidedAt = e.Status, e.Reason, e.Request.AcceptedAt
 	return o
 }
 
-func projectCreatesNothing(t *testing.T, s LogSubject) {
+func projectCreatesNothing(t *testing.T, s RequestStoreSubject) {
 	known, unknown := opened(t, s, 1)[0], NewRequest("T", 1, 0)
-	require.NoError(t, s.Log.Project(t.Context(), []trade.Decision{outcome(End{unknown, trade.Success, ""})}))
+	require.NoError(t, s.Store.Project(t.Context(), []trade.Decision{outcome(End{unknown, trade.Success, ""})}))
 	requireAbsent(t, s, unknown)
-	require.Equal(t, pendingState(known), get(t, s, known))
+	require.Equal(t, PendingState(known), get(t, s, known))
 }
 
-// severalDecide lets writers that disagree race, under the eyes of a reader: whoever wins, nobody sees a second end.
-func severalDecide(t *testing.T, s LogSubject) {
+// severalDecide lets writers with different outcomes race while a reader reads: it never sees a second outcome.
+func severalDecide(t *testing.T, s RequestStoreSubject) {
 	batch := opened(t, s, 40)
 	over, stop := context.WithCancel(t.Context())
 	var writers, readers sync.WaitGroup
@@ -195,7 +206,7 @@ func severalDecide(t *testing.T, s LogSubject) {
 		seen := make(map[trade.RequestID]trade.RequestState)
 		for over.Err() == nil {
 			for _, r := range batch {
-				state, err := s.Log.Get(t.Context(), r.ID)
+				state, err := s.Store.Get(t.Context(), r.ID)
 				if !assert.NoError(t, err) {
 					return
 				}
@@ -223,26 +234,25 @@ func severalDecide(t *testing.T, s LogSubject) {
 	}
 }
 
-// pendingIsFound waits, because an entry may be missing for a while. One that was projected may not be there even once.
-func pendingIsFound(t *testing.T, s LogSubject) {
+// pendingIsFound waits, because an entry may be missing for a while. A projected entry must never be in the result.
+func pendingIsFound(t *testing.T, s RequestStoreSubject) {
 	batch := opened(t, s, 130)
 	require.NoError(t, s.Decide(t.Context(), ends(batch[:20], trade.Success, "")))
 	var want []trade.PendingRequest
 	for _, r := range batch[20:] {
-		want = append(want, trade.PendingRequest{ID: r.ID, AcceptedAt: r.AcceptedAt, Partition: r.Partition,
-			TradeID: r.Trade.TradeID, Version: r.Trade.Version, CorrelationID: r.CorrelationID})
+		want = append(want, PendingRequest(r))
 	}
 	f := func(before time.Time, limit int, want []trade.PendingRequest) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			got, err := s.Log.Pending(t.Context(), before, limit)
+			got, err := s.Store.Pending(t.Context(), before, limit)
 			assert.NoError(t, err)
 			for _, p := range got {
 				assert.Contains(t, want, p)
 			}
 			return len(got) == len(want)
 		}, 10*time.Second, 10*time.Millisecond)
-		got, err := s.Log.Pending(t.Context(), before, limit)
+		got, err := s.Store.Pending(t.Context(), before, limit)
 		require.NoError(t, err)
 		for i := range want {
 			require.True(t, want[i].AcceptedAt.Equal(got[i].AcceptedAt), "the oldest first")
@@ -256,8 +266,8 @@ func pendingIsFound(t *testing.T, s LogSubject) {
 	f(later, 1000, want[105:])
 }
 
-// The log is nearly empty, so an implementation that looks at a bounded number of requests sees them all.
-func pendingOfATrade(t *testing.T, s LogSubject) {
+// The store is nearly empty, so an implementation that reads a bounded number of requests reads them all.
+func pendingOfATrade(t *testing.T, s RequestStoreSubject) {
 	accepted := time.Now().UTC().Truncate(time.Microsecond)
 	batch := make([]*trade.Request, 4)
 	for i := range batch {
@@ -265,11 +275,11 @@ func pendingOfATrade(t *testing.T, s LogSubject) {
 		batch[i].AcceptedAt = accepted.Add(time.Duration(i) * time.Microsecond)
 		batch[i].ID = trade.NewRequestID(batch[i].AcceptedAt)
 	}
-	require.Nil(t, s.Log.Open(t.Context(), batch))
+	require.Nil(t, s.Store.Open(t.Context(), batch))
 	f := func(limit int, want ...*trade.Request) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			got, err := s.Log.PendingOf(t.Context(), "T", limit)
+			got, err := s.Store.PendingOf(t.Context(), "T", limit)
 			require.NoError(t, err)
 			if len(got) != len(want) {
 				return false
@@ -287,25 +297,25 @@ func pendingOfATrade(t *testing.T, s LogSubject) {
 	f(10, batch[1], batch[3])
 }
 
-func brokenGet(t *testing.T, s LogSubject) {
+func brokenGet(t *testing.T, s RequestStoreSubject) {
 	r := opened(t, s, 1)[0]
 	for _, when := range moments {
 		s.Hurt(t, "Get", when)
-		state, err := s.Log.Get(t.Context(), r.ID)
+		state, err := s.Store.Get(t.Context(), r.ID)
 		if err == nil { // reads may be repeated
-			require.Equal(t, pendingState(r), state)
+			require.Equal(t, PendingState(r), state)
 		}
 		require.NotErrorIs(t, err, trade.ErrNotFound, "unknown is not absent")
-		require.Equal(t, pendingState(r), get(t, s, r))
+		require.Equal(t, PendingState(r), get(t, s, r))
 	}
 }
 
-func brokenEnded(t *testing.T, s LogSubject) {
+func brokenEnded(t *testing.T, s RequestStoreSubject) {
 	batch := opened(t, s, 2)
 	require.NoError(t, s.Decide(t.Context(), ends(batch[:1], trade.Success, "")))
 	for _, when := range moments {
 		s.Hurt(t, "Ended", when)
-		states, err := s.Log.Ended(t.Context(), []trade.RequestID{batch[0].ID, batch[1].ID})
+		states, err := s.Store.Ended(t.Context(), []trade.RequestID{batch[0].ID, batch[1].ID})
 		if err == nil { // reads may be repeated
 			require.Len(t, states, 1)
 		}
@@ -313,15 +323,15 @@ func brokenEnded(t *testing.T, s LogSubject) {
 	}
 }
 
-// brokenOpen holds each error against what the store has: a wrong "not opened" is a broken promise.
-func brokenOpen(t *testing.T, s LogSubject, when When) {
+// brokenOpen compares each error with what the store has: ErrNotOpened must never be returned for a stored entry.
+func brokenOpen(t *testing.T, s RequestStoreSubject, when When) {
 	s.Hurt(t, "Open", when)
 	batch := requests(60)
-	errs := s.Log.Open(t.Context(), batch)
+	errs := s.Store.Open(t.Context(), batch)
 	require.Len(t, errs, len(batch), "one answer for each, in order")
 	broken := 0
 	for i, r := range batch {
-		_, err := s.Log.Get(t.Context(), r.ID)
+		_, err := s.Store.Get(t.Context(), r.ID)
 		stored := !errors.Is(err, trade.ErrNotFound)
 		if stored {
 			require.NoError(t, err)
@@ -335,10 +345,10 @@ func brokenOpen(t *testing.T, s LogSubject, when When) {
 		require.False(t, stored && errors.Is(errs[i], trade.ErrNotOpened), "request %d: %v, but it is there", i, errs[i])
 	}
 	require.Positive(t, broken)
-	require.Nil(t, s.Log.Open(t.Context(), requests(60)), "others are not affected")
+	require.Nil(t, s.Store.Open(t.Context(), requests(60)), "others are not affected")
 }
 
-func brokenDecide(t *testing.T, s LogSubject, when When) {
+func brokenDecide(t *testing.T, s RequestStoreSubject, when When) {
 	batch := opened(t, s, 3)
 	decided := ends(batch, trade.Success, "")
 	s.Hurt(t, "Decide", when)
@@ -347,7 +357,7 @@ func brokenDecide(t *testing.T, s LogSubject, when When) {
 		if err == nil || when == After {
 			requireEnd(t, s, e)
 		} else {
-			require.Equal(t, pendingState(e.Request), get(t, s, e.Request))
+			require.Equal(t, PendingState(e.Request), get(t, s, e.Request))
 		}
 	}
 	first := get(t, s, batch[0])

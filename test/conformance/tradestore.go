@@ -13,8 +13,8 @@ import (
 	"tradestore/trade"
 )
 
-// Store is a trade store with its journal, as the worker sees it.
-type Store interface {
+// tradeStore is a trade store with its journal, as the worker sees it.
+type tradeStore interface {
 	Positions(ctx context.Context) ([]trade.Position, error)
 	Apply(ctx context.Context, batch *trade.Batch) (trade.Applied, error)
 	Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error)
@@ -23,10 +23,10 @@ type Store interface {
 
 // StoreSubject is an empty trade store under test, with the positions of a topic of at least two partitions.
 type StoreSubject struct {
-	Store Store
+	Store tradeStore
 	// Trades returns what is stored.
 	Trades func(t *testing.T) map[trade.Key]trade.Trade
-	// Hurt lets the next Apply go wrong, once: with Before when nothing is committed, with After when everything is.
+	// Hurt makes the next Apply fail, once: Before it has committed, or After.
 	Hurt func(t *testing.T, when When)
 }
 
@@ -45,14 +45,17 @@ func TradeStore(t *testing.T, open func(t *testing.T) StoreSubject) {
 		{"the journal is walked in order", walked},
 		{"cursors only move forward", cursorsMoveForward},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, newStoreLog(t, open(t))) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, newStoreLog(t, open(t)))
+		})
 	}
 	for _, when := range moments {
 		t.Run("apply "+when.String(), func(t *testing.T) { brokenApply(t, newStoreLog(t, open(t)), when) })
 	}
 }
 
-// storeLog is a topic in memory: records are added, and applied by a worker that owns partitions 0 and 1.
+// storeLog is a topic in memory. Tests add records and apply them like a worker that owns partitions 0 and 1.
 type storeLog struct {
 	t *testing.T
 	StoreSubject
@@ -74,7 +77,7 @@ func (l *storeLog) load() {
 	require.NoError(l.t, err)
 }
 
-// add appends a record of a new request; the partition is that of the trade id's length.
+// add appends a record of a new request. The length of the trade id selects the partition.
 func (l *storeLog) add(tradeID string, version int32) *trade.Request {
 	return l.append(trade.Record{Request: *NewRequest(tradeID, version, int32(len(tradeID)%2))})
 }
@@ -86,7 +89,7 @@ func (l *storeLog) append(r trade.Record) *trade.Request {
 	return &r.Request
 }
 
-// batch takes what was added and not taken yet.
+// batch returns the records that were added since the last call.
 func (l *storeLog) batch() *trade.Batch {
 	b := &trade.Batch{TopicID: l.positions[0].TopicID, Generation: l.positions[0].Generation, Records: l.records}
 	l.records = nil
@@ -116,7 +119,7 @@ func (l *storeLog) outcomes(limit int) []trade.Decision {
 	return found
 }
 
-// ends returns what the journal says of each request that is not projected.
+// ends returns the outcome of each request that is not projected.
 func (l *storeLog) ends() map[trade.RequestID]trade.Code {
 	l.t.Helper()
 	m := make(map[trade.RequestID]trade.Code)
@@ -158,10 +161,13 @@ func lastRecordStays(t *testing.T, l *storeLog) {
 	late := l.add("a", 7)
 	require.Equal(t, trade.Applied{Rows: 2, Stale: 2}, l.apply())
 	require.Equal(t, map[trade.Key]trade.Trade{
-		{TradeID: "a", Version: 5}: first.Trade, {TradeID: "a", Version: 7}: again.Trade, {TradeID: "a", Version: 8}: next.Trade,
+		{TradeID: "a", Version: 5}: first.Trade,
+		{TradeID: "a", Version: 7}: again.Trade,
+		{TradeID: "a", Version: 8}: next.Trade,
 	}, l.Trades(t))
 	require.Equal(t, map[trade.RequestID]trade.Code{
-		first.ID: "", high.ID: "", last.ID: "", again.ID: "", next.ID: "", stale.ID: trade.StaleVersion, late.ID: trade.StaleVersion,
+		first.ID: "", high.ID: "", last.ID: "", again.ID: "", next.ID: "",
+		stale.ID: trade.StaleVersion, late.ID: trade.StaleVersion,
 	}, l.ends())
 }
 
@@ -188,7 +194,7 @@ func unstorable(t *testing.T, l *storeLog) {
 	require.Equal(t, before.Trade, l.Trades(t)[before.Trade.Key()])
 }
 
-// unchanged applies a batch that must not be, and checks that it was not.
+// unchanged applies a batch that must be fenced, and checks that nothing changed.
 func (l *storeLog) unchanged(b *trade.Batch) {
 	l.t.Helper()
 	trades, positions, outcomes := l.Trades(l.t), slices.Clone(l.positions), l.outcomes(1000)
@@ -286,8 +292,8 @@ func cursorsMoveForward(t *testing.T, l *storeLog) {
 	require.Empty(t, l.outcomes(10))
 }
 
-// brokenApply holds the class of the error against what the store has: any class but CommitUnknown promises that nothing
-// was done, and the positions tell the truth about CommitUnknown (rule E4).
+// brokenApply compares the class of the error with what the store has: any class but CommitUnknown means that nothing
+// was done, and after CommitUnknown the positions tell (rule E4).
 func brokenApply(t *testing.T, l *storeLog, when When) {
 	l.add("a", 1)
 	l.apply()

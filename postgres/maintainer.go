@@ -13,35 +13,35 @@ import (
 	"tradestore/trade"
 )
 
-// Maintainer keeps the tables of the journal in shape. Its methods may be called by several workers at once: one does the
-// work, and for the others there is nothing left to do.
+// Maintainer makes and drops the day partitions and deletes old rows. Several workers may call its methods at once: one
+// does the work, and nothing is left for the others.
 type Maintainer struct {
 	pool *pgxpool.Pool
 }
 
-// NewKeeper makes a Maintainer on any pool of the package.
+// NewMaintainer returns a Maintainer on any pool of the package.
 func NewMaintainer(pool *pgxpool.Pool) *Maintainer { return &Maintainer{pool} }
 
-// Days are made for requests of yesterday, which may be under way, until a week ahead: that long a maintainer may fail
-// before rows stray into the default partitions.
+// Partitions are made from yesterday, whose requests may be in flight, to a week ahead. After that time without a
+// maintainer rows stray into the default partitions.
 const (
 	daysBack  = 1
 	daysAhead = 7
 )
 
-// Keys of the advisory locks: one for a transaction that changes partitions, one for a whole sweep.
+// Keys of the advisory locks: of a transaction that changes partitions, and of a whole sweep. The numbers mean nothing.
 const (
 	dayLock   = 7_205_031_901
 	sweepLock = 7_205_031_902
 )
 
-// A change of partitions takes locks that others queue behind. It gives up rather than stall them, and tries again.
+// A change of partitions takes locks that others queue behind. After lockLimit it gives up, and tries again.
 const (
 	lockLimit = "500ms"
 	lockTries = 5
 )
 
-// The tables that are partitioned by day, in the order in which they are locked.
+// dayTables are the tables that are partitioned by day, in the order in which they are locked.
 var dayTables = []string{"journal", "requests"}
 
 // dayTable returns the name of the partition of one day, like journal_20261231.
@@ -49,12 +49,12 @@ func dayTable(table string, day trade.Date) string {
 	return table + "_" + day.Time().Format("20060102")
 }
 
-// MakeDays creates the partitions of yesterday to a week ahead of now that do not exist. A day that already has rows in
-// a default partition stays without: they can't be moved under load, and the sweep takes them row by row.
-func (k *Maintainer) MakeDays(ctx context.Context, now time.Time) error {
+// MakeDays creates the missing partitions from yesterday to a week ahead of now. A day that already has rows in the
+// default partition gets none: its rows can't be moved under load, and the sweep deletes them row by row.
+func (m *Maintainer) MakeDays(ctx context.Context, now time.Time) error {
 	today := trade.DateOf(now)
 	for _, table := range dayTables {
-		have, err := partitions(ctx, k.pool, table)
+		have, err := partitions(ctx, m.pool, table)
 		if err != nil {
 			return trade.Classed(classify(err), "cannot list the days of table %s: %w", table, err)
 		}
@@ -62,8 +62,8 @@ func (k *Maintainer) MakeDays(ctx context.Context, now time.Time) error {
 			if slices.Contains(have, day) {
 				continue
 			}
-			err := changeDays(ctx, k.pool, func(tx pgx.Tx) error { return makeDay(ctx, tx, table, day) })
-			if err != nil && sqlState(err) != checkViolation { // a row of the day strayed in since the look
+			err := changeDays(ctx, m.pool, func(tx pgx.Tx) error { return makeDay(ctx, tx, table, day) })
+			if err != nil && sqlState(err) != checkViolation { // a row of the day strayed in meanwhile
 				return trade.Classed(classify(err), "cannot make day %s of table %s: %w", day, table, err)
 			}
 		}
@@ -97,14 +97,15 @@ func partitions(ctx context.Context, db database, table string) ([]trade.Date, e
 	return days, nil
 }
 
-// changeDays runs change in a transaction of its own, alone among all maintainers, and again if it gave way to others.
+// changeDays runs change in a transaction of its own, alone among all maintainers. It repeats one that got no lock.
 func changeDays(ctx context.Context, db database, change func(tx pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, fmt.Sprintf(`
 				SELECT pg_advisory_xact_lock(%d);
 				SET LOCAL lock_timeout = '%s'; SET LOCAL statement_timeout = '10min';
-				SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on`, dayLock, lockLimit))
+				SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on`,
+				dayLock, lockLimit))
 			if err != nil {
 				return err
 			}
@@ -116,8 +117,8 @@ func changeDays(ctx context.Context, db database, change func(tx pgx.Tx) error) 
 	}
 }
 
-// makeDay attaches a table for the day. Attaching an empty table blocks only the default partition, creating a partition
-// in place would block every writer.
+// makeDay attaches a table for the day. Attaching an empty table blocks the default partition alone; creating a
+// partition in place would block every writer.
 func makeDay(ctx context.Context, tx pgx.Tx, table string, day trade.Date) error {
 	partition := dayTable(table, day)
 	var skip bool

@@ -1,10 +1,10 @@
-// Package dynamo is the request store on DynamoDB: one item per request, from PENDING to its end.
+// Package dynamo is the request store on DynamoDB: one item per request, from PENDING to its terminal state.
 //
-// DynamoDB keeps no promise about when a request that got no answer takes effect, so everything here rests on two rules.
-// A PENDING item is put once, under a fresh id, and never again when the answer is missing: a late copy could undo a
-// terminal state (rule C3). The put of a request under an idempotency key may be repeated, because it is conditional on
-// there being no item (rule K1). And every later write carries the condition that the item is there and still PENDING: a
-// late copy of it finds nothing to change (rule S1).
+// A call to DynamoDB without an answer may take effect later, at any time. Two rules follow. A PENDING item is put
+// once, under a fresh id, and is not put again without an answer: a late copy could undo a terminal state (rule C3).
+// The put of a request under an idempotency key may be repeated, because its condition is that there is no item (rule
+// K1). Every later write has the condition that the item exists and is PENDING, so a late copy changes nothing (rule
+// S1).
 package dynamo
 
 import (
@@ -35,22 +35,22 @@ const (
 	defaultLimit = 2 * time.Second
 )
 
-// Config says which table holds the requests and how it is reached. Region and credentials come from the standard AWS
+// Config says which table holds the requests and how to reach it. Region and credentials come from the standard AWS
 // chain: environment, shared files, and the role of the container or the machine.
 type Config struct {
 	Table     string           // name of the table; required
-	Endpoint  string           // URL of a DynamoDB that is not AWS's own; empty leaves it to the AWS chain
-	Life      time.Duration    // how long a request can be asked for after it was decided; default 7 days
-	Conns     int              // most connections; default 64
-	Calls     int              // most calls under way for one batch; default 16
-	CallLimit time.Duration    // of one call that may be repeated; default 2 s
+	Endpoint  string           // URL of a DynamoDB outside AWS; empty means the endpoint of the AWS chain
+	Life      time.Duration    // how long a request is kept after its decision; default 7 days
+	Conns     int              // upper limit of connections; default 64
+	Calls     int              // upper limit of concurrent calls of one batch; default 16
+	CallLimit time.Duration    // time limit of one call that may be repeated; default 2 s
 	Now       func() time.Time // tells which items have expired; default time.Now
 }
 
-// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+// Validate returns every mistake in the settings, one per line, each with its flag; nil if there is none.
 func (c Config) Validate() error {
 	var table, endpoint error
-	if !tableName.MatchString(c.Table) { // it becomes a part of statements, too
+	if !tableName.MatchString(c.Table) { // the name becomes a part of statements
 		table = errors.New("--dynamodb-table: not the name of a table: 3 to 255 of A-Z a-z 0-9 . _ -")
 	}
 	u, err := url.Parse(c.Endpoint)
@@ -62,7 +62,7 @@ func (c Config) Validate() error {
 
 var tableName = regexp.MustCompile(`^[A-Za-z0-9._-]{3,255}$`)
 
-// RequestLog is the request store on DynamoDB. Its methods may be called concurrently.
+// RequestStore is the request store on DynamoDB. Its methods may be called concurrently.
 type RequestStore struct {
 	cfg       Config
 	client    *dynamodb.Client
@@ -72,8 +72,8 @@ type RequestStore struct {
 	log       zerolog.Logger
 }
 
-// Open makes a RequestLog and asks DynamoDB nothing: a table that can't be reached now delays no start. Errors: a
-// setting that can't be used, here, in the environment or in the shared AWS files.
+// Open returns a RequestStore. It does not call DynamoDB, so a table that is down delays no start. Errors: an invalid
+// setting, in cfg, in the environment or in the shared AWS files.
 func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolog.Logger) (*RequestStore, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -90,27 +90,28 @@ func Open(ctx context.Context, cfg Config, reg prometheus.Registerer, log zerolo
 	if err != nil {
 		return nil, err
 	}
-	l := &RequestStore{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
-	l.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
-	if err := l.metrics.Register(reg, "the request store"); err != nil {
+	s := &RequestStore{cfg: cfg, client: client, transport: connections, metrics: newMetrics(), log: log}
+	s.retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestPause })
+	if err := s.metrics.Register(reg, "the request store"); err != nil {
 		return nil, err
 	}
-	return l, nil
+	return s, nil
 }
 
-// Close ends the connections. Nothing may be called after it.
-func (l *RequestStore) Close() { l.transport.close() }
+// Close closes the connections. No method may be called after it.
+func (s *RequestStore) Close() { s.transport.close() }
 
-// newClient makes a client that repeats nothing by itself. Calls that may be repeated say so (see again).
+// newClient returns a client that repeats no call by itself. Calls that may be repeated get the option retry.
 func newClient(ctx context.Context, cfg Config, connections *transport, log zerolog.Logger) (*dynamodb.Client, error) {
-	load := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
-		log.Debug().Msgf("AWS client: "+format, v...) // what matters of it comes back as an error
-	}))}
+	logf := func(_ logging.Classification, format string, v ...any) {
+		log.Debug().Msgf("AWS client: "+format, v...) // failures come back as errors as well
+	}
+	load := []func(*config.LoadOptions) error{config.WithLogger(logging.LoggerFunc(logf))}
 	if cfg.Endpoint != "" {
-		load = append(load, config.WithDefaultRegion("us-east-1")) // only signs; an endpoint has no regions
+		load = append(load, config.WithDefaultRegion("us-east-1")) // used in signatures only; such an endpoint has no regions
 	}
 	if onLoopback(cfg.Endpoint) && !credentialsInEnvironment() {
-		// DynamoDB Local takes any. Asking the whole chain would look for a machine role first, and take seconds.
+		// DynamoDB Local accepts any credentials. The AWS chain would look for a machine role first, which takes seconds.
 		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("local", "local", "")))
 	}
 	chain, err := config.LoadDefaultConfig(ctx, load...)
@@ -118,7 +119,8 @@ func newClient(ctx context.Context, cfg Config, connections *transport, log zero
 		return nil, fmt.Errorf("cannot read the AWS settings of the environment: %w", err)
 	}
 	if chain.Region == "" {
-		return nil, errors.New("the request store on DynamoDB needs a region: set AWS_REGION, or --dynamodb-endpoint for one outside AWS")
+		return nil, errors.New("the request store on DynamoDB needs a region: " +
+			"set AWS_REGION, or --dynamodb-endpoint for one outside AWS")
 	}
 	return dynamodb.NewFromConfig(chain, func(o *dynamodb.Options) {
 		if cfg.Endpoint != "" {
@@ -141,19 +143,20 @@ func onLoopback(endpoint string) bool {
 
 func credentialsInEnvironment() bool {
 	env, err := config.NewEnvConfig()
-	return err == nil && (env.Credentials.HasKeys() || env.SharedConfigProfile != "" || env.WebIdentityTokenFilePath != "" ||
+	return err == nil && (env.Credentials.HasKeys() || env.SharedConfigProfile != "" ||
+		env.WebIdentityTokenFilePath != "" ||
 		env.ContainerCredentialsRelativePath != "" || env.ContainerCredentialsEndpoint != "")
 }
 
-// again lets the client repeat a call that changes nothing, a few times, all callers together within a quota.
-func (l *RequestStore) again(o *dynamodb.Options) { o.Retryer = l.retryer }
+// retry lets the client repeat a call that changes nothing, a few times. All callers share a quota of repeats.
+func (s *RequestStore) retry(o *dynamodb.Options) { o.Retryer = s.retryer }
 
-// call sends one call and counts it.
-func call[In, Out any](ctx context.Context, l *RequestStore, op string, in *In,
+// call makes one call and counts it.
+func call[In, Out any](ctx context.Context, s *RequestStore, op string, in *In,
 	send func(context.Context, *In, ...func(*dynamodb.Options)) (*Out, error), options ...func(*dynamodb.Options),
 ) (*Out, error) {
 	start := time.Now()
 	out, err := send(ctx, in, options...)
-	l.metrics.observe(op, resultOf(err), time.Since(start))
+	s.metrics.observe(op, resultOf(err), time.Since(start))
 	return out, err
 }

@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -157,7 +158,8 @@ func TestWritesCarryTheirCondition(t *testing.T) {
 			case *ast.CompositeLit:
 				checkWrite(t, set, n)
 			case *ast.BasicLit:
-				if strings.Contains(n.Value, "UPDATE ") || strings.Contains(n.Value, "INSERT ") || strings.Contains(n.Value, "DELETE ") {
+				write := func(verb string) bool { return strings.Contains(n.Value, verb) }
+				if slices.ContainsFunc([]string{"UPDATE ", "INSERT ", "DELETE "}, write) {
 					writes++
 					require.Equal(t, "project.go", name, "the one statement that writes is there")
 				}

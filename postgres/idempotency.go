@@ -11,15 +11,20 @@ import (
 	"tradestore/trade"
 )
 
-// keyedTries bounds how often one call of OpenKeyed is sent. The time limit of the caller usually comes first.
+// nonceSet is the set of the nonces of the requests that a call has opened.
+type nonceSet map[trade.Nonce]struct{}
+
+// keyedTries is how often one call of OpenKeyed may send its statement. The time limit of the caller usually comes
+// first.
 const keyedTries = 3
 
-// openKeyed takes keys and opens the requests of those that were free, all in one statement. Keys are inserted in order,
-// so two calls that want the same ones wait for each other and never for a circle. The nonce picks one of several
-// requests of the call that want the same key.
+// openKeyed inserts keys and opens the requests of the keys that were free, in one statement. Keys are inserted in
+// order, so calls with the same keys wait for each other without a deadlock. The nonce picks one of several requests of
+// the call that have the same key.
 const openKeyed = `
 	WITH batch AS (
-		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::date[], $6::integer[], $7::integer[], $8::text[], $9::text[])
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::timestamptz[], $5::date[], $6::integer[],
+			$7::integer[], $8::text[], $9::text[])
 			AS b(request_id, nonce, payload_hash, accepted_at, accepted_on, partition, version, trade_id, correlation_id)
 	), taken AS (
 		INSERT INTO idempotency (accepted_on, request_id, nonce, payload_hash)
@@ -32,29 +37,30 @@ const openKeyed = `
 	)
 	SELECT nonce FROM taken`
 
-// ownKeyed finds those of the entries asked for that carry the nonce given.
-const ownKeyed = `
+// openedByCall selects those of the given keys whose row has the given nonce.
+const openedByCall = `
 	SELECT k.nonce FROM unnest($1::uuid[], $2::uuid[]) AS u(id, nonce)
 	JOIN LATERAL (SELECT nonce FROM idempotency WHERE request_id = u.id OFFSET 0) AS k ON k.nonce = u.nonce`
 
-// OpenKeyed stores a PENDING entry for each request whose key is free, with one statement. A nil result means that every
-// entry is durable. Otherwise it has one error per request: nil for an entry that is durable, trade.ErrKeyTaken when the
-// key has an entry that is not of this call, trade.ErrNotOpened when nothing was stored, any other when it may be.
+// OpenKeyed stores a PENDING entry for each request whose key is free, with one statement (rule K1). A nil result means
+// that every entry is durable. Otherwise it has one error per request: nil for an entry that is durable,
+// trade.ErrKeyTaken if another call has taken the key, trade.ErrNotOpened if nothing was stored, any other error if the
+// entry may be stored.
 //
-// A statement without an answer is sent again, which can't undo anything: a key that has an entry is left alone. By its
-// nonce the repeat knows the entry that its first copy made, also when that one comes late.
-func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+// A statement without an answer is sent again. That is safe: a key that has an entry is not changed. The nonce tells
+// the repeat which entries its first copy made, even if that copy arrives late.
+func (s *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
 	if len(batch) == 0 {
 		return nil
 	}
-	own := make(map[trade.Nonce]struct{}, len(batch))
-	err := l.openKeyed(ctx, batch, own)
-	if err == nil && len(own) == len(batch) {
+	opened := make(nonceSet, len(batch))
+	err := s.openKeyed(ctx, batch, opened)
+	if err == nil && len(opened) == len(batch) {
 		return nil
 	}
 	errs := make([]error, len(batch))
 	for i, r := range batch {
-		if _, ok := own[r.Nonce]; ok {
+		if _, ok := opened[r.Nonce]; ok {
 			continue
 		}
 		if errs[i] = err; err == nil {
@@ -64,15 +70,15 @@ func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedReques
 	return errs
 }
 
-// openKeyed notes the requests that were opened in own. Without an error, the keys of the others are taken.
-func (l *RequestStore) openKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
-	unknown := false // an earlier copy may be stored, or may still be
+// openKeyed adds the nonces of the requests that it opened to opened. If it returns nil, the other keys are taken.
+func (s *RequestStore) openKeyed(ctx context.Context, batch []*trade.KeyedRequest, opened nonceSet) error {
+	unknown := false // an earlier copy may have stored entries, or may still do so
 	var err error
 	for range keyedTries {
 		var sent bool
-		if sent, err = l.tryOpenKeyed(ctx, batch, own); err == nil {
+		if sent, err = s.tryOpenKeyed(ctx, batch, opened); err == nil {
 			if unknown {
-				err = l.findOwn(ctx, batch, own)
+				err = s.findOpened(ctx, batch, opened)
 			}
 			break
 		}
@@ -90,17 +96,19 @@ func (l *RequestStore) openKeyed(ctx context.Context, batch []*trade.KeyedReques
 	return fmt.Errorf("cannot open %d requests under keys: %w: %w", len(batch), trade.ErrNotOpened, err)
 }
 
-// tryOpenKeyed sends the statement once; sent is false if the server certainly has not seen it.
-func (l *RequestStore) tryOpenKeyed(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) (sent bool, err error) {
-	conn, err := l.pool.Acquire(ctx)
+// tryOpenKeyed sends the statement once. sent is false if the server certainly has not received it.
+func (s *RequestStore) tryOpenKeyed(
+	ctx context.Context, batch []*trade.KeyedRequest, opened nonceSet,
+) (sent bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release()
-	if err := unsent(ctx, conn.Conn()); err != nil {
+	if err := checkUsable(ctx, conn.Conn()); err != nil {
 		return false, err
 	}
-	return true, collectNonces(ctx, conn, own, openKeyed, columnsOf(batch)...)
+	return true, collectNonces(ctx, conn, opened, openKeyed, columnsOf(batch)...)
 }
 
 // columnsOf returns the parameters of openKeyed: one array per column.
@@ -120,36 +128,37 @@ func columnsOf(batch []*trade.KeyedRequest) []any {
 	return []any{ids, nonces, hashes, at, on, partitions, versions, tradeIDs, correlationIDs}
 }
 
-// findOwn notes the entries that an earlier copy of the statement made.
-func (l *RequestStore) findOwn(ctx context.Context, batch []*trade.KeyedRequest, own map[trade.Nonce]struct{}) error {
+// findOpened adds the nonces of the entries that an earlier copy of the statement made.
+func (s *RequestStore) findOpened(ctx context.Context, batch []*trade.KeyedRequest, opened nonceSet) error {
 	ids, nonces := make([][16]byte, len(batch)), make([][16]byte, len(batch))
 	for i, r := range batch {
 		ids[i], nonces[i] = r.ID, r.Nonce
 	}
-	conn, err := l.pool.Acquire(ctx)
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	return collectNonces(ctx, conn, own, ownKeyed, ids, nonces)
+	return collectNonces(ctx, conn, opened, openedByCall, ids, nonces)
 }
 
-func collectNonces(ctx context.Context, conn *pgxpool.Conn, own map[trade.Nonce]struct{}, query string, args ...any) error {
+func collectNonces(
+	ctx context.Context, conn *pgxpool.Conn, into nonceSet, query string, args ...any,
+) error {
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
 		return err
 	}
-	nonces, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
-	if err != nil {
-		return err
-	}
-	for _, n := range nonces {
-		own[n] = struct{}{}
-	}
-	return nil
+	var n trade.Nonce
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&n)}, func() error {
+		into[n] = struct{}{}
+		return nil
+	})
+	return err
 }
 
-// readKeyed reads entries and their ends in one snapshot. OFFSET 0 makes each a probe, however many there are.
+// readKeyed reads keys and the outcomes of their requests in one snapshot. OFFSET 0 makes each a probe, however many
+// there are.
 const readKeyed = `
 	SELECT k.request_id, k.payload_hash, s.outcome, s.reason
 	FROM unnest($1::uuid[]) AS u(id)
@@ -158,9 +167,11 @@ const readKeyed = `
 		SELECT outcome, reason FROM journal WHERE accepted_on = k.accepted_on AND request_id = k.request_id OFFSET 0
 	) AS s ON true`
 
-// GetKeyed returns where those of the requests given stand that have an entry under their key, strongly consistent with
-// every OpenKeyed and every committed outcome before the call. Any error means that the database can't answer now.
-func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+// GetKeyed returns the states of those of the given requests that have an entry under their key. It sees every
+// OpenKeyed and every committed outcome before the call. Any error means that the database can't answer now.
+func (s *RequestStore) GetKeyed(
+	ctx context.Context, ids []trade.RequestID,
+) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
 	if len(ids) == 0 {
 		return states, nil
@@ -169,7 +180,7 @@ func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map
 	for i, id := range ids {
 		raw[i] = id
 	}
-	rows, err := l.pool.Query(ctx, readKeyed, raw)
+	rows, err := s.pool.Query(ctx, readKeyed, raw)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
 	}

@@ -14,25 +14,25 @@ import (
 	"tradestore/trade"
 )
 
-// keyedTries is in how many parts the time of a call is cut, so that one without an answer leaves time for another.
+// keyedTries divides the time limit of a call, so that a try without an answer leaves time for another one.
 const keyedTries = 3
 
-// free is the condition of the put that takes a key: there is no item, or one that counts as absent (rule S3).
-const free = `attribute_not_exists(` + attrID + `) OR ` + attrExpiresAt + ` <= :now`
+// keyIsFree is the condition of the put that takes a key: there is no item, or an expired one (rule S3).
+const keyIsFree = `attribute_not_exists(` + attrID + `) OR ` + attrExpiresAt + ` <= :now`
 
 // OpenKeyed stores a PENDING item for each request whose key is free. A nil result means that every item is durable.
-// Otherwise it has one error per request: nil for an item that is durable, trade.ErrKeyTaken when the key has an item that
-// is not of this call, trade.ErrNotOpened when the item certainly does not exist, any other when it may.
+// Otherwise it has one error per request: nil for an item that is durable, trade.ErrKeyTaken if another call has taken
+// the key, trade.ErrNotOpened if the item certainly does not exist, any other error if it may exist.
 //
-// Each put is a call of its own, because a batch can have no conditions. For the same reason it may be sent again where
-// that of Open may not: a late copy finds the item and changes nothing. By its nonce a repeat knows its own item.
-func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
+// Each put is a call of its own, because a batch can't have conditions. Unlike a put of Open it may be sent again: a
+// late copy finds the item and changes nothing (rule K1). The nonce tells a repeat which item is its own.
+func (s *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
 	errs := make([]error, len(batch))
 	var calls errgroup.Group
-	calls.SetLimit(l.cfg.Calls)
+	calls.SetLimit(s.cfg.Calls)
 	for i, r := range batch {
 		calls.Go(func() error {
-			errs[i] = l.takeKey(ctx, r)
+			errs[i] = s.openKeyed(ctx, r)
 			return nil
 		})
 	}
@@ -43,12 +43,12 @@ func (l *RequestStore) OpenKeyed(ctx context.Context, batch []*trade.KeyedReques
 	return errs
 }
 
-// takeKey puts the item of one request, again and again until ctx ends or an answer tells.
-func (l *RequestStore) takeKey(ctx context.Context, r *trade.KeyedRequest) error {
+// openKeyed puts the item of one request, until there is a definite answer or ctx ends.
+func (s *RequestStore) openKeyed(ctx context.Context, r *trade.KeyedRequest) error {
 	item := pendingItem(r.Request)
 	item[attrHash] = &types.AttributeValueMemberB{Value: r.Hash[:]}
 	item[attrNonce] = &types.AttributeValueMemberB{Value: r.Nonce[:]}
-	unsure := false // a copy that got no answer may have been done, or may still be
+	unsure := false // a copy without an answer may have taken effect, or may do so later
 	giveUp := func(err error) error {
 		if unsure {
 			return fmt.Errorf("no answer to opening request %s: %w", r.ID, err)
@@ -59,18 +59,18 @@ func (l *RequestStore) takeKey(ctx context.Context, r *trade.KeyedRequest) error
 		if ctx.Err() != nil {
 			return giveUp(context.Cause(ctx))
 		}
-		err := l.putKeyed(ctx, item)
+		err := s.putKeyed(ctx, item)
 		var other *types.ConditionalCheckFailedException
 		switch resultOf(err) {
 		case done:
 			return nil
 		case unmet:
 			if errors.As(err, &other) && trade.Nonce(binary(other.Item, attrNonce, len(r.Nonce))) == r.Nonce {
-				return nil // an earlier copy did it
+				return nil // an earlier copy stored it
 			}
 			return fmt.Errorf("request %s: %w", r.ID, trade.ErrKeyTaken)
 		case throttled:
-			l.metrics.throttled[opPut].Inc()
+			s.metrics.throttled[opPut].Inc()
 		case refused, unsent:
 			return giveUp(err)
 		default:
@@ -82,17 +82,17 @@ func (l *RequestStore) takeKey(ctx context.Context, r *trade.KeyedRequest) error
 	}
 }
 
-// putKeyed sends the put once.
-func (l *RequestStore) putKeyed(ctx context.Context, item attributes) error {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallLimit/keyedTries)
+// putKeyed makes one put.
+func (s *RequestStore) putKeyed(ctx context.Context, item attributes) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallLimit/keyedTries)
 	defer cancel()
-	_, err := call(ctx, l, opPut, &dynamodb.PutItemInput{
-		TableName:                           aws.String(l.cfg.Table),
+	_, err := call(ctx, s, opPut, &dynamodb.PutItemInput{
+		TableName:                           aws.String(s.cfg.Table),
 		Item:                                item,
-		ConditionExpression:                 aws.String(free),
-		ExpressionAttributeValues:           attributes{":now": number(l.cfg.Now().Unix())},
+		ConditionExpression:                 aws.String(keyIsFree),
+		ExpressionAttributeValues:           attributes{":now": number(s.cfg.Now().Unix())},
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}, l.client.PutItem)
+	}, s.client.PutItem)
 	return err
 }
 
@@ -104,12 +104,14 @@ func binary(item attributes, name string, n int) []byte {
 	return make([]byte, n)
 }
 
-// GetKeyed returns where those of the requests given stand that have an item, strongly consistent with every OpenKeyed
-// and every Project before the call. An item past its end counts as absent. Any error means that DynamoDB can't answer
-// now, or that an item makes no sense.
-func (l *RequestStore) GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+// GetKeyed returns the states of those of the given requests that have an item. It sees every OpenKeyed and every
+// Project before the call. An expired item counts as absent. Any error means that DynamoDB can't answer now, or that an
+// item is invalid.
+func (s *RequestStore) GetKeyed(
+	ctx context.Context, ids []trade.RequestID,
+) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
-	err := l.readAll(ctx, ids, func(item attributes, state trade.RequestState) {
+	err := s.readAll(ctx, ids, func(item attributes, state trade.RequestState) {
 		hash := trade.PayloadHash(binary(item, attrHash, len(trade.PayloadHash{})))
 		states[state.ID] = trade.KeyedState{Status: state.Status, Reason: state.Reason, Hash: hash}
 	})

@@ -12,7 +12,7 @@ import (
 )
 
 // takes opens one request under a key and returns what became of it.
-func (l *testLog) takes(t *testing.T, r *trade.KeyedRequest) error {
+func (l *fixture) takes(t *testing.T, r *trade.KeyedRequest) error {
 	t.Helper()
 	errs := l.OpenKeyed(within(t, 3*time.Second), []*trade.KeyedRequest{r})
 	if errs == nil {
@@ -22,7 +22,7 @@ func (l *testLog) takes(t *testing.T, r *trade.KeyedRequest) error {
 	return errs[0]
 }
 
-func (l *testLog) keyState(t *testing.T, r *trade.KeyedRequest) (state trade.KeyedState, found bool) {
+func (l *fixture) keyState(t *testing.T, r *trade.KeyedRequest) (state trade.KeyedState, found bool) {
 	t.Helper()
 	states, err := l.GetKeyed(t.Context(), []trade.RequestID{r.ID, r.ID})
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func (l *testLog) keyState(t *testing.T, r *trade.KeyedRequest) (state trade.Key
 
 // A key is free again when its item is past its end, whether the table has deleted it or not.
 func TestAnExpiredKeyIsFree(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	first := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, first))
 	l.now = testNow.Add(30 * 24 * time.Hour)
@@ -50,7 +50,7 @@ func TestAnExpiredKeyIsFree(t *testing.T) {
 	require.False(t, found)
 	again := conformance.NewKeyedRequest("k", 0)
 	require.NoError(t, l.takes(t, again))
-	require.Equal(t, pendingState(again.Request), l.state(t, again.ID))
+	require.Equal(t, conformance.PendingState(again.Request), l.state(t, again.ID))
 	require.NotContains(t, l.item(t, again.ID), attrExpiresAt)
 }
 
@@ -58,7 +58,7 @@ func TestAnExpiredKeyIsFree(t *testing.T) {
 func TestAPutUnderAKeyIsRepeated(t *testing.T) {
 	f := func(name string, faults []fault, check func(*testing.T, error), stored bool) {
 		t.Run(name, func(t *testing.T) {
-			l := newLog(t)
+			l := newFixture(t)
 			l.proxy.next(opPut, faults...)
 			r := conformance.NewKeyedRequest("k", 0)
 			check(t, l.takes(t, r))
@@ -88,7 +88,7 @@ func TestAPutUnderAKeyIsRepeated(t *testing.T) {
 
 // A copy that arrives after the end of the request changes nothing.
 func TestALateCopyUnderAKeyIsHarmless(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	release, arrived := make(chan struct{}), make(chan struct{})
 	l.proxy.next(opPut, late(release, arrived))
 	r := conformance.NewKeyedRequest("k", 0)
@@ -101,7 +101,7 @@ func TestALateCopyUnderAKeyIsHarmless(t *testing.T) {
 }
 
 func TestAnItemWithoutAHashMatchesNoPayload(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	r := conformance.NewKeyedRequest("k", 0)
 	require.Nil(t, l.Open(t.Context(), []*trade.Request{r.Request}))
 	require.ErrorIs(t, l.takes(t, r), trade.ErrKeyTaken)
@@ -111,7 +111,7 @@ func TestAnItemWithoutAHashMatchesNoPayload(t *testing.T) {
 }
 
 func TestKeysThatCanNotBeRead(t *testing.T) {
-	l := newLog(t)
+	l := newFixture(t)
 	l.proxy.next(opBatchGet, refuse(http.StatusBadRequest, "AccessDeniedException"))
 	_, err := l.GetKeyed(t.Context(), []trade.RequestID{trade.DeriveRequestID("", "k", 0)})
 	require.Error(t, err)
