@@ -15,8 +15,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/rs/zerolog"
-
 	"tradestore/internal/app"
 	"tradestore/internal/telemetry"
 )
@@ -79,7 +77,7 @@ var oneLine = strings.NewReplacer("\n\t", " ", "\n", "; ")
 var errLogged = errors.New("logged")
 
 // serve runs a role that stays: from the line that says what starts to the one that says how it ended.
-func (p *process) serve(name string, f app.LogFlags, start func(zerolog.Logger) error) error {
+func (p *process) serve(name string, f app.LogFlags, start func(app.Env) error) error {
 	log, err := telemetry.NewLogger(p.stderr, f.Level, f.Format)
 	if err != nil {
 		return err
@@ -91,7 +89,7 @@ func (p *process) serve(name string, f app.LogFlags, start func(zerolog.Logger) 
 		starting = starting.Int64("gomemlimit", limit) // in bytes
 	}
 	starting.Any("settings", p.settings).Msg("starting")
-	if err := start(log); err != nil {
+	if err := start(app.Env{Log: log, ExitDelay: app.ExitDelay}); err != nil {
 		log.Error().Err(err).Msg("stopped by a failure")
 		return errors.Join(errLogged, err)
 	}

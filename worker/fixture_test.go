@@ -107,13 +107,16 @@ type running struct {
 }
 
 func (r *fixture) config() Config {
-	return Config{
-		Kafka: kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "worker", Group: "workers",
-			SessionTimeout: time.Second, FetchMaxWait: 50 * time.Millisecond},
-		Partitions: r.parts, Lanes: 1,
-		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, CommitInterval: time.Millisecond, CheckInterval: 50 * time.Millisecond,
-		ProjectInterval: 20 * time.Millisecond, ProjectLimit: 7,
-	}
+	c := DefaultConfig()
+	c.Kafka = kafka.Config{Brokers: r.cluster.ListenAddrs(), Topic: topic, ClientID: "worker", FetchMaxWait: 50 * time.Millisecond}
+	c.Group, c.SessionTimeout = "workers", time.Second
+	c.Partitions, c.Lanes = r.parts, 1
+	c.CheckInterval, c.DrainLimit = 50*time.Millisecond, 5*time.Second
+	c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout = time.Minute, 3*time.Second, 10*time.Second
+	c.RetryMin, c.RetryMax, c.CommitInterval = time.Millisecond, 10*time.Millisecond, time.Millisecond
+	c.ApplyPause = 1 // in effect none
+	c.ProjectInterval, c.ProjectLimit = 20*time.Millisecond, 7
+	return c
 }
 
 // start runs a worker until the end of the test, where it must drain well.

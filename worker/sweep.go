@@ -31,7 +31,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	if err := w.deps.Maintainer.MakeDays(ctx, w.deps.Now()); err != nil {
 		return err
 	}
-	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
+	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.retention())
 	// What a sweep deleted before it failed is deleted.
 	w.metrics.swept["journal_days"].Add(float64(swept.JournalDays))
 	w.metrics.swept["journal_rows"].Add(float64(swept.JournalRows))

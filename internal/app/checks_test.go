@@ -86,9 +86,9 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			s, topic := deployment{stack.Database(t), brokers}, "trades-"+strings.ReplaceAll(name, " ", "-")
 			migrateConfig, serverConfig, workerConfig := s.migrateConfig(t), s.serverConfig(t), s.workerConfig(t)
 			migrateConfig.Kafka.Topic, serverConfig.Kafka.Topic, workerConfig.Kafka.Topic = topic, topic, topic
-			workerConfig.Tuning.Group = topic
+			workerConfig.Worker.Group = topic
 			require.NoError(t, Migrate(t.Context(), migrateConfig, zerolog.Nop()))
-			serverConfig.Check.Interval, workerConfig.Check.Interval = time.Second, time.Second
+			serverConfig.Process.CheckInterval, workerConfig.Process.CheckInterval = time.Second, time.Second
 			server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
 			worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
 			server.awaitReady(t)
@@ -136,7 +136,7 @@ func TestAnOutageFailsNoCheck(t *testing.T) {
 	s := deployment{database.url, opened.brokers}
 	database.open(t, direct)
 	cfg := s.serverConfig(t)
-	cfg.Check.Interval = time.Second
+	cfg.Process.CheckInterval = time.Second
 	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, cfg, env) })
 	server.awaitReady(t)
 	says := func(line string) func() bool {

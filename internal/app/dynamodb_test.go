@@ -39,7 +39,7 @@ func newDynamoStack(t *testing.T) *dynamoStack {
 	s.database.open(t, s.databaseURL)
 	s.table.open(t, s.dynamoAddr)
 	s.deployment = deployment{s.database.url, stack.Kafka(t)}
-	s.requests = RequestStoreFlags{Kind: onDynamoDB, Table: fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano()), Endpoint: s.table.url, Conns: 8}
+	s.requests = RequestStoreFlags{Kind: onDynamoDB, Table: fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano()), Endpoint: s.table.url}
 	return s
 }
 
@@ -54,7 +54,7 @@ func (s *dynamoStack) server(t *testing.T) *running {
 	t.Helper()
 	c := s.serverConfig(t)
 	c.RequestStore = s.requests
-	c.Tuning.OpenTimeout, c.Promise.AcceptDeadline = 20*time.Second, 30*time.Second // under the race detector
+	c.Promise.AcceptDeadline = 30 * time.Second // under the race detector
 	c.Promise.OrphanAfter = 2 * time.Minute
 	return start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
@@ -63,7 +63,7 @@ func (s *dynamoStack) worker(t *testing.T) *running {
 	t.Helper()
 	c := s.workerConfig(t)
 	c.RequestStore = s.requests
-	c.Tuning.ProjectInterval = 20 * time.Millisecond
+	c.Worker.ProjectInterval = 20 * time.Millisecond
 	return start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 

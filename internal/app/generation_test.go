@@ -61,16 +61,16 @@ func (m *mover) server(topic KafkaFlags) *running {
 	m.t.Helper()
 	c := m.serverConfig(m.t)
 	c.Kafka = topic
-	c.Check.Interval = time.Hour // it does not notice by itself
+	c.Process.CheckInterval = time.Hour // it does not notice by itself
 	return start(m.t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 
 func (m *mover) worker(topic KafkaFlags) *running {
 	m.t.Helper()
 	c := m.workerConfig(m.t)
-	c.Kafka, c.Tuning.Group, c.Check.Interval = topic, m.from.Kafka.Topic, time.Second
-	c.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
-	c.Tuning.OrphanInterval, c.Tuning.ProjectInterval = 50*time.Millisecond, 50*time.Millisecond
+	c.Kafka, c.Worker.Group, c.Process.CheckInterval = topic, m.from.Kafka.Topic, time.Second
+	c.Promise = quickPromise
+	c.Worker.OrphanInterval, c.Worker.ProjectInterval = 50*time.Millisecond, 50*time.Millisecond
 	return start(m.t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 
@@ -326,8 +326,8 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 
 	w := s.workerConfig(t)
 	w.RequestStore = s.requests
-	w.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
-	w.Tuning.OrphanInterval = 50 * time.Millisecond
+	w.Promise = quickPromise
+	w.Worker.OrphanInterval = 50 * time.Millisecond
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, w, env) })
 	worker.await(t, "the end of the request", func() bool { return Migrate(t.Context(), next, zerolog.Nop()) == nil })
 }

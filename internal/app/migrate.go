@@ -80,7 +80,8 @@ func (c MigrateConfig) makeTopic(ctx context.Context, log zerolog.Logger, client
 		return err
 	}
 	if wasClosed {
-		log.Warn().Str("topic", c.Kafka.Topic).Msg("the topic was closed by a move to another one that did not come to its end; it takes records again")
+		log.Warn().Str("topic", c.Kafka.Topic).
+			Msg("the topic was closed by a move to another one that did not come to its end; it takes records again")
 	}
 	log.Info().Str("topic", c.Kafka.Topic).Int("partitions", c.Kafka.Partitions).Msg("topic and its positions are there")
 	return nil
@@ -94,7 +95,7 @@ func (c MigrateConfig) createTopic(ctx context.Context) (trade.TopicID, error) {
 	return id, err
 }
 
-// makeRequestLog opens the request store and makes what it needs beyond the schema. The caller closes it.
+// makeRequestStore opens the request store and makes what it needs beyond the schema. The caller closes it.
 func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool, env Env) (requestStore, error) {
 	requests, err := c.RequestStore.open(ctx, pool, 0, env)
 	if err != nil || requests.create == nil {
@@ -117,10 +118,10 @@ func (c MigrateConfig) await(ctx context.Context, log zerolog.Logger, what strin
 	return nil
 }
 
-// topic spreads each record over as many brokers as the profile promises.
+// topic returns the topic to make, with the replicas that the profile demands.
 func (c MigrateConfig) topic() kafka.TopicSpec {
 	spec := kafka.TopicSpec{Partitions: c.Kafka.Partitions, Replication: 3, MinISR: 2, Retention: c.TopicRetention}
-	if c.Profile.Profile == "single" {
+	if c.Profile.Profile == singleMachine {
 		spec.Replication, spec.MinISR = 1, 1
 	}
 	return spec

@@ -1,5 +1,5 @@
-// Package role builds one role of the service from its settings, runs it and drains it. It is the one place that knows
-// which adapter stands behind which seam; the command and the all-in-one process both come through here.
+// Package app builds one role of the service from its settings, runs it and drains it. It alone knows which adapter stands
+// behind which interface. The commands and the process that runs both roles use it.
 package app
 
 import (
@@ -27,6 +27,9 @@ type Env struct {
 	Checks   []server.Check       // of the server: more that must be well before it is ready
 	Now      func() time.Time     // nil is time.Now
 	Link     *Link                // to the other role in the same process; nil without one
+
+	// ExitDelay is how long a role stays up, not ready, before a fatal exit, so that a scrape sees why; 0 exits at once.
+	ExitDelay time.Duration
 
 	tracer      *telemetry.Tracer // nil: traces are off
 	stopTracing func()

@@ -48,8 +48,7 @@ func (s deployment) serverConfig(t *testing.T) ServerConfig {
 	t.Helper()
 	c := *defaults[ServerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
-	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
-	c.Fault.ExitDelay = 0
+	c.Server.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
 	return c
 }
 
@@ -57,7 +56,6 @@ func (s deployment) workerConfig(t *testing.T) WorkerConfig {
 	t.Helper()
 	c := *defaults[WorkerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
-	c.Fault.ExitDelay = 0
 	return c
 }
 

@@ -9,7 +9,6 @@ import (
 	"tradestore/internal/checks"
 	"tradestore/kafka"
 	"tradestore/postgres"
-	"tradestore/trade"
 	"tradestore/worker"
 )
 
@@ -20,7 +19,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Drain.Timeout)
+	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Process.DrainTimeout)
 	if err != nil {
 		return err
 	}
@@ -30,7 +29,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer apply.Close()
-	keep, err := postgres.Open(ctx, cfg.Database.pool("maintainer", cfg.Tuning.MaintainerConns), env.Registry)
+	keep, err := postgres.Open(ctx, cfg.Database.pool("maintainer", maintainerConns), env.Registry)
 	if err != nil {
 		return err
 	}
@@ -41,17 +40,20 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer client.Close()
-	log, err := cfg.RequestStore.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
+	log, err := cfg.RequestStore.open(ctx, keep, cfg.Worker.OutcomeRetention, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	monitor, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.monitor(env.Registry, client, keep, log)
+	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit}
+	monitor, err := rules.monitor(env.Registry, client, keep, log)
 	if err != nil {
 		return err
 	}
-	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
-	w, err := worker.New(cfg.worker(), worker.Deps{
+	store := postgres.NewStore(apply, postgres.StoreConfig{
+		Topic: cfg.Kafka.Topic, TxTimeout: cfg.Worker.TransactionLimit, Now: env.Now,
+	})
+	w, err := worker.New(cfg.Role(), worker.Deps{
 		Store:    store,
 		Journal:  store,
 		Closer:   store,
@@ -73,7 +75,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		return delayExit(running, env.Log, cfg.Fault.ExitDelay, cfg.apply(running, env.Log, monitor, w))
+		return delayExit(running, env.Log, env.ExitDelay, cfg.apply(running, env.Log, monitor, w))
 	})
 	return work.Wait()
 }
@@ -84,49 +86,18 @@ func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, monitor *ch
 		return unlessOver(ctx, err)
 	}
 	work, running := errgroup.WithContext(ctx)
-	work.Go(func() error { return watch(running, log, c.Check.Interval, monitor) })
+	work.Go(func() error { return watch(running, log, c.Process.CheckInterval, monitor) })
 	work.Go(func() error { return w.Run(running) })
 	return work.Wait()
 }
 
-// unlessOver returns err, or nil for one that only says that ctx ended.
-func unlessOver(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !lastError(err) {
-		return nil
-	}
-	return err
-}
+// maintainerConns serves one sweep and one search for orphans at the same time.
+const maintainerConns = 2
 
+// applyPool has one connection for each lane, one for the projector, and one for reads of positions while every lane is in
+// a transaction.
 func (c WorkerConfig) applyPool() postgres.Config {
-	conns := c.Tuning.ApplyConns
-	if conns == 0 {
-		conns = c.Tuning.Lanes + 2 // the projector, and reads of positions while every lane is in a transaction
-	}
-	pool := c.Database.pool("apply", conns)
-	pool.StatementTimeout = c.Tuning.TransactionLimit
+	pool := c.Database.pool("apply", c.Worker.Lanes+2)
+	pool.StatementTimeout = c.Worker.TransactionLimit
 	return pool
-}
-
-func (c WorkerConfig) worker() worker.Config {
-	t := c.Tuning
-	k := c.Kafka.client("tradestore-worker")
-	k.Group, k.SessionTimeout, k.RebalanceTimeout = t.Group, t.SessionTimeout, t.RebalanceTimeout
-	return worker.Config{
-		Kafka:            k,
-		Partitions:       c.Kafka.Partitions,
-		Lanes:            t.Lanes,
-		MaxPollRecords:   t.MaxPollRecords,
-		ApplyPause:       t.ApplyPause,
-		TransactionLimit: t.TransactionLimit,
-		MaxRefused:       t.MaxRefused,
-		CheckInterval:    c.Check.Interval,
-		ProjectInterval:  t.ProjectInterval,
-		OrphanAfter:      c.Promise.OrphanAfter,
-		AcceptDeadline:   c.Promise.AcceptDeadline,
-		DeliveryTimeout:  c.Promise.DeliveryTimeout,
-		OrphanInterval:   t.OrphanInterval,
-		SweepInterval:    t.SweepInterval,
-		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
-		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group
-	}
 }

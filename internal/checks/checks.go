@@ -51,6 +51,12 @@ func CanNotTell(id, name, expected string, err error) Check {
 // ErrWrong marks a store that is not the one the service was set up for: a loud stop, never a retry (rule T9).
 var ErrWrong = errors.New("checks failed")
 
+// IsFatal reports whether err is a wrong answer and not a missing one: the stores or the schema are not what this build
+// relies on. Waiting does not mend it, and going on would hide loss (rule T9).
+func IsFatal(err error) bool {
+	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, ErrWrong))
+}
+
 // Err judges a list. It returns nil if nothing in it is Failed or Unknown; an error that wraps ErrWrong, of class
 // trade.Broken, that names every failed check; else one of class trade.Unavailable that says what can't be told.
 func Err(checks []Check) error {

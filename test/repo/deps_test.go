@@ -28,12 +28,12 @@ var mayImport = map[string][]string{
 	"dynamo":       {"trade", "internal/telemetry", "internal/checks"},
 	"kafka":        {"trade", "internal/failpoint", "internal/checks"},
 	"postgres":     {"trade", "internal/failpoint", "migrations", "internal/checks"},
-	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/telemetry"},
-	"worker":       {"trade", "internal/failpoint", "kafka", "internal/telemetry", "internal/checks"},
+	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/settings", "internal/telemetry"},
+	"worker":       {"trade", "internal/failpoint", "kafka", "internal/settings", "internal/telemetry", "internal/checks"},
 	"loadtest":     {"trade"},
 	"cmd":          {"trade", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
-	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
-		"test/stack/otlp", "test/stack/services"},
+	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/settings", "internal/telemetry", "kafka", "loadtest", "postgres",
+		"server", "worker", "test/stack/otlp", "test/stack/services"},
 
 	"dashboards":                {"dashboards/rules"},
 	"dashboards/generate":       {"dashboards"}, // `make dashboards`
@@ -41,13 +41,15 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"internal/app":              {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks"},
+	"internal/app": {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks",
+		"internal/settings"},
 	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
+	"internal/dev":              {"internal/dev/embedded", "internal/app", "internal/settings", "server", "worker"},
 	"internal/dev/embedded":     {},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
 	"internal/openapi/contract": {"internal/openapi"}, // for tests
+	"internal/settings":         {},
 	"internal/telemetry":        {},
 
 	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
