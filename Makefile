@@ -89,6 +89,10 @@ lint: $(GOLANGCI_LINT) ## run the linters
 verify: ## everything that CI checks
 	.ci/run
 
+.PHONY: docs
+docs: ## write docs/configuration.md, from the settings in the code
+	$(GO) run ./docs/generate
+
 .PHONY: dashboards
 dashboards: ## write the Grafana dashboards, from the Go code that describes them
 	$(GO) run ./dashboards/generate dashboards

@@ -12,7 +12,7 @@ import (
 )
 
 // soonClosed lets a request that was never delivered end a few seconds after it was made.
-var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_OPEN_TIMEOUT=1s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
 	"TRADESTORE_ORPHAN_AFTER=4s", "TRADESTORE_ORPHAN_INTERVAL=200ms"}
 
 // A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it gets

@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/settings", "internal/telemetry", "kafka", "loadtest", "postgres",
 		"server", "worker", "test/stack/otlp", "test/stack/services"},
 
+	"docs/generate":             {"cmd", "internal/reference"}, // `make docs`
 	"dashboards":                {"dashboards/rules"},
 	"dashboards/generate":       {"dashboards"}, // `make dashboards`
 	"dashboards/rules":          {},
@@ -49,6 +50,7 @@ var mayImport = map[string][]string{
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
 	"internal/openapi/contract": {"internal/openapi"}, // for tests
+	"internal/reference":        {},                   // of `make docs`
 	"internal/settings":         {},
 	"internal/telemetry":        {},
 
@@ -64,7 +66,8 @@ var mayImport = map[string][]string{
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench"}
+var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench",
+	"docs/generate"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 
