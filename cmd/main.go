@@ -1,5 +1,6 @@
-// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in PostgreSQL.
-// Each subcommand is one role; this package reads flags and environment, runs the role and ends with its exit code.
+// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in
+// PostgreSQL. Each subcommand is one role; this package reads flags and environment, runs the role and ends with its
+// exit code.
 package cmd
 
 import (
@@ -84,7 +85,8 @@ func (p *process) serve(name string, f app.LogFlags, start func(app.Env) error) 
 	}
 	log = log.With().Str("role", name).Logger()
 	build := telemetry.ReadBuild()
-	starting := log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).Int("gomaxprocs", runtime.GOMAXPROCS(0))
+	starting := log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).
+		Int("gomaxprocs", runtime.GOMAXPROCS(0))
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
 		starting = starting.Int64("gomemlimit", limit) // in bytes
 	}

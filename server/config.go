@@ -96,7 +96,8 @@ const maxBody = 512 << 10
 // maxPoolConns bounds one pool: PostgreSQL starts a process for each connection, and allows 100 by default.
 const maxPoolConns = 1000
 
-// DefaultConfig returns the defaults of the flags and the constants. Topic, partitions and accept deadline are left to set.
+// DefaultConfig returns the defaults of the flags and the constants. Topic, partitions and accept deadline are left to
+// set.
 func DefaultConfig() Config { return settings.Defaults[Config]().withConstants() }
 
 // withConstants sets every limit that is zero.

@@ -14,11 +14,11 @@ import (
 	"tradestore/trade"
 )
 
-// Config holds the settings of a worker. A field with a name tag is a flag of the commands worker and dev, with its default
-// in the tag. Start from DefaultConfig: a flag that is left at zero stays zero.
+// Config holds the settings of a worker. A field with a name tag is a flag of the commands worker and dev, with its
+// default in the tag. Start from DefaultConfig: a flag that is left at zero stays zero.
 type Config struct {
 	// These belong to settings that several commands share. They are required.
-	Kafka           kafka.Config  `kong:"-"` // brokers, topic and client id, to which each lane adds its number; the rest is set here
+	Kafka           kafka.Config  `kong:"-"` // brokers, topic, client id (each lane adds its number)
 	Partitions      int           `kong:"-"` // that the topic must have (rule T2)
 	CheckInterval   time.Duration `kong:"-"` // between two looks at the end of the log
 	OrphanAfter     time.Duration `kong:"-"` // from the first sight of a PENDING request to its close (rule R2)
@@ -79,7 +79,8 @@ const (
 	sweepInterval = time.Hour
 )
 
-// DefaultConfig returns the defaults of the flags and the constants. The fields that Config calls required are left to set.
+// DefaultConfig returns the defaults of the flags and the constants. The fields that Config calls required are left to
+// set.
 func DefaultConfig() Config { return settings.Defaults[Config]().withConstants() }
 
 // withConstants sets every limit that is zero.
@@ -169,12 +170,12 @@ func (c Config) retention() trade.Retention {
 	return trade.Retention{Outcomes: c.OutcomeRetention, DeadLetters: c.DeadLetterRetention}
 }
 
-// CheckOrphanAfter returns an error that names the flags if requests could be closed while a server may still answer 202
-// to them (rule R2).
+// CheckOrphanAfter returns an error that names the flags if requests could be closed while a server may still answer
+// 202 to them (rule R2).
 func CheckOrphanAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
 	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
-		return fmt.Errorf("--orphan-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: "+
-			"a server might still answer 202", after, least, acceptDeadline, deliveryTimeout)
+		return fmt.Errorf("--orphan-after: %v is less than %v, twice the sum of --accept-deadline %v and "+
+			"--delivery-timeout %v: a server might still answer 202", after, least, acceptDeadline, deliveryTimeout)
 	}
 	return nil
 }

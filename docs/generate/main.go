@@ -14,7 +14,8 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := os.WriteFile("docs/configuration.md", reference.Configuration(model), 0o644); err != nil { //nolint:gosec // a document
+	err = os.WriteFile("docs/configuration.md", reference.Configuration(model), 0o644) //nolint:gosec // a document
+	if err != nil {
 		log.Fatal(err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"tradestore/internal/checks"
 )
 
-// ExitDelay is how long a role stays up, not ready, before a fatal exit: two scrapes at the usual interval of 15 s, so that
-// an alert can say why the role stopped.
+// ExitDelay is how long a role stays up, not ready, before a fatal exit: two scrapes at the usual interval of 15 s, so
+// that an alert can say why the role stopped.
 const ExitDelay = 30 * time.Second
 
 // logFatal logs an error that stops the role, before anything of the role is taken down (rule T9). It returns err.

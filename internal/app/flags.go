@@ -10,8 +10,8 @@ import (
 	"tradestore/worker"
 )
 
-// The groups of flags that several commands share. Each flag, its default and its rule are here, once. Settings of one role
-// alone are in server.Config and worker.Config.
+// The groups of flags that several commands share. Each flag, its default and its rule are here, once. Settings of one
+// role alone are in server.Config and worker.Config.
 
 // StoreFlags say where the stores are.
 type StoreFlags struct {
@@ -121,8 +121,8 @@ func (f DeadlineFlags) check(m *settings.Mistakes) {
 	settings.Between(m, "--accept-deadline", f.AcceptDeadline, time.Millisecond, time.Hour)
 }
 
-// PromiseFlags say how long a trade may be under way before it counts as lost. They are the same for every role: a worker
-// with shorter times than the servers could close a request that is then answered 202 (rule R2).
+// PromiseFlags say how long a trade may be under way before it counts as lost. They are the same for every role: a
+// worker with shorter times than the servers could close a request that is then answered 202 (rule R2).
 type PromiseFlags struct {
 	DeadlineFlags   `embed:""`
 	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long a server tries to write one record to Kafka. It is the same for every process."`
@@ -131,7 +131,8 @@ type PromiseFlags struct {
 
 func (f PromiseFlags) check(m *settings.Mistakes) {
 	f.DeadlineFlags.check(m)
-	settings.Between(m, "--delivery-timeout", f.DeliveryTimeout, time.Second, time.Hour) // the least that the Kafka client takes
+	// The Kafka client takes no less than a second.
+	settings.Between(m, "--delivery-timeout", f.DeliveryTimeout, time.Second, time.Hour)
 	if f.OrphanAfter <= 0 || f.OrphanAfter > day {
 		settings.Between(m, "--orphan-after", f.OrphanAfter, time.Millisecond, day)
 		return

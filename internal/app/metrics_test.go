@@ -51,8 +51,8 @@ type family struct {
 	roles            []string
 }
 
-// families starts a role in front of stores that don't answer and returns what it shows by then: all its families, since
-// a role registers them before it works.
+// families starts a role in front of stores that don't answer and returns what it shows by then: all its families,
+// since a role registers them before it works.
 func families(t *testing.T, name string, run func(ctx context.Context, dead string, env Env) error) map[string]*family {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

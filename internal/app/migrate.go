@@ -16,10 +16,10 @@ import (
 	"tradestore/trade"
 )
 
-// Migrate makes or updates the schema, the table of a request store on DynamoDB, the topic and its position rows. It waits
-// for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves a part of
-// the work done; the next run does the rest. A topic that is not the one known to the database is an error, unless
-// cfg.NewGeneration asks to move to it (rule T10).
+// Migrate makes or updates the schema, the table of a request store on DynamoDB, the topic and its position rows. It
+// waits for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves
+// a part of the work done; the next run does the rest. A topic that is not the one known to the database is an error,
+// unless cfg.NewGeneration asks to move to it (rule T10).
 func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -48,7 +48,8 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	defer requests.close()
-	if err := cfg.await(ctx, log, "Kafka", func(ctx context.Context) error { return kafka.Ping(ctx, client) }); err != nil {
+	ping := func(ctx context.Context) error { return kafka.Ping(ctx, client) }
+	if err := cfg.await(ctx, log, "Kafka", ping); err != nil {
 		return err
 	}
 	var topics *postgres.Topics
@@ -67,7 +68,9 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 }
 
 // makeTopic makes the topic and its positions, and opens it again after a move that did not come to its end.
-func (c MigrateConfig) makeTopic(ctx context.Context, log zerolog.Logger, client *kgo.Client, topics *postgres.Topics) error {
+func (c MigrateConfig) makeTopic(
+	ctx context.Context, log zerolog.Logger, client *kgo.Client, topics *postgres.Topics,
+) error {
 	id, err := c.createTopic(ctx)
 	if err != nil {
 		return err
@@ -109,7 +112,9 @@ func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool,
 	return requests, nil
 }
 
-func (c MigrateConfig) await(ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error) error {
+func (c MigrateConfig) await(
+	ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	if err := retry(ctx, log, what, try); err != nil {

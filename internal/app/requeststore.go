@@ -43,8 +43,8 @@ type entries interface {
 	worker.RequestStore
 }
 
-// open opens the request store of a role and asks it nothing yet. The kind in PostgreSQL uses the pool. DynamoDB deletes
-// an ended request after life.
+// open opens the request store of a role and asks it nothing yet. The kind in PostgreSQL uses the pool. DynamoDB
+// deletes an ended request after life.
 func (f RequestStoreFlags) open(
 	ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env,
 ) (requestStore, error) {

@@ -17,8 +17,8 @@ const (
 	longestPause = 2 * time.Second
 )
 
-// retry calls try until it succeeds: a store that is down comes back (rule T8). It returns the last error of try when ctx
-// ends, and at once when the error is fatal. Each failure is one log line.
+// retry calls try until it succeeds: a store that is down comes back (rule T8). It returns the last error of try when
+// ctx ends, and at once when the error is fatal. Each failure is one log line.
 func retry(ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		attempt, cancel := context.WithTimeout(ctx, attemptLimit)

@@ -1,5 +1,5 @@
-// Package app builds one role of the service from its settings, runs it and drains it. It alone knows which adapter stands
-// behind which interface. The commands and the process that runs both roles use it.
+// Package app builds one role of the service from its settings, runs it and drains it. It alone knows which adapter
+// stands behind which interface. The commands and the process that runs both roles use it.
 package app
 
 import (
@@ -35,9 +35,9 @@ type Env struct {
 	stopTracing func()
 }
 
-// Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at once.
-// Neither needs the other: without a link, or with workers elsewhere, the server finds outcomes by reading. The zero
-// value is ready; its methods may be called concurrently, and on nil.
+// Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at
+// once. Neither needs the other: without a link, or with workers elsewhere, the server finds outcomes by reading. The
+// zero value is ready; its methods may be called concurrently, and on nil.
 type Link struct{ shown atomic.Pointer[func()] }
 
 // to says whom to tell.

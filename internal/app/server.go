@@ -13,9 +13,10 @@ import (
 	"tradestore/server"
 )
 
-// RunServer runs the server role until ctx ends, then drains it, and returns nil if nothing was cut off. A store that is
-// down when it starts delays readiness, nothing more; a schema or a topic that is not the one this build was set up for
-// is an error, at once (rules T8, T9). Other errors: a setting that can't be used, an address that can't be listened on.
+// RunServer runs the server role until ctx ends, then drains it, and returns nil if nothing was cut off. A store that
+// is down when it starts delays readiness, nothing more; a schema or a topic that is not the one this build was set up
+// for is an error, at once (rules T8, T9). Other errors: a setting that can't be used, an address that can't be
+// listened on.
 func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -81,8 +82,8 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	return errors.Join(work.Wait(), drained)
 }
 
-// checks are what readiness and health ask. Each is bounded by the context it is given. With the request store on DynamoDB,
-// trades are accepted while PostgreSQL is down.
+// checks are what readiness and health ask. Each is bounded by the context it is given. With the request store on
+// DynamoDB, trades are accepted while PostgreSQL is down.
 func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{
 		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},

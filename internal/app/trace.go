@@ -14,7 +14,9 @@ const flushLimit = 5 * time.Second
 
 // startTracing sets up the traces of a role. stop exports what is left, as long as the drain limit allows, which counts
 // from the end of ctx; spans that are lost by then are a line in the log and no failure.
-func startTracing(ctx context.Context, service string, drain time.Duration, log zerolog.Logger) (t *telemetry.Tracer, stop func(), err error) {
+func startTracing(
+	ctx context.Context, service string, drain time.Duration, log zerolog.Logger,
+) (t *telemetry.Tracer, stop func(), err error) {
 	if t, err = telemetry.NewTracer(service, log); err != nil || t == nil {
 		return nil, func() {}, err
 	}

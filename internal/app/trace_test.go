@@ -108,8 +108,8 @@ func TestOneTraceOfOneTradeWithRequestsOnDynamoDB(t *testing.T) {
 // spanRow is a row of the table of spans.
 var spanRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (\\w+) \\| [^|]+ \\| ([^|]*) \\|$")
 
-// requireDocumented compares spans with the table of docs/tracing.md: it has all of their names, kinds and attributes, and no
-// other names.
+// requireDocumented compares spans with the table of docs/tracing.md: it has all of their names, kinds and attributes,
+// and no other names.
 func requireDocumented(t *testing.T, spans []otlp.Span) {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/tracing.md")

@@ -13,8 +13,8 @@ import (
 )
 
 // RunWorker runs the worker role until ctx ends, then drains it and returns nil. Stores that are down are waited for,
-// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a worker
-// whose schema, topic or store is not what it relies on (rules T8, T9).
+// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a
+// worker whose schema, topic or store is not what it relies on (rules T8, T9).
 func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -80,7 +80,8 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	return work.Wait()
 }
 
-// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
+// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its
+// group.
 func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, monitor *checks.Monitor, w *worker.Worker) error {
 	if err := await(ctx, log, monitor); err != nil {
 		return unlessOver(ctx, err)
@@ -94,8 +95,8 @@ func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, monitor *ch
 // maintainerConns serves one sweep and one search for orphans at the same time.
 const maintainerConns = 2
 
-// applyPool has one connection for each lane, one for the projector, and one for reads of positions while every lane is in
-// a transaction.
+// applyPool has one connection for each lane, one for the projector, and one for reads of positions while every lane is
+// in a transaction.
 func (c WorkerConfig) applyPool() postgres.Config {
 	pool := c.Database.pool("apply", c.Worker.Lanes+2)
 	pool.StatementTimeout = c.Worker.TransactionLimit

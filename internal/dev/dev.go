@@ -28,9 +28,9 @@ const (
 	noteName    = "dev.json"
 )
 
-// Run starts everything, prints on out what runs where as soon as it is ready, and drains when ctx ends: the server, then
-// the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an error
-// of one line that names the flag.
+// Run starts everything, prints on out what runs where as soon as it is ready, and drains when ctx ends: the server,
+// then the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an
+// error of one line that names the flag.
 func Run(ctx context.Context, cfg Config, out io.Writer, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -105,16 +105,18 @@ func (s *runner) start(ctx context.Context) error {
 	if err := s.startPostgres(ctx); err != nil {
 		return err
 	}
-	if err := app.Migrate(ctx, s.cfg.migration(s.stores), s.log.With().Str("role", "migrate").Logger()); err != nil {
+	if err := app.Migrate(ctx, s.cfg.migration(s.stores), s.logOf("migrate")); err != nil {
 		return err
 	}
 	return s.writeNote()
 }
 
+func (s *runner) logOf(role string) zerolog.Logger { return s.log.With().Str("role", role).Logger() }
+
 func (s *runner) startBroker() error {
 	var err error
 	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{
-		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.log.With().Str("role", "kafka").Logger(),
+		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.logOf("kafka"),
 	})
 	if errors.Is(err, embedded.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --kafka-port", err)
@@ -132,7 +134,7 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	}
 	var err error
 	s.postgres, err = embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.log.With().Str("role", "postgres").Logger(),
+		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.logOf("postgres"),
 	})
 	if errors.Is(err, embedded.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --postgres-port", err)
@@ -156,11 +158,12 @@ func (s *runner) serve(ctx context.Context) error {
 	link := &app.Link{}
 	workerEnd := make(chan error, 1)
 	go func() {
-		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores), app.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes, Link: link})
+		env := app.Env{Log: s.logOf("worker"), Listener: s.probes, Link: link}
+		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores), env)
 		stopServer() // one without the other is of no use
 	}()
 	serverErr := app.RunServer(serving, s.cfg.server(s.stores), app.Env{
-		Log: s.log.With().Str("role", "server").Logger(), Listener: s.api, Checks: s.checks(), Link: link,
+		Log: s.logOf("server"), Listener: s.api, Checks: s.checks(), Link: link,
 	})
 	stopWorker()
 	return errors.Join(serverErr, <-workerEnd)

@@ -31,7 +31,8 @@ func Defaults[T any]() T {
 	return config
 }
 
-// Mistakes collects what is wrong with a configuration, so that one start shows all of it. Each one begins with its flag.
+// Mistakes collects what is wrong with a configuration, so that one start shows all of it. Each one begins with its
+// flag.
 type Mistakes []error
 
 // Add adds err, which may hold several mistakes, one per line. It ignores nil.

@@ -12,7 +12,8 @@ import (
 // What the Makefile stamps into the program is what the program says of itself.
 func TestTheMakefileStampsTheVersion(t *testing.T) {
 	t.Parallel()
-	line, err := exec.Command("make", "--no-print-directory", "-n", "build", "GO=go", "VERSION=v7.6.5-4-gdef", "COMMIT=0123456789abcdef").Output()
+	stamps := []string{"GO=go", "VERSION=v7.6.5-4-gdef", "COMMIT=0123456789abcdef"}
+	line, err := exec.Command("make", append([]string{"--no-print-directory", "-n", "build"}, stamps...)...).Output()
 	require.NoError(t, err)
 	program := filepath.Join(t.TempDir(), "tradestore")
 	require.Contains(t, string(line), " -o tradestore ")
