@@ -55,7 +55,8 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.RequestStore.Kind = "redis" }, `--request-store: "redis" is not one of postgres, dynamodb`)
 	f(func(c *ServerConfig) { c.RequestStore.Kind = "dynamodb" })
 	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Table = "dynamodb", "" }, "--dynamodb-table:")
-	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Endpoint = "dynamodb", "localhost:8002" }, "--dynamodb-endpoint:")
+	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Endpoint = "dynamodb", "localhost:8002" },
+		"--dynamodb-endpoint:")
 	f(func(c *ServerConfig) { c.Profile.Profile = "laptop" }, "--profile:")
 	f(func(c *ServerConfig) { c.Profile.Profile = "single" })
 	f(func(c *ServerConfig) { c.Log.Level = "loud" }, "--log-level:")
@@ -69,9 +70,12 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Minute },
 		"--orphan-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s")
 	f(func(c *ServerConfig) { c.Server.Compression = "rar" }, "--kafka-compression:")
-	f(func(c *ServerConfig) { c.Server.DrainDelay = 25 * time.Second }, "--drain-timeout: 30s is not more than the sum of --drain-delay 25s and --read-timeout 5s")
-	f(func(c *ServerConfig) { c.Server.ReadTimeout = 30 * time.Second }, "--drain-timeout: 30s is not more than the sum of --drain-delay 0s and --read-timeout 30s")
-	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" }, "--listen:", "--topic:", "--database-url:")
+	f(func(c *ServerConfig) { c.Server.DrainDelay = 25 * time.Second },
+		"--drain-timeout: 30s is not more than the sum of --drain-delay 25s and --read-timeout 5s")
+	f(func(c *ServerConfig) { c.Server.ReadTimeout = 30 * time.Second },
+		"--drain-timeout: 30s is not more than the sum of --drain-delay 0s and --read-timeout 30s")
+	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" },
+		"--listen:", "--topic:", "--database-url:")
 }
 
 func TestWorkerSettings(t *testing.T) {
@@ -86,10 +90,13 @@ func TestWorkerSettings(t *testing.T) {
 	f(func(c *WorkerConfig) { c.Worker.Group = "" }, "--kafka-group:")
 	f(func(c *WorkerConfig) { c.Worker.Lanes = 0 }, "--lanes: 0 is not between 1 and 64")
 	f(func(c *WorkerConfig) { c.Worker.MaxPollRecords = 0 }, "--max-poll-records:")
-	f(func(c *WorkerConfig) { c.Worker.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than the 1m0s that workers have to give up partitions")
-	f(func(c *WorkerConfig) { c.Worker.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
+	f(func(c *WorkerConfig) { c.Worker.TransactionLimit = time.Minute },
+		"--transaction-limit: 1m0s is not less than the 1m0s that workers have to give up partitions")
+	f(func(c *WorkerConfig) { c.Worker.OutcomeRetention = time.Hour },
+		"--outcome-retention: 1h0m0s is not between 24h0m0s")
 	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26 * time.Second })
-	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26*time.Second - 1 }, "--orphan-after: 25.999999999s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
+	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26*time.Second - 1 },
+		"--orphan-after: 25.999999999s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
 	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 0 }, "--orphan-after: 0s is not between")
 	f(func(c *WorkerConfig) { c.Worker.OrphanInterval = 0 }, "--orphan-interval:")
 	f(func(c *WorkerConfig) { c.Process.DrainTimeout = 0 }, "--drain-timeout:")
@@ -120,8 +127,10 @@ func TestCheckSettings(t *testing.T) {
 		change(c)
 		requireMistakes(t, c.Validate(), want)
 	}
-	f(func(c *CheckConfig) { c.OutcomeRetention, c.Timeout = time.Hour, 0 }, "--outcome-retention:", "--timeout: 0s is not between 100ms")
-	f(func(c *CheckConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile = "", "", "" }, "--topic:", "--database-url:", "--profile:")
+	f(func(c *CheckConfig) { c.OutcomeRetention, c.Timeout = time.Hour, 0 },
+		"--outcome-retention:", "--timeout: 0s is not between 100ms")
+	f(func(c *CheckConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile = "", "", "" },
+		"--topic:", "--database-url:", "--profile:")
 }
 
 // requireMistakes demands exactly one line per text, in order, and that no line shows the password.
