@@ -47,8 +47,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer log.close()
-	rules := stores{flags: cfg.StoreFlags, limit: attemptLimit}
-	monitor, err := rules.monitor(env.Registry, producer, requests, log)
+	monitor, err := stores{flags: cfg.StoreFlags, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
 	if err != nil {
 		return err
 	}

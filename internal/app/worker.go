@@ -40,19 +40,17 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer client.Close()
-	log, err := cfg.RequestStore.open(ctx, keep, cfg.Worker.OutcomeRetention, env)
+	kept := cfg.Worker.OutcomeRetention
+	log, err := cfg.RequestStore.open(ctx, keep, kept, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit}
-	monitor, err := rules.monitor(env.Registry, client, keep, log)
+	monitor, err := stores{cfg.StoreFlags, kept, attemptLimit}.monitor(env.Registry, client, keep, log)
 	if err != nil {
 		return err
 	}
-	store := postgres.NewStore(apply, postgres.StoreConfig{
-		Topic: cfg.Kafka.Topic, TxTimeout: cfg.Worker.TransactionLimit, Now: env.Now,
-	})
+	store := postgres.NewStore(apply, cfg.store(env))
 	w, err := worker.New(cfg.Role(), worker.Deps{
 		Store:    store,
 		Journal:  store,
@@ -101,4 +99,8 @@ func (c WorkerConfig) applyPool() postgres.Config {
 	pool := c.Database.pool("apply", c.Worker.Lanes+2)
 	pool.StatementTimeout = c.Worker.TransactionLimit
 	return pool
+}
+
+func (c WorkerConfig) store(env Env) postgres.StoreConfig {
+	return postgres.StoreConfig{Topic: c.Kafka.Topic, TxTimeout: c.Worker.TransactionLimit, Now: env.Now}
 }
