@@ -73,8 +73,8 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, moni
 	}
 }
 
-// gate keeps the accept line shut unless the topology has been verified: a 202 for a record in the wrong topic would be
-// a promise that nobody keeps. Reads and probes are answered meanwhile.
+// gate keeps the accept line shut unless the topology has been verified: a 202 for a record in the wrong topic would be a
+// promise that nobody keeps. Reads and probes are answered meanwhile.
 type gate struct {
 	server.RequestStore
 	server.KeyedStore
@@ -83,8 +83,8 @@ type gate struct {
 
 var errUnverified = errors.New("schema and topic are not verified yet")
 
-// keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the
-// end of ctx it stays as it is: what was let in is finished by the drain.
+// keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the end
+// of ctx it stays as it is: what was let in is finished by the drain.
 func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
 	if err := await(ctx, log, monitor); err != nil {
 		return err

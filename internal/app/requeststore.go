@@ -23,8 +23,8 @@ const (
 // requestStore is the request store that the settings choose.
 type requestStore struct {
 	entries entries
-	probe   func(context.Context) error // whether it answers now
-	checks  checks.Part                 // whether it is what this build relies on (rule T7)
+	probe   func(context.Context) error // returns nil if the store answers now
+	checks  checks.Part                 // the rules for this store (rule T7)
 	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
 	journal bool                        // clients read outcomes from the journal
 	close   func()

@@ -81,7 +81,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	return errors.Join(work.Wait(), drained)
 }
 
-// checks are what readiness and health ask. Each is bounded by the context it is given. With the request store on
+// checks are the probes of readiness and health. Each is bounded by its context. With the request store on
 // DynamoDB, trades are accepted while PostgreSQL is down.
 func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{

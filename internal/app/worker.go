@@ -66,7 +66,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	// Probes and metrics are answered from before the first try until after the drain, whatever ends the worker.
+	// Probes and metrics are served from before the first try until after the drain, whatever ends the worker.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopProbes()
 	work, running := errgroup.WithContext(ctx)

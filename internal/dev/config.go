@@ -64,13 +64,13 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// stores says where the stores turned out to be.
+// stores holds the addresses of the stores that run.
 type stores struct {
 	kafka    []string
 	database string // URL with the password
 }
 
-// topic is the default one: the embedded Kafka has no other.
+// topic returns the default topic: the embedded Kafka has no other one.
 func topic() string { return settings.Defaults[app.KafkaFlags]().Topic }
 
 // role returns what both roles have in common, on the stores of this machine.
