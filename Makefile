@@ -89,6 +89,10 @@ lint: $(GOLANGCI_LINT) ## run the linters
 verify: ## run everything that CI checks
 	.ci/run
 
+.PHONY: docs
+docs: ## write docs/configuration.md, from the settings in the code
+	$(GO) run ./docs/generate
+
 .PHONY: dashboards
 dashboards: ## write the Grafana dashboards from their Go code
 	$(GO) run ./dashboards/generate dashboards

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tradestore/internal/app"
+	roles "tradestore/internal/settings"
 	"tradestore/internal/telemetry"
 	"tradestore/kafka"
 	"tradestore/postgres"
@@ -128,12 +129,11 @@ func (c chain) build(ctx context.Context, brokers []string, r *running) error {
 // prepare makes the topic and, with a database, schema and positions.
 func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
-		err := app.Migrate(ctx, app.MigrateConfig{
-			Kafka:    app.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
-			Database: app.DatabaseFlags{URL: c.database}, RequestStore: app.RequestStoreFlags{Kind: "postgres"},
-			Profile: app.ProfileFlags{Profile: "single"}, Log: app.LogFlags{Level: "warn", Format: "json"}, Wait: startLimit,
-		}, log)
-		if err != nil {
+		cfg := roles.Defaults[app.MigrateConfig]()
+		cfg.Kafka.Brokers, cfg.Kafka.Topic, cfg.Kafka.Partitions = brokers, topic, partitions
+		cfg.Database.URL, cfg.Profile.Profile = c.database, "single"
+		cfg.TopicRetention, cfg.Wait = 0, startLimit
+		if err := app.Migrate(ctx, cfg, log); err != nil {
 			return trade.TopicID{}, err
 		}
 	}
@@ -170,7 +170,9 @@ func (c chain) buildServer(ctx context.Context, r *running, brokers []string, lo
 		return err
 	}
 	r.closers = append(r.closers, deps.Kafka.Close)
-	r.server, err = server.New(server.Config{Topic: topic, Partitions: partitions, QueueItems: queueItems}, deps)
+	role := roles.Defaults[app.ServerConfig]()
+	role.Kafka.Topic, role.Kafka.Partitions, role.Server.QueueItems = topic, partitions, queueItems
+	r.server, err = server.New(role.Role(), deps)
 	return err
 }
 
@@ -199,9 +201,10 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 			deps.Requests = postgres.NewRequestStore(keep)
 		}
 	}
-	cfg := kafkaClient(brokers, "bench-worker")
-	cfg.Group = "bench-workers"
+	role := roles.Defaults[app.WorkerConfig]()
+	role.Kafka.Brokers, role.Kafka.Topic, role.Kafka.Partitions = brokers, topic, partitions
+	role.Worker.Group = "bench-workers"
 	var err error
-	r.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps) // the default of the role
+	r.worker, err = worker.New(role.Role(), deps)
 	return err
 }

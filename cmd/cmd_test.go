@@ -57,7 +57,7 @@ func TestSettingsComeFromTheEnvironment(t *testing.T) {
 	require.Equal(t, goodURL, config.Database.URL)
 	require.Equal(t, []string{"kafka-1:9092", "kafka-2:9092"}, config.Kafka.Brokers)
 	require.Equal(t, "127.0.0.1:2", config.Listen, "a flag wins over the environment")
-	require.Zero(t, config.Tuning.DrainDelay, "even with a zero")
+	require.Zero(t, config.Server.DrainDelay, "even with a zero")
 
 	require.Equal(t, "postgres://trader:xxxxx@127.0.0.1:1/tradestore", settings["database-url"], "secrets are masked")
 	require.Equal(t, "kafka-1:9092,kafka-2:9092", settings["kafka-brokers"])

@@ -1,5 +1,6 @@
-// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in PostgreSQL.
-// Each subcommand is one role; this package reads flags and environment, runs the role and ends with its exit code.
+// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in
+// PostgreSQL. Each subcommand is one role; this package reads flags and environment, runs the role and ends with its
+// exit code.
 package cmd
 
 import (
@@ -14,8 +15,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-
-	"github.com/rs/zerolog"
 
 	"tradestore/internal/app"
 	"tradestore/internal/telemetry"
@@ -79,19 +78,20 @@ var oneLine = strings.NewReplacer("\n\t", " ", "\n", "; ")
 var errLogged = errors.New("logged")
 
 // serve runs a role that stays: from the line that says what starts to the one that says how it ended.
-func (p *process) serve(name string, f app.LogFlags, start func(zerolog.Logger) error) error {
+func (p *process) serve(name string, f app.LogFlags, start func(app.Env) error) error {
 	log, err := telemetry.NewLogger(p.stderr, f.Level, f.Format)
 	if err != nil {
 		return err
 	}
 	log = log.With().Str("role", name).Logger()
 	build := telemetry.ReadBuild()
-	starting := log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).Int("gomaxprocs", runtime.GOMAXPROCS(0))
+	starting := log.Info().Str("version", build.Version).Str("commit", build.Commit).Str("go", build.Go).
+		Int("gomaxprocs", runtime.GOMAXPROCS(0))
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
 		starting = starting.Int64("gomemlimit", limit) // in bytes
 	}
 	starting.Any("settings", p.settings).Msg("starting")
-	if err := start(log); err != nil {
+	if err := start(app.Env{Log: log, ExitDelay: app.ExitDelay}); err != nil {
 		log.Error().Err(err).Msg("stopped by a failure")
 		return errors.Join(errLogged, err)
 	}

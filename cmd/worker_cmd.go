@@ -3,8 +3,6 @@ package cmd
 import (
 	"context"
 
-	"github.com/rs/zerolog"
-
 	"tradestore/internal/app"
 )
 
@@ -23,7 +21,7 @@ Example:
 }
 
 func (c *workerCommand) run(ctx context.Context, p *process) error {
-	return p.serve("worker", c.Config.Log, func(log zerolog.Logger) error {
-		return app.RunWorker(ctx, c.Config, app.Env{Log: log})
+	return p.serve("worker", c.Config.Log, func(env app.Env) error {
+		return app.RunWorker(ctx, c.Config, env)
 	})
 }

@@ -375,7 +375,8 @@ func TestNewListsMistakes(t *testing.T) {
 	for _, want := range []string{"topic", "partitions", "open-timeout", "drain-delay", "queue-bytes"} {
 		assert.ErrorContains(t, err, want)
 	}
-	good := Config{Topic: testTopic, Partitions: 1}
+	good := DefaultConfig()
+	good.Topic, good.Partitions, good.AcceptDeadline = testTopic, 1, time.Second
 	_, err = New(good, Deps{})
 	assert.ErrorContains(t, err, "required")
 	reg := prometheus.NewRegistry()

@@ -2,144 +2,162 @@ package server
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"time"
+
+	"tradestore/internal/settings"
 )
 
-// Config holds the settings of the server. A zero value takes the default named at the field.
+// Config holds the settings of the server. A field with a name tag is a flag of the commands server and dev, with its
+// default in the tag. Start from DefaultConfig: a flag that is left at zero stays zero.
 type Config struct {
-	Topic      string // that accepted trades are written to; required
-	Partitions int    // of the topic; required: it fixes which partition a trade belongs to
+	// These three belong to settings that several commands share. They are required.
+	Topic          string        `kong:"-"` // topic of the accepted trades
+	Partitions     int           `kong:"-"` // of the topic: it fixes which partition a trade belongs to
+	AcceptDeadline time.Duration `kong:"-"` // from arrival to the latest moment of a 202
 
 	// Accepting.
-	AcceptDeadline time.Duration // from arrival to the latest moment of a 202; default 3 s
-	LookupTimeout  time.Duration // of the version look-up; when it passes, the batch goes on unchecked; default 100 ms
-	OpenTimeout    time.Duration // of writing PENDING; at most AcceptDeadline; default 2 s
-	Flushes        int           // batches under way at once, each of its own share of the partitions; default 2
-	MaxBatch       int           // requests in one batch; default 512
-	QueueItems     int           // requests between arrival and answer, beyond which new ones are shed; default 4096
-	QueueBytes     int           // that those requests hold, at least one request of MaxBodyBytes; default 64 MiB
+	Flushes    int `name:"flushes" group:"tuning" default:"2" help:"Largest number of batches of trades that are written to the request store at the same time. Each one takes its own share of the partitions, so more than --partitions or --request-conns have no effect."`
+	MaxBatch   int `name:"max-batch" group:"tuning" default:"512" help:"Largest number of trades in one batch."`
+	QueueItems int `name:"queue-items" group:"tuning" default:"8192" help:"Largest number of trades between arrival and answer. The server answers any further trade with 503 at once."`
+	QueueBytes int `name:"queue-bytes" group:"tuning" default:"67108864" help:"Largest size of the trades between arrival and answer, together, in bytes. Bulk requests have the same limit once more for their bodies."`
 
-	// IdempotencyAttempts is how often a key may be tried whose earlier tries ended NOT_DELIVERED; default 16.
-	IdempotencyAttempts int
+	// HTTP. Every wait and every size has a limit, because any client can connect.
+	MaxBodyBytes    int           `name:"max-body-bytes" group:"http" default:"16384" help:"Largest body of a request, in bytes. A larger one is answered 413."`
+	ReadTimeout     time.Duration `name:"read-timeout" group:"http" default:"5s" help:"Time limit for reading one request, from its first byte."`
+	IdleTimeout     time.Duration `name:"idle-timeout" group:"http" default:"75s" help:"How long the server keeps a connection without a request. It must be longer than the idle timeout of the load balancer, or the balancer sends requests on connections that the server has just closed: AWS ALB and nginx use 60s."`
+	MaxConns        int           `name:"max-conns" group:"http" default:"8192" help:"Largest number of open connections."`
+	MaxConnsPerAddr int           `name:"max-conns-per-addr" group:"http" default:"2048" help:"Largest number of open connections from one address (IPv6: from one /64 network)."`
+	DrainDelay      time.Duration `name:"drain-delay" group:"tuning" default:"0s" help:"How long a drain goes on serving while it reports not ready, so that a load balancer stops sending requests first."`
 
-	// Bulk: requests that hold many trades.
-	BulkItems int // trades in one of them; default 1000
-	BulkBytes int // of its body; the bodies under way hold QueueBytes together, at least one of them; default 1 MiB
+	// What package app builds for the server: its connections and its Kafka producer.
+	RequestConns int    `name:"request-conns" group:"tuning" default:"8" help:"Largest number of PostgreSQL connections for accepting trades and for reading the status of requests."`
+	ReadConns    int    `name:"read-conns" group:"tuning" default:"8" help:"Largest number of PostgreSQL connections for reading trades and for version checks."`
+	Compression  string `name:"kafka-compression" group:"tuning" default:"none" help:"Compression of record batches: none, lz4, snappy, zstd or gzip."`
 
-	// Reading.
-	StoreTimeout  time.Duration // of one read from a store; default 2 s
-	MaxExports    int           // exports under way at once; default 2
-	ExportTimeout time.Duration // of a whole export; default 10 min
-	ProbeTimeout  time.Duration // of one health probe; default 1 s
-	ProbeMaxAge   time.Duration // for which the answer of a probe, and of the lag, is given again; default 1 s
-
-	// Waiting for outcomes.
-	MaxWait    time.Duration // of one call, whatever it prefers; whole seconds; default 30 s
-	MaxStreams int           // of events, open at once; default 1024
-	MaxWaiters int           // calls that wait at once; more are answered without waiting; default 4096
-
-	heartbeat time.Duration // between two signs of life of a stream; 15 s but in tests
-
-	// HTTP. Every wait and every size has a limit, because the service faces strangers.
-	MaxBodyBytes    int           // of a request; default 16 KiB
-	MaxHeaderBytes  int           // of a request, with its first line; default 8 KiB
-	ReadTimeout     time.Duration // for a whole request, from its first byte; default 5 s
-	WriteTimeout    time.Duration // for a whole answer; default 5 s
-	IdleTimeout     time.Duration // between two requests of a connection; default 60 s
-	MaxConns        int           // open connections; default 8192
-	MaxConnsPerAddr int           // of them from one address (IPv6: one /64 network); default 2048
-
-	// DrainDelay is how long a drain goes on serving as not ready, so that a balancer looks away first; default 0.
-	DrainDelay time.Duration
+	// Limits that no deployment has to change. Zero takes the constant of the same name below.
+	OpenTimeout         time.Duration `kong:"-"` // of writing PENDING; zero takes two thirds of AcceptDeadline
+	LookupTimeout       time.Duration `kong:"-"` // of the version check of a batch
+	IdempotencyAttempts int           `kong:"-"` // of one idempotency key
+	BulkItems           int           `kong:"-"` // trades in one bulk request
+	BulkBytes           int           `kong:"-"` // of its body
+	StoreTimeout        time.Duration `kong:"-"` // of one read from a store
+	MaxExports          int           `kong:"-"` // at the same time
+	ExportTimeout       time.Duration `kong:"-"` // of a whole export
+	ProbeTimeout        time.Duration `kong:"-"` // of one health probe
+	ProbeMaxAge         time.Duration `kong:"-"` // of the answer of a probe, and of the lag
+	MaxWait             time.Duration `kong:"-"` // of one call for an outcome, in whole seconds
+	MaxStreams          int           `kong:"-"` // of events, open at the same time
+	MaxWaiters          int           `kong:"-"` // calls that wait at the same time
+	MaxHeaderBytes      int           `kong:"-"` // of a request, with its first line
+	WriteTimeout        time.Duration `kong:"-"` // of a whole answer
+	heartbeat           time.Duration // between two comments on a stream without events
 }
 
-// sampleBody is the room that a trade needs at the very least; a smaller body limit would refuse every trade.
+const (
+	// lookupTimeout bounds the version check. The check only saves work: after this time the batch goes on without it, and
+	// the worker decides alone. So it must cost little of the accept deadline.
+	lookupTimeout = 100 * time.Millisecond
+	// idempotencyAttempts bounds the tries of one key that ended NOT_DELIVERED, because each one is a row.
+	idempotencyAttempts = 16
+	// bulkItems trades fill two batches, and their answer stays small.
+	bulkItems = 1000
+	// bulkBytes holds bulkItems trades of usual size. A larger body is for another call.
+	bulkBytes = 1 << 20
+	// storeTimeout bounds one read, so that a slow store becomes a 503 before clients give up.
+	storeTimeout = 2 * time.Second
+	// maxExports leaves most of the read connections to the other reads.
+	maxExports = 2
+	// exportTimeout bounds how long one client can hold a place for an export and a read connection.
+	exportTimeout = 10 * time.Minute
+	// probeTimeout keeps an answer about health inside the timeout of usual load balancers.
+	probeTimeout = time.Second
+	// probeMaxAge bounds how often clients can make the server ask its stores.
+	probeMaxAge = time.Second
+	// maxWait stays below the 60 s after which usual load balancers cut a call without an answer.
+	maxWait = 30 * time.Second
+	// maxStreams bounds the memory of streams: each one takes a connection and about 40 KiB.
+	maxStreams = 1024
+	// maxWaiters bounds the memory of waiting calls: each one takes a connection and about 20 KiB.
+	maxWaiters = 4096
+	// maxHeaderBytes is what usual proxies allow. Each connection holds a buffer of this size.
+	maxHeaderBytes = 8 << 10
+	// writeTimeout frees the memory of an answer that the client does not read.
+	writeTimeout = 5 * time.Second
+	// heartbeatInterval keeps proxies from closing a stream without events, and finds clients that have left.
+	heartbeatInterval = 15 * time.Second
+)
+
+// sampleBody is the least room that a trade needs. A smaller limit would refuse every trade.
 const sampleBody = 256
 
-// withDefaults returns c with every zero value replaced.
-func (c Config) withDefaults() Config {
-	c.AcceptDeadline = cmp.Or(c.AcceptDeadline, 3*time.Second)
-	c.LookupTimeout = cmp.Or(c.LookupTimeout, 100*time.Millisecond)
-	c.OpenTimeout = cmp.Or(c.OpenTimeout, 2*time.Second)
-	c.Flushes = cmp.Or(c.Flushes, 2)
-	c.MaxBatch = cmp.Or(c.MaxBatch, 512)
-	c.IdempotencyAttempts = cmp.Or(c.IdempotencyAttempts, 16)
-	c.BulkItems = cmp.Or(c.BulkItems, 1000)
-	c.BulkBytes = cmp.Or(c.BulkBytes, 1<<20)
-	c.QueueItems = cmp.Or(c.QueueItems, 4096)
-	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
-	c.StoreTimeout = cmp.Or(c.StoreTimeout, 2*time.Second)
-	c.MaxExports = cmp.Or(c.MaxExports, 2)
-	c.ExportTimeout = cmp.Or(c.ExportTimeout, 10*time.Minute)
-	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, time.Second)
-	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, time.Second)
-	c.MaxWait = cmp.Or(c.MaxWait, 30*time.Second)
-	c.heartbeat = cmp.Or(c.heartbeat, 15*time.Second)
-	c.MaxStreams = cmp.Or(c.MaxStreams, 1024)
-	c.MaxWaiters = cmp.Or(c.MaxWaiters, 4096)
-	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 16<<10)
-	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, 8<<10)
-	c.ReadTimeout = cmp.Or(c.ReadTimeout, 5*time.Second)
-	c.WriteTimeout = cmp.Or(c.WriteTimeout, 5*time.Second)
-	c.IdleTimeout = cmp.Or(c.IdleTimeout, 60*time.Second)
-	c.MaxConns = cmp.Or(c.MaxConns, 8192)
-	c.MaxConnsPerAddr = cmp.Or(c.MaxConnsPerAddr, 2048)
+// maxBody keeps the largest trade below the largest record of a broker with default settings, 1 MiB.
+const maxBody = 512 << 10
+
+// maxPoolConns bounds one pool: PostgreSQL starts a process for each connection, and allows 100 by default.
+const maxPoolConns = 1000
+
+// DefaultConfig returns the defaults of the flags and the constants. Topic, partitions and accept deadline are left to
+// set.
+func DefaultConfig() Config { return settings.Defaults[Config]().withConstants() }
+
+// withConstants sets every limit that is zero.
+func (c Config) withConstants() Config {
+	// A batch has two thirds of the deadline to become PENDING; the record needs the rest to reach Kafka.
+	c.OpenTimeout = cmp.Or(c.OpenTimeout, c.AcceptDeadline/3*2)
+	c.LookupTimeout = cmp.Or(c.LookupTimeout, lookupTimeout)
+	c.IdempotencyAttempts = cmp.Or(c.IdempotencyAttempts, idempotencyAttempts)
+	c.BulkItems = cmp.Or(c.BulkItems, bulkItems)
+	c.BulkBytes = cmp.Or(c.BulkBytes, bulkBytes)
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, storeTimeout)
+	c.MaxExports = cmp.Or(c.MaxExports, maxExports)
+	c.ExportTimeout = cmp.Or(c.ExportTimeout, exportTimeout)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, probeTimeout)
+	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, probeMaxAge)
+	c.MaxWait = cmp.Or(c.MaxWait, maxWait)
+	c.MaxStreams = cmp.Or(c.MaxStreams, maxStreams)
+	c.MaxWaiters = cmp.Or(c.MaxWaiters, maxWaiters)
+	c.MaxHeaderBytes = cmp.Or(c.MaxHeaderBytes, maxHeaderBytes)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, writeTimeout)
+	c.heartbeat = cmp.Or(c.heartbeat, heartbeatInterval)
 	return c
 }
 
-// Validate lists every mistake in c, one per line, each with the name of its setting; nil if there is none.
+// Validate lists every mistake in the flags, one per line, each with its flag; nil if there is none.
 func (c Config) Validate() error {
-	c = c.withDefaults()
-	var mistakes []error
-	demand := func(ok bool, format string, args ...any) {
-		if !ok {
-			mistakes = append(mistakes, fmt.Errorf(format, args...))
-		}
+	var m settings.Mistakes
+	settings.Between(&m, "--flushes", c.Flushes, 1, 256)
+	settings.Between(&m, "--max-batch", c.MaxBatch, 1, 100_000)
+	settings.Between(&m, "--queue-items", c.QueueItems, 1, 10_000_000)
+	// The largest request must find room in an empty queue.
+	settings.Between(&m, "--queue-bytes", c.QueueBytes, c.MaxBodyBytes+postOverhead, 64<<30)
+	settings.Between(&m, "--max-body-bytes", c.MaxBodyBytes, sampleBody, maxBody)
+	settings.Between(&m, "--read-timeout", c.ReadTimeout, time.Millisecond, time.Hour)
+	settings.Between(&m, "--idle-timeout", c.IdleTimeout, time.Millisecond, time.Hour)
+	settings.Between(&m, "--max-conns", c.MaxConns, 1, 1_000_000)
+	settings.Between(&m, "--max-conns-per-addr", c.MaxConnsPerAddr, 1, 1_000_000)
+	settings.Between(&m, "--drain-delay", c.DrainDelay, 0, time.Hour)
+	settings.Between(&m, "--request-conns", c.RequestConns, 1, maxPoolConns)
+	settings.Between(&m, "--read-conns", c.ReadConns, 1, maxPoolConns)
+	m.OneOf("--kafka-compression", c.Compression, "none", "lz4", "snappy", "zstd", "gzip")
+	return m.Err()
+}
+
+// complete returns c with every field set, as New uses it. Errors: every mistake in c, one per line.
+func (c Config) complete() (Config, error) {
+	c = c.withConstants()
+	var m settings.Mistakes
+	if c.Topic == "" {
+		m.Addf("topic: empty")
 	}
-	demand(c.Topic != "", "topic: empty")
-	for _, limit := range []struct {
-		name         string
-		value, least int
-	}{
-		{"partitions", c.Partitions, 1},
-		{"flushes", c.Flushes, 1},
-		{"max-batch", c.MaxBatch, 1},
-		{"idempotency-attempts", c.IdempotencyAttempts, 1},
-		{"bulk-items", c.BulkItems, 1},
-		{"bulk-bytes", c.BulkBytes, sampleBody},
-		{"queue-items", c.QueueItems, 1},
-		{"queue-bytes", c.QueueBytes, c.MaxBodyBytes + postOverhead},
-		{"max-streams", c.MaxStreams, 1},
-		{"max-waiters", c.MaxWaiters, 1},
-		{"max-exports", c.MaxExports, 1},
-		{"max-body-bytes", c.MaxBodyBytes, sampleBody},
-		{"max-header-bytes", c.MaxHeaderBytes, 1 << 10},
-		{"max-conns", c.MaxConns, 1},
-		{"max-conns-per-addr", c.MaxConnsPerAddr, 1},
-	} {
-		demand(limit.value >= limit.least, "%s: %d is less than %d", limit.name, limit.value, limit.least)
+	if c.Partitions < 1 {
+		m.Addf("partitions: %d is less than 1", c.Partitions)
 	}
-	for _, limit := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"accept-deadline", c.AcceptDeadline},
-		{"lookup-timeout", c.LookupTimeout},
-		{"open-timeout", c.OpenTimeout},
-		{"store-timeout", c.StoreTimeout},
-		{"export-timeout", c.ExportTimeout},
-		{"probe-timeout", c.ProbeTimeout},
-		{"probe-max-age", c.ProbeMaxAge},
-		{"read-timeout", c.ReadTimeout},
-		{"write-timeout", c.WriteTimeout},
-		{"idle-timeout", c.IdleTimeout},
-	} {
-		demand(limit.value > 0, "%s: %v is not more than 0", limit.name, limit.value)
+	if c.OpenTimeout <= 0 || c.OpenTimeout > c.AcceptDeadline {
+		m.Addf("open-timeout: %v is not above 0 and at most accept-deadline %v", c.OpenTimeout, c.AcceptDeadline)
 	}
-	demand(c.OpenTimeout <= c.AcceptDeadline, "open-timeout: %v is longer than accept-deadline %v", c.OpenTimeout, c.AcceptDeadline)
-	demand(c.MaxWait >= time.Second, "max-wait: %v is less than 1s", c.MaxWait)
-	demand(c.DrainDelay >= 0, "drain-delay: %v is less than 0", c.DrainDelay)
-	return errors.Join(mistakes...)
+	if c.BulkBytes < sampleBody {
+		m.Addf("bulk-bytes: %d is less than %d", c.BulkBytes, sampleBody)
+	}
+	m.Add(c.Validate())
+	return c, m.Err()
 }

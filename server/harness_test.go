@@ -71,7 +71,8 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 		DeliveryTimeout: 3 * time.Second}, a.reg, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(producer.Close)
-	cfg := Config{Topic: testTopic, Partitions: testPartitions, AcceptDeadline: giveUpAfter}
+	cfg := DefaultConfig()
+	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
 	deps := Deps{Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer, Registry: a.reg,
 		Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
 	if change != nil {

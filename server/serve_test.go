@@ -336,7 +336,7 @@ func TestMetrics(t *testing.T) {
 		`tradestore_http_problems_total{code="QUEUE_FULL"} 0`,
 		`tradestore_accept_shed_total{cause="items"} 0`,
 		`tradestore_accept_in_flight 0`,
-		`tradestore_accept_in_flight_limit 4096`,
+		`tradestore_accept_in_flight_limit 8192`,
 		`tradestore_accept_in_flight_limit_bytes 6.7108864e+07`,
 		`tradestore_accept_duration_seconds_count 1`,
 		`tradestore_accept_delivered_total 1`,

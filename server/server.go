@@ -70,7 +70,8 @@ type Server struct {
 // New builds a server that does nothing until Serve. Errors: the mistakes in cfg, a missing dependency, or a registry
 // that another server uses.
 func New(cfg Config, deps Deps) (*Server, error) {
-	if err := cfg.Validate(); err != nil {
+	cfg, err := cfg.complete()
+	if err != nil {
 		return nil, fmt.Errorf("cannot build the server: %w", err)
 	}
 	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Journal == nil || deps.Kafka == nil || deps.Registry == nil {
@@ -80,7 +81,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Now = time.Now
 	}
 	s := &Server{
-		cfg:      cfg.withDefaults(),
+		cfg:      cfg,
 		requests: deps.Requests,
 		trades:   deps.Trades,
 		kafka:    deps.Kafka,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -81,7 +82,7 @@ func (l *lane) apply(ctx context.Context, batch *trade.Batch) error {
 		next := actionFor(err, part)
 		if next == actionInspect {
 			positions, err := l.awaitPositions(ctx)
-			if isFatal(err) {
+			if checks.IsFatal(err) {
 				return err
 			}
 			if err != nil {

@@ -2,50 +2,182 @@ package worker
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/settings"
 	"tradestore/internal/telemetry"
 	"tradestore/kafka"
 	"tradestore/trade"
 )
 
-// Config holds the settings of a worker. A zero value takes the default named at the field.
+// Config holds the settings of a worker. A field with a name tag is a flag of the commands worker and dev, with its
+// default in the tag. Start from DefaultConfig: a flag that is left at zero stays zero.
 type Config struct {
-	// Kafka names the brokers, the topic and the consumer group. ClientID is the start of the client ids: each lane adds
-	// its number. RebalanceTimeout must exceed TransactionLimit (rule A9).
-	Kafka      kafka.Config
-	Partitions int // that the topic must have (rule T2); required
+	// These belong to settings that several commands share. They are required.
+	Kafka           kafka.Config  `kong:"-"` // brokers, topic, client id (each lane adds its number)
+	Partitions      int           `kong:"-"` // that the topic must have (rule T2)
+	CheckInterval   time.Duration `kong:"-"` // between two looks at the end of the log
+	OrphanAfter     time.Duration `kong:"-"` // from the first sight of a PENDING request to its close (rule R2)
+	AcceptDeadline  time.Duration `kong:"-"` // of the servers
+	DeliveryTimeout time.Duration `kong:"-"` // of the servers
+	DrainLimit      time.Duration `kong:"-"` // for the batch in hand, the last projection, and leaving the group, each
 
-	Lanes            int           // loops that apply at once, each with its own part of the partitions; default 2
-	MaxPollRecords   int           // records in one transaction at most; default 10,000
-	ApplyPause       time.Duration // between the starts of two transactions of a lane at least, while few records wait; 0 for none
-	TransactionLimit time.Duration // for one apply transaction; default 20 s
-	SlowTransaction  time.Duration // after one that took this long the lanes take turns; default 1 s, in which a good store takes more than 50,000 records
-	RetryMin         time.Duration // first upper bound of the random wait before a repeat; default 50 ms
-	RetryMax         time.Duration // last upper bound; default 5 s
-	MaxRefused       int           // records in a row that the store may refuse before the worker stops (rule E8); default 100
-	CommitInterval   time.Duration // between two commits of the group offset, which is a lag hint only; default 1 s
-	CheckInterval    time.Duration // between two looks at the end of the log; default 30 s
-	DrainLimit       time.Duration // for the batch in hand, for the last projection, and for leaving the group, each; default 5 s
+	Group               string        `name:"kafka-group" group:"stores" default:"tradestore-workers" help:"Consumer group of the workers. The workers of one group share the partitions."`
+	SessionTimeout      time.Duration `name:"kafka-session-timeout" group:"tuning" default:"45s" help:"Time without a heartbeat after which the group gives the partitions of a worker to others."`
+	Lanes               int           `name:"lanes" group:"tuning" default:"2" help:"Number of loops that apply trades at the same time. Each one has its own share of the partitions and its own PostgreSQL connection."`
+	MaxPollRecords      int           `name:"max-poll-records" group:"tuning" default:"10000" help:"Largest number of records in one transaction."`
+	TransactionLimit    time.Duration `name:"transaction-limit" group:"tuning" default:"20s" help:"Time limit for one transaction. It must be shorter than the 60s that workers have to give up partitions."`
+	OrphanInterval      time.Duration `name:"orphan-interval" group:"tuning" default:"10s" help:"Time between two searches for requests that stay PENDING."`
+	OutcomeFlags        `embed:""`
+	DeadLetterRetention time.Duration `name:"dead-letter-retention" group:"tuning" default:"720h" help:"How long records that could not be stored are kept for inspection."`
 
-	ProjectInterval time.Duration // between two looks at the journal when no commit nudges; default 1 s
-	ProjectLimit    int           // outcomes in one step of the projector; default 1,000
+	// Limits that no deployment has to change. Zero takes the constant of the same name below.
+	RebalanceTimeout time.Duration `kong:"-"` // for giving up partitions
+	ApplyPause       time.Duration `kong:"-"` // between the starts of two transactions of a lane, while few records wait
+	SlowTransaction  time.Duration `kong:"-"` // after a transaction that took this long, the lanes take turns
+	RetryMin         time.Duration `kong:"-"` // first upper bound of the random wait before a repeat
+	RetryMax         time.Duration `kong:"-"` // last upper bound
+	MaxRefused       int           `kong:"-"` // records in a row that the store may refuse (rule E8)
+	CommitInterval   time.Duration `kong:"-"` // between two commits of the group's offset
+	ProjectInterval  time.Duration `kong:"-"` // between two looks at the journal when no commit nudges
+	ProjectLimit     int           `kong:"-"` // outcomes in one step of the projector
+	OrphanLimit      int           `kong:"-"` // requests known to be PENDING at the same time
+	SweepInterval    time.Duration `kong:"-"` // between two sweeps
+}
 
-	// A request that stays PENDING is closed no earlier than ResolveAfter from when this worker first saw it. No server may
-	// still answer 202 then, so it must be at least twice the sum of what servers have for a trade (rule R2).
-	OrphanAfter     time.Duration // default 60 s
-	AcceptDeadline  time.Duration // of the servers; default 3 s
-	DeliveryTimeout time.Duration // of the servers; default 10 s
-	OrphanInterval  time.Duration // between two looks for such requests; default 10 s
-	OrphanLimit     int           // requests known to be PENDING at once, at most; default 50,000, about 20 MB
+// OutcomeFlags is shared with the command check, which compares it with the retention of the topic.
+type OutcomeFlags struct {
+	OutcomeRetention time.Duration `name:"outcome-retention" group:"tuning" default:"168h" help:"How long workers keep outcomes for clients. It must be longer than the topic keeps records, or a late duplicate counts as new."`
+}
 
-	SweepInterval time.Duration   // between two sweeps; default 1 h
-	Retention     trade.Retention // default 7 days for outcomes, 30 days for dead letters
+const (
+	// rebalanceTimeout leaves a worker time to finish a transaction before others take its partitions (rule A9). It
+	// bounds --transaction-limit.
+	rebalanceTimeout = 60 * time.Second
+	// applyPause makes fewer and larger transactions, because each commit syncs the disk that the servers write to also.
+	applyPause = 20 * time.Millisecond
+	// slowTransaction is a time in which a healthy store takes more than 50,000 records.
+	slowTransaction = time.Second
+	// retryMin and retryMax keep workers from asking a store that starts again all at once.
+	retryMin = 50 * time.Millisecond
+	retryMax = 5 * time.Second
+	// maxRefused refused records in a row mean that the schema is wrong, not the data.
+	maxRefused = 100
+	// commitInterval can be short: the group's offset only shows the lag, and the position is in PostgreSQL.
+	commitInterval = time.Second
+	// projectInterval bounds how late an outcome shows when the nudge of a commit is lost.
+	projectInterval = time.Second
+	// projectLimit keeps a step of the projector short.
+	projectLimit = 1000
+	// orphanLimit requests take about 20 MB.
+	orphanLimit = 50_000
+	// sweepInterval is short against the day that a sweep deletes as a whole.
+	sweepInterval = time.Hour
+)
+
+// DefaultConfig returns the defaults of the flags and the constants. The fields that Config calls required are left to
+// set.
+func DefaultConfig() Config { return settings.Defaults[Config]().withConstants() }
+
+// withConstants sets every limit that is zero.
+func (c Config) withConstants() Config {
+	c.RebalanceTimeout = cmp.Or(c.RebalanceTimeout, rebalanceTimeout)
+	c.ApplyPause = cmp.Or(c.ApplyPause, applyPause)
+	c.SlowTransaction = cmp.Or(c.SlowTransaction, slowTransaction)
+	c.RetryMin = cmp.Or(c.RetryMin, retryMin)
+	c.RetryMax = cmp.Or(c.RetryMax, retryMax)
+	c.MaxRefused = cmp.Or(c.MaxRefused, maxRefused)
+	c.CommitInterval = cmp.Or(c.CommitInterval, commitInterval)
+	c.ProjectInterval = cmp.Or(c.ProjectInterval, projectInterval)
+	c.ProjectLimit = cmp.Or(c.ProjectLimit, projectLimit)
+	c.OrphanLimit = cmp.Or(c.OrphanLimit, orphanLimit)
+	c.SweepInterval = cmp.Or(c.SweepInterval, sweepInterval)
+	return c
+}
+
+const (
+	day         = 24 * time.Hour
+	longestKept = 10 * 365 * day
+)
+
+// Validate lists every mistake in the flags, one per line, each with its flag; nil if there is none.
+func (c Config) Validate() error {
+	c = c.withConstants()
+	var m settings.Mistakes
+	if c.Group == "" {
+		m.Addf("--kafka-group: empty")
+	}
+	settings.Between(&m, "--kafka-session-timeout", c.SessionTimeout, time.Second, time.Hour)
+	settings.Between(&m, "--lanes", c.Lanes, 1, 64)
+	settings.Between(&m, "--max-poll-records", c.MaxPollRecords, 1, 100_000)
+	settings.Between(&m, "--transaction-limit", c.TransactionLimit, 100*time.Millisecond, time.Hour)
+	if c.TransactionLimit >= c.RebalanceTimeout {
+		m.Addf("--transaction-limit: %v is not less than the %v that workers have to give up partitions: "+
+			"another worker would wait for the locks of this one", c.TransactionLimit, c.RebalanceTimeout)
+	}
+	settings.Between(&m, "--orphan-interval", c.OrphanInterval, time.Millisecond, time.Hour)
+	m.Add(c.OutcomeFlags.Validate())
+	settings.Between(&m, "--dead-letter-retention", c.DeadLetterRetention, day, longestKept)
+	return m.Err()
+}
+
+// Validate lists every mistake in the flags, one per line, each with its flag; nil if there is none.
+func (f OutcomeFlags) Validate() error {
+	var m settings.Mistakes
+	settings.Between(&m, "--outcome-retention", f.OutcomeRetention, day, longestKept)
+	return m.Err()
+}
+
+// complete returns c with every field set, as New uses it. Errors: every mistake in c, one per line.
+func (c Config) complete() (Config, error) {
+	c = c.withConstants()
+	c.Kafka.Group, c.Kafka.SessionTimeout, c.Kafka.RebalanceTimeout = c.Group, c.SessionTimeout, c.RebalanceTimeout
+	var m settings.Mistakes
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{"partitions", int64(c.Partitions)},
+		{"check interval", int64(c.CheckInterval)},
+		{"drain limit", int64(c.DrainLimit)},
+		{"apply pause", int64(c.ApplyPause)},
+		{"slow transaction", int64(c.SlowTransaction)},
+		{"retry min", int64(c.RetryMin)},
+		{"max refused", int64(c.MaxRefused)},
+		{"commit interval", int64(c.CommitInterval)},
+		{"project interval", int64(c.ProjectInterval)},
+		{"project limit", int64(c.ProjectLimit)},
+		{"orphan limit", int64(c.OrphanLimit)},
+		{"sweep interval", int64(c.SweepInterval)},
+	} {
+		if limit.value <= 0 {
+			m.Addf("%s: %d is not positive", limit.name, limit.value)
+		}
+	}
+	if c.RetryMin > c.RetryMax {
+		m.Addf("retry min: %v is more than retry max %v", c.RetryMin, c.RetryMax)
+	}
+	m.Add(CheckOrphanAfter(c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout))
+	m.Add(c.Validate())
+	return c, m.Err()
+}
+
+func (c Config) retention() trade.Retention {
+	return trade.Retention{Outcomes: c.OutcomeRetention, DeadLetters: c.DeadLetterRetention}
+}
+
+// CheckOrphanAfter returns an error that names the flags if requests could be closed while a server may still answer
+// 202 to them (rule R2).
+func CheckOrphanAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
+	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
+		return fmt.Errorf("--orphan-after: %v is less than %v, twice the sum of --accept-deadline %v and "+
+			"--delivery-timeout %v: a server might still answer 202", after, least, acceptDeadline, deliveryTimeout)
+	}
+	return nil
 }
 
 // Deps are what a worker works with. All but Shown and Tracer are required; their methods may be called concurrently.
@@ -64,73 +196,4 @@ type Deps struct {
 	Log        zerolog.Logger
 	Tracer     *telemetry.Tracer // nil traces nothing
 	Now        func() time.Time  // the clock of ages and of retention; it never decides about a trade
-}
-
-const day = 24 * time.Hour
-
-func (c Config) withDefaults() Config {
-	c.Lanes = cmp.Or(c.Lanes, 2)
-	c.MaxPollRecords = cmp.Or(c.MaxPollRecords, 10_000)
-	c.TransactionLimit = cmp.Or(c.TransactionLimit, 20*time.Second)
-	c.SlowTransaction = cmp.Or(c.SlowTransaction, time.Second)
-	c.RetryMin = cmp.Or(c.RetryMin, 50*time.Millisecond)
-	c.RetryMax = cmp.Or(c.RetryMax, 5*time.Second)
-	c.MaxRefused = cmp.Or(c.MaxRefused, 100)
-	c.CommitInterval = cmp.Or(c.CommitInterval, time.Second)
-	c.CheckInterval = cmp.Or(c.CheckInterval, 30*time.Second)
-	c.DrainLimit = cmp.Or(c.DrainLimit, 5*time.Second)
-	c.ProjectInterval = cmp.Or(c.ProjectInterval, time.Second)
-	c.ProjectLimit = cmp.Or(c.ProjectLimit, 1000)
-	c.OrphanAfter = cmp.Or(c.OrphanAfter, time.Minute)
-	c.AcceptDeadline = cmp.Or(c.AcceptDeadline, 3*time.Second)
-	c.DeliveryTimeout = cmp.Or(c.DeliveryTimeout, 10*time.Second)
-	c.OrphanInterval = cmp.Or(c.OrphanInterval, 10*time.Second)
-	c.OrphanLimit = cmp.Or(c.OrphanLimit, 50_000)
-	c.SweepInterval = cmp.Or(c.SweepInterval, time.Hour)
-	c.Retention.Outcomes = cmp.Or(c.Retention.Outcomes, 7*day)
-	c.Retention.DeadLetters = cmp.Or(c.Retention.DeadLetters, 30*day)
-	c.Kafka.RebalanceTimeout = cmp.Or(c.Kafka.RebalanceTimeout, 60*time.Second)
-	return c
-}
-
-// validate returns all mistakes at once.
-func (c Config) validate() error {
-	var wrong []error
-	must := func(ok bool, format string, args ...any) {
-		if !ok {
-			wrong = append(wrong, fmt.Errorf(format, args...))
-		}
-	}
-	must(c.Partitions > 0, "partitions must be at least 1, not %d", c.Partitions)
-	must(c.Lanes > 0, "lanes must be at least 1, not %d", c.Lanes)
-	must(c.MaxPollRecords > 0, "max poll records must be at least 1, not %d", c.MaxPollRecords)
-	must(c.MaxRefused > 0, "max refused must be at least 1, not %d", c.MaxRefused)
-	must(c.ProjectLimit > 0, "project limit must be at least 1, not %d", c.ProjectLimit)
-	must(c.ApplyPause >= 0, "apply pause must not be negative, not %v", c.ApplyPause)
-	must(c.RetryMin > 0 && c.RetryMin <= c.RetryMax, "retry min %v must be positive and at most retry max %v", c.RetryMin, c.RetryMax)
-	must(c.TransactionLimit > 0 && c.TransactionLimit < c.Kafka.RebalanceTimeout,
-		"transaction limit %v must be positive and less than the rebalance timeout %v", c.TransactionLimit, c.Kafka.RebalanceTimeout)
-	must(c.OrphanLimit > 0, "orphan limit must be at least 1, not %d", c.OrphanLimit)
-	if err := CheckOrphanAfter(c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout); err != nil {
-		wrong = append(wrong, err)
-	}
-	for name, d := range map[string]time.Duration{
-		"commit interval": c.CommitInterval, "check interval": c.CheckInterval, "drain limit": c.DrainLimit,
-		"slow transaction": c.SlowTransaction,
-		"project interval": c.ProjectInterval, "orphan interval": c.OrphanInterval, "sweep interval": c.SweepInterval,
-		"retention of outcomes": c.Retention.Outcomes, "retention of dead letters": c.Retention.DeadLetters,
-	} {
-		must(d > 0, "%s must be positive, not %v", name, d)
-	}
-	return errors.Join(wrong...)
-}
-
-// CheckResolveAfter returns an error that names the flags if requests could be closed while a server may still answer 202
-// to them (rule R2).
-func CheckOrphanAfter(after, acceptDeadline, deliveryTimeout time.Duration) error {
-	if least := 2 * (acceptDeadline + deliveryTimeout); after < least {
-		return fmt.Errorf("orphan-after: %v is less than %v, twice the sum of --accept-deadline %v and --delivery-timeout %v: a server might still answer 202",
-			after, least, acceptDeadline, deliveryTimeout)
-	}
-	return nil
 }

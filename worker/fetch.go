@@ -27,7 +27,7 @@ func (l *lane) collect(fetches kgo.Fetches) (*trade.Batch, error) {
 		}
 	})
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if err := l.fetchError(p.Topic, &p.FetchPartition); err != nil && (first == nil || isFatal(err)) {
+		if err := l.fetchError(p.Topic, &p.FetchPartition); err != nil && (first == nil || checks.IsFatal(err)) {
 			first = err
 		}
 		if len(p.Records) > 0 {
@@ -122,7 +122,7 @@ func (l *lane) fetchError(topic string, p *kgo.FetchPartition) error {
 	switch {
 	case err == nil, topic == "" && errors.Is(err, context.Canceled):
 		return nil // the end of the poll itself comes without a topic
-	case isFatal(err):
+	case checks.IsFatal(err):
 		return err // from startOffsets
 	case errors.As(err, &session):
 		l.observe.metrics.retries.WithLabelValues("group").Inc()

@@ -114,14 +114,17 @@ type running struct {
 }
 
 func (r *fixture) config() Config {
-	cfg := Config{
-		Kafka: r.kafka("worker"), Partitions: r.parts, Lanes: 1,
-		RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond,
-		CommitInterval: time.Millisecond, CheckInterval: 50 * time.Millisecond,
-		ProjectInterval: 20 * time.Millisecond, ProjectLimit: 7,
-	}
-	cfg.Kafka.Group, cfg.Kafka.SessionTimeout, cfg.Kafka.FetchMaxWait = "workers", time.Second, 50*time.Millisecond
-	return cfg
+	c := DefaultConfig()
+	c.Kafka = r.kafka("worker")
+	c.Kafka.FetchMaxWait = 50 * time.Millisecond
+	c.Group, c.SessionTimeout = "workers", time.Second
+	c.Partitions, c.Lanes = r.parts, 1
+	c.CheckInterval, c.DrainLimit = 50*time.Millisecond, 5*time.Second
+	c.OrphanAfter, c.AcceptDeadline, c.DeliveryTimeout = time.Minute, 3*time.Second, 10*time.Second
+	c.RetryMin, c.RetryMax, c.CommitInterval = time.Millisecond, 10*time.Millisecond, time.Millisecond
+	c.ApplyPause = 1 // in effect none
+	c.ProjectInterval, c.ProjectLimit = 20*time.Millisecond, 7
+	return c
 }
 
 // deps are those of a worker whose stores are the fake.

@@ -257,7 +257,7 @@ func (l *lane) seekToPositions(ctx, drained context.Context) error {
 		batchCtx := l.batchContext(drained)
 		l.client.PollRecords(expired, 1) // takes no record: waits for the rebalance under way, then blocks the next
 		positions, err := l.awaitPositions(batchCtx)
-		if isFatal(err) {
+		if checks.IsFatal(err) {
 			return err
 		}
 		if err != nil {

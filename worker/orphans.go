@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/checks"
 	"tradestore/trade"
 )
 
@@ -62,7 +63,7 @@ func (r *orphanReaper) run(ctx context.Context) error {
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-		case isFatal(err):
+		case checks.IsFatal(err):
 			return err
 		case err != nil:
 			r.observe.metrics.orphanErrors.Inc()

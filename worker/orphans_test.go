@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"tradestore/internal/checks"
 	"tradestore/kafka"
 	"tradestore/postgres"
 	"tradestore/trade"
@@ -296,7 +297,7 @@ func TestATopicMadeAgainClosesNothing(t *testing.T) {
 	_, err = kafka.CreateTopic(context.Background(), r.kafka("again"), kafka.TopicSpec{Partitions: 1})
 	require.NoError(t, err)
 	s.now += long
-	require.Eventually(t, func() bool { return isFatal(s.step(t.Context())) }, patient, often)
+	require.Eventually(t, func() bool { return checks.IsFatal(s.step(t.Context())) }, patient, often)
 	require.Zero(t, r.store.count("Close"))
 }
 

@@ -36,7 +36,7 @@ func (r *retrier) do(ctx context.Context, what string, try func(context.Context)
 	defer r.health.clear(what)
 	for failures := 0; ; failures++ {
 		err := try(ctx)
-		if err == nil || isFatal(err) {
+		if err == nil || checks.IsFatal(err) {
 			return err
 		}
 		if ctx.Err() == nil {
@@ -50,14 +50,9 @@ func (r *retrier) do(ctx context.Context, what string, try func(context.Context)
 	}
 }
 
-// isFatal says whether err stops the worker (rule T9): an assumption does not hold, and waiting does not mend it.
-func isFatal(err error) bool {
-	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, checks.ErrWrong))
-}
-
 // unlessDone returns err, or nil when it came from the end of ctx: a drain is not a fault.
 func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !isFatal(err) {
+	if ctx.Err() != nil && !checks.IsFatal(err) {
 		return nil
 	}
 	return err

@@ -31,7 +31,7 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	if err := w.deps.Maintainer.MakeDays(ctx, w.deps.Now()); err != nil {
 		return err
 	}
-	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.Retention)
+	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.retention())
 	w.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }

@@ -38,8 +38,8 @@ type Worker struct {
 // New makes a worker; Run starts it. Nothing is connected yet. Errors: settings that can't be used, metrics that are
 // registered already.
 func New(cfg Config, deps Deps) (*Worker, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.validate(); err != nil {
+	cfg, err := cfg.complete()
+	if err != nil {
 		return nil, fmt.Errorf("cannot make a worker: %w", err)
 	}
 	if deps.Shown == nil {
@@ -59,7 +59,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	for n := range cfg.Lanes {
 		w.lanes = append(w.lanes, newLane(w, n))
 	}
-	if err := w.metrics.Register(deps.Registry, "the worker"); err != nil {
+	if err = w.metrics.Register(deps.Registry, "the worker"); err != nil {
 		return nil, err
 	}
 	return w, nil

@@ -11,13 +11,13 @@ import (
 	"tradestore/postgres"
 )
 
-// Check makes the checks that servers and workers make before they are ready and while they run (rules T1 to T7), once,
-// and returns them in the order of the rules. It changes nothing. Errors: a setting that can't be used.
+// Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7). It
+// returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
 func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	env := Env{Log: zerolog.Nop(), Registry: telemetry.NewRegistry()} // the list says all there is to say
+	env := Env{Log: zerolog.Nop(), Registry: telemetry.NewRegistry()} // the result says everything
 	pool, err := postgres.Open(ctx, cfg.Database.pool("check", 2), env.Registry)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,8 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	monitor, err := stores{cfg.Kafka, cfg.Profile, cfg.OutcomeRetention, cfg.Timeout}.monitor(env.Registry, client, pool, log)
+	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout}
+	monitor, err := rules.monitor(env.Registry, client, pool, log)
 	if err != nil {
 		return nil, err
 	}

@@ -19,21 +19,23 @@ import (
 	"tradestore/trade"
 )
 
-// stores says what has to hold of the stores of a role (rules T1 to T7).
+// stores says what must hold for the stores of a role (rules T1 to T7).
 type stores struct {
-	kafka    KafkaFlags
-	profile  ProfileFlags
+	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
 	limit    time.Duration // for one round of checks
 }
 
-// monitor makes the list of checks. Pool, client and request store are those that the role works with, or configured like
-// them.
-func (s stores) monitor(reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestStore) (*checks.Monitor, error) {
-	production := s.profile.Profile != "single"
+// monitor makes the list of checks. The role works with this pool, client and request store, or with others of the same
+// settings.
+func (s stores) monitor(
+	reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestStore,
+) (*checks.Monitor, error) {
+	production := s.flags.Profile.Profile != singleMachine
 	topic := kafka.LogCheck{
-		Topic: s.kafka.Topic, Partitions: s.kafka.Partitions, Production: production, OutcomeRetention: s.outcomes,
-		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.kafka.Topic}).Positions,
+		Topic: s.flags.Kafka.Topic, Partitions: s.flags.Kafka.Partitions,
+		Production: production, OutcomeRetention: s.outcomes,
+		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.flags.Kafka.Topic}).Positions,
 	}
 	database := postgres.DatabaseCheck{Production: production}
 	return checks.NewMonitor(reg, s.limit,
@@ -44,11 +46,11 @@ func (s stores) monitor(reg prometheus.Registerer, client *kgo.Client, pool *pgx
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.
 func await(ctx context.Context, log zerolog.Logger, monitor *checks.Monitor) error {
-	return told(log, retry(ctx, log, "the stores", monitor.Err))
+	return logFatal(log, retry(ctx, log, "the stores", monitor.Err))
 }
 
-// watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. What can't be told is counted,
-// logged, and stops nothing: an outage heals (rule T8).
+// watch repeats the checks while a role runs, until ctx ends (nil) or one of them fails. A check that cannot be made is
+// counted and logged, and stops nothing: an outage heals (rule T8).
 func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -62,8 +64,8 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, moni
 		if ctx.Err() != nil {
 			return nil
 		}
-		if lastError(err) {
-			return told(log, err)
+		if checks.IsFatal(err) {
+			return logFatal(log, err)
 		}
 		if err != nil {
 			log.Warn().Err(err).Msg("cannot check the stores now")

@@ -28,7 +28,8 @@ type wreck struct {
 
 func (s deployment) wreck(t *testing.T, topic string) *wreck {
 	t.Helper()
-	client, err := kafka.NewProducer(kafka.Config{Brokers: s.brokers, Topic: topic, ClientID: "admin"}, prometheus.NewRegistry(), zerolog.Nop())
+	cfg := kafka.Config{Brokers: s.brokers, Topic: topic, ClientID: "admin"}
+	client, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	return &wreck{s, topic, kadm.NewClient(client), t}
@@ -86,9 +87,9 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			s, topic := deployment{stack.Database(t), brokers}, "trades-"+strings.ReplaceAll(name, " ", "-")
 			migrateConfig, serverConfig, workerConfig := s.migrateConfig(t), s.serverConfig(t), s.workerConfig(t)
 			migrateConfig.Kafka.Topic, serverConfig.Kafka.Topic, workerConfig.Kafka.Topic = topic, topic, topic
-			workerConfig.Tuning.Group = topic
+			workerConfig.Worker.Group = topic
 			require.NoError(t, Migrate(t.Context(), migrateConfig, zerolog.Nop()))
-			serverConfig.Check.Interval, workerConfig.Check.Interval = time.Second, time.Second
+			serverConfig.Process.CheckInterval, workerConfig.Process.CheckInterval = time.Second, time.Second
 			server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
 			worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
 			server.awaitReady(t)
@@ -118,12 +119,17 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 	}
 	f("topic made again", (*wreck).recreate, "")
 	f("partition added", (*wreck).addPartition, "seen: 4")
-	f("offsets past the end", func(w *wreck) { w.exec("UPDATE ingest_offsets SET next_offset = 1000") }, "whose log reaches from 0 to")
+	f("offsets past the end", func(w *wreck) {
+		w.exec("UPDATE ingest_offsets SET next_offset = 1000")
+	}, "whose log reaches from 0 to")
 	f("records lost by retention", (*wreck).loseRecords, "")
 	f("schema gone back", func(w *wreck) { w.exec("UPDATE schema_version SET version = 0") }, "run tradestore migrate")
 	f("database read-only", func(w *wreck) {
-		w.exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
-		w.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		w.exec(`DO $$ BEGIN
+			EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+		END $$`)
+		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	}, "takes writes: expected yes, seen: no")
 }
 
@@ -136,7 +142,7 @@ func TestAnOutageFailsNoCheck(t *testing.T) {
 	s := deployment{database.url, opened.brokers}
 	database.open(t, direct)
 	cfg := s.serverConfig(t)
-	cfg.Check.Interval = time.Second
+	cfg.Process.CheckInterval = time.Second
 	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, cfg, env) })
 	server.awaitReady(t)
 	says := func(line string) func() bool {

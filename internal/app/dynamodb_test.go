@@ -30,7 +30,8 @@ type dynamoStack struct {
 func newDynamoStack(t *testing.T) *dynamoStack {
 	t.Helper()
 	for name, value := range map[string]string{ // nothing of the machine's own settings
-		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 	} {
 		t.Setenv(name, value)
 	}
@@ -39,7 +40,8 @@ func newDynamoStack(t *testing.T) *dynamoStack {
 	s.database.open(t, s.databaseURL)
 	s.table.open(t, s.dynamoAddr)
 	s.deployment = deployment{s.database.url, stack.Kafka(t)}
-	s.requests = RequestStoreFlags{Kind: onDynamoDB, Table: fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano()), Endpoint: s.table.url, Conns: 8}
+	table := fmt.Sprintf("role-%d-%d", os.Getpid(), time.Now().UnixNano())
+	s.requests = RequestStoreFlags{Kind: onDynamoDB, Table: table, Endpoint: s.table.url}
 	return s
 }
 
@@ -54,7 +56,7 @@ func (s *dynamoStack) server(t *testing.T) *running {
 	t.Helper()
 	c := s.serverConfig(t)
 	c.RequestStore = s.requests
-	c.Tuning.OpenTimeout, c.Promise.AcceptDeadline = 20*time.Second, 30*time.Second // under the race detector
+	c.Promise.AcceptDeadline = 30 * time.Second // under the race detector
 	c.Promise.OrphanAfter = 2 * time.Minute
 	return start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
@@ -63,7 +65,7 @@ func (s *dynamoStack) worker(t *testing.T) *running {
 	t.Helper()
 	c := s.workerConfig(t)
 	c.RequestStore = s.requests
-	c.Tuning.ProjectInterval = 20 * time.Millisecond
+	c.Worker.ProjectInterval = 20 * time.Millisecond
 	return start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 
@@ -124,9 +126,11 @@ func (s *dynamoStack) putBroken(t *testing.T) string {
 	require.NoError(t, err)
 	defer log.Close()
 	accepted := time.Now().UTC().Truncate(time.Microsecond)
-	r := &trade.Request{ID: trade.NewRequestID(accepted), AcceptedAt: accepted, BusinessDate: trade.DateOf(accepted), Trade: trade.Trade{TradeID: "T9", Version: 1}}
+	r := &trade.Request{ID: trade.NewRequestID(accepted), AcceptedAt: accepted, BusinessDate: trade.DateOf(accepted),
+		Trade: trade.Trade{TradeID: "T9", Version: 1}}
 	require.Nil(t, log.Open(t.Context(), []*trade.Request{r}))
-	producer, err := kafka.NewProducer(KafkaFlags{Brokers: s.brokers, Topic: "trades-inbound"}.client("test"), prometheus.NewRegistry(), zerolog.Nop())
+	cfg := KafkaFlags{Brokers: s.brokers, Topic: "trades-inbound"}.client("test")
+	producer, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	defer producer.Close()
 	record := kafka.Encode("trades-inbound", r)

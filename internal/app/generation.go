@@ -20,8 +20,8 @@ import (
 //
 //	worked through? -> make the new topic -> close the old one -> wait for the last 202 -> worked through? -> follow
 //
-// A crash at any line leaves the old topic in use, open or closed, or the new one. The same command goes on from each of
-// them; a plain migrate with the old settings opens a closed topic again.
+// A crash at any line leaves the old topic in use, open or closed, or the new one. The same command goes on from each
+// of them; a plain migrate with the old settings opens a closed topic again.
 type move struct {
 	cfg      MigrateConfig
 	log      zerolog.Logger
@@ -41,9 +41,11 @@ func (m *move) run(ctx context.Context) error {
 		m.log.Info().Str("topic", topic).Int32("generation", old.Number).Msg("the database follows this topic already")
 		return nil
 	case old.Topic == topic:
-		return fmt.Errorf("topic %s keeps its %d partitions; --new-generation takes another --topic for %d", topic, len(old.Positions), partitions)
-	case partitions < len(old.Positions): // whatever of a partition was left to resolve or to project would have no owner
-		return fmt.Errorf("topic %s has %d partitions, a new generation takes as many or more, not %d (--partitions)", old.Topic, len(old.Positions), partitions)
+		return fmt.Errorf("topic %s keeps its %d partitions; --new-generation takes another --topic for %d",
+			topic, len(old.Positions), partitions)
+	case partitions < len(old.Positions): // the outcomes of a partition that is gone would have no owner
+		return fmt.Errorf("topic %s has %d partitions, a new generation takes as many or more, not %d (--partitions)",
+			old.Topic, len(old.Positions), partitions)
 	}
 	id, err := kafka.CheckTopic(ctx, m.client, old.Topic, len(old.Positions))
 	switch {
@@ -55,8 +57,10 @@ func (m *move) run(ctx context.Context) error {
 	if err := m.leave(ctx, old); err != nil {
 		return m.stay(ctx, old, err)
 	}
-	m.log.Info().Str("topic", topic).Int("partitions", partitions).Int32("generation", old.Number+1).Str("before", old.Topic).
-		Msg("the database follows the new topic: start servers and workers with these --topic and --partitions; the one before takes no more records and can be deleted when they are no longer wanted")
+	m.log.Info().Str("topic", topic).Int("partitions", partitions).Int32("generation", old.Number+1).
+		Str("before", old.Topic).
+		Msg("the database follows the new topic: start servers and workers with these --topic and --partitions; " +
+			"the one before takes no more records and can be deleted when they are no longer wanted")
 	return nil
 }
 
@@ -75,7 +79,8 @@ func (m *move) leave(ctx context.Context, old postgres.Generation) error {
 	}
 	for p, end := range ends {
 		if end != 0 { // positions start at 0: whatever is there would be applied
-			return fmt.Errorf("topic %s is not new: partition %d expected empty, seen: %d records; take another name (--topic)", m.cfg.Kafka.Topic, p, end)
+			return fmt.Errorf("topic %s is not new: partition %d expected empty, seen: %d records; take another name (--topic)",
+				m.cfg.Kafka.Topic, p, end)
 		}
 	}
 	if err := kafka.CloseTopic(ctx, m.client, old.Topic); err != nil {
@@ -96,8 +101,8 @@ func (m *move) leave(ctx context.Context, old postgres.Generation) error {
 	return m.topics.Follow(ctx, old, m.cfg.Kafka.Topic, id, m.cfg.Kafka.Partitions)
 }
 
-// worked returns the old generation with its positions where its log ends. Errors: something is left to do there, or that
-// can't be told.
+// worked returns the old generation with its positions where its log ends. Errors: something is left to do there, or
+// that can't be told.
 func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Generation, error) {
 	ends, err := kafka.Ends(ctx, m.client, old.Topic, len(old.Positions))
 	if err != nil {
@@ -109,7 +114,8 @@ func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Ge
 	}
 	for _, p := range now.Positions {
 		if end := ends[p.Partition]; p.NextOffset != end {
-			return old, fmt.Errorf("the workers are not through with topic %s: position of partition %d expected %d, where its log ends, seen: %d; stop the servers and let the workers finish",
+			return old, fmt.Errorf("the workers are not through with topic %s: position of partition %d expected %d, "+
+				"where its log ends, seen: %d; stop the servers and let the workers finish",
 				old.Topic, p.Partition, end, p.NextOffset)
 		}
 	}
@@ -121,7 +127,8 @@ func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Ge
 		return old, err
 	}
 	if len(pending) > 0 {
-		return old, fmt.Errorf("requests expected to have ended, seen: %s PENDING, the oldest is %s of %s; stop the servers and let the workers finish: they end such requests, some time after --orphan-after",
+		return old, fmt.Errorf("requests expected to have ended, seen: %s PENDING, the oldest is %s of %s; "+
+			"stop the servers and let the workers finish: they end such requests, some time after --orphan-after",
 			amount(pending), pending[0].ID, pending[0].AcceptedAt.Format(time.RFC3339))
 	}
 	return now, nil
@@ -134,8 +141,8 @@ func amount(pending []trade.PendingRequest) string {
 	return fmt.Sprintf("%d or more", fewPending)
 }
 
-// stay opens the old topic again after cause, also at the end of ctx, unless it can't be certain that it is still the one
-// to follow.
+// stay opens the old topic again after cause, also at the end of ctx, unless it can't be certain that it is still the
+// one to follow.
 func (m *move) stay(ctx context.Context, old postgres.Generation, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptLimit)
 	defer cancel()
@@ -147,7 +154,8 @@ func (m *move) stay(ctx context.Context, old postgres.Generation, cause error) e
 		_, err = kafka.OpenTopic(ctx, m.client, old.Topic)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot move from topic %[1]s: %[2]w; it may be closed for records: the same command goes on from there, 'tradestore migrate --topic %[1]s --partitions %[3]d' opens it (%[4]w)",
+		return fmt.Errorf("cannot move from topic %[1]s: %[2]w; it may be closed for records: "+
+			"the same command goes on from there, 'tradestore migrate --topic %[1]s --partitions %[3]d' opens it (%[4]w)",
 			old.Topic, cause, len(old.Positions), err)
 	}
 	return fmt.Errorf("cannot move from topic %s, which is still in use: %w", old.Topic, cause)

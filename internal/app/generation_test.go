@@ -61,16 +61,16 @@ func (m *mover) server(topic KafkaFlags) *running {
 	m.t.Helper()
 	c := m.serverConfig(m.t)
 	c.Kafka = topic
-	c.Check.Interval = time.Hour // it does not notice by itself
+	c.Process.CheckInterval = time.Hour // it does not notice by itself
 	return start(m.t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 
 func (m *mover) worker(topic KafkaFlags) *running {
 	m.t.Helper()
 	c := m.workerConfig(m.t)
-	c.Kafka, c.Tuning.Group, c.Check.Interval = topic, m.from.Kafka.Topic, time.Second
-	c.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
-	c.Tuning.OrphanInterval, c.Tuning.ProjectInterval = 50*time.Millisecond, 50*time.Millisecond
+	c.Kafka, c.Worker.Group, c.Process.CheckInterval = topic, m.from.Kafka.Topic, time.Second
+	c.Promise = quickPromise
+	c.Worker.OrphanInterval, c.Worker.ProjectInterval = 50*time.Millisecond, 50*time.Millisecond
 	return start(m.t, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 }
 
@@ -90,7 +90,8 @@ func (m *mover) generation() (n int) {
 // posts says whether the topic takes a record, which it then has.
 func (m *mover) posts(topic string) bool {
 	m.t.Helper()
-	client, err := kafka.NewProducer(kafka.Config{Brokers: m.brokers, Topic: topic, ClientID: "raw"}, prometheus.NewRegistry(), zerolog.Nop())
+	cfg := kafka.Config{Brokers: m.brokers, Topic: topic, ClientID: "raw"}
+	client, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(m.t, err)
 	defer client.Close()
 	return client.ProduceSync(m.t.Context(), &kgo.Record{Value: []byte("{}")}).FirstErr() == nil
@@ -127,7 +128,8 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 		require.Equal(t, 2, m.generation())
 		require.NoError(t, m.move(), "again")
 		require.Equal(t, 2, m.generation())
-		require.NoError(t, Migrate(t.Context(), m.plain(m.next), zerolog.Nop()), "a plain migrate with the new settings changes nothing")
+		require.NoError(t, Migrate(t.Context(), m.plain(m.next), zerolog.Nop()),
+			"a plain migrate with the new settings changes nothing")
 		require.ErrorContains(t, Migrate(t.Context(), m.from, zerolog.Nop()), "the database follows topic")
 		require.False(t, m.posts(m.from.Kafka.Topic), "nobody opens the old topic again")
 
@@ -138,7 +140,8 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 		require.NotEmpty(t, orphan)
 		select {
 		case <-worker.ended:
-			require.Equal(t, trade.Broken, trade.ClassOf(worker.err), worker.err) // by a check, or when it asked for its positions
+			// By a check, or when it asked for its positions.
+			require.Equal(t, trade.Broken, trade.ClassOf(worker.err), worker.err)
 		case <-time.After(patience):
 			require.Fail(t, "still running", worker.log.String())
 		}
@@ -157,7 +160,8 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, status, again)
 		require.NotEmpty(t, header.Get("Idempotency-Replayed"))
 		var generation int
-		require.NoError(t, m.pool.QueryRow(t.Context(), "SELECT src_generation FROM trades WHERE trade_id = 'T1' AND version = 7").Scan(&generation))
+		row := m.pool.QueryRow(t.Context(), "SELECT src_generation FROM trades WHERE trade_id = 'T1' AND version = 7")
+		require.NoError(t, row.Scan(&generation))
 		require.Equal(t, 2, generation, "the later record replaces, although its offset is lower")
 
 		list, err := Check(t.Context(), m.check())
@@ -202,14 +206,16 @@ func TestTheDatabaseStaysWhereWorkIsLeft(t *testing.T) {
 		server.ends(m.t, id, "SUCCESS", nil)
 		server.await(m.t, "projected", func() bool {
 			var projected int
-			return m.pool.QueryRow(m.t.Context(), "SELECT max(projected_offset) FROM projection_cursor").Scan(&projected) == nil && projected == 1
+			row := m.pool.QueryRow(m.t.Context(), "SELECT max(projected_offset) FROM projection_cursor")
+			return row.Scan(&projected) == nil && projected == 1
 		})
 		require.NoError(m.t, worker.drain())
 		return id
 	}
 	closed := func(m *mover) { require.NoError(m.t, kafka.CloseTopic(m.t.Context(), m.client, m.from.Kafka.Topic)) }
 
-	f("a record not applied", "position of partition 0 expected 1, where its log ends, seen: 0", func(m *mover) { m.posts(m.from.Kafka.Topic) })
+	f("a record not applied", "position of partition 0 expected 1, where its log ends, seen: 0",
+		func(m *mover) { m.posts(m.from.Kafka.Topic) })
 	f("an outcome not projected", "the workers have outcomes to show", func(m *mover) {
 		applied(m)
 		m.exec("UPDATE projection_cursor SET projected_offset = 0")
@@ -235,8 +241,10 @@ func TestTheDatabaseStaysWhereWorkIsLeft(t *testing.T) {
 		_, err := other.createTopic(m.t.Context())
 		require.NoError(m.t, err)
 	})
-	f("fewer partitions", "has 3 partitions, a new generation takes as many or more, not 2 (--partitions)", func(m *mover) { m.next.Kafka.Partitions = 2 })
-	f("no other topic", "keeps its 3 partitions; --new-generation takes another --topic for 5", func(m *mover) { m.next.Kafka.Topic = m.from.Kafka.Topic })
+	f("fewer partitions", "has 3 partitions, a new generation takes as many or more, not 2 (--partitions)",
+		func(m *mover) { m.next.Kafka.Partitions = 2 })
+	f("no other topic", "keeps its 3 partitions; --new-generation takes another --topic for 5",
+		func(m *mover) { m.next.Kafka.Topic = m.from.Kafka.Topic })
 	f("too many replicas", "one machine takes --profile single", func(m *mover) { m.next.Profile.Profile = "production" })
 	f("another migrate runs", "another 'tradestore migrate' runs (--wait 200ms)", func(m *mover) {
 		m.next.Wait = 200 * time.Millisecond
@@ -285,7 +293,8 @@ func TestAMoveThatDoesNotEndWellOpensTheTopicAgain(t *testing.T) {
 			defer cancel()
 			ended, log := make(chan error, 1), &safeBuffer{}
 			go func() { ended <- Migrate(ctx, m.next, zerolog.New(log)) }()
-			require.Eventually(t, func() bool { return strings.Contains(log.String(), "the topic takes no more records") }, patience, time.Millisecond)
+			closed := func() bool { return strings.Contains(log.String(), "the topic takes no more records") }
+			require.Eventually(t, closed, patience, time.Millisecond)
 			require.False(t, m.posts(m.from.Kafka.Topic))
 			disturb(m, cancel)
 			require.ErrorContains(t, <-ended, want)
@@ -293,18 +302,23 @@ func TestAMoveThatDoesNotEndWellOpensTheTopicAgain(t *testing.T) {
 			require.True(t, m.posts(m.from.Kafka.Topic))
 		})
 	}
-	f("a request is opened", 3*time.Second, func(m *mover, _ context.CancelFunc) { orphan(m.t, m.log) }, "which is still in use: requests expected to have ended, seen: 1 PENDING")
-	f("a signal", time.Hour, func(_ *mover, cancel context.CancelFunc) { cancel() }, "which is still in use: context canceled")
+	f("a request is opened", 3*time.Second, func(m *mover, _ context.CancelFunc) { orphan(m.t, m.log) },
+		"which is still in use: requests expected to have ended, seen: 1 PENDING")
+	f("a signal", time.Hour, func(_ *mover, cancel context.CancelFunc) { cancel() },
+		"which is still in use: context canceled")
 
 	t.Run("the session is lost", func(t *testing.T) {
 		m := newMover(t, stack.Kafka(t))
 		m.next.AcceptDeadline = 2 * time.Second
 		ended, log := make(chan error, 1), &safeBuffer{}
 		go func() { ended <- Migrate(t.Context(), m.next, zerolog.New(log)) }()
-		require.Eventually(t, func() bool { return strings.Contains(log.String(), "the topic takes no more records") }, patience, time.Millisecond)
-		m.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tradestore-migrate'")
+		closed := func() bool { return strings.Contains(log.String(), "the topic takes no more records") }
+		require.Eventually(t, closed, patience, time.Millisecond)
+		m.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'tradestore-migrate'`)
 		err := <-ended
-		require.ErrorContains(t, err, "the same command goes on from there, 'tradestore migrate --topic "+m.from.Kafka.Topic+" --partitions 3' opens it")
+		require.ErrorContains(t, err, "the same command goes on from there, "+
+			"'tradestore migrate --topic "+m.from.Kafka.Topic+" --partitions 3' opens it")
 		require.False(t, m.posts(m.from.Kafka.Topic), "another run may have come in between")
 		require.NoError(t, m.move())
 		require.Equal(t, 2, m.generation())
@@ -326,8 +340,8 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 
 	w := s.workerConfig(t)
 	w.RequestStore = s.requests
-	w.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
-	w.Tuning.OrphanInterval = 50 * time.Millisecond
+	w.Promise = quickPromise
+	w.Worker.OrphanInterval = 50 * time.Millisecond
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, w, env) })
 	worker.await(t, "the end of the request", func() bool { return Migrate(t.Context(), next, zerolog.Nop()) == nil })
 }

@@ -51,8 +51,8 @@ type family struct {
 	roles            []string
 }
 
-// families starts a role in front of stores that don't answer and returns what it shows by then: all its families, since
-// a role registers them before it works.
+// families starts a role in front of stores that don't answer and returns what it shows by then: all its families,
+// since a role registers them before it works.
 func families(t *testing.T, name string, run func(ctx context.Context, dead string, env Env) error) map[string]*family {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +92,8 @@ func families(t *testing.T, name string, run func(ctx context.Context, dead stri
 		}
 	}
 	if name == "worker" {
-		assert.ElementsMatch(t, comeLater, absent, "every other family starts with a series, so that a rate sees its first event")
+		assert.ElementsMatch(t, comeLater, absent,
+			"every other family starts with a series, so that a rate sees its first event")
 	} else {
 		assert.Empty(t, absent, "every family starts with a series, so that a rate sees its first event")
 	}
@@ -100,7 +101,8 @@ func families(t *testing.T, name string, run func(ctx context.Context, dead stri
 }
 
 var (
-	descText  = regexp.MustCompile(`^Desc\{fqName: "(.*?)", help: "(.*?)", unit: ".*", constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
+	descText = regexp.MustCompile(`^Desc\{fqName: "(.*?)", help: "(.*?)", unit: ".*", ` +
+		`constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
 	labelText = regexp.MustCompile(`([a-z_]+)(?:="[^"]*")?`)
 )
 
@@ -114,7 +116,8 @@ func described(reg *prometheus.Registry, role string) map[string]*family {
 	found := map[string]*family{}
 	for d := range descs {
 		m := descText.FindStringSubmatch(d.String())
-		f := &family{name: m[1], help: strings.ReplaceAll(m[2], `\"`, `"`), labels: map[string][]string{}, roles: []string{role}}
+		help := strings.ReplaceAll(m[2], `\"`, `"`)
+		f := &family{name: m[1], help: help, labels: map[string][]string{}, roles: []string{role}}
 		for _, label := range labelText.FindAllStringSubmatch(m[4], -1) {
 			f.labels[label[1]] = nil
 		}
@@ -143,7 +146,8 @@ func checkStart(t *testing.T, gathered []*dto.MetricFamily) {
 				assert.Zero(t, m.GetCounter().GetValue()+float64(m.GetHistogram().GetSampleCount()), f.GetName())
 			}
 			if ours && f.GetType() == dto.MetricType_HISTOGRAM {
-				assert.NotNil(t, m.GetHistogram().Schema, "%s has native buckets", f.GetName()) //nolint:protogetter // absent and 0 differ
+				schema := m.GetHistogram().Schema //nolint:protogetter // absent and 0 differ
+				assert.NotNil(t, schema, "%s has native buckets", f.GetName())
 				assert.NotEmpty(t, m.GetHistogram().GetBucket(), "%s has classic buckets", f.GetName())
 			}
 		}
@@ -189,7 +193,8 @@ func TestMetricsReference(t *testing.T) {
 		require.NoError(t, os.WriteFile(reference, []byte(intro+mark+write(all)), 0o600))
 		return
 	}
-	require.Equal(t, write(all), table, "%s is not what the code says; its second part begins with the command that writes it", reference)
+	require.Equal(t, write(all), table,
+		"%s is not what the code says; its second part begins with the command that writes it", reference)
 }
 
 // chapters of the list, by how names begin.
@@ -213,11 +218,13 @@ func write(all map[string]*family) string {
 	var out strings.Builder
 	written := map[string]bool{}
 	for _, chapter := range chapters {
-		fmt.Fprintf(&out, "\n## %s\n\n| Family | Type | Unit | Labels | Role | Meaning |\n|---|---|---|---|---|---|\n", chapter.title)
+		fmt.Fprintf(&out, "\n## %s\n\n", chapter.title)
+		out.WriteString("| Family | Type | Unit | Labels | Role | Meaning |\n|---|---|---|---|---|---|\n")
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			if f := all[name]; strings.HasPrefix(name, chapter.prefix) && !written[name] {
 				written[name] = true
-				fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s |\n", name, f.kind, unit(name), labels(f), strings.Join(f.roles, ", "), f.help)
+				fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s |\n",
+					name, f.kind, unit(name), labels(f), strings.Join(f.roles, ", "), f.help)
 			}
 		}
 	}

@@ -16,10 +16,10 @@ import (
 	"tradestore/trade"
 )
 
-// Migrate makes or updates the schema, the table of a request store on DynamoDB, the topic and its position rows. It waits
-// for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves a part of
-// the work done; the next run does the rest. A topic that is not the one known to the database is an error, unless
-// cfg.NewGeneration asks to move to it (rule T10).
+// Migrate makes or updates the schema, the table of a request store on DynamoDB, the topic and its position rows. It
+// waits for each store to answer, up to cfg.Wait, and may be repeated and run twice at once. A crash in between leaves
+// a part of the work done; the next run does the rest. A topic that is not the one known to the database is an error,
+// unless cfg.NewGeneration asks to move to it (rule T10).
 func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -48,7 +48,8 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	defer requests.close()
-	if err := cfg.await(ctx, log, "Kafka", func(ctx context.Context) error { return kafka.Ping(ctx, client) }); err != nil {
+	ping := func(ctx context.Context) error { return kafka.Ping(ctx, client) }
+	if err := cfg.await(ctx, log, "Kafka", ping); err != nil {
 		return err
 	}
 	var topics *postgres.Topics
@@ -67,7 +68,9 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 }
 
 // makeTopic makes the topic and its positions, and opens it again after a move that did not come to its end.
-func (c MigrateConfig) makeTopic(ctx context.Context, log zerolog.Logger, client *kgo.Client, topics *postgres.Topics) error {
+func (c MigrateConfig) makeTopic(
+	ctx context.Context, log zerolog.Logger, client *kgo.Client, topics *postgres.Topics,
+) error {
 	id, err := c.createTopic(ctx)
 	if err != nil {
 		return err
@@ -80,7 +83,8 @@ func (c MigrateConfig) makeTopic(ctx context.Context, log zerolog.Logger, client
 		return err
 	}
 	if wasClosed {
-		log.Warn().Str("topic", c.Kafka.Topic).Msg("the topic was closed by a move to another one that did not come to its end; it takes records again")
+		log.Warn().Str("topic", c.Kafka.Topic).
+			Msg("the topic was closed by a move to another one that did not come to its end; it takes records again")
 	}
 	log.Info().Str("topic", c.Kafka.Topic).Int("partitions", c.Kafka.Partitions).Msg("topic and its positions are there")
 	return nil
@@ -94,7 +98,7 @@ func (c MigrateConfig) createTopic(ctx context.Context) (trade.TopicID, error) {
 	return id, err
 }
 
-// makeRequestLog opens the request store and makes what it needs beyond the schema. The caller closes it.
+// makeRequestStore opens the request store and makes what it needs beyond the schema. The caller closes it.
 func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool, env Env) (requestStore, error) {
 	requests, err := c.RequestStore.open(ctx, pool, 0, env)
 	if err != nil || requests.create == nil {
@@ -108,7 +112,9 @@ func (c MigrateConfig) makeRequestStore(ctx context.Context, pool *pgxpool.Pool,
 	return requests, nil
 }
 
-func (c MigrateConfig) await(ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error) error {
+func (c MigrateConfig) await(
+	ctx context.Context, log zerolog.Logger, what string, try func(context.Context) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	if err := retry(ctx, log, what, try); err != nil {
@@ -117,10 +123,10 @@ func (c MigrateConfig) await(ctx context.Context, log zerolog.Logger, what strin
 	return nil
 }
 
-// topic spreads each record over as many brokers as the profile promises.
+// topic returns the topic to make, with the replicas that the profile demands.
 func (c MigrateConfig) topic() kafka.TopicSpec {
 	spec := kafka.TopicSpec{Partitions: c.Kafka.Partitions, Replication: 3, MinISR: 2, Retention: c.TopicRetention}
-	if c.Profile.Profile == "single" {
+	if c.Profile.Profile == singleMachine {
 		spec.Replication, spec.MinISR = 1, 1
 	}
 	return spec

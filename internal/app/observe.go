@@ -14,7 +14,7 @@ import (
 	"tradestore/internal/telemetry"
 )
 
-// Limits of the worker's HTTP: probes and scrapes have no body and small heads.
+// Limits of the worker's HTTP server: probes and scrapes have no body and small headers.
 const (
 	observeReadTimeout  = 5 * time.Second
 	observeWriteTimeout = 10 * time.Second
@@ -22,8 +22,8 @@ const (
 	observeHeaderBytes  = 8 << 10
 )
 
-// observe answers on ln whether a role lives and is ready, and its metrics, until ctx ends; nil if it then stopped
-// cleanly. ready is nil for a role that does its work, else why it does not.
+// observe serves /livez, /readyz and /metrics on ln until ctx ends. It returns nil if it then stopped cleanly. ready
+// returns nil when the role works, else why it does not.
 func observe(ctx context.Context, ln net.Listener, reg *prometheus.Registry, ready func() error) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", telemetry.Handler(reg))
@@ -50,7 +50,7 @@ func observe(ctx context.Context, ln net.Listener, reg *prometheus.Registry, rea
 		stopped <- srv.Shutdown(limit)
 	})
 	err := srv.Serve(ln)
-	if stop() { // ctx goes on: nobody asked for the end
+	if stop() { // ctx has not ended: Serve failed by itself
 		return fmt.Errorf("cannot serve probes and metrics on %s: %w", ln.Addr(), err)
 	}
 	if err := <-stopped; err != nil && !errors.Is(err, context.DeadlineExceeded) {

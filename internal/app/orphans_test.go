@@ -16,6 +16,9 @@ import (
 	"tradestore/trade"
 )
 
+// quickPromise lets an orphan end soon.
+var quickPromise = PromiseFlags{DeadlineFlags{100 * time.Millisecond}, time.Second, 2200 * time.Millisecond}
+
 // orphan tracks a request whose record is never written to the log, as a server leaves it that dies in between.
 func orphan(t *testing.T, log entries) string {
 	t.Helper()
@@ -26,7 +29,7 @@ func orphan(t *testing.T, log entries) string {
 	return r.ID.String()
 }
 
-// resolves plants an orphan and runs both roles until a client sees its end.
+// closesOrphans plants an orphan and runs both roles until a client sees its end.
 func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	t.Helper()
 	m := s.migrateConfig(t)
@@ -34,8 +37,8 @@ func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	require.NoError(t, Migrate(t.Context(), m, zerolog.Nop()))
 	server, worker := s.serverConfig(t), s.workerConfig(t)
 	server.RequestStore, worker.RequestStore = requests, requests
-	worker.Promise = PromiseFlags{AcceptDeadline: 100 * time.Millisecond, DeliveryTimeout: time.Second, OrphanAfter: 2200 * time.Millisecond}
-	worker.Tuning.OrphanInterval = 50 * time.Millisecond
+	worker.Promise = quickPromise
+	worker.Worker.OrphanInterval = 50 * time.Millisecond
 	env := Env{Registry: telemetry.NewRegistry(), Log: zerolog.Nop(), Now: time.Now}
 	pool, err := postgres.Open(t.Context(), server.Database.pool("test", 1), env.Registry)
 	require.NoError(t, err)

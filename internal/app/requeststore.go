@@ -20,11 +20,11 @@ const (
 	onDynamoDB = "dynamodb"
 )
 
-// requestLog is the request store that the settings choose.
+// requestStore is the request store that the settings choose.
 type requestStore struct {
 	entries entries
-	probe   func(context.Context) error // whether it answers now
-	checks  checks.Part                 // whether it is what this build relies on (rule T7)
+	probe   func(context.Context) error // returns nil if the store answers now
+	checks  checks.Part                 // the rules for this store (rule T7)
 	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
 	journal bool                        // clients read outcomes from the journal
 	close   func()
@@ -43,9 +43,11 @@ type entries interface {
 	worker.RequestStore
 }
 
-// open opens the request store of a role, which asks nothing of it yet. The pool serves the kind that is in PostgreSQL; life
-// is how long an ended request can be asked for, where that is written with its end.
-func (f RequestStoreFlags) open(ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env) (requestStore, error) {
+// open opens the request store of a role and asks it nothing yet. The kind in PostgreSQL uses the pool. DynamoDB
+// deletes an ended request after life.
+func (f RequestStoreFlags) open(
+	ctx context.Context, pool *pgxpool.Pool, life time.Duration, env Env,
+) (requestStore, error) {
 	if f.Kind != onDynamoDB {
 		log := postgres.NewRequestStore(pool)
 		return requestStore{
@@ -72,5 +74,5 @@ func (f RequestStoreFlags) open(ctx context.Context, pool *pgxpool.Pool, life ti
 }
 
 func (f RequestStoreFlags) config() dynamo.Config {
-	return dynamo.Config{Table: f.Table, Endpoint: f.Endpoint, Conns: f.Conns}
+	return dynamo.Config{Table: f.Table, Endpoint: f.Endpoint}
 }

@@ -1,5 +1,5 @@
-// Package role builds one role of the service from its settings, runs it and drains it. It is the one place that knows
-// which adapter stands behind which seam; the command and the all-in-one process both come through here.
+// Package app builds one role of the service from its settings, runs it and drains it. It alone knows which adapter
+// stands behind which interface. The commands and the process that runs both roles use it.
 package app
 
 import (
@@ -19,31 +19,35 @@ import (
 	"tradestore/server"
 )
 
-// Env is what a role takes from the process around it. Only Log is required.
+// Env is what the process gives to a role. Only Log is required.
 type Env struct {
 	Log      zerolog.Logger
 	Registry *prometheus.Registry // of this role alone: roles register the same names; nil makes one
 	Listener net.Listener         // closed by the role at its end; nil listens on the address in the settings
-	Checks   []server.Check       // of the server: more that must be well before it is ready
+	Checks   []server.Check       // further checks of the server's readiness
 	Now      func() time.Time     // nil is time.Now
 	Link     *Link                // to the other role in the same process; nil without one
+
+	// ExitDelay is how long a role stays up, not ready, before a fatal exit, so that a scrape sees why; 0 exits at once.
+	ExitDelay time.Duration
 
 	tracer      *telemetry.Tracer // nil: traces are off
 	stopTracing func()
 }
 
-// Link tells the server when the worker of the same process shows outcomes, so that clients who wait hear of it at once.
-// Neither needs the other: without a link, or with workers elsewhere, the server finds outcomes by reading. The zero
-// value is ready; its methods may be called concurrently, and on nil.
+// Link tells the server when the worker of the same process shows outcomes, so that waiting clients get them at once.
+// Without a link the server finds outcomes by reading. The zero value is ready to use. The methods may be called
+// concurrently, and on nil.
 type Link struct{ shown atomic.Pointer[func()] }
 
-// to says whom to tell.
+// to sets the function that tell calls.
 func (l *Link) to(shown func()) {
 	if l != nil {
 		l.shown.Store(&shown)
 	}
 }
 
+// tell calls the function, if there is one.
 func (l *Link) tell() {
 	if l == nil {
 		return
@@ -53,8 +57,8 @@ func (l *Link) tell() {
 	}
 }
 
-// complete fills in what was left out, for a role that is traced as service. Its end, drain after that of ctx at the
-// latest, is close. Errors: the address can't be listened on, or a variable about traces can't be used.
+// complete sets every field that is nil, and starts the traces of the service. The caller calls close, at the latest
+// one drain after the end of ctx. Errors: the address cannot be listened on, or a variable for traces cannot be used.
 func (e Env) complete(ctx context.Context, service, address string, drain time.Duration) (Env, error) {
 	if e.Registry == nil {
 		e.Registry = telemetry.NewRegistry()
@@ -79,14 +83,14 @@ func (e Env) complete(ctx context.Context, service, address string, drain time.D
 	return e, nil
 }
 
-// close ends what complete made. The listener may be closed already: the error says only that.
+// close stops what complete started. The listener may be closed already, so its error is ignored.
 func (e Env) close() {
 	_ = e.Listener.Close()
 	e.stopTracing()
 }
 
-// listen comes before anything else of a role: a port in use is the most common mistake, and must not wait for a
-// database to show.
+// listen runs before anything else of a role: a port in use is the most common mistake, and must show before the role
+// waits for a database.
 func listen(address string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -98,7 +102,7 @@ func listen(address string) (net.Listener, error) {
 	return ln, nil
 }
 
-// warnIfOpen says what an address beyond this machine means while there is no authentication.
+// warnIfOpen warns when other machines can reach the address, because there is no authentication.
 func warnIfOpen(log zerolog.Logger, address net.Addr) {
 	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		log.Warn().Stringer("address", address).

@@ -48,8 +48,7 @@ func (s deployment) serverConfig(t *testing.T) ServerConfig {
 	t.Helper()
 	c := *defaults[ServerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
-	c.Tuning.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
-	c.Fault.ExitDelay = 0
+	c.Server.LookupTimeout = 10 * time.Second // under the race detector a look-up may be slow
 	return c
 }
 
@@ -57,7 +56,6 @@ func (s deployment) workerConfig(t *testing.T) WorkerConfig {
 	t.Helper()
 	c := *defaults[WorkerConfig](t)
 	c.Database.URL, c.Kafka.Brokers, c.Kafka.Partitions, c.Profile.Profile = s.database, s.brokers, 3, "single"
-	c.Fault.ExitDelay = 0
 	return c
 }
 
@@ -161,7 +159,8 @@ func (r *running) awaitReady(t *testing.T) {
 }
 
 func tradeJSON(id string, version string) string {
-	return `{"trade_id":"` + id + `","version":` + version + `,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+	return `{"trade_id":"` + id + `","version":` + version + `,"counterparty_id":"CP-1","book_id":"B1",` +
+		`"maturity_date":"9998-12-31","created_date":"2026-01-02"}`
 }
 
 func TestATradeGoesThroughBothRoles(t *testing.T) {
@@ -189,7 +188,8 @@ func TestATradeGoesThroughBothRoles(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		status, answer = role.get(t, "/metrics")
 		require.Equal(t, http.StatusOK, status)
-		for _, name := range []string{"tradestore_build_info{", "go_goroutines ", "tradestore_postgres_pool_", "tradestore_kafka_"} {
+		names := []string{"tradestore_build_info{", "go_goroutines ", "tradestore_postgres_pool_", "tradestore_kafka_"}
+		for _, name := range names {
 			require.Contains(t, answer["text"], name)
 		}
 	}
@@ -278,12 +278,15 @@ func TestAFailedCheckStopsLoudly(t *testing.T) {
 			}
 		}
 	}
-	f(s, 4, "checks failed", "T2 partitions of the topic: expected 4, seen: 3", "T2 partitions with a position: expected 4, seen: 3")
-	f(deployment{s.database, stack.Kafka(t)}, 3, "checks failed", "T1 topic trades-inbound: expected there, seen: no such topic")
+	f(s, 4, "checks failed", "T2 partitions of the topic: expected 4, seen: 3",
+		"T2 partitions with a position: expected 4, seen: 3")
+	f(deployment{s.database, stack.Kafka(t)}, 3, "checks failed",
+		"T1 topic trades-inbound: expected there, seen: no such topic")
 	f(deployment{stack.Database(t), s.brokers}, 3, "checks failed", "T6 version of the schema", "run tradestore migrate")
 
 	recreated := deployment{s.database, stack.Kafka(t)}
-	require.NoError(t, Migrate(t.Context(), deployment{stack.Database(t), recreated.brokers}.migrateConfig(t), zerolog.Nop()))
+	other := deployment{stack.Database(t), recreated.brokers}
+	require.NoError(t, Migrate(t.Context(), other.migrateConfig(t), zerolog.Nop()))
 	f(recreated, 3, "T1 id of the topic: expected", "seen: ")
 }
 

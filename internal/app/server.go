@@ -13,24 +13,25 @@ import (
 	"tradestore/server"
 )
 
-// RunServer runs the server role until ctx ends, then drains it, and returns nil if nothing was cut off. A store that is
-// down when it starts delays readiness, nothing more; a schema or a topic that is not the one this build was set up for
-// is an error, at once (rules T8, T9). Other errors: a setting that can't be used, an address that can't be listened on.
+// RunServer runs the server role until ctx ends, then drains it, and returns nil if nothing was cut off. A store that
+// is down when it starts delays readiness, nothing more; a schema or a topic that is not the one this build was set up
+// for is an error, at once (rules T8, T9). Other errors: a setting that can't be used, an address that can't be
+// listened on.
 func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	env, err := env.complete(ctx, "tradestore-server", cfg.Listen, cfg.Drain.Timeout)
+	env, err := env.complete(ctx, "tradestore-server", cfg.Listen, cfg.Process.DrainTimeout)
 	if err != nil {
 		return err
 	}
 	defer env.close()
-	requests, err := postgres.Open(ctx, cfg.Database.pool("requests", cfg.Tuning.RequestConns), env.Registry)
+	requests, err := postgres.Open(ctx, cfg.Database.pool("requests", cfg.Server.RequestConns), env.Registry)
 	if err != nil {
 		return err
 	}
 	defer requests.Close()
-	reads, err := postgres.Open(ctx, cfg.Database.pool("reads", cfg.Tuning.ReadConns), env.Registry)
+	reads, err := postgres.Open(ctx, cfg.Database.pool("reads", cfg.Server.ReadConns), env.Registry)
 	if err != nil {
 		return err
 	}
@@ -46,12 +47,12 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer log.close()
-	monitor, err := stores{kafka: cfg.Kafka, profile: cfg.Profile, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
+	monitor, err := stores{flags: cfg.StoreFlags, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
 	if err != nil {
 		return err
 	}
 	accept := &gate{RequestStore: log.entries, KeyedStore: log.entries}
-	srv, err := server.New(cfg.server(), server.Deps{
+	srv, err := server.New(cfg.Role(), server.Deps{
 		Requests: accept, Keys: accept,
 		Trades:   postgres.NewReader(reads),
 		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
@@ -69,19 +70,19 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return srv.Serve(env.Listener) })
 	work.Go(func() error {
-		err := unlessOver(running, accept.keep(running, env.Log, cfg.Check.Interval, monitor))
-		return delayExit(running, env.Log, cfg.Fault.ExitDelay, err) // the gate is shut, reads and metrics go on
+		err := unlessOver(running, accept.keep(running, env.Log, cfg.Process.CheckInterval, monitor))
+		return delayExit(running, env.Log, env.ExitDelay, err) // the gate is shut, reads and metrics go on
 	})
 	<-running.Done()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain.Timeout)
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Process.DrainTimeout)
 	defer cancel()
 	env.Log.Info().Msg("draining")
 	drained := srv.Drain(limit)
 	return errors.Join(work.Wait(), drained)
 }
 
-// checks are what readiness and health ask. Each is bounded by the context it is given. With the request store on DynamoDB,
-// trades are accepted while PostgreSQL is down.
+// checks are the probes of readiness and health. Each is bounded by its context. With the request store on
+// DynamoDB, trades are accepted while PostgreSQL is down.
 func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
 	return []server.Check{
 		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
@@ -93,29 +94,4 @@ func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kg
 
 func (f DatabaseFlags) pool(name string, conns int) postgres.Config {
 	return postgres.Config{URL: f.URL, MaxConns: conns, ApplicationName: "tradestore-" + name}
-}
-
-func (c ServerConfig) producer() kafka.Config {
-	k := c.Kafka.client("tradestore-server")
-	k.Linger = c.Tuning.KafkaLinger
-	k.Compression = c.Tuning.Compression
-	k.DeliveryTimeout = c.Promise.DeliveryTimeout
-	k.MaxBufferedRecords = c.Tuning.QueueItems // what the queue lets in, the producer takes
-	k.MaxBufferedBytes = c.Tuning.QueueBytes
-	return k
-}
-
-func (c ServerConfig) server() server.Config {
-	t := c.Tuning
-	return server.Config{
-		Topic: c.Kafka.Topic, Partitions: c.Kafka.Partitions,
-		AcceptDeadline: c.Promise.AcceptDeadline, LookupTimeout: t.LookupTimeout, OpenTimeout: t.OpenTimeout,
-		Flushes: t.Flushes, MaxBatch: t.MaxBatch, QueueItems: t.QueueItems, QueueBytes: t.QueueBytes, IdempotencyAttempts: t.KeyAttempts,
-		BulkItems: t.BulkItems, BulkBytes: t.BulkBytes,
-		MaxExports: t.MaxExports, ExportTimeout: t.ExportTimeout,
-		StoreTimeout: t.StoreTimeout, MaxBodyBytes: t.MaxBodyBytes, MaxHeaderBytes: t.MaxHeaderBytes,
-		ReadTimeout: t.ReadTimeout, WriteTimeout: t.WriteTimeout, IdleTimeout: t.IdleTimeout,
-		MaxWait: t.MaxWait, MaxWaiters: t.MaxWaiters, MaxStreams: t.MaxStreams,
-		MaxConns: t.MaxConns, MaxConnsPerAddr: t.MaxConnsPerAddr, DrainDelay: t.DrainDelay,
-	}
 }

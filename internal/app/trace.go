@@ -9,12 +9,14 @@ import (
 	"tradestore/internal/telemetry"
 )
 
-// flushLimit is how long the end of a role waits for an exporter of traces that does not answer, at most.
+// flushLimit bounds the wait for the exporter of traces when a role ends.
 const flushLimit = 5 * time.Second
 
-// startTracing sets up the traces of a role. stop exports what is left, as long as the drain limit allows, which counts
-// from the end of ctx; spans that are lost by then are a line in the log and no failure.
-func startTracing(ctx context.Context, service string, drain time.Duration, log zerolog.Logger) (t *telemetry.Tracer, stop func(), err error) {
+// startTracing starts the traces of a role. stop exports the last spans, within the drain limit that counts from the
+// end of ctx. Spans that are lost then are a line in the log and no failure.
+func startTracing(
+	ctx context.Context, service string, drain time.Duration, log zerolog.Logger,
+) (t *telemetry.Tracer, stop func(), err error) {
 	if t, err = telemetry.NewTracer(service, log); err != nil || t == nil {
 		return nil, func() {}, err
 	}

@@ -66,7 +66,8 @@ func requireOneTrace(t *testing.T, sent *otlp.Receiver, server, worker *running)
 			assert.Equal(t, root.ID, span.Parent, want.name)
 		}
 	}
-	post(t, server.url+"/api/v1/trades", tradeJSON("T2", "1"), http.Header{"Idempotency-Key": {"K1"}, "Prefer": {"wait=25"}})
+	keyed := http.Header{"Idempotency-Key": {"K1"}, "Prefer": {"wait=25"}}
+	post(t, server.url+"/api/v1/trades", tradeJSON("T2", "1"), keyed)
 	post(t, server.url+"/api/v1/trades:batch", "["+tradeJSON("T3", "1")+"]", http.Header{})
 	for _, role := range []*running{server, worker} {
 		require.NoError(t, role.drain())
@@ -108,8 +109,8 @@ func TestOneTraceOfOneTradeWithRequestsOnDynamoDB(t *testing.T) {
 // spanRow is a row of the table of spans.
 var spanRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (\\w+) \\| [^|]+ \\| ([^|]*) \\|$")
 
-// requireDocumented compares spans with the table of docs/tracing.md: it has all of their names, kinds and attributes, and no
-// other names.
+// requireDocumented compares spans with the table of docs/tracing.md: it has all of their names, kinds and attributes,
+// and no other names.
 func requireDocumented(t *testing.T, spans []otlp.Span) {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/tracing.md")
@@ -120,11 +121,13 @@ func requireDocumented(t *testing.T, spans []otlp.Span) {
 		kind[name], attributes[name] = row[2], strings.Split(strings.ReplaceAll(row[3], "`", ""), ", ")
 	}
 	for name := range kind {
-		require.True(t, slices.ContainsFunc(spans, func(s otlp.Span) bool { return s.Name == name }), "docs/tracing.md has %s", name)
+		named := func(s otlp.Span) bool { return s.Name == name }
+		require.True(t, slices.ContainsFunc(spans, named), "docs/tracing.md has %s", name)
 	}
 	for _, span := range spans {
 		require.Equal(t, kind[span.Name], span.Kind, "docs/tracing.md on %s", span.Name)
-		require.Subset(t, attributes[span.Name], slices.Collect(maps.Keys(span.Attributes)), "docs/tracing.md on %s", span.Name)
+		require.Subset(t, attributes[span.Name], slices.Collect(maps.Keys(span.Attributes)),
+			"docs/tracing.md on %s", span.Name)
 	}
 }
 

@@ -55,30 +55,27 @@ func TestServerSettings(t *testing.T) {
 	f(func(c *ServerConfig) { c.RequestStore.Kind = "redis" }, `--request-store: "redis" is not one of postgres, dynamodb`)
 	f(func(c *ServerConfig) { c.RequestStore.Kind = "dynamodb" })
 	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Table = "dynamodb", "" }, "--dynamodb-table:")
-	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Endpoint = "dynamodb", "localhost:8002" }, "--dynamodb-endpoint:")
-	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Conns = "dynamodb", 0 }, "--dynamodb-conns: 0 is not between 1 and 1000")
+	f(func(c *ServerConfig) { c.RequestStore.Kind, c.RequestStore.Endpoint = "dynamodb", "localhost:8002" },
+		"--dynamodb-endpoint:")
 	f(func(c *ServerConfig) { c.Profile.Profile = "laptop" }, "--profile:")
 	f(func(c *ServerConfig) { c.Profile.Profile = "single" })
 	f(func(c *ServerConfig) { c.Log.Level = "loud" }, "--log-level:")
 	f(func(c *ServerConfig) { c.Log.Format = "xml" }, "--log-format:")
-	f(func(c *ServerConfig) { c.Tuning.KeyAttempts = 257 }, "--idempotency-attempts: 257 is not between 1 and 256")
-	f(func(c *ServerConfig) { c.Tuning.Flushes = 0 }, "--flushes: 0 is not between 1 and 256")
-	f(func(c *ServerConfig) { c.Tuning.QueueBytes = 1 }, "--queue-bytes: 1 is less than")
-	f(func(c *ServerConfig) { c.Tuning.BulkItems = 0 }, "--bulk-items: 0 is not between 1 and 100000")
-	f(func(c *ServerConfig) { c.Tuning.BulkBytes = 255 }, "--bulk-bytes: 255 is less than 256")
-	f(func(c *ServerConfig) { c.Tuning.BulkBytes = 64<<20 + 1 }, "--bulk-bytes: 67108865 is not between 1 and 67108864")
-	f(func(c *ServerConfig) { c.Tuning.MaxBodyBytes = 1 }, "--max-body-bytes: 1 is less than")
-	f(func(c *ServerConfig) { c.Tuning.MaxBodyBytes = 1 << 20 }, "--max-body-bytes:")
-	f(func(c *ServerConfig) { c.Tuning.ReadConns = -1 }, "--read-conns:")
-	f(func(c *ServerConfig) { c.Tuning.LookupTimeout = 0 }, "--lookup-timeout: 0s is not between 1ms and 1h0m0s")
-	f(func(c *ServerConfig) { c.Tuning.OpenTimeout = 4 * time.Second }, "--open-timeout: 4s is longer than accept-deadline 3s")
+	f(func(c *ServerConfig) { c.Server.Flushes = 0 }, "--flushes: 0 is not between 1 and 256")
+	f(func(c *ServerConfig) { c.Server.QueueBytes = 1 }, "--queue-bytes: 1 is not between 18432 and 68719476736")
+	f(func(c *ServerConfig) { c.Server.MaxBodyBytes = 1 }, "--max-body-bytes: 1 is not between 256 and 524288")
+	f(func(c *ServerConfig) { c.Server.MaxBodyBytes = 1 << 20 }, "--max-body-bytes:")
+	f(func(c *ServerConfig) { c.Server.ReadConns = -1 }, "--read-conns:")
 	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Millisecond }, "--delivery-timeout:")
 	f(func(c *ServerConfig) { c.Promise.DeliveryTimeout = time.Minute },
 		"--orphan-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s")
-	f(func(c *ServerConfig) { c.Tuning.Compression = "rar" }, "--kafka-compression:")
-	f(func(c *ServerConfig) { c.Tuning.DrainDelay = 25 * time.Second }, "--drain-timeout: 30s is not more than --drain-delay 25s and --read-timeout 5s together")
-	f(func(c *ServerConfig) { c.Tuning.ReadTimeout = 30 * time.Second }, "--drain-timeout: 30s is not more than --drain-delay 0s and --read-timeout 30s together")
-	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" }, "--listen:", "--topic:", "--database-url:")
+	f(func(c *ServerConfig) { c.Server.Compression = "rar" }, "--kafka-compression:")
+	f(func(c *ServerConfig) { c.Server.DrainDelay = 25 * time.Second },
+		"--drain-timeout: 30s is not more than the sum of --drain-delay 25s and --read-timeout 5s")
+	f(func(c *ServerConfig) { c.Server.ReadTimeout = 30 * time.Second },
+		"--drain-timeout: 30s is not more than the sum of --drain-delay 0s and --read-timeout 30s")
+	f(func(c *ServerConfig) { c.Listen, c.Kafka.Topic, c.Database.URL = "x", "", "" },
+		"--listen:", "--topic:", "--database-url:")
 }
 
 func TestWorkerSettings(t *testing.T) {
@@ -90,21 +87,20 @@ func TestWorkerSettings(t *testing.T) {
 		requireMistakes(t, c.Validate(), want)
 	}
 	f(func(c *WorkerConfig) { c.Listen = "x" }, "--listen:")
-	f(func(c *WorkerConfig) { c.Tuning.Group = "" }, "--kafka-group:")
-	f(func(c *WorkerConfig) { c.Tuning.Lanes = 0 }, "--lanes: 0 is not between 1 and 64")
-	f(func(c *WorkerConfig) { c.Tuning.ApplyConns = -1 }, "--apply-conns:")
-	f(func(c *WorkerConfig) { c.Tuning.MaxPollRecords = 0 }, "--max-poll-records:")
-	f(func(c *WorkerConfig) { c.Tuning.ApplyPause = 0 })
-	f(func(c *WorkerConfig) { c.Tuning.ApplyPause = 2 * time.Second }, "--apply-pause: 2s is not between 0s and 1s")
-	f(func(c *WorkerConfig) { c.Tuning.TransactionLimit = time.Minute }, "--transaction-limit: 1m0s is not less than --kafka-rebalance-timeout 1m0s")
-	f(func(c *WorkerConfig) { c.Tuning.OutcomeRetention = time.Hour }, "--outcome-retention: 1h0m0s is not between 24h0m0s")
+	f(func(c *WorkerConfig) { c.Worker.Group = "" }, "--kafka-group:")
+	f(func(c *WorkerConfig) { c.Worker.Lanes = 0 }, "--lanes: 0 is not between 1 and 64")
+	f(func(c *WorkerConfig) { c.Worker.MaxPollRecords = 0 }, "--max-poll-records:")
+	f(func(c *WorkerConfig) { c.Worker.TransactionLimit = time.Minute },
+		"--transaction-limit: 1m0s is not less than the 1m0s that workers have to give up partitions")
+	f(func(c *WorkerConfig) { c.Worker.OutcomeRetention = time.Hour },
+		"--outcome-retention: 1h0m0s is not between 24h0m0s")
 	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26 * time.Second })
-	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26*time.Second - 1 }, "--orphan-after: 25.999999999s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
+	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 26*time.Second - 1 },
+		"--orphan-after: 25.999999999s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
 	f(func(c *WorkerConfig) { c.Promise.OrphanAfter = 0 }, "--orphan-after: 0s is not between")
-	f(func(c *WorkerConfig) { c.Tuning.OrphanInterval = 0 }, "--orphan-interval:")
-	f(func(c *WorkerConfig) { c.Drain.Timeout = 0 }, "--drain-timeout:")
-	f(func(c *WorkerConfig) { c.Fault.ExitDelay = -1 }, "--linger-after-fault: -1ns is not between 0s and 1h0m0s")
-	f(func(c *WorkerConfig) { c.Check.Interval = 0 }, "--check-interval: 0s is not between 1s and 1h0m0s")
+	f(func(c *WorkerConfig) { c.Worker.OrphanInterval = 0 }, "--orphan-interval:")
+	f(func(c *WorkerConfig) { c.Process.DrainTimeout = 0 }, "--drain-timeout:")
+	f(func(c *WorkerConfig) { c.Process.CheckInterval = 0 }, "--check-interval: 0s is not between 1s and 1h0m0s")
 	f(func(c *WorkerConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile, c.Log.Level = "", "", "", "" },
 		"--topic:", "--database-url:", "--profile:", "--log-level:")
 }
@@ -131,8 +127,10 @@ func TestCheckSettings(t *testing.T) {
 		change(c)
 		requireMistakes(t, c.Validate(), want)
 	}
-	f(func(c *CheckConfig) { c.OutcomeRetention, c.Timeout = time.Hour, 0 }, "--outcome-retention:", "--timeout: 0s is not between 100ms")
-	f(func(c *CheckConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile = "", "", "" }, "--topic:", "--database-url:", "--profile:")
+	f(func(c *CheckConfig) { c.OutcomeRetention, c.Timeout = time.Hour, 0 },
+		"--outcome-retention:", "--timeout: 0s is not between 100ms")
+	f(func(c *CheckConfig) { c.Kafka.Topic, c.Database.URL, c.Profile.Profile = "", "", "" },
+		"--topic:", "--database-url:", "--profile:")
 }
 
 // requireMistakes demands exactly one line per text, in order, and that no line shows the password.

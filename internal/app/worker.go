@@ -9,18 +9,17 @@ import (
 	"tradestore/internal/checks"
 	"tradestore/kafka"
 	"tradestore/postgres"
-	"tradestore/trade"
 	"tradestore/worker"
 )
 
 // RunWorker runs the worker role until ctx ends, then drains it and returns nil. Stores that are down are waited for,
-// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a worker
-// whose schema, topic or store is not what it relies on (rules T8, T9).
+// without end. Errors: a setting that can't be used, an address that can't be listened on, and the loud stop of a
+// worker whose schema, topic or store is not what it relies on (rules T8, T9).
 func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Drain.Timeout)
+	env, err := env.complete(ctx, "tradestore-worker", cfg.Listen, cfg.Process.DrainTimeout)
 	if err != nil {
 		return err
 	}
@@ -30,7 +29,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer apply.Close()
-	keep, err := postgres.Open(ctx, cfg.Database.pool("maintainer", cfg.Tuning.MaintainerConns), env.Registry)
+	keep, err := postgres.Open(ctx, cfg.Database.pool("maintainer", maintainerConns), env.Registry)
 	if err != nil {
 		return err
 	}
@@ -41,17 +40,18 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer client.Close()
-	log, err := cfg.RequestStore.open(ctx, keep, cfg.Tuning.OutcomeRetention, env)
+	kept := cfg.Worker.OutcomeRetention
+	log, err := cfg.RequestStore.open(ctx, keep, kept, env)
 	if err != nil {
 		return err
 	}
 	defer log.close()
-	monitor, err := stores{cfg.Kafka, cfg.Profile, cfg.Tuning.OutcomeRetention, attemptLimit}.monitor(env.Registry, client, keep, log)
+	monitor, err := stores{cfg.StoreFlags, kept, attemptLimit}.monitor(env.Registry, client, keep, log)
 	if err != nil {
 		return err
 	}
-	store := postgres.NewStore(apply, postgres.StoreConfig{Topic: cfg.Kafka.Topic, TxTimeout: cfg.Tuning.TransactionLimit, Now: env.Now})
-	w, err := worker.New(cfg.worker(), worker.Deps{
+	store := postgres.NewStore(apply, cfg.store(env))
+	w, err := worker.New(cfg.Role(), worker.Deps{
 		Store:    store,
 		Journal:  store,
 		Closer:   store,
@@ -66,67 +66,41 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	// Probes and metrics are answered from before the first try until after the drain, whatever ends the worker.
+	// Probes and metrics are served from before the first try until after the drain, whatever ends the worker.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopProbes()
 	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error { return observe(probes, env.Listener, env.Registry, w.Ready) })
 	work.Go(func() error {
 		defer stopProbes()
-		return delayExit(running, env.Log, cfg.Fault.ExitDelay, cfg.apply(running, env.Log, monitor, w))
+		return delayExit(running, env.Log, env.ExitDelay, cfg.apply(running, env.Log, monitor, w))
 	})
 	return work.Wait()
 }
 
-// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its group.
+// apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its
+// group.
 func (c WorkerConfig) apply(ctx context.Context, log zerolog.Logger, monitor *checks.Monitor, w *worker.Worker) error {
 	if err := await(ctx, log, monitor); err != nil {
 		return unlessOver(ctx, err)
 	}
 	work, running := errgroup.WithContext(ctx)
-	work.Go(func() error { return watch(running, log, c.Check.Interval, monitor) })
+	work.Go(func() error { return watch(running, log, c.Process.CheckInterval, monitor) })
 	work.Go(func() error { return w.Run(running) })
 	return work.Wait()
 }
 
-// unlessOver returns err, or nil for one that only says that ctx ended.
-func unlessOver(ctx context.Context, err error) error {
-	if ctx.Err() != nil && !lastError(err) {
-		return nil
-	}
-	return err
-}
+// maintainerConns serves one sweep and one search for orphans at the same time.
+const maintainerConns = 2
 
+// applyPool has one connection for each lane, one for the projector, and one for reads of positions while every lane is
+// in a transaction.
 func (c WorkerConfig) applyPool() postgres.Config {
-	conns := c.Tuning.ApplyConns
-	if conns == 0 {
-		conns = c.Tuning.Lanes + 2 // the projector, and reads of positions while every lane is in a transaction
-	}
-	pool := c.Database.pool("apply", conns)
-	pool.StatementTimeout = c.Tuning.TransactionLimit
+	pool := c.Database.pool("apply", c.Worker.Lanes+2)
+	pool.StatementTimeout = c.Worker.TransactionLimit
 	return pool
 }
 
-func (c WorkerConfig) worker() worker.Config {
-	t := c.Tuning
-	k := c.Kafka.client("tradestore-worker")
-	k.Group, k.SessionTimeout, k.RebalanceTimeout = t.Group, t.SessionTimeout, t.RebalanceTimeout
-	return worker.Config{
-		Kafka:            k,
-		Partitions:       c.Kafka.Partitions,
-		Lanes:            t.Lanes,
-		MaxPollRecords:   t.MaxPollRecords,
-		ApplyPause:       t.ApplyPause,
-		TransactionLimit: t.TransactionLimit,
-		MaxRefused:       t.MaxRefused,
-		CheckInterval:    c.Check.Interval,
-		ProjectInterval:  t.ProjectInterval,
-		OrphanAfter:      c.Promise.OrphanAfter,
-		AcceptDeadline:   c.Promise.AcceptDeadline,
-		DeliveryTimeout:  c.Promise.DeliveryTimeout,
-		OrphanInterval:   t.OrphanInterval,
-		SweepInterval:    t.SweepInterval,
-		Retention:        trade.Retention{Outcomes: t.OutcomeRetention, DeadLetters: t.DeadLetterRetention},
-		DrainLimit:       c.Drain.Timeout / 3, // the batch in hand, the last outcomes, leaving the group
-	}
+func (c WorkerConfig) store(env Env) postgres.StoreConfig {
+	return postgres.StoreConfig{Topic: c.Kafka.Topic, TxTimeout: c.Worker.TransactionLimit, Now: env.Now}
 }

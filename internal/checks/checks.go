@@ -52,6 +52,12 @@ func CanNotTell(id, name, expected string, err error) Check {
 // ErrWrong marks a failed check: the role stops and does not retry (rule T9).
 var ErrWrong = errors.New("checks failed")
 
+// IsFatal reports whether err is a wrong answer and not a missing one: the stores or the schema are not what this build
+// relies on. Waiting does not mend it, and going on would hide loss (rule T9).
+func IsFatal(err error) bool {
+	return err != nil && (trade.ClassOf(err) == trade.Broken || errors.Is(err, ErrWrong))
+}
+
 // Err evaluates a list. It returns nil if no check is Failed or Unknown. With failed checks, the error wraps ErrWrong,
 // has the class trade.Broken and names every failed check. Else it has the class trade.Unavailable and names the
 // checks that could not be made.

@@ -3,6 +3,7 @@ package checks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,4 +92,12 @@ func TestARoundIsBounded(t *testing.T) {
 		require.Equal(t, []Status{Unknown, OK}, []Status{checks[0].Status, checks[1].Status})
 		require.True(t, strings.Contains(checks[0].Seen, "deadline"))
 	})
+}
+
+func TestIsFatal(t *testing.T) {
+	t.Parallel()
+	require.True(t, IsFatal(trade.Classed(trade.Broken, "a table is missing")))
+	require.True(t, IsFatal(fmt.Errorf("cannot start: %w", ErrWrong)))
+	require.False(t, IsFatal(nil))
+	require.False(t, IsFatal(errors.New("connection refused")))
 }

@@ -37,7 +37,7 @@ func (s *runner) banner(now time.Time) {
 		data = abs
 	}
 	now = now.UTC()
-	fmt.Fprintf(s.out, banner, baseURL(s.api), baseURL(s.probes), s.stores.kafka[0], topic, s.whichPostgres(data), data,
+	fmt.Fprintf(s.out, banner, baseURL(s.api), baseURL(s.probes), s.stores.kafka[0], topic(), s.whichPostgres(data), data,
 		filepath.Join(data, noteName), now.AddDate(0, 6, 0).Format(time.DateOnly), now.Format(time.DateOnly))
 }
 

@@ -1,5 +1,5 @@
 // Package dev runs everything in one process for one machine: the server, the worker, an embedded Kafka and, unless a
-// database is given, an embedded PostgreSQL. It wires and supervises; what it runs is what runs in production.
+// database is given, an embedded PostgreSQL. The roles are the same as in production.
 package dev
 
 import (
@@ -24,13 +24,13 @@ import (
 
 const (
 	migrateWait = time.Minute
-	readyPoll   = 250 * time.Millisecond // each poll before that is a line in the log
+	readyPoll   = 250 * time.Millisecond // each poll of a role that is not ready is a line in the log
 	noteName    = "dev.json"
 )
 
-// Run starts everything, prints on out what runs where as soon as it is ready, and drains when ctx ends: the server, then
-// the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an error
-// of one line that names the flag.
+// Run starts everything and prints the addresses on out when all of it is ready. When ctx ends it drains the server,
+// then the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an
+// error of one line that names the flag.
 func Run(ctx context.Context, cfg Config, out io.Writer, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -63,7 +63,7 @@ func Remove(ctx context.Context, dir string) error {
 	if err := embedded.Remove(ctx, filepath.Join(dir, "postgres")); err != nil {
 		return err
 	}
-	for _, name := range []string{"kafka", noteName, "lock"} { // a folder that was named by mistake loses nothing else
+	for _, name := range []string{"kafka", noteName, "lock"} { // other files stay: the folder may be a mistake
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("cannot remove the data folder (--data-dir): %w", err)
 		}
@@ -74,7 +74,7 @@ func Remove(ctx context.Context, dir string) error {
 	return nil
 }
 
-// runner is what runs, in the order in which it was started.
+// runner holds everything that runs, in the order in which it was started.
 type runner struct {
 	cfg      Config
 	out      io.Writer
@@ -87,7 +87,7 @@ type runner struct {
 	stores   stores
 }
 
-// start brings up everything but the roles. On an error close undoes what was done.
+// start starts everything but the roles. After an error, close stops what was started.
 func (s *runner) start(ctx context.Context) error {
 	var err error
 	if s.unlock, err = lock(s.cfg.DataDir); err != nil {
@@ -105,16 +105,18 @@ func (s *runner) start(ctx context.Context) error {
 	if err := s.startPostgres(ctx); err != nil {
 		return err
 	}
-	if err := app.Migrate(ctx, s.cfg.migration(s.stores), s.log.With().Str("role", "migrate").Logger()); err != nil {
+	if err := app.Migrate(ctx, s.cfg.migration(s.stores), s.logOf("migrate")); err != nil {
 		return err
 	}
 	return s.writeNote()
 }
 
+func (s *runner) logOf(role string) zerolog.Logger { return s.log.With().Str("role", role).Logger() }
+
 func (s *runner) startBroker() error {
 	var err error
 	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{
-		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.log.With().Str("role", "kafka").Logger(),
+		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.logOf("kafka"),
 	})
 	if errors.Is(err, embedded.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --kafka-port", err)
@@ -132,7 +134,7 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	}
 	var err error
 	s.postgres, err = embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.log.With().Str("role", "postgres").Logger(),
+		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.logOf("postgres"),
 	})
 	if errors.Is(err, embedded.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --postgres-port", err)
@@ -144,8 +146,8 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	return nil
 }
 
-// serve runs the roles until ctx ends or one of them fails, and drains them in order: the worker has the chance to
-// finish what the server let in last.
+// serve runs the roles until ctx ends or one of them fails, and drains them in order, so that the worker can finish
+// what the server accepted last.
 func (s *runner) serve(ctx context.Context) error {
 	serving, stopServer := context.WithCancel(ctx)
 	defer stopServer()
@@ -156,17 +158,18 @@ func (s *runner) serve(ctx context.Context) error {
 	link := &app.Link{}
 	workerEnd := make(chan error, 1)
 	go func() {
-		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores), app.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes, Link: link})
-		stopServer() // one without the other is of no use
+		env := app.Env{Log: s.logOf("worker"), Listener: s.probes, Link: link}
+		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores), env)
+		stopServer() // neither role is of use without the other
 	}()
 	serverErr := app.RunServer(serving, s.cfg.server(s.stores), app.Env{
-		Log: s.log.With().Str("role", "server").Logger(), Listener: s.api, Checks: s.checks(), Link: link,
+		Log: s.logOf("server"), Listener: s.api, Checks: s.checks(), Link: link,
 	})
 	stopWorker()
 	return errors.Join(serverErr, <-workerEnd)
 }
 
-// checks tell readiness about the database's process, which says more than a refused connection does.
+// checks let readiness ask the process of the database, which says more than a refused connection does.
 func (s *runner) checks() []server.Check {
 	if s.postgres == nil {
 		return nil

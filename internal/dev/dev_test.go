@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { stack.Main(m) }
 func parse(t *testing.T, args ...string) Config {
 	t.Helper()
 	var cfg Config
-	parser, err := kong.New(&cfg, kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "stores"}, {Key: "tuning"}, {Key: "http"}, {Key: "reporting"}}))
+	parser, err := kong.New(&cfg, kong.ExplicitGroups(nil))
 	require.NoError(t, err)
 	_, err = parser.Parse(args)
 	require.NoError(t, err)
@@ -52,9 +52,10 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-func settings(t *testing.T, dir string, args ...string) Config {
+func configure(t *testing.T, dir string, args ...string) Config {
 	t.Helper()
-	return parse(t, append([]string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"}, args...)...)
+	base := []string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"}
+	return parse(t, append(base, args...)...)
 }
 
 // run is a stack in this process.
@@ -133,7 +134,7 @@ var printedCurl = regexp.MustCompile(`curl -i (http\S+) -H '([^']+)' -d '([^']+)
 // The printed command stores a trade, and the next start on the folder finds it, on the same ports.
 func TestFromNothingToAStoredTrade(t *testing.T) {
 	dir := dataDir(t)
-	r := start(t, settings(t, dir))
+	r := start(t, configure(t, dir))
 	curl := printedCurl.FindStringSubmatch(r.out.String())
 	require.NotNil(t, curl, r.out.String())
 	require.Equal(t, "Content-Type: application/json", curl[2])
@@ -153,7 +154,7 @@ func TestFromNothingToAStoredTrade(t *testing.T) {
 	before := r.note
 	r.drain(t)
 
-	r = start(t, settings(t, dir))
+	r = start(t, configure(t, dir))
 	require.Equal(t, before["kafka"], r.note["kafka"])
 	require.Equal(t, before["database"], r.note["database"])
 	_, stored := call(t, http.MethodGet, r.note["api"]+"/api/v1/trades/T1", "")
@@ -171,7 +172,7 @@ func password(t *testing.T, r *run) string {
 // A database that dies is started again, and readiness says what is wrong in between.
 func TestDatabaseDies(t *testing.T) {
 	dir := dataDir(t)
-	r := start(t, settings(t, dir))
+	r := start(t, configure(t, dir))
 	data := filepath.Join(dir, "postgres", "data")
 	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	require.NoError(t, err)
@@ -223,16 +224,16 @@ func TestUsersMistakes(t *testing.T) {
 			assert.NotContains(t, err.Error(), "\n")
 		}
 	}
-	f("choose another folder with --data-dir", settings(t, used))
-	f("choose another folder with --data-dir", settings(t, used, "--remove"))
-	f("choose another with --data-dir", settings(t, file))
-	f("choose another with --data-dir", settings(t, filepath.Join(file, "below")))
-	f("choose another with --listen", settings(t, dataDir(t), "--listen", taken))
-	f("(--listen)", settings(t, dataDir(t), "--listen", "192.0.2.1:80"))
-	f("choose another with --worker-listen", settings(t, dataDir(t), "--worker-listen", taken))
-	f("choose another with --kafka-port", settings(t, dataDir(t), "--kafka-port", takenPort))
-	f("choose another with --postgres-port", settings(t, dataDir(t), "--postgres-port", takenPort))
-	f("--data-dir chooses another folder", settings(t, foreign))
+	f("choose another folder with --data-dir", configure(t, used))
+	f("choose another folder with --data-dir", configure(t, used, "--remove"))
+	f("choose another with --data-dir", configure(t, file))
+	f("choose another with --data-dir", configure(t, filepath.Join(file, "below")))
+	f("choose another with --listen", configure(t, dataDir(t), "--listen", taken))
+	f("(--listen)", configure(t, dataDir(t), "--listen", "192.0.2.1:80"))
+	f("choose another with --worker-listen", configure(t, dataDir(t), "--worker-listen", taken))
+	f("choose another with --kafka-port", configure(t, dataDir(t), "--kafka-port", takenPort))
+	f("choose another with --postgres-port", configure(t, dataDir(t), "--postgres-port", takenPort))
+	f("--data-dir chooses another folder", configure(t, foreign))
 	require.DirExists(t, filepath.Join(foreign, "postgres", "data", "mine"))
 	require.NoError(t, os.RemoveAll(filepath.Join(foreign, "postgres")))
 }
@@ -240,7 +241,7 @@ func TestUsersMistakes(t *testing.T) {
 func TestOwnDatabase(t *testing.T) {
 	dir := dataDir(t)
 	url := stack.Database(t)
-	r := start(t, settings(t, dir, "--database-url", url))
+	r := start(t, configure(t, dir, "--database-url", url))
 	require.Equal(t, url, r.note["database"])
 	require.Contains(t, r.out.String(), "yours")
 	require.NotContains(t, r.out.String(), password(t, r))
@@ -249,30 +250,30 @@ func TestOwnDatabase(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, code)
 	r.drain(t)
 
-	err := Run(t.Context(), settings(t, dir, "--database-url", url, "--partitions", "3"), io.Discard, zerolog.Nop())
+	err := Run(t.Context(), configure(t, dir, "--database-url", url, "--partitions", "3"), io.Discard, zerolog.Nop())
 	require.ErrorContains(t, err, "12", "the topic has its partitions for good")
 }
 
 func TestStoppedWhileItStarts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, Run(ctx, settings(t, dataDir(t), "--database-url", stack.Database(t)), io.Discard, zerolog.Nop()))
+	require.NoError(t, Run(ctx, configure(t, dataDir(t), "--database-url", stack.Database(t)), io.Discard, zerolog.Nop()))
 }
 
 func TestRemoveLeavesWhatIsNotItsOwn(t *testing.T) {
 	dir := dataDir(t)
-	start(t, settings(t, dir, "--database-url", stack.Database(t))).drain(t)
+	start(t, configure(t, dir, "--database-url", stack.Database(t))).drain(t)
 	precious := filepath.Join(dir, "precious")
 	require.NoError(t, os.WriteFile(precious, nil, 0o600))
-	require.NoError(t, Run(t.Context(), settings(t, dir, "--remove"), io.Discard, zerolog.Nop()))
+	require.NoError(t, Run(t.Context(), configure(t, dir, "--remove"), io.Discard, zerolog.Nop()))
 	left, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)
 	require.Equal(t, []string{precious}, left)
 
 	require.NoError(t, os.Remove(precious))
-	require.NoError(t, Run(t.Context(), settings(t, dir, "--remove"), io.Discard, zerolog.Nop()))
+	require.NoError(t, Run(t.Context(), configure(t, dir, "--remove"), io.Discard, zerolog.Nop()))
 	require.NoDirExists(t, dir)
-	require.NoError(t, Run(t.Context(), settings(t, dir, "--remove"), io.Discard, zerolog.Nop()), "nothing there is fine")
+	require.NoError(t, Run(t.Context(), configure(t, dir, "--remove"), io.Discard, zerolog.Nop()), "nothing there is fine")
 	require.NoDirExists(t, dir)
 }
 

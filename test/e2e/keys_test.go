@@ -12,8 +12,8 @@ import (
 )
 
 // soonClosed lets a request that was never delivered end a few seconds after it was made.
-var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_OPEN_TIMEOUT=1s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
-	"TRADESTORE_ORPHAN_AFTER=4s", "TRADESTORE_ORPHAN_INTERVAL=200ms"}
+var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1500ms", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+	"TRADESTORE_ORPHAN_AFTER=5s", "TRADESTORE_ORPHAN_INTERVAL=200ms"}
 
 // A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it gets
 // a 202, from whichever server. Wherever the first call was cut, the trade is stored once: the record that made it to the

@@ -82,7 +82,7 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	s.Kafka, s.Database, s.Topic = on.kafka, on.database, name
 	s.env = append([]string{
 		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","), "TRADESTORE_TOPIC=" + name,
-		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json", "TRADESTORE_LINGER_AFTER_FAULT=0s",
+		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json",
 	}, on.env...)
 	if on.dynamoDB != "" {
 		s.DynamoDB, s.Table = on.dynamoDB, name

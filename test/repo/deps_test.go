@@ -28,26 +28,30 @@ var mayImport = map[string][]string{
 	"dynamo":       {"trade", "internal/telemetry", "internal/checks"},
 	"kafka":        {"trade", "internal/failpoint", "internal/checks"},
 	"postgres":     {"trade", "internal/failpoint", "migrations", "internal/checks"},
-	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/telemetry"},
-	"worker":       {"trade", "internal/failpoint", "kafka", "internal/telemetry", "internal/checks"},
+	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/settings", "internal/telemetry"},
+	"worker":       {"trade", "internal/failpoint", "kafka", "internal/settings", "internal/telemetry", "internal/checks"},
 	"loadtest":     {"trade"},
 	"cmd":          {"trade", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
-	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
-		"test/stack/otlp", "test/stack/services"},
+	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/settings", "internal/telemetry", "kafka", "loadtest", "postgres",
+		"server", "worker", "test/stack/otlp", "test/stack/services"},
 
+	"docs/generate":             {"cmd", "internal/reference"}, // `make docs`
 	"dashboards":                {"dashboards/rules"},
 	"dashboards/generate":       {"dashboards"}, // `make dashboards`
 	"dashboards/rules":          {},
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"internal/app":              {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks"},
+	"internal/app": {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks",
+		"internal/settings"},
 	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
+	"internal/dev":              {"internal/dev/embedded", "internal/app", "internal/settings", "server", "worker"},
 	"internal/dev/embedded":     {},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
 	"internal/openapi/contract": {"internal/openapi"}, // for tests
+	"internal/reference":        {},                   // of `make docs`
+	"internal/settings":         {},
 	"internal/telemetry":        {},
 
 	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
@@ -62,7 +66,8 @@ var mayImport = map[string][]string{
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench"}
+var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench",
+	"docs/generate"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 

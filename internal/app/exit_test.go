@@ -43,15 +43,20 @@ func TestAfterALoudStopAScrapeSeesWhy(t *testing.T) {
 			s := newDeployment(t)
 			w := s.wreck(t, "trades-inbound")
 			server, worker := s.serverConfig(t), s.workerConfig(t)
-			server.Fault.ExitDelay, worker.Fault.ExitDelay = time.Hour, time.Hour
-			server.Check.Interval, worker.Check.Interval = time.Second, time.Second
+			server.Process.CheckInterval, worker.Process.CheckInterval = time.Second, time.Second
 			spoil := func() { w.exec("UPDATE schema_version SET version = 0") }
 			if !late {
 				spoil()
 			}
 			roles := []*running{
-				start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, server, env) }),
-				start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, worker, env) }),
+				start(t, func(ctx context.Context, env Env) error {
+					env.ExitDelay = time.Hour
+					return RunServer(ctx, server, env)
+				}),
+				start(t, func(ctx context.Context, env Env) error {
+					env.ExitDelay = time.Hour
+					return RunWorker(ctx, worker, env)
+				}),
 			}
 			if late {
 				for _, role := range roles {
