@@ -207,7 +207,7 @@ func (s *session) watch(end func()) (off func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-s.stack.exited:
+		case <-s.stack.child.Done():
 			end()
 		case <-done:
 		}

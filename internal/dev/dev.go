@@ -19,6 +19,7 @@ import (
 
 	"tradestore/internal/app"
 	"tradestore/internal/dev/embedded"
+	"tradestore/internal/proc"
 	"tradestore/server"
 )
 
@@ -116,7 +117,7 @@ func (s *runner) startBroker() error {
 	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{
 		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.log.With().Str("role", "kafka").Logger(),
 	})
-	if errors.Is(err, embedded.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --kafka-port", err)
 	}
 	if err != nil {
@@ -134,7 +135,7 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	s.postgres, err = embedded.Start(ctx, embedded.Config{
 		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.log.With().Str("role", "postgres").Logger(),
 	})
-	if errors.Is(err, embedded.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --postgres-port", err)
 	}
 	if err != nil {
@@ -224,8 +225,8 @@ func lock(dir string) (unlock func(), err error) {
 	if err := embedded.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("cannot use %s for data: %w; choose another with --data-dir", dir, err)
 	}
-	unlock, err = embedded.Lock(filepath.Join(dir, "lock"))
-	if errors.Is(err, embedded.ErrLocked) {
+	unlock, err = proc.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, proc.ErrLocked) {
 		return nil, fmt.Errorf("%s is in use by another 'tradestore dev'; choose another folder with --data-dir", dir)
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *deployment) readyAgain(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
 		for _, url := range r.ready {
-			require.True(t, poll(t, drainLimit, func() bool { return answers(t, url) }), "%s does not get ready again:\n%s", r.name, r.proc.tail(t))
+			require.True(t, poll(t, drainLimit, func() bool { return answers(t, url) }), "%s does not get ready again:\n%s", r.name, r.proc.Tail())
 		}
 	}
 }

@@ -64,9 +64,9 @@ func TestAMoveToMorePartitions(t *testing.T) {
 	s.client.Use(s.API)
 	stop = s.background(t, traffic)
 	s.accepted(t, 200)
-	require.Equal(t, 1, worker2.exit(t), "it finds itself in the wrong topic")
-	require.Regexp(t, "checks failed: T|in generation 2", worker2.said(t)) // by a check, or when it asked for its positions
-	forgotten.terminate(t)
+	require.Equal(t, 1, worker2.Exit(t), "it finds itself in the wrong topic")
+	require.Regexp(t, "checks failed: T|in generation 2", worker2.Output(t)) // by a check, or when it asked for its positions
+	forgotten.Terminate(t)
 	s.start(t)
 	s.client.Use(s.running()...)
 	s.accepted(t, 100)
@@ -89,8 +89,8 @@ func TestAMoveToMorePartitions(t *testing.T) {
 func (s *deployment) migrate(t *testing.T, next []string) (moved bool, said string) {
 	t.Helper()
 	p := launch(t, "migrate", s.path, append(append([]string{}, s.env...), next...), "migrate", "--new-generation")
-	code := p.exit(t)
-	return code == 0, p.said(t)
+	code := p.Exit(t)
+	return code == 0, p.Output(t)
 }
 
 // staysPut expects that the command refuses for the reason given.
@@ -106,7 +106,7 @@ func (s *deployment) staysPut(t *testing.T, next []string, reason string) {
 func (s *deployment) terminate(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		s.named(name).terminate(t)
+		s.named(name).Terminate(t)
 	}
 }
 

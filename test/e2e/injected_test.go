@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/loadtest"
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -60,7 +61,7 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 	s.path = binary(t)
 	s.start(t)
 	running := s.loadtest(t, true)
-	code := running.exit(t)
+	code := running.Exit(t)
 	report := s.report(t, running)
 	unharmed(t, report)
 	if report.Verdict == loadtest.Void { // the machine was too busy for the load
@@ -72,7 +73,7 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 
 	running = s.loadtest(t, true)
 	s.killedUnder(t, running)
-	running.exit(t)
+	running.Exit(t)
 	report = s.report(t, running)
 	unharmed(t, report)
 	require.NotZero(t, report.Reconciliation.MayExist, "the kill cut calls off")
@@ -105,7 +106,7 @@ func newInjected(t *testing.T, plant string) *deployment {
 
 // loadtest starts the load test against the stack. Its limits on time hold on any machine, so that only what became of the
 // trades decides.
-func (s *deployment) loadtest(t *testing.T, sql bool) *process {
+func (s *deployment) loadtest(t *testing.T, sql bool) *program.Process {
 	t.Helper()
 	args := []string{"loadtest", "--target", s.API, "--rate", "200", "--duration", "5s", "--warmup", "1s", "--out", t.TempDir(),
 		"--max-accept-p99", "1m", "--max-final-p99", "1m", "--max-error-rate", "1"}
@@ -117,7 +118,7 @@ func (s *deployment) loadtest(t *testing.T, sql bool) *process {
 }
 
 // killedUnder kills the stack in the middle of a load test, and starts it again.
-func (s *deployment) killedUnder(t *testing.T, running *process) {
+func (s *deployment) killedUnder(t *testing.T, running *program.Process) {
 	t.Helper()
 	db := s.connect(t)
 	decided := func() (n int) {
@@ -125,30 +126,30 @@ func (s *deployment) killedUnder(t *testing.T, running *process) {
 		return n
 	}
 	before := decided()
-	require.True(t, poll(t, drainLimit, func() bool { return !running.alive() || decided() > before+200 }))
-	require.True(t, running.alive(), "%s", running.tail(t))
+	require.True(t, poll(t, drainLimit, func() bool { return !running.Running() || decided() > before+200 }))
+	require.True(t, running.Running(), "%s", running.Tail())
 	s.kill()
 	s.start(t)
 }
 
 // await waits for a load test that has to end with 1, and reads its report.
-func (s *deployment) await(t *testing.T, running *process) *loadtest.Report {
+func (s *deployment) await(t *testing.T, running *program.Process) *loadtest.Report {
 	t.Helper()
-	require.Equal(t, 1, running.exit(t), "%s", running.tail(t))
+	require.Equal(t, 1, running.Exit(t), "%s", running.Tail())
 	return s.report(t, running)
 }
 
-func (s *deployment) report(t *testing.T, running *process) *loadtest.Report {
+func (s *deployment) report(t *testing.T, running *program.Process) *loadtest.Report {
 	t.Helper()
 	var out string
-	for i, arg := range running.cmd.Args {
+	for i, arg := range running.Args {
 		if arg == "--out" {
-			out = running.cmd.Args[i+1]
+			out = running.Args[i+1]
 		}
 	}
 	found, err := filepath.Glob(filepath.Join(out, "*", "report.json"))
 	require.NoError(t, err)
-	require.Len(t, found, 1, "%s", running.tail(t))
+	require.Len(t, found, 1, "%s", running.Tail())
 	text, err := os.ReadFile(found[0])
 	require.NoError(t, err)
 	var report loadtest.Report

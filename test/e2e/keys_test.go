@@ -30,7 +30,7 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 	f := func(point string, delivered bool) {
 		t.Helper()
 		doomed := s.first("server")
-		doomed.proc.terminate(t)
+		doomed.proc.Terminate(t)
 		s.start(t, "TRADESTORE_FAILPOINT="+point+":1")
 		body, err := json.Marshal(DocumentOf(s.ledger.newTrade(point, 1)))
 		require.NoError(t, err)
@@ -41,7 +41,7 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 		s.client.Use(doomed.base)
 		_, err = send()
 		require.ErrorIs(t, err, ErrNoAnswer)
-		doomed.proc.exit(t)
+		doomed.proc.Exit(t)
 		s.start(t)
 		s.client.Use(s.running()...)
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -89,7 +90,7 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
 	}
 	migrate := launch(t, "migrate", s.path, s.env, "migrate")
-	require.Zero(t, migrate.exit(t), migrate.tail(t))
+	require.Zero(t, migrate.Exit(t), migrate.Tail())
 
 	var bases []string
 	for i := range servers {
@@ -129,7 +130,7 @@ func (s *deployment) first(kind string) *role {
 }
 
 // named returns the process of that name.
-func (s *deployment) named(name string) *process {
+func (s *deployment) named(name string) *program.Process {
 	for _, r := range s.roles {
 		if r.name == name {
 			return r.proc
@@ -141,7 +142,7 @@ func (s *deployment) named(name string) *process {
 // running returns where the servers answer that have a process.
 func (s *deployment) running() (bases []string) {
 	for _, r := range s.roles {
-		if r.base != "" && r.proc.alive() {
+		if r.base != "" && r.proc.Running() {
 			bases = append(bases, r.base)
 		}
 	}

@@ -3,22 +3,20 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/internal/proc"
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -49,7 +47,7 @@ type role struct {
 	args  []string
 	base  string   // where its API answers; empty: it has none
 	ready []string // URLs that answer 200 when it is ready
-	proc  *process
+	proc  *program.Process
 }
 
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
@@ -97,7 +95,7 @@ func dataDir(t *testing.T) string {
 	dir, err := stack.Dir()
 	require.NoError(t, err)
 	remove := exec.Command(binary(t), "dev", "--data-dir", dir, "--remove")
-	remove.Env = environment()
+	remove.Env = program.Environment()
 	t.Cleanup(func() {
 		if said, err := remove.CombinedOutput(); err != nil {
 			t.Errorf("cannot remove the data folder: %v: %s", err, said)
@@ -109,26 +107,13 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-// addresses are those that were given to a stack of this run.
-var addresses sync.Map
-
 // freeAddress returns an address that nobody listens on and that no other stack of this run has. It stays the same over
-// restarts, as in production: it lies below the ports that a kernel gives to connections, so that none takes it while
-// its process is down.
+// restarts, as in production.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
-		if _, given := addresses.LoadOrStore(address, true); given {
-			continue
-		}
-		if ln, err := net.Listen("tcp", address); err == nil {
-			require.NoError(t, ln.Close())
-			return address
-		}
-	}
-	require.FailNow(t, "no free port")
-	return ""
+	port, err := proc.FreePort()
+	require.NoError(t, err)
+	return proc.Loopback(port)
 }
 
 // start starts what does not run, with more environment for this life alone, and waits until it is ready.
@@ -136,7 +121,7 @@ func (s *deployment) start(t *testing.T, env ...string) {
 	t.Helper()
 	for _, r := range s.launch(t, env...) {
 		if !r.awaitReady(t) {
-			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.exit(t), r.proc.tail(t))
+			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.Exit(t), r.proc.Tail())
 		}
 	}
 	s.learn(t)
@@ -146,7 +131,7 @@ func (s *deployment) start(t *testing.T, env ...string) {
 func (s *deployment) launch(t *testing.T, env ...string) (started []*role) {
 	t.Helper()
 	for _, r := range s.roles {
-		if r.proc == nil || !r.proc.alive() {
+		if r.proc == nil || !r.proc.Running() {
 			r.proc = launch(t, r.name, s.path, append(env, s.env...), r.args...)
 			started = append(started, r)
 		}
@@ -162,10 +147,10 @@ func (r *role) awaitReady(t *testing.T) bool {
 	defer poll.Stop()
 	for {
 		select {
-		case <-r.proc.exited:
+		case <-r.proc.Done():
 			return false
 		case <-limit:
-			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.tail(t))
+			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.Tail())
 		case <-poll.C:
 			if !slices.ContainsFunc(r.ready, func(url string) bool { return !answers(t, url) }) {
 				return true
@@ -193,7 +178,7 @@ func answers(t *testing.T, url string) bool {
 func (s *deployment) stop(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
-		r.proc.terminate(t)
+		r.proc.Terminate(t)
 	}
 }
 
@@ -201,7 +186,7 @@ func (s *deployment) stop(t *testing.T) {
 func (s *deployment) kill(names ...string) {
 	for _, r := range s.roles {
 		if len(names) == 0 || strings.Contains(strings.Join(names, " "), r.name) {
-			r.proc.kill()
+			r.proc.Kill()
 		}
 	}
 }

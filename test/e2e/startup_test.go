@@ -33,8 +33,8 @@ func TestDevCannotStart(t *testing.T) {
 			args = set(args, change[i], change[i+1])
 		}
 		p := launch(t, "second", s.path, s.env, args...)
-		require.NotZero(t, p.exit(t), p.tail(t))
-		said := strings.TrimSpace(p.said(t))
+		require.NotZero(t, p.Exit(t), p.Tail())
+		said := strings.TrimSpace(p.Output(t))
 		require.Contains(t, said, flag)
 		require.Equal(t, 0, strings.Count(said, "\n"), "more than one line:\n%s", said)
 	}

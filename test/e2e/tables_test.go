@@ -14,7 +14,7 @@ func TestCheckReadsTheTables(t *testing.T) {
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 5})
 	s.check(t)
-	s.roles[1].proc.terminate(t) // positions are about to be moved under it
+	s.roles[1].proc.Terminate(t) // positions are about to be moved under it
 	f := func(rules []string, spoil, repair string) {
 		t.Helper()
 		s.sql(t, spoil)

@@ -309,10 +309,9 @@ func TestComposeServicesWorkTogether(t *testing.T) {
 		for variable, value := range env {
 			lines = append(lines, variable+"="+value)
 		}
-		return program.Start(t, path, lines, s.Command...)
+		return program.Start(t, name, path, lines, s.Command...)
 	}
-	migrated := started("migrate").End(t)
-	require.Equal(t, 0, migrated.ExitCode())
+	require.Zero(t, started("migrate").Exit(t))
 	started("server")
 	started("worker")
 	for _, name := range []string{"server", "worker"} {

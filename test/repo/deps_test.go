@@ -30,9 +30,9 @@ var mayImport = map[string][]string{
 	"postgres":     {"trade", "internal/failpoint", "migrations", "internal/checks"},
 	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/telemetry"},
 	"worker":       {"trade", "internal/failpoint", "kafka", "internal/telemetry", "internal/checks"},
-	"loadtest":     {"trade"},
+	"loadtest":     {"trade", "internal/proc"},
 	"cmd":          {"trade", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
-	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
+	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/proc", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
 		"test/stack/otlp", "test/stack/services"},
 
 	"dashboards":                {"dashboards/rules"},
@@ -43,22 +43,23 @@ var mayImport = map[string][]string{
 
 	"internal/app":              {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks"},
 	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
-	"internal/dev/embedded":     {},
+	"internal/dev":              {"internal/dev/embedded", "internal/proc", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
+	"internal/dev/embedded":     {"internal/proc"},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
 	"internal/openapi/contract": {"internal/openapi"}, // for tests
+	"internal/proc":             {},
 	"internal/telemetry":        {},
 
 	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
 	"test/e2e":            {"trade", "kafka", "internal/openapi/contract", "test/stack", "internal/dev/embedded"},
-	"test/program":        {},
+	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
 	"test/stack":          {"internal/dev/embedded", "test/stack/services"},
-	"test/stack/services": {},
-	"test/stack/otlp":     {},                                               // of traces
-	"test/stack/promtool": {"test/stack/services"},                          // `make promtool`
-	"test/stack/run":      {"internal/dev/embedded", "test/stack/services"}, // `make stack`
+	"test/stack/services": {"internal/proc"},
+	"test/stack/otlp":     {},                                                                // of traces
+	"test/stack/promtool": {"test/stack/services"},                                           // `make promtool`
+	"test/stack/run":      {"internal/dev/embedded", "internal/proc", "test/stack/services"}, // `make stack`
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -37,7 +39,7 @@ type Kafka struct {
 
 // StartKafka starts a broker. With a folder, each produced batch is on disk before it is acknowledged, and topics, their
 // ids, records and group offsets are there again after a restart, be it after kill -9. Topics aren't made by use.
-// Errors: ErrPortTaken.
+// Errors: proc.ErrPortTaken.
 func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 	if cfg.RetentionBytes == 0 {
 		cfg.RetentionBytes = retentionBytes
@@ -55,7 +57,7 @@ func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
 		}
-		port, err := choosePort(cfg.Port, filepath.Join(cfg.Dir, "port"))
+		port, err := proc.ChoosePort(cfg.Port, filepath.Join(cfg.Dir, "port"))
 		if err != nil {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
 		}

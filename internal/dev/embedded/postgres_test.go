@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/internal/proc"
 )
 
 // holdVar makes this test binary start what is embedded, in the folder named, and hold it until it is killed.
@@ -122,7 +125,7 @@ func query(t *testing.T, p *Postgres, sql string) string {
 }
 
 func alive(pid int) bool {
-	return !strings.Contains("|"+commandLine(pid)+"|", "||")
+	return !strings.Contains("|"+proc.CommandLine(pid)+"|", "||")
 }
 
 func TestDataStaysOverARestart(t *testing.T) {
@@ -263,8 +266,8 @@ func TestForeignDataIsNeverTouched(t *testing.T) {
 func TestFolderInUse(t *testing.T) {
 	p := mustStart(t, openDir(t))
 	_, err := start(t, Config{Dir: p.cfg.Dir})
-	require.ErrorIs(t, err, ErrLocked)
-	require.ErrorIs(t, Remove(t.Context(), p.cfg.Dir), ErrLocked)
+	require.ErrorIs(t, err, proc.ErrLocked)
+	require.ErrorIs(t, Remove(t.Context(), p.cfg.Dir), proc.ErrLocked)
 	require.NoError(t, p.State(), "the running one is left alone")
 }
 
@@ -315,11 +318,28 @@ func TestShutdownLosesPatience(t *testing.T) {
 	defer in.Close()
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	server, err := proc.Start(cmd, syscall.SIGKILL)
+	require.NoError(t, err)
 	_, err = bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
-	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(exited) }()
-	shutdown(cmd.Process, exited)
-	require.False(t, cmd.ProcessState.Success())
+	shutdown(server)
+	require.False(t, server.State().Success())
+}
+
+// listen takes a port.
+func listen(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func TestPortTaken(t *testing.T) {
+	p := mustStart(t, openDir(t))
+	p.Stop()
+	_, err := start(t, Config{Dir: p.cfg.Dir, Port: listen(t)})
+	require.ErrorIs(t, err, proc.ErrPortTaken)
+	_, err = StartKafka(KafkaConfig{Dir: t.TempDir(), Port: listen(t)})
+	require.ErrorIs(t, err, proc.ErrPortTaken)
 }

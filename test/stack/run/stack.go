@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/internal/dev/embedded"
+	"tradestore/internal/proc"
 	"tradestore/test/stack/services"
 )
 
@@ -101,7 +102,7 @@ func (s *stack) stop() {
 
 // blame names the flag that moves a port.
 func blame(flag string, err error) error {
-	if errors.Is(err, embedded.ErrPortTaken) || errors.Is(err, services.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w: choose another with %s", err, flag)
 	}
 	return err
@@ -112,7 +113,7 @@ func open(dir string) (unlock func(), err error) {
 	if err := embedded.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("cannot use the data folder (--data-dir): %w", err)
 	}
-	unlock, err = embedded.Lock(filepath.Join(dir, "lock"))
+	unlock, err = proc.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the data folder %s (--data-dir): %w", dir, err)
 	}

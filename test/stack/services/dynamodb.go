@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"tradestore/internal/proc"
 )
 
 // DynamoDBConfig says where DynamoDB Local keeps its files and how it runs.
@@ -27,7 +29,7 @@ type DynamoDBConfig struct {
 type DynamoDB struct{ *Process }
 
 // StartDynamoDB starts DynamoDB Local and returns when it answers. The first start on a machine fetches about 51 MB.
-// Errors: ErrPortTaken, ErrMissing.
+// Errors: proc.ErrPortTaken, ErrMissing.
 func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 	d, err := prepareDynamoDB(ctx, cfg)
 	if err != nil {
@@ -40,7 +42,7 @@ func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 }
 
 // Endpoint is the base URL for clients.
-func (d *DynamoDB) Endpoint() string { return "http://" + loopback(d.port) }
+func (d *DynamoDB) Endpoint() string { return "http://" + proc.Loopback(d.port) }
 
 func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 	java, jars, err := dynamoJars.find(ctx, cfg.CacheDir)
@@ -51,7 +53,7 @@ func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error)
 	if err != nil {
 		return nil, err
 	}
-	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(cfg.Port, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, err
 	}

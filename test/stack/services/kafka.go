@@ -18,6 +18,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tradestore/internal/proc"
 )
 
 const defaultHeap = 512 // MiB
@@ -46,7 +48,7 @@ type KafkaConfig struct {
 type Kafka struct{ *Process }
 
 // StartKafka starts a broker, makes its storage first when the folder is new, and returns when clients can work: every
-// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: ErrPortTaken;
+// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: proc.ErrPortTaken;
 // ErrMissing.
 func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	k, err := prepareKafka(ctx, cfg)
@@ -60,7 +62,7 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 }
 
 // Addrs are the addresses for clients to start from.
-func (k *Kafka) Addrs() []string { return []string{loopback(k.port)} }
+func (k *Kafka) Addrs() []string { return []string{proc.Loopback(k.port)} }
 
 func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	java, jars, err := kafkaJars.find(ctx, cfg.CacheDir)
@@ -71,11 +73,11 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(cfg.Port, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, err
 	}
-	controller, err := choosePort(0, filepath.Join(dir, "controller.port"))
+	controller, err := proc.ChoosePort(0, filepath.Join(dir, "controller.port"))
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +112,11 @@ func (c KafkaConfig) settings(port, controller int) map[string]string {
 	s := map[string]string{
 		"process.roles":                  "broker,controller",
 		"node.id":                        "1",
-		"listeners":                      "PLAINTEXT://" + loopback(port) + ",CONTROLLER://" + loopback(controller),
-		"advertised.listeners":           "PLAINTEXT://" + loopback(port),
+		"listeners":                      "PLAINTEXT://" + proc.Loopback(port) + ",CONTROLLER://" + proc.Loopback(controller),
+		"advertised.listeners":           "PLAINTEXT://" + proc.Loopback(port),
 		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"controller.listener.names":      "CONTROLLER",
-		"controller.quorum.voters":       "1@" + loopback(controller),
+		"controller.quorum.voters":       "1@" + proc.Loopback(controller),
 		"log.dirs":                       "data",
 		"auto.create.topics.enable":      "false",
 

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/internal/proc"
 )
 
 // TestKafka is one broker's story, since each chapter takes seconds to begin.
@@ -75,7 +77,7 @@ func TestKafka(t *testing.T) {
 	assert.Equal(t, []string{"before the kill", "after the kill"}, got)
 
 	_, err = StartKafka(within(t), KafkaConfig{Dir: filepath.Join(t.TempDir(), "second"), Port: port})
-	require.ErrorIs(t, err, ErrPortTaken)
+	require.ErrorIs(t, err, proc.ErrPortTaken)
 }
 
 func TestKafkaThatDoesNotStartSaysWhy(t *testing.T) {
