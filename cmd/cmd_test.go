@@ -17,7 +17,7 @@ const goodURL = "postgres://trader:s3cret@127.0.0.1:1/tradestore"
 // output runs the command in this process.
 func output(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(args, &out, &errs)
+	code = run(args, &process{stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }
 

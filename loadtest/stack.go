@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"tradestore/internal/apiclient"
 	"tradestore/internal/proc"
 )
 
@@ -93,7 +92,7 @@ func (s *Stack) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stackReady)
 	defer cancel()
 	for {
-		if s.learn() && ready(ctx, s.API) == nil && ready(ctx, s.Worker) == nil {
+		if s.learn() && apiclient.Ready(ctx, s.API) == nil && apiclient.Ready(ctx, s.Worker) == nil {
 			return nil
 		}
 		select {
@@ -117,26 +116,6 @@ func (s *Stack) learn() bool {
 	}
 	s.API, s.Worker, s.Kafka, s.Database = note.API, note.Worker, note.Kafka, note.Database
 	return true
-}
-
-// ready asks a role whether it takes work; the error says why not.
-func ready(ctx context.Context, base string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/readyz", http.NoBody)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // what was read of it helps
-		return fmt.Errorf("%s answers %s: %s", req.URL, answer.Status, bytes.TrimSpace(why))
-	}
-	return nil
 }
 
 // Ended returns the reason when the stack has ended by itself, else an empty text.

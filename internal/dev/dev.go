@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/apiclient"
 	"tradestore/internal/app"
 	"tradestore/internal/dev/embedded"
 	"tradestore/internal/proc"
@@ -197,7 +197,7 @@ func (s *runner) close() {
 func (s *runner) greet(ctx context.Context) {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
-	for !ready(ctx, s.probes) || !ready(ctx, s.api) {
+	for apiclient.Ready(ctx, baseURL(s.probes)) != nil || apiclient.Ready(ctx, baseURL(s.api)) != nil {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
@@ -205,19 +205,6 @@ func (s *runner) greet(ctx context.Context) {
 		}
 	}
 	s.banner(time.Now())
-}
-
-func ready(ctx context.Context, ln net.Listener) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL(ln)+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // lock makes the data folder and takes it for this process.

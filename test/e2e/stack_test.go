@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/internal/apiclient"
 	"tradestore/internal/proc"
 	"tradestore/test/program"
 	"tradestore/test/stack"
@@ -162,16 +163,10 @@ func (r *role) awaitReady(t *testing.T) bool {
 // answers says whether a GET of url is answered 200.
 func answers(t *testing.T, url string) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	require.NoError(t, err)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = res.Body.Close()
-	return res.StatusCode == http.StatusOK
+	client := apiclient.New(url, apiclient.Options{Conns: 1, Timeout: 2 * time.Second})
+	defer client.Close()
+	answer, err := client.Do(t.Context(), http.MethodGet, "", nil, nil)
+	return err == nil && answer.Status == http.StatusOK
 }
 
 // stop drains every process, servers first, and expects exit code 0 of each.

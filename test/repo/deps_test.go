@@ -30,8 +30,8 @@ var mayImport = map[string][]string{
 	"postgres":     {"trade", "internal/failpoint", "migrations", "internal/checks"},
 	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/telemetry"},
 	"worker":       {"trade", "internal/failpoint", "kafka", "internal/telemetry", "internal/checks"},
-	"loadtest":     {"trade", "internal/proc"},
-	"cmd":          {"trade", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
+	"loadtest":     {"trade", "internal/apiclient", "internal/proc"},
+	"cmd":          {"trade", "internal/apiclient", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
 	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/proc", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
 		"test/stack/otlp", "test/stack/services"},
 
@@ -41,9 +41,10 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
+	"internal/apiclient":        {"trade"},
 	"internal/app":              {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks"},
 	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/proc", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
+	"internal/dev":              {"internal/dev/embedded", "internal/apiclient", "internal/proc", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
 	"internal/dev/embedded":     {"internal/proc"},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
@@ -52,7 +53,7 @@ var mayImport = map[string][]string{
 	"internal/telemetry":        {},
 
 	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
-	"test/e2e":            {"trade", "kafka", "internal/openapi/contract", "test/stack", "internal/dev/embedded"},
+	"test/e2e":            {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack", "internal/dev/embedded"},
 	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
 	"test/stack":          {"internal/dev/embedded", "test/stack/services"},

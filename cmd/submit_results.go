@@ -10,30 +10,32 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"tradestore/trade"
 )
 
 // What became of a line, beside the states of a request: PENDING is accepted.
 const (
-	refused    = status("REFUSED")    // by the service, with a code; no effect
-	unreadable = status("UNREADABLE") // not sent
-	unknown    = status("UNKNOWN")    // no usable answer yet
+	refused    = trade.Status("REFUSED")    // by the service, with a code; no effect
+	unreadable = trade.Status("UNREADABLE") // not sent
+	unknown    = trade.Status("UNKNOWN")    // no usable answer yet
 )
 
 // result is a line of the results file. Several may be about one line of the input: the last one counts.
 type result struct {
-	Line      int64  `json:"line"`
-	TradeID   string `json:"trade_id,omitempty"`
-	Version   int64  `json:"version,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
-	Status    status `json:"status"`
-	Code      string `json:"code,omitempty"`
-	Detail    string `json:"detail,omitempty"`
+	Line      int64        `json:"line"`
+	TradeID   string       `json:"trade_id,omitempty"`
+	Version   int64        `json:"version,omitempty"`
+	RequestID string       `json:"request_id,omitempty"`
+	Status    trade.Status `json:"status"`
+	Code      string       `json:"code,omitempty"`
+	Detail    string       `json:"detail,omitempty"`
 }
 
 // final says whether the line needs no other try. One that could not be read may be by now; looking again costs nothing.
 // wait is the flag.
 func (r *result) final(wait bool) bool {
-	return r.Status != unknown && r.Status != unreadable && (r.Status != pending || !wait)
+	return r.Status != unknown && r.Status != unreadable && (r.Status != trade.Pending || !wait)
 }
 
 // runHeader is the first line of the results file. The idempotency key of a line is made of the name and the line, so a line that
