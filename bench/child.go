@@ -80,7 +80,8 @@ func (c *child) failure(what string) error {
 	return fmt.Errorf("%s %s: %s", c.name, what, proc.Tail(c.log, 1))
 }
 
-// self starts this program as a child that answers with where it is. The child ends with this process, however that ends.
+// self starts this program as a child that answers with where it is. The child ends with this process, however that
+// ends.
 func (l *harness) self(ctx context.Context, name string, env []string, args ...string) (*child, endpoint, error) {
 	program, err := os.Executable()
 	if err != nil {

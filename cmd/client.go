@@ -122,8 +122,8 @@ func (f clientFlags) noAnswer(err error) error {
 	return &exitError{exitUnknown, fmt.Errorf("%w (--url %s)", err, f.URL)}
 }
 
-// backoff is how long to wait before the next try: longer each time, and never less than the service asks for. Jitter keeps
-// calls that failed together from coming back together.
+// backoff is how long to wait before the next try: longer each time, and never less than the service asks for. Jitter
+// keeps calls that failed together from coming back together.
 type backoff struct{ last time.Duration }
 
 // sleep returns false as soon as ctx ends.

@@ -31,7 +31,7 @@ func (c *completionCommand) run(_ context.Context, p *process) error {
 	return script.Execute(p.stdout, model)
 }
 
-// inScript is what the templates have beside the grammar. Names of commands and flags are plain words; only help is text.
+// inScript is what the templates have beside the grammar. Names of commands and flags are plain words, help is not.
 var inScript = template.FuncMap{
 	"commands": func(app *kong.Application) string {
 		names := make([]string, len(app.Children))

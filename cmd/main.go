@@ -1,5 +1,5 @@
-// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in PostgreSQL.
-// Each subcommand is one role; this package reads flags and environment, runs the role and ends with its exit code.
+// Package cmd is the command line of tradestore: it reads flags and environment, runs the subcommand and ends with its
+// exit code.
 package cmd
 
 import (

@@ -13,7 +13,7 @@ import (
 	"tradestore/trade"
 )
 
-// printable writes out what a terminal would act on or not show: control characters, changes of direction, broken UTF-8.
+// printable escapes what a terminal would act on or not show: control characters, changes of direction, broken UTF-8.
 func printable(s string) string {
 	if strings.IndexFunc(s, hidden) < 0 {
 		return s
@@ -43,8 +43,8 @@ func escape(r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// writeJSON writes v as one document in pure visible text: encoding/json leaves characters in strings that a terminal acts
-// on. A json.RawMessage keeps all members in their order.
+// writeJSON writes v as one document in pure visible text: encoding/json leaves characters in strings that a terminal
+// acts on. A json.RawMessage keeps all members in their order.
 func writeJSON(w io.Writer, v any) error {
 	text, err := json.Marshal(v)
 	if err != nil {

@@ -35,8 +35,7 @@ func TestRolesAsProcesses(t *testing.T) {
 	probes := "http://" + worker.Await(t, "listening")["address"].(string)
 	server.Await(t, "accepting trades")
 
-	const body = `{"trade_id":"T1","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
-	status, answer := program.Ask(t, http.MethodPost, api+"/api/v1/trades", body)
+	status, answer := program.Ask(t, http.MethodPost, api+"/api/v1/trades", tradeJSON("T1", 1))
 	require.Equal(t, http.StatusAccepted, status, answer)
 	id := answer["request_id"].(string)
 	require.Eventually(t, func() bool {

@@ -102,8 +102,8 @@ type replayer struct {
 	next   time.Time // when the next one may be submitted
 }
 
-// run lists dead letters and, if told to, submits them again. A second run submits nothing twice: the idempotency key is
-// made of the place in the log, and a trade whose version is stored is left alone. Its error may have an exit code.
+// run lists dead letters and, if told to, submits them again. A second run submits nothing twice: the idempotency key
+// is made of the place in the log, and a trade whose version is stored is left alone. Its error may have an exit code.
 func (c *replayCommand) run(ctx context.Context, p *process) error {
 	cfg := postgres.Config{URL: c.DatabaseURL, MaxConns: 2, ApplicationName: "tradestore-replay"}
 	pool, err := postgres.Open(ctx, cfg, prometheus.NewRegistry())
@@ -144,7 +144,7 @@ func (r *replayer) one(ctx context.Context, d *postgres.DeadLetter) error {
 	return errors.Join(r.report.add(l), err)
 }
 
-// judge decides what is to be done about a dead letter: the guards against loops, and against old versions over new ones.
+// judge decides what to do with a dead letter. It guards against loops, and against old versions over new ones.
 func (r *replayer) judge(ctx context.Context, d *postgres.DeadLetter, l *letter) (trade.Trade, error) {
 	refuse := func(format string, args ...any) { l.Plan, l.Why = planRefuse, fmt.Sprintf(format, args...) }
 	t, invalid := trade.Decode(d.Value)

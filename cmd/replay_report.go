@@ -104,7 +104,8 @@ func (r *replayReport) add(l *letter) error {
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(r.process.stdout, "%d/%d  %s ago  request %s  %s: %s  -> %s\n", l.Partition, l.Offset, r.age(l.DeadAt), dash(l.RequestID),
+	_, err := fmt.Fprintf(r.process.stdout, "%d/%d  %s ago  request %s  %s: %s  -> %s\n", l.Partition, l.Offset,
+		r.age(l.DeadAt), dash(l.RequestID),
 		printable(l.Reason), printable(l.Detail), r.plan(l))
 	return err
 }
@@ -113,8 +114,9 @@ func (r *replayReport) add(l *letter) error {
 func (r *replayReport) plan(l *letter) string {
 	switch {
 	case l.Result != nil:
-		return r.process.paintStatus(l.Result.Status) + printable(fmt.Sprintf(" %s version %d, request %s %s %s", l.TradeID, l.Version, dash(l.Result.RequestID),
-			l.Result.Code, l.Result.Detail))
+		return r.process.paintStatus(l.Result.Status) +
+			printable(fmt.Sprintf(" %s version %d, request %s %s %s", l.TradeID, l.Version, dash(l.Result.RequestID),
+				l.Result.Code, l.Result.Detail))
 	case l.Plan == planSubmit:
 		return r.process.paint(green, "can be submitted") + fmt.Sprintf(": %s version %d", printable(l.TradeID), l.Version)
 	case l.Plan == planStored:
@@ -135,17 +137,21 @@ func (r *replayReport) conclude(err error) error {
 	fmt.Fprintln(w, "\nDEAD LETTERS\tOLDEST\tNEWEST\tREASON")
 	for _, c := range r.order {
 		s := r.causes[c]
-		fmt.Fprintf(w, "%d\t%v ago\t%v ago\t%s: %s\n", s.count, r.age(s.oldest), r.age(s.newest), printable(c.reason), printable(c.detail))
+		fmt.Fprintf(w, "%d\t%v ago\t%v ago\t%s: %s\n", s.count, r.age(s.oldest), r.age(s.newest), printable(c.reason),
+			printable(c.detail))
 	}
 	if flushed := w.Flush(); flushed != nil {
 		return flushed
 	}
 	n := r.counts
 	if r.cfg.Submit {
-		fmt.Fprintf(out, "submitted: %d stored, %d failed, %d refused by the service, %d not known; not submitted: %d stored already, %d refused\n",
-			n[string(trade.Success)], n[string(trade.Failed)], n[string(refused)], n[string(trade.Pending)]+n[string(unknown)], n[planStored], n[planRefuse])
+		fmt.Fprintf(out, "submitted: %d stored, %d failed, %d refused by the service, %d not known; "+
+			"not submitted: %d stored already, %d refused\n",
+			n[string(trade.Success)], n[string(trade.Failed)], n[string(refused)], n[string(trade.Pending)]+n[string(unknown)],
+			n[planStored], n[planRefuse])
 	} else {
-		fmt.Fprintf(out, "%d can be submitted (--submit), %d stored already, %d refused; nothing was changed\n", n[planSubmit], n[planStored], n[planRefuse])
+		fmt.Fprintf(out, "%d can be submitted (--submit), %d stored already, %d refused; nothing was changed\n",
+			n[planSubmit], n[planStored], n[planRefuse])
 	}
 	switch {
 	case err != nil:

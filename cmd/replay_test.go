@@ -13,8 +13,8 @@ import (
 	"tradestore/trade"
 )
 
-// A schema that was changed by hand makes a dead letter of a good trade. It is replayed too early, fails again and is not
-// replayed in a loop; then it is stored, once, and the old requests stay what they were.
+// A schema that was changed by hand makes a dead letter of a good trade. It is replayed too early, fails again and is
+// not replayed in a loop; then it is stored, once, and the old requests stay what they were.
 func testReplay(t *testing.T, s liveStack) {
 	db, err := pgx.Connect(t.Context(), s.Database)
 	require.NoError(t, err)
@@ -31,7 +31,8 @@ func testReplay(t *testing.T, s liveStack) {
 	}
 	letters := func(args ...string) (ran, []letter) {
 		t.Helper()
-		got := try(t, t.Context(), "replay", "", append([]string{"--database-url", s.Database, "--url", s.API, "--rate", "1000", "--json"}, args...)...)
+		got := try(t, t.Context(), "replay", "",
+			append([]string{"--database-url", s.Database, "--url", s.API, "--rate", "1000", "--json"}, args...)...)
 		var all []letter
 		for decoder := json.NewDecoder(strings.NewReader(got.stdout)); decoder.More(); {
 			var l letter
@@ -73,9 +74,11 @@ func testReplay(t *testing.T, s liveStack) {
 	got, all = letters("--submit", "--again", "--request-id", second)
 	require.Equal(t, 0, got.code, got)
 	require.Equal(t, trade.Success, all[0].Result.Status)
-	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+all[0].Result.RequestID+`' AND replay_of = '`+second+`'`))
+	third := all[0].Result.RequestID
+	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+third+`' AND replay_of = '`+second+`'`))
 	require.Equal(t, 1, count(`SELECT count(*) FROM trades WHERE trade_id = 'REPLAY-1' AND version = 4`))
-	require.Equal(t, exitFailed, try(t, t.Context(), "status", "", first, "--url", s.API).code, "the old status stays what it was")
+	require.Equal(t, exitFailed, try(t, t.Context(), "status", "", first, "--url", s.API).code,
+		"the old status stays what it was")
 
 	before := count(`SELECT count(*) FROM journal`)
 	got, all = letters("--submit", "--again", "--all")
@@ -132,7 +135,8 @@ func testChoice(t *testing.T, exec func(string), letters func(...string) (ran, [
 func TestMistakesInReplay(t *testing.T) {
 	f := func(want, args string) {
 		t.Helper()
-		got := try(t, t.Context(), "replay", "", append([]string{"--database-url", "postgres://u:s3cret@127.0.0.1:1/x"}, strings.Fields(args)...)...)
+		got := try(t, t.Context(), "replay", "",
+			append([]string{"--database-url", "postgres://u:s3cret@127.0.0.1:1/x"}, strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, got.code, got)
 		require.Contains(t, got.stderr, want)
 	}

@@ -27,9 +27,9 @@ func newSender(f clientFlags, conns int, giveUp time.Duration, wait bool) *sende
 	return &sender{client: newClient(f, conns), url: f.URL, giveUp: giveUp, wait: wait}
 }
 
-// post submits a trade, and follows it to its outcome if that is wanted. The options must have an idempotency key. What is
-// learned is noted in r, whose status is UNKNOWN before. Once stop ends, the call under way is finished and no other made.
-// Errors: no other trade has a better chance.
+// post submits a trade, and follows it to its outcome if that is wanted. The options must have an idempotency key. What
+// is learned is noted in r, whose status is UNKNOWN before. Once stop ends, the call under way is finished and no other
+// made. Errors: no other trade has a better chance.
 func (s *sender) post(stop context.Context, r *result, body []byte, o apiclient.PostOptions) error {
 	if s.wait {
 		o.Wait = s.client.wait

@@ -48,8 +48,10 @@ func TestStatusEndsWithACode(t *testing.T) {
 		require.Contains(t, got.stdout+got.stderr, shown)
 	}
 	f(0, "SUCCESS", `200 {"status":"SUCCESS","trade_id":"T1","version":3}`)
-	f(0, "(after 82ms)", `200 {"status":"SUCCESS","accepted_at":"2026-11-23T00:52:32.023107Z","decided_at":"2026-11-23T00:52:32.105318Z"}`)
-	f(exitFailed, "version 3 is lower", `200 {"status":"FAILED","reason":"STALE_VERSION","detail":"version 3 is lower than 5"}`)
+	f(0, "(after 82ms)", `200 {"status":"SUCCESS","accepted_at":"2026-11-23T00:52:32.023107Z",`+
+		`"decided_at":"2026-11-23T00:52:32.105318Z"}`)
+	f(exitFailed, "version 3 is lower",
+		`200 {"status":"FAILED","reason":"STALE_VERSION","detail":"version 3 is lower than 5"}`)
 	f(exitUnknown, "PENDING", `200 {"status":"PENDING"}`)
 	f(exitUnknown, "PENDING", `202 {"status":"PENDING"}`)
 	f(exitMissing, "NOT_FOUND: no such request", `404 {"status":404,"code":"NOT_FOUND","detail":"no such request"}`)
@@ -74,7 +76,8 @@ func TestStatusEndsWithACode(t *testing.T) {
 }
 
 func TestWatchGoesOnUntilTheRequestIsDecided(t *testing.T) {
-	url := says(t, "hangup", `503 {"code":"STORE_UNAVAILABLE"}`, `502 <html>`, `200 {"status":"PENDING"}`, `200 {"status":"FAILED","reason":"NOT_DELIVERED"}`)
+	url := says(t, "hangup", `503 {"code":"STORE_UNAVAILABLE"}`, `502 <html>`, `200 {"status":"PENDING"}`,
+		`200 {"status":"FAILED","reason":"NOT_DELIVERED"}`)
 	got := try(t, t.Context(), "status", "", someID, "--watch", "--url", url)
 	require.Equal(t, exitFailed, got.code)
 	require.Contains(t, got.stdout, "NOT_DELIVERED")
@@ -102,7 +105,8 @@ func TestWhatATerminalWouldActOnIsWrittenOut(t *testing.T) {
 	f("\xff!", `\xff!`)
 	f("\U000e0001", `\udb40\udc01`)
 
-	const hostile = `{"status":"FAILED","reason":"\u001b[2J","detail":"\u009b\u202e","trade_id":"\u0007","other":"` + "\u009b\U000e0001" + `"}`
+	const hostile = `{"status":"FAILED","reason":"\u001b[2J","detail":"\u009b\u202e","trade_id":"\u0007","other":"` +
+		"\u009b\U000e0001" + `"}`
 	for _, args := range [][]string{{}, {"--json"}} {
 		got := try(t, t.Context(), "status", "", append(args, someID, "--url", says(t, "200 "+hostile))...)
 		require.NotRegexp(t, `[^\n -~]`, got.stdout)
@@ -119,10 +123,12 @@ func TestWhatATerminalWouldActOnIsWrittenOut(t *testing.T) {
 }
 
 func TestTradesShowsPagesAndWhatIsPending(t *testing.T) {
-	got := try(t, t.Context(), "trades", "", "T1", "--url", says(t, `200 {"items":[],"pending":[{"request_id":"R","version":7,"accepted_at":"A"}]}`))
+	got := try(t, t.Context(), "trades", "", "T1", "--url",
+		says(t, `200 {"items":[],"pending":[{"request_id":"R","version":7,"accepted_at":"A"}]}`))
 	require.Equal(t, 0, got.code, got)
 	require.Contains(t, got.stdout, "version 7 is PENDING since A, request R\n")
-	pages := []string{`200 {"items":[{"version":1}],"next_cursor":"c"}`, `200 {"items":[{"version":2,"reason":"STALE_VERSION"}]}`}
+	pages := []string{`200 {"items":[{"version":1}],"next_cursor":"c"}`,
+		`200 {"items":[{"version":2,"reason":"STALE_VERSION"}]}`}
 	got = try(t, t.Context(), "trades", "", "T1", "--history", "--url", says(t, pages...))
 	require.Equal(t, 0, got.code, got)
 	require.Regexp(t, `(?s) 1 .* 2 +STALE_VERSION `, got.stdout)
@@ -141,7 +147,8 @@ func TestColour(t *testing.T) {
 
 // tradeJSON is a trade that the service takes.
 func tradeJSON(id string, version int) string {
-	return fmt.Sprintf(`{"trade_id":%q,"version":%d,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`, id, version)
+	return fmt.Sprintf(`{"trade_id":%q,"version":%d,"counterparty_id":"CP-1","book_id":"B1",`+
+		`"maturity_date":"9998-12-31","created_date":"2026-01-02"}`, id, version)
 }
 
 // post submits a trade and returns its request id.
@@ -160,7 +167,8 @@ func testStatusAndTrades(t *testing.T, s liveStack) {
 	id := post(t, s, tradeJSON("CLI-1", 2))
 	got := try(t, t.Context(), "status", "", id, "--url", s.API+"/", "--watch")
 	require.Equal(t, 0, got.code, got)
-	require.Regexp(t, `(?m)^request +`+id+`\nstatus +SUCCESS\ntrade +CLI-1\nversion +2\naccepted +\S+\ndecided +\S+ \(after \S+\)\n$`, got.stdout)
+	require.Regexp(t, `(?m)^request +`+id+`\nstatus +SUCCESS\ntrade +CLI-1\nversion +2\n`+
+		`accepted +\S+\ndecided +\S+ \(after \S+\)\n$`, got.stdout)
 	got = try(t, t.Context(), "status", "", id, "--url", s.API, "--json")
 	require.Equal(t, 0, got.code, got)
 	require.Contains(t, got.stdout, `"status": "SUCCESS"`)
@@ -169,7 +177,8 @@ func testStatusAndTrades(t *testing.T, s liveStack) {
 
 	got = try(t, t.Context(), "trades", "", "CLI-1", "--url", s.API)
 	require.Equal(t, 0, got.code, got)
-	require.Equal(t, "VERSION  COUNTERPARTY  BOOK  MATURITY    CREATED     EXPIRED\n2        CP-1          B1    9998-12-31  2026-01-02  no\n", got.stdout)
+	require.Equal(t, "VERSION  COUNTERPARTY  BOOK  MATURITY    CREATED     EXPIRED\n"+
+		"2        CP-1          B1    9998-12-31  2026-01-02  no\n", got.stdout)
 	got = try(t, t.Context(), "trades", "", "CLI-1", "--url", s.API, "--json")
 	require.Contains(t, got.stdout, `"counterparty_id": "CP-1"`)
 	again := post(t, s, tradeJSON("CLI-1", 2))
@@ -179,7 +188,8 @@ func testStatusAndTrades(t *testing.T, s liveStack) {
 	}
 	got = try(t, t.Context(), "trades", "", "CLI-1", "--history", "--url", s.API)
 	require.Equal(t, 0, got.code, got)
-	require.Regexp(t, `^DECIDED +VERSION +OUTCOME .*\n\S+Z +2 +SUCCESS +CP-1 +B1 +9998-12-31 +`+id+` +-\n\S+Z +2 +SUCCESS .* `+again+` +`+id+`\n$`, got.stdout)
+	require.Regexp(t, `^DECIDED +VERSION +OUTCOME .*\n`+
+		`\S+Z +2 +SUCCESS +CP-1 +B1 +9998-12-31 +`+id+` +-\n\S+Z +2 +SUCCESS .* `+again+` +`+id+`\n$`, got.stdout)
 	f := func(code int, id string) {
 		t.Helper()
 		got := try(t, t.Context(), "trades", "", id, "--url", s.API)

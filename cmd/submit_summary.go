@@ -154,7 +154,8 @@ func (s *submitter) show(sum summary) error {
 		name   string
 		colour string
 		status trade.Status
-	}{{"stored", green, trade.Success}, {"accepted", green, trade.Pending}, {"failed", red, trade.Failed}, {"refused", red, refused},
+	}{{"stored", green, trade.Success}, {"accepted", green, trade.Pending}, {"failed", red, trade.Failed},
+		{"refused", red, refused},
 		{"unreadable", red, unreadable}, {"not known", yellow, unknown}} {
 		if n := s.tally.of(row.status); n > 0 {
 			fmt.Fprintf(w, "%s\t%d\t%s\n", row.name, n, s.process.paint(row.colour, printable(codes(sum.Statuses[row.status]))))

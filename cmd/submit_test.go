@@ -108,7 +108,8 @@ func TestSubmitEndsWithACode(t *testing.T) {
 	f(0, "lines  0", accepted, "")
 	f(exitFailed, "line 1: FAILED STALE_VERSION", accepted, one, "--wait")
 	f(exitFailed, "line 1: REFUSED INVALID_TRADE version: too high; book_id: missing",
-		`400 {"code":"INVALID_TRADE","errors":[{"field":"version","detail":"too high"},{"field":"book_id","detail":"missing"}]}`, one)
+		`400 {"code":"INVALID_TRADE","errors":[{"field":"version","detail":"too high"},`+
+			`{"field":"book_id","detail":"missing"}]}`, one)
 	f(exitFailed, "line 2: UNREADABLE  not JSON", accepted, one+"\n{\n")
 	f(exitUnknown, "not an answer of Trade Store", "200 <html>", one)
 	f(exitUnknown, "not an answer of Trade Store", `202 {"status":"PENDING","request_id":"../x"}`, one)
@@ -126,7 +127,8 @@ func TestSubmitEndsWithACode(t *testing.T) {
 
 // Whatever goes wrong, the repeat has the same key, other trades go on, and those of one id never overtake each other.
 func TestRepeatsKeepKeyAndOrder(t *testing.T) {
-	faults := []string{"hangup", notNow, "502 <html>", `429 {"code":"TOO_MANY_REQUESTS"}`, `409 {"code":"REQUEST_IN_PROGRESS","request_id":"` + someID + `"}`,
+	faults := []string{"hangup", notNow, "502 <html>", `429 {"code":"TOO_MANY_REQUESTS"}`,
+		`409 {"code":"REQUEST_IN_PROGRESS","request_id":"` + someID + `"}`,
 		`500 {"code":"INTERNAL"}`, `408 {"code":"REQUEST_TIMEOUT"}`}
 	b := newBook(t, func(name string, try int) string {
 		version := 0
@@ -142,7 +144,8 @@ func TestRepeatsKeepKeyAndOrder(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "results")
-	got := try(t, t.Context(), "submit", strings.Join(lines, "\n"), "-", "--url", b.URL, "--results", path, "--connections", "4")
+	got := try(t, t.Context(), "submit", strings.Join(lines, "\n"), "-", "--url", b.URL, "--results", path,
+		"--connections", "4")
 	require.Equal(t, 0, got.code, got)
 
 	r, last := resultsOf(t, path)
@@ -189,7 +192,8 @@ func TestOnlyLinesWithoutAnAnswerAreRepeated(t *testing.T) {
 	require.Contains(t, got.stdout, "go on with: tradestore submit "+file+" --resume --url "+b.URL)
 	results := file + ".results.ndjson"
 	r, last := resultsOf(t, results)
-	require.Equal(t, []trade.Status{trade.Pending, refused, unreadable, trade.Pending, unknown}, []trade.Status{last[1].Status, last[2].Status, last[3].Status, last[4].Status, last[5].Status})
+	require.Equal(t, []trade.Status{trade.Pending, refused, unreadable, trade.Pending, unknown},
+		[]trade.Status{last[1].Status, last[2].Status, last[3].Status, last[4].Status, last[5].Status})
 
 	got = submit()
 	require.Equal(t, exitUsage, got.code)
@@ -221,7 +225,8 @@ func TestOnlyLinesWithoutAnAnswerAreRepeated(t *testing.T) {
 	require.Equal(t, exitFailed, submit("--resume", "--wait").code)
 	require.Len(t, b.arrived(), before)
 
-	for _, broken := range []string{"", "{}\n", `{"run":"x"}` + "\n", "hello", `{"run":"` + someID + `","started":"` + time.Now().UTC().Format(time.RFC3339) + `"}` + "\n{}\n",
+	for _, broken := range []string{"", "{}\n", `{"run":"x"}` + "\n", "hello",
+		`{"run":"` + someID + `","started":"` + time.Now().UTC().Format(time.RFC3339) + `"}` + "\n{}\n",
 		`{"run":"` + someID + `","started":"2020-01-01T00:00:00Z"}` + "\n"} {
 		require.NoError(t, os.WriteFile(results, []byte(broken), 0o600))
 		got = submit("--resume")
@@ -235,9 +240,11 @@ func TestInterruptFinishesWhatIsUnderWay(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	b := newBook(t, func(string, int) string { interrupt(); return accepted })
 	path := filepath.Join(t.TempDir(), "my results")
-	got := try(t, ctx, "submit", tradeJSON("T1", 1)+"\n"+tradeJSON("T1", 2)+"\n"+tradeJSON("T1", 3), "-", "--url", b.URL, "--results", path)
+	got := try(t, ctx, "submit", tradeJSON("T1", 1)+"\n"+tradeJSON("T1", 2)+"\n"+tradeJSON("T1", 3), "-", "--url", b.URL,
+		"--results", path)
 	require.Equal(t, exitUnknown, got.code, got)
-	require.Contains(t, got.stdout, "NOT FINISHED: it was interrupted\ngo on with: tradestore submit - --resume --results '"+path+"'")
+	require.Contains(t, got.stdout,
+		"NOT FINISHED: it was interrupted\ngo on with: tradestore submit - --resume --results '"+path+"'")
 	_, last := resultsOf(t, path)
 	require.Len(t, last, 1)
 	require.Equal(t, trade.Pending, last[1].Status)
@@ -282,7 +289,8 @@ func testKilledAndResumed(t *testing.T, s liveStack) {
 	defer db.Close(t.Context())
 	var stored, decided int
 	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM trades WHERE trade_id LIKE 'KILL-%'`).Scan(&stored))
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM journal WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
+	require.NoError(t, db.QueryRow(t.Context(),
+		`SELECT count(*) FROM journal WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
 	require.Equal(t, lines, stored)
 	require.Equal(t, lines, decided, "no line was submitted twice")
 }
@@ -302,8 +310,9 @@ func countLines(path string) (n int) {
 // The service judges every line, and each answer has its place.
 func testSubmitOfAllSorts(t *testing.T, s liveStack) {
 	file := filepath.Join(t.TempDir(), "trades.json")
-	require.NoError(t, os.WriteFile(file, []byte("[\n"+strings.Join([]string{tradeJSON("SORTS", 2), tradeJSON("SORTS", 1), `{"trade_id":"SORTS"}`, "3",
-		strings.Replace(tradeJSON("SORTS", 3), "9998", "2020", 1)}, ",\n")+"]"), 0o600))
+	require.NoError(t, os.WriteFile(file,
+		[]byte("[\n"+strings.Join([]string{tradeJSON("SORTS", 2), tradeJSON("SORTS", 1), `{"trade_id":"SORTS"}`, "3",
+			strings.Replace(tradeJSON("SORTS", 3), "9998", "2020", 1)}, ",\n")+"]"), 0o600))
 	got := try(t, t.Context(), "submit", "", file, "--url", s.API, "--wait")
 	require.Equal(t, exitFailed, got.code, got)
 	_, last := resultsOf(t, file+".results.ndjson")
@@ -311,7 +320,8 @@ func testSubmitOfAllSorts(t *testing.T, s liveStack) {
 	for line, r := range last {
 		codes[line] = r.Code
 	}
-	require.Equal(t, map[int64]string{1: "", 2: "STALE_VERSION", 3: "INVALID_TRADE", 4: "MALFORMED_JSON", 5: "MATURITY_IN_PAST"}, codes)
+	require.Equal(t, map[int64]string{1: "", 2: "STALE_VERSION", 3: "INVALID_TRADE", 4: "MALFORMED_JSON",
+		5: "MATURITY_IN_PAST"}, codes)
 	require.Equal(t, []int64{1, 2, 3, 4, 5}, slices.Sorted(maps.Keys(last)))
 	require.NotEmpty(t, last[1].RequestID)
 	require.Contains(t, got.stdout, "refused  4")

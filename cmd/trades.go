@@ -93,7 +93,8 @@ func showVersions(out io.Writer, page *apiclient.Page) error {
 			expired = "yes"
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n",
-			v.Version, printable(v.CounterpartyID), printable(v.BookID), printable(v.MaturityDate), printable(v.CreatedDate), expired)
+			v.Version, printable(v.CounterpartyID), printable(v.BookID), printable(v.MaturityDate), printable(v.CreatedDate),
+			expired)
 	}
 	if err := w.Flush(); err != nil {
 		return err

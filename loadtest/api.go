@@ -19,8 +19,8 @@ const (
 	longRetry  = 30 * time.Second // the longest Retry-After that is obeyed
 )
 
-// ErrAnswer is returned for an answer that the API does not give, such as another request than the one asked for. Asking
-// again is no use.
+// ErrAnswer is returned for an answer that the API does not give, such as another request than the one asked for.
+// Asking again is no use.
 var ErrAnswer = apiclient.ErrUnexpected
 
 // errLater is wrapped in errors of single tries that are worth another one: no answer, 408, 429 and 5xx.
@@ -34,8 +34,8 @@ type State struct {
 	Version int32
 }
 
-// API reads what a target shows. It has connections of its own, so that reading does not queue behind the load. It may be
-// used concurrently.
+// API reads what a target shows. It has connections of its own, so that reading does not queue behind the load. It may
+// be used concurrently.
 type API struct{ client *apiclient.Client }
 
 // NewAPI returns a reader that keeps up to conns connections open and gives a single try so much time.

@@ -26,8 +26,8 @@ func (a Answer) Temporary() bool {
 	return a.Status == http.StatusRequestTimeout || a.Status == http.StatusTooManyRequests || a.Status >= 500
 }
 
-// RetryAfter returns what the header of that name says, at most the limit given; 0 if it is missing or no number of seconds
-// (RFC 9110, section 10.2.3, without the dates).
+// RetryAfter returns what the header of that name says, at most the limit given; 0 if it is missing or no number of
+// seconds (RFC 9110, section 10.2.3, without the dates).
 func (a Answer) RetryAfter(limit time.Duration) time.Duration {
 	seconds, err := strconv.ParseUint(a.Header.Get("Retry-After"), 10, 32)
 	if err != nil {

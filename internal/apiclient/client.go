@@ -1,4 +1,4 @@
-// Package apiclient calls the HTTP API of Trade Store: one call, one answer. When to call again is for the caller to say.
+// Package apiclient calls the HTTP API of Trade Store: one call, one answer. The caller decides when to call again.
 package apiclient
 
 import (
@@ -85,7 +85,8 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 		return Answer{}, fmt.Errorf("%w: %s %s: body cut: %w", ErrNoAnswer, method, path, err)
 	}
 	if len(text) > MaxBody {
-		return Answer{}, fmt.Errorf("%w: %s %s: %d with more than %d bytes", ErrUnexpected, method, path, res.StatusCode, MaxBody)
+		return Answer{}, fmt.Errorf("%w: %s %s: %d with more than %d bytes", ErrUnexpected, method, path, res.StatusCode,
+			MaxBody)
 	}
 	return Answer{Status: res.StatusCode, Header: res.Header, Body: text}, nil
 }
@@ -101,7 +102,8 @@ type PostOptions struct {
 func (o PostOptions) header(contentType string) http.Header {
 	h := http.Header{"Content-Type": {contentType}}
 	for name, value := range map[string]string{
-		"Idempotency-Key": o.Key, "Prefer": prefer(o.Wait), "X-Correlation-Id": o.CorrelationID, "Trade-Replay-Of": o.ReplayOf,
+		"Idempotency-Key": o.Key, "Prefer": prefer(o.Wait), "X-Correlation-Id": o.CorrelationID,
+		"Trade-Replay-Of": o.ReplayOf,
 	} {
 		if value != "" {
 			h.Set(name, value)
@@ -127,8 +129,8 @@ func (c *Client) PostTrades(ctx context.Context, lines []byte, o PostOptions) (A
 	return c.Do(ctx, http.MethodPost, BatchPath, o.header("application/x-ndjson"), lines)
 }
 
-// Request reads the State of a request. The service may hold the answer for the time given, until the request is decided.
-// Errors: as for Do.
+// Request reads the State of a request. The service may hold the answer for the time given, until the request is
+// decided. Errors: as for Do.
 func (c *Client) Request(ctx context.Context, id string, wait time.Duration) (Answer, error) {
 	return c.get(ctx, RequestsPath+url.PathEscape(id), wait)
 }

@@ -43,14 +43,15 @@ func TestCallsAreWhatTheAPIDescribes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	ctx, all := t.Context(), apiclient.PostOptions{Key: "k", Wait: 2500 * time.Millisecond, CorrelationID: "c", ReplayOf: "r"}
+	ctx, all := t.Context(),
+		apiclient.PostOptions{Key: "k", Wait: 2500 * time.Millisecond, CorrelationID: "c", ReplayOf: "r"}
 	call := func(want string) func(apiclient.Answer, error) {
 		t.Helper()
 		return func(a apiclient.Answer, err error) { t.Helper(); f(want, a, err) }
 	}
 	call("POST /api/v1/trades {} Content-Type=application/json")(c.PostTrade(ctx, []byte("{}"), apiclient.PostOptions{}))
-	call("POST /api/v1/trades:batch {} Content-Type=application/x-ndjson Idempotency-Key=k Prefer=wait=2 X-Correlation-Id=c " +
-		"Trade-Replay-Of=r")(c.PostTrades(ctx, []byte("{}"), all))
+	call("POST /api/v1/trades:batch {} Content-Type=application/x-ndjson Idempotency-Key=k Prefer=wait=2 " +
+		"X-Correlation-Id=c Trade-Replay-Of=r")(c.PostTrades(ctx, []byte("{}"), all))
 	call("GET /api/v1/requests/a%2Fb ")(c.Request(ctx, "a/b", 0))
 	call("GET /api/v1/requests/id  Prefer=wait=1")(c.Request(ctx, "id", time.Second))
 	call("GET /api/v1/trades/T%20%3F ")(c.Trade(ctx, "T ?"))
@@ -128,8 +129,10 @@ func TestProblemSaysWhy(t *testing.T) {
 		require.NoError(t, apiclient.Answer{Status: 400, Body: []byte(body)}.Decode(&p))
 		require.Equal(t, want, p.Why())
 	}
-	f("one", `{"status":400,"code":"INVALID_TRADE","title":"t","detail":"one","errors":[{"field":"version","detail":"x"}]}`)
-	f("version: x; book_id: y", `{"detail":"two","errors":[{"field":"version","detail":"x"},{"field":"book_id","detail":"y"}]}`)
+	f("one", `{"status":400,"code":"INVALID_TRADE","title":"t","detail":"one",`+
+		`"errors":[{"field":"version","detail":"x"}]}`)
+	f("version: x; book_id: y",
+		`{"detail":"two","errors":[{"field":"version","detail":"x"},{"field":"book_id","detail":"y"}]}`)
 	f("t", `{"title":"t"}`)
 	f("", `{}`)
 	require.ErrorIs(t, apiclient.Answer{Body: []byte("<html>")}.Decode(new(apiclient.Page)), apiclient.ErrUnexpected)
@@ -160,7 +163,8 @@ func Example() {
 			_, _ = io.WriteString(w, `{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING"}`)
 			return
 		}
-		_, _ = io.WriteString(w, `{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"SUCCESS","trade_id":"T1","version":1}`)
+		_, _ = io.WriteString(w,
+			`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"SUCCESS","trade_id":"T1","version":1}`)
 	}))
 	defer service.Close()
 

@@ -83,20 +83,23 @@ var (
 func (c Config) server(s stores) app.ServerConfig {
 	return app.ServerConfig{
 		Listen: c.Listen, Kafka: c.kafka(s), Database: app.DatabaseFlags{URL: s.database},
-		RequestStore: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Server, Check: c.Check, Drain: c.Drain,
+		RequestStore: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Server, Check: c.Check,
+		Drain: c.Drain,
 	}
 }
 
 func (c Config) worker(s stores) app.WorkerConfig {
 	return app.WorkerConfig{
 		Listen: c.WorkerListen, Kafka: c.kafka(s), Database: app.DatabaseFlags{URL: s.database},
-		RequestStore: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Worker, Check: c.Check, Drain: c.Drain,
+		RequestStore: inPostgres, Profile: single, Log: c.Log, Promise: c.Promise, Tuning: c.Worker, Check: c.Check,
+		Drain: c.Drain,
 	}
 }
 
 // migration leaves the retention to the broker: an embedded one can't limit the age of records (embedded.KafkaConfig).
 func (c Config) migration(s stores) app.MigrateConfig {
 	return app.MigrateConfig{
-		Kafka: c.kafka(s), Database: app.DatabaseFlags{URL: s.database}, RequestStore: inPostgres, Profile: single, Log: c.Log, Wait: migrateWait,
+		Kafka: c.kafka(s), Database: app.DatabaseFlags{URL: s.database}, RequestStore: inPostgres, Profile: single,
+		Log: c.Log, Wait: migrateWait,
 	}
 }

@@ -29,9 +29,9 @@ const (
 	noteName    = "dev.json"
 )
 
-// Run starts everything, prints on out what runs where as soon as it is ready, and drains when ctx ends: the server, then
-// the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an error
-// of one line that names the flag.
+// Run starts everything, prints on out what runs where as soon as it is ready, and drains when ctx ends: the server,
+// then the worker, then the broker, then the database. Nil means that nothing was cut off. A mistake of the user is an
+// error of one line that names the flag.
 func Run(ctx context.Context, cfg Config, out io.Writer, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -133,7 +133,8 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	}
 	var err error
 	s.postgres, err = embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.log.With().Str("role", "postgres").Logger(),
+		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort,
+		Log: s.log.With().Str("role", "postgres").Logger(),
 	})
 	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --postgres-port", err)
@@ -157,7 +158,8 @@ func (s *runner) serve(ctx context.Context) error {
 	link := &app.Link{}
 	workerEnd := make(chan error, 1)
 	go func() {
-		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores), app.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes, Link: link})
+		workerEnd <- app.RunWorker(working, s.cfg.worker(s.stores),
+			app.Env{Log: s.log.With().Str("role", "worker").Logger(), Listener: s.probes, Link: link})
 		stopServer() // one without the other is of no use
 	}()
 	serverErr := app.RunServer(serving, s.cfg.server(s.stores), app.Env{

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) { stack.Main(m) }
 func parse(t *testing.T, args ...string) Config {
 	t.Helper()
 	var cfg Config
-	parser, err := kong.New(&cfg, kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "stores"}, {Key: "tuning"}, {Key: "http"}, {Key: "reporting"}}))
+	parser, err := kong.New(&cfg, kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "stores"}, {Key: "tuning"},
+		{Key: "http"}, {Key: "reporting"}}))
 	require.NoError(t, err)
 	_, err = parser.Parse(args)
 	require.NoError(t, err)
@@ -54,7 +55,8 @@ func dataDir(t *testing.T) string {
 
 func settings(t *testing.T, dir string, args ...string) Config {
 	t.Helper()
-	return parse(t, append([]string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"}, args...)...)
+	return parse(t, append([]string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0"},
+		args...)...)
 }
 
 // run is a stack in this process.

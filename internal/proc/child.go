@@ -84,8 +84,8 @@ func (c *Child) Kill() {
 	<-c.exited
 }
 
-// Stop sends SIGTERM, also to a frozen process, and returns when the process is gone. After the limit it kills the process
-// and returns false. Calling it again is harmless.
+// Stop sends SIGTERM, also to a frozen process, and returns when the process is gone. After the limit it kills the
+// process and returns false. Calling it again is harmless.
 func (c *Child) Stop(limit time.Duration) (inTime bool) {
 	_ = c.Signal(syscall.SIGTERM) // fails only when it is gone
 	_ = c.Signal(syscall.SIGCONT) // a frozen process sees the other signal only then
@@ -98,8 +98,8 @@ func (c *Child) Stop(limit time.Duration) (inTime bool) {
 	}
 }
 
-// Run runs cmd to its end and returns what it wrote. When ctx ends, Run kills cmd with all that cmd started, and the error
-// is the cause. onParentDeath is as in Start.
+// Run runs cmd to its end and returns what it wrote. When ctx ends, Run kills cmd with all that cmd started, and the
+// error is the cause. onParentDeath is as in Start.
 func Run(ctx context.Context, cmd *exec.Cmd, onParentDeath syscall.Signal) (output string, err error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -14,8 +14,8 @@ var ErrLocked = errors.New("in use by another process")
 
 const lockRetry = 100 * time.Millisecond
 
-// Lock takes the lock file at path, which it makes. The kernel frees the lock when the process ends, however it ends; the
-// file stays. Errors: ErrLocked.
+// Lock takes the lock file at path, which it makes. The kernel frees the lock when the process ends, however it ends;
+// the file stays. Errors: ErrLocked.
 func Lock(path string) (unlock func(), err error) {
 	lock := flock.New(path)
 	locked, err := lock.TryLock()

@@ -36,8 +36,8 @@ func FreePort() (int, error) {
 	return 0, fmt.Errorf("cannot find a free port from %d to %d", firstPort, lastPort)
 }
 
-// ChoosePort returns the fixed port. When that is 0, it returns the port in the note file if that is free, or else any free
-// port. It notes its choice for the next time. Errors: ErrPortTaken.
+// ChoosePort returns the fixed port. When that is 0, it returns the port in the note file if that is free, or else any
+// free port. It notes its choice for the next time. Errors: ErrPortTaken.
 func ChoosePort(fixed int, note string) (int, error) {
 	port := fixed
 	if port == 0 {

@@ -121,7 +121,8 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 	return p
 }
 
-// SubmitBulk posts trades in one request, under a key unless that is empty, and remembers the answer of each in the ledger.
+// SubmitBulk posts trades in one request, under a key unless that is empty, and remembers the answer of each in the
+// ledger.
 func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Trade) []*Post {
 	posts, lines := make([]*Post, len(trades)), []byte{}
 	for i, t := range trades {

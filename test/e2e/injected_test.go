@@ -37,7 +37,8 @@ func TestLoadtestSeesInjectedFaults(t *testing.T) {
 	doubled := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Doubled }
 	wrong := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Wrong }
 	f("dropRecord:150", byHTTP, lost, `SELECT request_id FROM journal WHERE reason = 'NOT_DELIVERED'`)
-	f("doubleRecord:150", bySQL, doubled, `SELECT request_id FROM journal s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
+	f("doubleRecord:150", bySQL, doubled,
+		`SELECT request_id FROM journal s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
 	f("flipStatus:150", byHTTP, wrong, `SELECT request_id FROM journal WHERE outcome = 'SUCCESS'`)
 }
 
@@ -99,16 +100,18 @@ func newInjected(t *testing.T, plant string) *deployment {
 	t.Helper()
 	s := newDev(t, stack.Database(t))
 	s.path = breakingBinary(t)
-	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s",
+		"TRADESTORE_DELIVERY_TIMEOUT=1s",
 		"TRADESTORE_ORPHAN_AFTER=6s", "TRADESTORE_ORPHAN_INTERVAL=500ms")
 	return s
 }
 
-// loadtest starts the load test against the stack. Its limits on time hold on any machine, so that only what became of the
-// trades decides.
+// loadtest starts the load test against the stack. Its limits on time hold on any machine, so that only what became of
+// the trades decides.
 func (s *deployment) loadtest(t *testing.T, sql bool) *program.Process {
 	t.Helper()
-	args := []string{"loadtest", "--target", s.API, "--rate", "200", "--duration", "5s", "--warmup", "1s", "--out", t.TempDir(),
+	args := []string{"loadtest", "--target", s.API, "--rate", "200", "--duration", "5s", "--warmup", "1s", "--out",
+		t.TempDir(),
 		"--max-accept-p99", "1m", "--max-final-p99", "1m", "--max-error-rate", "1"}
 	var env []string
 	if sql {
@@ -159,8 +162,8 @@ func (s *deployment) report(t *testing.T, running *program.Process) *loadtest.Re
 
 var namedRequest = regexp.MustCompile(`request ([0-9a-f-]{36})`)
 
-// guilty expects that the offenders are named, that each of them is among the requests that the statement finds, and that
-// nothing else is wrong.
+// guilty expects that the offenders are named, that each of them is among the requests that the statement finds, and
+// that nothing else is wrong.
 func (s *deployment) guilty(t *testing.T, report *loadtest.Report, offenders loadtest.Offenders, statement string) {
 	t.Helper()
 	r := report.Reconciliation
@@ -172,7 +175,8 @@ func (s *deployment) guilty(t *testing.T, report *loadtest.Report, offenders loa
 		named := namedRequest.FindStringSubmatch(text)
 		require.NotNil(t, named, text)
 		var n int
-		require.NoError(t, db.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM (%s) AS guilty WHERE request_id = $1::uuid`, statement), named[1]).Scan(&n))
+		require.NoError(t, db.QueryRow(t.Context(),
+			fmt.Sprintf(`SELECT count(*) FROM (%s) AS guilty WHERE request_id = $1::uuid`, statement), named[1]).Scan(&n))
 		require.Equal(t, 1, n, text)
 	}
 	t.Logf("%d offenders: %q", offenders.Count, offenders.First)

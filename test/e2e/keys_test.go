@@ -12,12 +12,13 @@ import (
 )
 
 // soonClosed lets a request that was never delivered end a few seconds after it was made.
-var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_OPEN_TIMEOUT=1s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1s", "TRADESTORE_OPEN_TIMEOUT=1s",
+	"TRADESTORE_DELIVERY_TIMEOUT=1s",
 	"TRADESTORE_ORPHAN_AFTER=4s", "TRADESTORE_ORPHAN_INTERVAL=200ms"}
 
-// A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it gets
-// a 202, from whichever server. Wherever the first call was cut, the trade is stored once: the record that made it to the
-// log is the one, or the orphan reaper says that none did and the repeat makes it.
+// A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it
+// gets a 202, from whichever server. Wherever the first call was cut, the trade is stored once: the record that made it
+// to the log is the one, or the orphan reaper says that none did and the repeat makes it.
 func TestRepeatedWithAKeyAfterAKill(t *testing.T) {
 	t.Parallel()
 	on(t, testRepeatedWithAKeyAfterAKill, onDev, onReal, onDynamoDB)
@@ -71,7 +72,8 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 		assert.Equal(t, string(last.Body), string(again.Body))
 		assert.Len(t, s.versions(t, point), 1)
 		var stored int
-		row := s.connect(t).QueryRow(t.Context(), "SELECT count(*) FROM journal WHERE outcome = 'SUCCESS' AND trade_id = $1", point)
+		row := s.connect(t).QueryRow(t.Context(), "SELECT count(*) FROM journal WHERE outcome = 'SUCCESS' AND trade_id = $1",
+			point)
 		require.NoError(t, row.Scan(&stored))
 		assert.Equal(t, 1, stored)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kill -9 of every process at a random moment under load, again and again on the same stores. In the case of `tradestore
-// dev` the database and the broker go down with it.
+// kill -9 of every process at a random moment under load, again and again on the same stores. In the case of
+// `tradestore dev` the database and the broker go down with it.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	t.Run(onDev, func(t *testing.T) { t.Parallel(); testKilledUnderLoad(t, newDev(t, "")) })
@@ -34,8 +34,8 @@ func testKilledUnderLoad(t *testing.T, s *deployment) {
 	s.stop(t)
 }
 
-// The process kills itself at each line where a crash could leave half of something behind. Where there are others, they
-// go on.
+// The process kills itself at each line where a crash could leave half of something behind. Where there are others,
+// they go on.
 func TestKilledAtFailpoints(t *testing.T) {
 	t.Parallel()
 	for range scale(1, 100) {
@@ -84,7 +84,7 @@ func (s *deployment) dieAt(t *testing.T, kind, point string) (stop func()) {
 	return stop
 }
 
-// unhurried gives a starved machine time to answer: whoever is refused for lateness hides one that is refused for a drain.
+// unhurried gives a slow machine time to answer: a POST refused for lateness would hide one refused for a drain.
 var unhurried = []string{"TRADESTORE_ACCEPT_DEADLINE=10s", "TRADESTORE_OPEN_TIMEOUT=10s"}
 
 // SIGTERM under load: whoever got an answer got a good one, and the exit code is 0.

@@ -82,12 +82,14 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	s := &deployment{path: binary(t), ledger: NewLedger(), group: name}
 	s.Kafka, s.Database, s.Topic = on.kafka, on.database, name
 	s.env = append([]string{
-		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","), "TRADESTORE_TOPIC=" + name,
+		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","),
+		"TRADESTORE_TOPIC=" + name,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json", "TRADESTORE_LINGER_AFTER_FAULT=0s",
 	}, on.env...)
 	if on.dynamoDB != "" {
 		s.DynamoDB, s.Table = on.dynamoDB, name
-		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
+		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB,
+			"TRADESTORE_DYNAMODB_TABLE="+name)
 	}
 	migrate := launch(t, "migrate", s.path, s.env, "migrate")
 	require.Zero(t, migrate.Exit(t), migrate.Tail())
@@ -110,7 +112,8 @@ func (s *deployment) add(t *testing.T, kind string, number int, args ...string) 
 	t.Helper()
 	at := freeAddress(t)
 	r := &role{
-		name: fmt.Sprintf("%s%d", kind, number), args: append([]string{kind, "--listen", at}, args...), ready: []string{"http://" + at + "/readyz"},
+		name: fmt.Sprintf("%s%d", kind, number), args: append([]string{kind, "--listen", at}, args...),
+		ready: []string{"http://" + at + "/readyz"},
 	}
 	s.roles = append(s.roles, r)
 	return r

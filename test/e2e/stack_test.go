@@ -29,8 +29,8 @@ const (
 	idleConns  = 256                    // that the client keeps open to a server
 )
 
-// deployment is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it answers
-// and can start, stop and kill its processes; they don't see which of the two it is.
+// deployment is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it
+// answers and can start, stop and kill its processes; they don't see which of the two it is.
 type deployment struct {
 	Endpoints
 	ledger *Ledger
@@ -89,8 +89,8 @@ func (s *deployment) learn(t *testing.T) {
 	s.Kafka, s.Database = strings.Split(note.Kafka, ","), note.Database
 }
 
-// dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test the
-// program removes it, as `make clean` does: also a database that outlived a killed process.
+// dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test
+// the program removes it, as `make clean` does: also a database that outlived a killed process.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := stack.Dir()
@@ -122,7 +122,8 @@ func (s *deployment) start(t *testing.T, env ...string) {
 	t.Helper()
 	for _, r := range s.launch(t, env...) {
 		if !r.awaitReady(t) {
-			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.Exit(t), r.proc.Tail())
+			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.Exit(t),
+				r.proc.Tail())
 		}
 	}
 	s.learn(t)

@@ -28,7 +28,8 @@ func TestDevCannotStart(t *testing.T) {
 	dir := dataDir(t) // for all of them: none gets far
 	f := func(flag string, change ...string) {
 		t.Helper()
-		args := []string{"dev", "--listen", freeAddress(t), "--worker-listen", freeAddress(t), "--data-dir", dir, "--log-level", "error", "--log-format", "json"}
+		args := []string{"dev", "--listen", freeAddress(t), "--worker-listen", freeAddress(t), "--data-dir", dir,
+			"--log-level", "error", "--log-format", "json"}
 		for i := 0; i < len(change); i += 2 {
 			args = set(args, change[i], change[i+1])
 		}

@@ -34,8 +34,9 @@ type Process struct {
 	read int      // bytes of the log that Await has read
 }
 
-// Start starts a program in an empty folder of its own. env is its whole environment; nil is that of the test. It ends with
-// the test at the latest. It fails the test when it panics or races, and its last lines are shown when the test fails.
+// Start starts a program in an empty folder of its own. env is its whole environment; nil is that of the test. It ends
+// with the test at the latest. It fails the test when it panics or races, and its last lines are shown when the test
+// fails.
 func Start(t *testing.T, name, path string, env []string, args ...string) *Process {
 	t.Helper()
 	dir := t.TempDir()

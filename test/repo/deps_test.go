@@ -31,8 +31,10 @@ var mayImport = map[string][]string{
 	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/telemetry"},
 	"worker":       {"trade", "internal/failpoint", "kafka", "internal/telemetry", "internal/checks"},
 	"loadtest":     {"trade", "internal/apiclient", "internal/proc"},
-	"cmd":          {"trade", "internal/apiclient", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
-	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/proc", "internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
+	"cmd": {"trade", "internal/apiclient", "internal/app", "internal/checks", "internal/dev",
+		"internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
+	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/proc", "internal/telemetry", "kafka", "loadtest",
+		"postgres", "server", "worker",
 		"test/stack/otlp", "test/stack/services"},
 
 	"dashboards":                {"dashboards/rules"},
@@ -41,10 +43,12 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"internal/apiclient":        {"trade"},
-	"internal/app":              {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks"},
-	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/apiclient", "internal/proc", "internal/app", "kafka", "postgres", "server", "internal/telemetry"},
+	"internal/apiclient": {"trade"},
+	"internal/app": {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry",
+		"internal/checks"},
+	"internal/checks": {"trade"},
+	"internal/dev": {"internal/dev/embedded", "internal/apiclient", "internal/proc", "internal/app", "kafka",
+		"postgres", "server", "internal/telemetry"},
 	"internal/dev/embedded":     {"internal/proc"},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
@@ -52,8 +56,9 @@ var mayImport = map[string][]string{
 	"internal/proc":             {},
 	"internal/telemetry":        {},
 
-	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
-	"test/e2e":            {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack", "internal/dev/embedded"},
+	"test/conformance": {"trade"}, // the contracts of the seams, as tests
+	"test/e2e": {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack",
+		"internal/dev/embedded"},
 	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
 	"test/stack":          {"internal/dev/embedded", "test/stack/services"},
@@ -64,7 +69,8 @@ var mayImport = map[string][]string{
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench"}
+var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e",
+	"bench"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 
@@ -133,7 +139,8 @@ func TestDomainImportsNothingButItsDecoder(t *testing.T) {
 func TestProductionLinksNothingEmbedded(t *testing.T) {
 	production := list(t, "-tags", "production", ".")[0].Deps
 	require.Contains(t, production, "tradestore/server")
-	for _, path := range append(slices.Clone(inProcess), "tradestore/internal/dev", "tradestore/dev/embedded", "tradestore/test/stack", "testing") {
+	for _, path := range append(slices.Clone(inProcess), "tradestore/internal/dev", "tradestore/dev/embedded",
+		"tradestore/test/stack", "testing") {
 		assert.NotContains(t, production, path)
 	}
 	require.Contains(t, list(t, ".")[0].Deps, inProcess[0], "else this test proves nothing")
@@ -147,7 +154,8 @@ func TestModulesAreNotOlderThanTheirFixes(t *testing.T) {
 		out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", path).Output()
 		require.NoError(t, err)
 		have := strings.TrimSpace(string(out))
-		require.GreaterOrEqual(t, slices.Compare(numbers(t, have), numbers(t, floor)), 0, "%s %s is older than %s", path, have, floor)
+		require.GreaterOrEqual(t, slices.Compare(numbers(t, have), numbers(t, floor)), 0, "%s %s is older than %s", path,
+			have, floor)
 	}
 	f("github.com/twmb/franz-go", "v1.22.2")
 	f("github.com/jackc/pgx/v5", "v5.12.0")

@@ -37,8 +37,8 @@ var (
 	idSeen     = regexp.MustCompile(`"request_id":"([0-9a-f-]{36})"`)
 )
 
-// TestGuideCanBeFollowed runs every curl of the guide, and then of the README, from top to bottom on one stack. Where the
-// answer is shown below it, the status has to be that one; any other call has to succeed.
+// TestGuideCanBeFollowed runs every curl of the guide, and then of the README, from top to bottom on one stack. Where
+// the answer is shown below it, the status has to be that one; any other call has to succeed.
 func TestGuideCanBeFollowed(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl on this machine")
@@ -95,7 +95,8 @@ func startDev(t *testing.T) string {
 		require.NoError(t, dev.Signal(syscall.SIGINT))
 		require.Zero(t, dev.Exit(t), dev.Tail())
 	})
-	require.Eventually(t, func() bool { return strings.Contains(dev.Output(t), "Ctrl-C") }, 5*program.Patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(dev.Output(t), "Ctrl-C") }, 5*program.Patience,
+		10*time.Millisecond)
 	var note struct{ API string }
 	require.NoError(t, json.Unmarshal(read(t, filepath.Join(dir, "dev.json")), &note))
 	return note.API

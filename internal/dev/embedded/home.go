@@ -124,7 +124,8 @@ func (p *Postgres) settings() []string {
 		set("full_page_writes", "off")
 	}
 	lz4 := []string{"-c", "wal_compression=lz4"} // cheaper than what it saves; the binaries that are downloaded lack it
-	if p.home.command(p.bin.tool("postgres"), slices.Concat(args, lz4, []string{"-C", "wal_compression"})...).Run() == nil {
+	if p.home.command(p.bin.tool("postgres"),
+		slices.Concat(args, lz4, []string{"-C", "wal_compression"})...).Run() == nil {
 		args = append(args, lz4...)
 	}
 	return args
@@ -280,7 +281,8 @@ func (h home) initialise(ctx context.Context, bin binaries, scratch bool) error 
 	if err := h.as.own(h.password()); err != nil {
 		return err
 	}
-	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"}
+	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C",
+		"--no-instructions"}
 	single := []string{"--single", "-D", fresh, "postgres"}
 	if scratch {
 		args = append(args, "--no-sync")

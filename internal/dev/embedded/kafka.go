@@ -37,8 +37,8 @@ type Kafka struct {
 	done    sync.WaitGroup
 }
 
-// StartKafka starts a broker. With a folder, each produced batch is on disk before it is acknowledged, and topics, their
-// ids, records and group offsets are there again after a restart, be it after kill -9. Topics aren't made by use.
+// StartKafka starts a broker. With a folder, each produced batch is on disk before it is acknowledged, and topics,
+// their ids, records and group offsets are there again after a restart, be it after kill -9. Topics aren't made by use.
 // Errors: proc.ErrPortTaken.
 func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 	if cfg.RetentionBytes == 0 {
@@ -64,7 +64,8 @@ func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 		cfg.Port = port
 		data := filepath.Join(cfg.Dir, "data")
 		k.disk = newDurable(data, func(err error) {
-			cfg.Log.Error().Err(err).Str("folder", data).Msg("the broker's disk failed: it answers nothing until it is started again")
+			cfg.Log.Error().Err(err).Str("folder", data).
+				Msg("the broker's disk failed: it answers nothing until it is started again")
 		})
 		opts = append(opts, kfake.DataDir(data), kfake.ListenFn(k.disk.listen))
 	}

@@ -120,7 +120,7 @@ func (p *Postgres) PID() int {
 	return p.pid
 }
 
-// Dir is the folder of the database files. It differs from Config.Dir when the user that runs the server can't go there.
+// Dir is the folder of the database files. It differs from Config.Dir when the server's user can't go there.
 func (p *Postgres) Dir() string { return p.home.dir }
 
 // Version is the server's, such as 16.15.
@@ -232,7 +232,7 @@ func (p *Postgres) launch() (*proc.Child, int64, error) {
 	return child, info.Size(), nil
 }
 
-// shutdownSteps end a server: a fast shutdown ends with a checkpoint, an immediate one leaves the rest to crash recovery.
+// shutdownSteps end a server: a fast shutdown writes a checkpoint, after an immediate one the next start recovers.
 var shutdownSteps = []struct {
 	signal syscall.Signal
 	limit  time.Duration

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 }
 
 func hold(dir string) {
-	p, err := Start(context.Background(), Config{Dir: filepath.Join(dir, "postgres"), SharedBuffers: "16MB", Scratch: true})
+	p, err := Start(context.Background(),
+		Config{Dir: filepath.Join(dir, "postgres"), SharedBuffers: "16MB", Scratch: true})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -161,7 +162,8 @@ func TestServerThatDiesIsRestarted(t *testing.T) {
 	query(t, p, "CREATE TABLE kept AS SELECT 'yes'::text AS answer")
 	first := p.PID()
 	require.NoError(t, syscall.Kill(first, syscall.SIGKILL))
-	require.Eventually(t, func() bool { return p.PID() != first && p.PID() != 0 && p.State() == nil }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return p.PID() != first && p.PID() != 0 && p.State() == nil }, time.Minute,
+		time.Millisecond)
 	require.Equal(t, "yes", query(t, p, "SELECT answer FROM kept"))
 	select {
 	case <-p.Done():
@@ -172,13 +174,15 @@ func TestServerThatDiesIsRestarted(t *testing.T) {
 
 func TestStateNamesTheReasonOfARestart(t *testing.T) {
 	p := mustStart(t, openDir(t))
-	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "data", "global", "pg_control"), filepath.Join(p.Dir(), "pg_control")))
+	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "data", "global", "pg_control"),
+		filepath.Join(p.Dir(), "pg_control")))
 	require.NoError(t, syscall.Kill(p.PID(), syscall.SIGKILL))
 	require.Eventually(t, func() bool {
 		err := p.State()
 		return err != nil && strings.Contains(err.Error(), "could not find the database system")
 	}, time.Minute, time.Millisecond)
-	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "pg_control"), filepath.Join(p.Dir(), "data", "global", "pg_control")))
+	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "pg_control"),
+		filepath.Join(p.Dir(), "data", "global", "pg_control")))
 	require.Eventually(t, func() bool { return p.State() == nil }, time.Minute, time.Millisecond)
 }
 
@@ -218,7 +222,8 @@ func TestOrphanIsStopped(t *testing.T) {
 	require.NoError(t, orphan.Start())
 	exit := make(chan error, 1)
 	go func() { exit <- orphan.Wait() }()
-	require.Eventually(t, func() bool { return p.home.status(orphan.Process.Pid) == "ready" }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return p.home.status(orphan.Process.Pid) == "ready" }, time.Minute,
+		time.Millisecond)
 
 	next := mustStart(t, p.cfg.Dir)
 	require.NoError(t, <-exit, "a fast shutdown, not a kill")

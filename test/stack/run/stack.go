@@ -71,21 +71,24 @@ func (s *stack) start(ctx context.Context, cfg config, progress io.Writer) (err 
 
 	fmt.Fprintln(progress, "starting PostgreSQL")
 	log := zerolog.New(zerolog.ConsoleWriter{Out: progress, NoColor: true, PartsExclude: []string{"time"}})
-	s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(s.dir, "postgres"), Port: cfg.PostgresPort, Log: log})
+	s.postgres, err = embedded.Start(ctx,
+		embedded.Config{Dir: filepath.Join(s.dir, "postgres"), Port: cfg.PostgresPort, Log: log})
 	if err != nil {
 		return blame("--postgres-port", err)
 	}
 	s.stops = append(s.stops, s.postgres.Stop)
 
 	fmt.Fprintln(progress, "starting Apache Kafka")
-	s.kafka, err = services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(s.dir, "kafka"), Port: cfg.KafkaPort, FullSpeed: true})
+	s.kafka, err = services.StartKafka(ctx,
+		services.KafkaConfig{Dir: filepath.Join(s.dir, "kafka"), Port: cfg.KafkaPort, FullSpeed: true})
 	if err != nil {
 		return blame("--kafka-port", err)
 	}
 	s.stops = append(s.stops, s.kafka.Stop)
 
 	fmt.Fprintln(progress, "starting DynamoDB Local")
-	s.dynamodb, err = services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort, FullSpeed: true})
+	s.dynamodb, err = services.StartDynamoDB(ctx,
+		services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort, FullSpeed: true})
 	if err != nil {
 		return blame("--dynamodb-port", err)
 	}

@@ -14,15 +14,16 @@ import (
 
 const marker = "complete" // written last
 
-// ErrMissing says that this machine lacks what a service needs: Java 17 or Go, or the files that are not in the cache and
-// can't be fetched. The error names which.
+// ErrMissing says that this machine lacks what a service needs: Java 17 or Go, or the files that are not in the cache
+// and can't be fetched. The error names which.
 var ErrMissing = errors.New("something is missing")
 
 // recipe says how a folder of the cache is made.
 type recipe struct {
 	kind string // of the folders beside it
 	name string
-	text string // decides what is in the folder; another text gets another one, so that nothing changes under a running program
+	// decides what is in the folder; another text gets another one, so that nothing changes under a running program
+	text string
 	fill func(ctx context.Context, dir string) error
 }
 

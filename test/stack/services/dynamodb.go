@@ -64,7 +64,8 @@ func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error)
 	d := &DynamoDB{&Process{name: "DynamoDB Local", port: port, log: filepath.Join(dir, "dynamodb.log")}}
 	d.probe = func(ctx context.Context) error { return listTables(ctx, d.Endpoint()) }
 	d.build = func() *exec.Cmd {
-		cmd := exec.Command(java, append(append(cfg.options(), "-Djava.library.path="+filepath.Join(jars, "lib"), "-cp", classPath(jars), "Loopback"), args...)...)
+		cmd := exec.Command(java, append(append(cfg.options(), "-Djava.library.path="+filepath.Join(jars, "lib"), "-cp",
+			classPath(jars), "Loopback"), args...)...)
 		cmd.Dir = dir // it leaves files where it runs
 		return cmd
 	}
@@ -100,7 +101,8 @@ func listTables(ctx context.Context, endpoint string) error {
 	req.Close = true
 	req.Header.Set("Content-Type", "application/x-amz-json-1.0")
 	req.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListTables")
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=local/20260101/local/dynamodb/aws4_request, SignedHeaders=host, Signature=00")
+	req.Header.Set("Authorization",
+		"AWS4-HMAC-SHA256 Credential=local/20260101/local/dynamodb/aws4_request, SignedHeaders=host, Signature=00")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

@@ -57,8 +57,8 @@ func runTool(ctx context.Context, dir, name string, args ...string) error {
 // thrown is a line that names an exception; frames of the stack follow it.
 var thrown = regexp.MustCompile(`^(Exception in thread |Caused by: |[\w.$]+(Exception|Error)\b)`)
 
-// reason returns the line that says best why a program gave up: the last exception, which is the root of the others, else
-// the first line that calls itself an error, as Maven's and the compiler's do, else the last one of all.
+// reason returns the line that says best why a program gave up: the last exception, which is the root of the others,
+// else the first line that calls itself an error, as Maven's and the compiler's do, else the last one of all.
 func reason(out string) string {
 	var exception, complaint, last string
 	for line := range strings.Lines(out) {

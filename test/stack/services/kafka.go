@@ -24,8 +24,8 @@ import (
 
 const defaultHeap = 512 // MiB
 
-// quickStart are options of a Java that is to be up soon and to leave the processor to others: the best code is not worth
-// the time that it takes to make.
+// quickStart are options of a Java that is to be up soon and to leave the processor to others: the best code is not
+// worth the time that it takes to make.
 var quickStart = []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 
 // KafkaConfig says where a broker keeps its files and how it runs.
@@ -99,7 +99,8 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 }
 
 func (c KafkaConfig) options() []string {
-	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap)), "-Dorg.slf4j.simpleLogger.showDateTime=true",
+	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap)),
+		"-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"}
 	if !c.FullSpeed {
 		options = append(options, quickStart...)
@@ -172,7 +173,8 @@ func format(ctx context.Context, dir, java, jars string, settings map[string]str
 	if err := writeSettings(filepath.Join(dir, "format.properties"), settings); err != nil {
 		return err
 	}
-	err := runTool(ctx, dir, java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath(jars), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	err := runTool(ctx, dir, java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath(jars),
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", "format.properties")
 	if err != nil {
 		return fmt.Errorf("cannot make storage: %w", err)

@@ -19,7 +19,8 @@ import (
 func TestKafka(t *testing.T) {
 	needJava(t)
 	dir := filepath.Join(t.TempDir(), "broker")
-	k, err := StartKafka(within(t), KafkaConfig{Dir: dir, Fsync: true, Settings: map[string]string{"message.max.bytes": "2000000"}})
+	k, err := StartKafka(within(t),
+		KafkaConfig{Dir: dir, Fsync: true, Settings: map[string]string{"message.max.bytes": "2000000"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { k.Kill() })
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.Addrs()...), kgo.MetadataMinAge(100*time.Millisecond),

@@ -73,7 +73,8 @@ func preparePrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, 
 	p := &Prometheus{&Process{name: "Prometheus", port: port, log: filepath.Join(dir, "prometheus.log")}}
 	p.probe = func(ctx context.Context) error { return isOK(ctx, p.URL()+"/-/ready") }
 	p.build = func() *exec.Cmd {
-		cmd := exec.Command(filepath.Join(programs, "prometheus"), "--config.file=prometheus.yaml", "--storage.tsdb.path=data",
+		cmd := exec.Command(filepath.Join(programs, "prometheus"), "--config.file=prometheus.yaml",
+			"--storage.tsdb.path=data",
 			"--web.listen-address="+proc.Loopback(port), "--enable-feature=exemplar-storage")
 		cmd.Dir = dir
 		return cmd
