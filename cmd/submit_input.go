@@ -48,7 +48,7 @@ var (
 	errTooLong = fmt.Errorf("a trade of more than %d bytes", maxItem)
 )
 
-// openInput opens a file, or stdin for "-". With "auto" the ending of the name gives the format, or else the first line.
+// openInput opens a file, or stdin for "-". With "auto" the ending of the name tells the format, else the first line.
 func openInput(name, format string, stdin io.Reader) (*input, error) {
 	in := &input{format: format}
 	if name != "-" {
