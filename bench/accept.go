@@ -72,7 +72,7 @@ func (l *harness) chain(ctx context.Context, number int, name string, c chain) (
 	if err != nil {
 		return target{}, err
 	}
-	t := target{name: name, api: at.API, worker: at.Worker, watched: []watched{{name: wholeChain, pid: p.cmd.Process.Pid}}}
+	t := target{name: name, api: at.API, worker: at.Worker, watched: []watched{{name: wholeChain, pid: p.PID()}}}
 	if c.needsDatabase() {
 		t.watched = append(t.watched, watched{name: inPostgres, pid: l.postgres.PID(), scope: both})
 	}

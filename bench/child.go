@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -27,37 +28,34 @@ const (
 
 // child is a process that was started to be measured.
 type child struct {
-	name   string
-	cmd    *exec.Cmd
-	out    io.Reader      // what it prints
-	hold   io.WriteCloser // while it is open, one of our own children runs
-	log    string         // the file with its log
-	exited chan struct{}
+	*proc.Child
+	name string
+	out  io.Reader      // what it prints
+	hold io.WriteCloser // while it is open, one of our own children runs
+	log  string         // the file with its log
 }
 
 // start starts a program whose log goes to a file of its own. It is stopped, at the latest, with the harness.
 func (l *harness) start(name, program string, env []string, args ...string) (*child, error) {
-	c := &child{name: name, exited: make(chan struct{}), log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children.Add(1)))}
-	log, err := os.Create(c.log)
+	c := &child{name: name, log: filepath.Join(l.dir, fmt.Sprintf("%d.log", l.children.Add(1)))}
+	log, err := proc.OpenLog(c.log)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
-	defer log.Close() // the child has its own copy
-	c.cmd = exec.Command(program, args...)
-	c.cmd.Env, c.cmd.Stderr = environment(env...), log
-	if c.out, err = c.cmd.StdoutPipe(); err == nil {
-		c.hold, err = c.cmd.StdinPipe()
+	defer log.Close()         // the child has its own copy
+	out, in, err := os.Pipe() // not StdoutPipe: the exit of the child would close it under a reader
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
-	if err == nil {
-		err = c.cmd.Start()
+	defer in.Close() // as with the log
+	cmd := exec.Command(program, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr, c.out = environment(env...), in, log, out
+	if c.hold, err = cmd.StdinPipe(); err == nil {
+		c.Child, err = proc.Start(cmd, syscall.SIGTERM)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
-	go func() {
-		_, _ = c.cmd.Process.Wait() // the command's own Wait would close out under a reader
-		close(c.exited)
-	}()
 	l.onStop(c.stop)
 	return c, nil
 }
@@ -73,24 +71,17 @@ func environment(more ...string) []string {
 
 // stop ends the process as an operator would. Calling it again is harmless.
 func (c *child) stop() {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-c.exited:
-	case <-time.After(stopLimit):
-		_ = c.cmd.Process.Kill()
-		<-c.exited
-	}
+	c.Stop(stopLimit)
 	_ = c.hold.Close()
 }
 
 // failure is an error with the last thing that the process said.
 func (c *child) failure(what string) error {
-	text, _ := os.ReadFile(c.log) // without it the error says less
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return fmt.Errorf("%s %s: %s", c.name, what, lines[len(lines)-1])
+	return fmt.Errorf("%s %s: %s", c.name, what, proc.Tail(c.log, 1))
 }
 
-// self starts this program as a child that answers with where it is. The child ends with this process, however that ends.
+// self starts this program as a child that answers with where it is. The child ends with this process, however that
+// ends.
 func (l *harness) self(ctx context.Context, name string, env []string, args ...string) (*child, endpoint, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -109,7 +100,7 @@ func (l *harness) self(ctx context.Context, name string, env []string, args ...s
 	case line := <-said:
 		var at endpoint
 		if err := json.Unmarshal([]byte(line), &at); err != nil {
-			<-c.exited
+			<-c.Done()
 			return nil, endpoint{}, c.failure("does not start")
 		}
 		return c, at, nil
@@ -154,7 +145,7 @@ func (c *child) awaitReady(ctx context.Context, addresses ...string) error {
 			}
 			select {
 			case <-poll.C:
-			case <-c.exited:
+			case <-c.Done():
 				return c.failure("ended before it was ready")
 			case <-ctx.Done():
 				return c.failure(context.Cause(ctx).Error())
@@ -182,9 +173,6 @@ func get(ctx context.Context, url string) ([]byte, error) {
 }
 
 func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("cannot find a free port: %w", err)
-	}
-	return ln.Addr().String(), ln.Close()
+	port, err := proc.FreePort()
+	return proc.Loopback(port), err
 }

@@ -28,7 +28,7 @@ func testHarness(t *testing.T) *harness {
 func (c *child) awaitEnd(t *testing.T) {
 	t.Helper()
 	select {
-	case <-c.exited:
+	case <-c.Done():
 	case <-time.After(patience):
 		require.FailNow(t, "the child does not end", c.name)
 	}
@@ -78,7 +78,7 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 	l := testHarness(t)
 	c, err := l.start("a shell with a child", "/bin/sh", nil, "-c", "trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
 	require.NoError(t, err)
-	pid := c.cmd.Process.Pid
+	pid := c.PID()
 	m, err := newMeter([]watched{{"itself", pid, itself}, {"below", pid, below}, {"both", pid, both}})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {

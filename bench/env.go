@@ -118,7 +118,7 @@ func (l *harness) drain(ctx context.Context, s *storeEnv, c workers, first int, 
 
 func tell(workers []*child, s syscall.Signal) {
 	for _, w := range workers {
-		_ = w.cmd.Process.Signal(s) // one that has ended is missed soon
+		_ = w.Signal(s) // one that has ended is missed soon
 	}
 }
 

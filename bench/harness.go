@@ -187,7 +187,7 @@ func makeLimit(ctx context.Context, l *harness) error {
 	if err != nil {
 		return err
 	}
-	l.limit = target{name: "fasthttp, no-op", api: at.API, watched: []watched{{name: "server", pid: c.cmd.Process.Pid}}}
+	l.limit = target{name: "fasthttp, no-op", api: at.API, watched: []watched{{name: "server", pid: c.PID()}}}
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (l *harness) startDev(ctx context.Context) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	pid := c.cmd.Process.Pid
+	pid := c.PID()
 	t := target{name: "tradestore dev, embedded stores", api: api, worker: worker, watched: []watched{
 		{name: wholeChain, pid: pid}, {name: inPostgres, pid: pid, scope: below}}}
 	if err := c.awaitReady(ctx, api, worker); err != nil {
@@ -87,7 +87,7 @@ func (l *harness) startRoles(ctx context.Context, topic, database string, settin
 		return target{}, err
 	}
 	t := target{name: "server and worker, Apache Kafka", api: api, worker: metrics, watched: []watched{
-		{name: "server", pid: server.cmd.Process.Pid}, {name: "worker", pid: worker.cmd.Process.Pid},
+		{name: "server", pid: server.PID()}, {name: "worker", pid: worker.PID()},
 		{name: "Kafka", pid: l.kafka.PID(), scope: both}, {name: inPostgres, pid: l.postgres.PID(), scope: both}}}
 	return t, t.ready(ctx)
 }

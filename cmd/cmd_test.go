@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,7 +16,7 @@ const goodURL = "postgres://trader:s3cret@127.0.0.1:1/tradestore"
 // output runs the command in this process.
 func output(args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(args, &out, &errs)
+	code = run(args, &process{stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -39,7 +38,8 @@ func TestMistakesAreListedAtOnce(t *testing.T) {
 	f("server --lanes 1", "cannot use", "unknown flag --lanes")
 	f("worker --lanes 0 --database-url "+goodURL, "cannot use", "--lanes: 0 is not between 1 and 64")
 	f("worker --lanes two --drain-timeout soon --listen x", "cannot use",
-		`--lanes: expected a valid 64 bit int but got "two"`, "--drain-timeout: expected duration", "--listen:", "--database-url:")
+		`--lanes: expected a valid 64 bit int but got "two"`, "--drain-timeout: expected duration", "--listen:",
+		"--database-url:")
 	f("migrate --wait 5 --topic a/b", "cannot use", "--wait: expected duration", "--topic:", "--database-url:")
 	f("version --jason", "cannot use", "unknown flag --jason")
 }
@@ -51,7 +51,8 @@ func TestSettingsComeFromTheEnvironment(t *testing.T) {
 	t.Setenv("TRADESTORE_LISTEN", "127.0.0.1:1")
 	t.Setenv("TRADESTORE_LANES", "many") // wrong, but not a setting of this command
 	t.Setenv("TRADESTORE_JSON", "true")  // not a setting at all
-	selected, settings, err := Parse([]string{"server", "--listen", "127.0.0.1:2", "--drain-delay", "0s"}, &bytes.Buffer{}, &bytes.Buffer{})
+	selected, settings, err := Parse([]string{"server", "--listen", "127.0.0.1:2", "--drain-delay", "0s"}, &bytes.Buffer{},
+		&bytes.Buffer{})
 	require.NoError(t, err)
 	config := selected.(*serverCommand).Config
 	require.Equal(t, goodURL, config.Database.URL)
@@ -73,9 +74,9 @@ func TestSettingsComeFromTheEnvironment(t *testing.T) {
 
 // Every flag is shown with its variable and its default, and has a unit where it needs one.
 func TestHelpTeaches(t *testing.T) {
-	parser, err := kong.New(&commandLine{}, kong.Name("tradestore"), kong.DefaultEnvars("TRADESTORE"), kong.ExplicitGroups(groups))
+	model, err := Model()
 	require.NoError(t, err)
-	for _, command := range parser.Model.Children {
+	for _, command := range model.Children {
 		code, help, stderr := output(command.Name, "--help")
 		require.Equal(t, exitDone, code)
 		require.Empty(t, stderr)
@@ -103,15 +104,19 @@ func TestHelpTeaches(t *testing.T) {
 			require.Contains(t, help, "--"+flag)
 		}
 	}
-	stores := []string{"kafka-brokers=127.0.0.1:9092", `topic="trades-inbound"`, "partitions=12", "database-url=", "log-level", "log-format", `profile="production"`}
-	f("server", append(stores, `listen="127.0.0.1:8000"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`, "drain-timeout=30s")...)
-	f("worker", append(stores, `listen="127.0.0.1:8001"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`, "lanes=2")...)
+	stores := []string{"kafka-brokers=127.0.0.1:9092", `topic="trades-inbound"`, "partitions=12", "database-url=",
+		"log-level", "log-format", `profile="production"`}
+	f("server", append(stores, `listen="127.0.0.1:8000"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`,
+		"drain-timeout=30s")...)
+	f("worker", append(stores, `listen="127.0.0.1:8001"`, `request-store="postgres"`, `dynamodb-table="trade-requests"`,
+		"lanes=2")...)
 	f("migrate", stores...)
 	f("version", "json")
 
 	code, help, _ := output("--help")
 	require.Equal(t, exitDone, code)
-	for _, text := range []string{"Exit codes: 0", "TRADESTORE_LISTEN", "GOMEMLIMIT", "SIGTERM", "server ", "worker ", "migrate ", "version "} {
+	for _, text := range []string{"Exit codes: 0", "TRADESTORE_LISTEN", "GOMEMLIMIT", "SIGTERM", "server ", "worker ",
+		"migrate ", "version "} {
 		require.Contains(t, help, text)
 	}
 }

@@ -22,7 +22,9 @@ func TestCompletionInBash(t *testing.T) {
 	f := func(typed string, want ...string) {
 		t.Helper()
 		words := strings.Split(typed, " ")
-		ask := exec.Command(bash, "--norc", "-uc", `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tradestore; echo "${COMPREPLY[*]-}"; complete -p tradestore >&2`,
+		ask := exec.Command(bash, "--norc", "-uc",
+			`source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); `+
+				`_tradestore; echo "${COMPREPLY[*]-}"; complete -p tradestore >&2`,
 			"-", script)
 		ask.Args = append(ask.Args, words...)
 		var said strings.Builder

@@ -14,7 +14,8 @@ func TestHelpOfDev(t *testing.T) {
 	code, help, _ := output("dev", "--help")
 	require.Equal(t, exitDone, code)
 	for _, text := range []string{
-		`--listen="127.0.0.1:8000"`, `--worker-listen="127.0.0.1:8001"`, `--data-dir="./tradestore-data"`, "--kafka-port=0", "--postgres-port=0",
+		`--listen="127.0.0.1:8000"`, `--worker-listen="127.0.0.1:8001"`, `--data-dir="./tradestore-data"`, "--kafka-port=0",
+		"--postgres-port=0",
 		"--database-url=", "--log-level", "--log-format", "$TRADESTORE_DATA_DIR",
 	} {
 		require.Contains(t, help, text)
@@ -33,7 +34,8 @@ func TestDevSaysInOneLineWhichFlagIsWrong(t *testing.T) {
 		require.Contains(t, stderr, want)
 	}
 	f(exitFailed, "choose another with --listen\n", "--listen", taken.Addr().String())
-	f(exitFailed, "choose another with --worker-listen\n", "--listen", "127.0.0.1:0", "--worker-listen", taken.Addr().String())
+	f(exitFailed, "choose another with --worker-listen\n", "--listen", "127.0.0.1:0", "--worker-listen",
+		taken.Addr().String())
 	f(exitUsage, "--kafka-port:", "--kafka-port", "70000")
 	f(exitUsage, "--lanes: 0 is not between", "--lanes", "0")
 

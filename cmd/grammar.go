@@ -13,7 +13,8 @@ import (
 	"tradestore/internal/app"
 )
 
-// commandLine is the grammar: one subcommand per role, then those for people. Every flag can also be given in the environment.
+// commandLine is the grammar: one subcommand per role, then those that call the service. Every flag can also be set in
+// the environment.
 type commandLine struct {
 	developerCommands
 
@@ -36,7 +37,7 @@ const description = `Trade Store takes trades over HTTP, keeps them in Kafka unt
 Every flag can be given in the environment: TRADESTORE_ and its name, like TRADESTORE_LISTEN for --listen; a flag wins over the environment.
 Durations are written 250ms, 30s or 72h. SIGTERM or SIGINT drains; a second one ends the process at once.
 
-Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the flags or the environment. Commands for people have some more, as their help says.
+Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the flags or the environment. Commands that call the service have some more, as their help says.
 
 The Go runtime takes GOMAXPROCS from the cores (or the CPU limit of the container) by itself. Set GOMEMLIMIT, like GOMEMLIMIT=1800MiB, to about nine tenths of a container's memory.`
 
@@ -59,17 +60,14 @@ var errHelpShown = errors.New("help shown")
 func Parse(args []string, stdout, stderr io.Writer) (selected Command, settings map[string]string, err error) {
 	var bad badFlags
 	helpShown := false
-	parser, err := kong.New(&commandLine{},
+	parser, err := newParser(
 		append(bad.mappers(),
-			kong.Name("tradestore"),
 			kong.Description(description),
-			kong.DefaultEnvars("TRADESTORE"),
-			kong.ExplicitGroups(groups),
 			kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
 			kong.Writers(stdout, stderr),
 			kong.Exit(func(int) { helpShown = true }))...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot build the command line: %w", err)
+		return nil, nil, err
 	}
 	parsed, err := parser.Parse(args)
 	if helpShown {
@@ -84,7 +82,8 @@ func Parse(args []string, stdout, stderr io.Writer) (selected Command, settings 
 	}
 	node := parsed.Selected()
 	if mistakes := bad.list(node, err); len(mistakes) > 0 {
-		return nil, nil, fmt.Errorf("tradestore %[1]s: cannot use these settings:\n  %[2]s\n'tradestore %[1]s --help' lists every setting",
+		return nil, nil, fmt.Errorf("tradestore %[1]s: cannot use these settings:\n  %[2]s\n"+
+			"'tradestore %[1]s --help' lists every setting",
 			node.Name, strings.Join(mistakes, "\n  "))
 	}
 	settings = make(map[string]string)
@@ -123,7 +122,8 @@ func (u *badFlags) mappers() []kong.Option {
 		})
 	}
 	options := []kong.Option{kong.TypeMapper(reflect.TypeFor[time.Duration](), collect(reflect.TypeFor[time.Duration]()))}
-	for _, t := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[int64](), reflect.TypeFor[uint64](), reflect.TypeFor[float64]()} {
+	for _, t := range []reflect.Type{reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[int64](),
+		reflect.TypeFor[uint64](), reflect.TypeFor[float64]()} {
 		options = append(options, kong.KindMapper(t.Kind(), collect(t)))
 	}
 	return options
@@ -155,9 +155,18 @@ func (u *badFlags) list(node *kong.Node, err error) []string {
 
 // Model returns the grammar of this build: its commands, each with its flags and their defaults.
 func Model() (*kong.Application, error) {
-	parser, err := kong.New(&commandLine{}, kong.Name("tradestore"), kong.DefaultEnvars("TRADESTORE"), kong.ExplicitGroups(groups))
+	parser, err := newParser()
+	if err != nil {
+		return nil, err
+	}
+	return parser.Model, nil
+}
+
+func newParser(options ...kong.Option) (*kong.Kong, error) {
+	parser, err := kong.New(&commandLine{}, append(options,
+		kong.Name("tradestore"), kong.DefaultEnvars("TRADESTORE"), kong.ExplicitGroups(groups))...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the command line: %w", err)
 	}
-	return parser.Model, nil
+	return parser, nil
 }

@@ -53,7 +53,8 @@ func startTester(t *testing.T, args ...string) *tester {
 // await waits for a text on standard error.
 func (p *tester) await(t *testing.T, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), text) }, 5*patience, 10*time.Millisecond, text)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), text) }, 5*patience,
+		10*time.Millisecond, text)
 }
 
 // end waits for the exit and returns the report. The stack and its data are gone.
@@ -80,7 +81,7 @@ func (p *tester) reports(t *testing.T) []string {
 	return nil
 }
 
-// The command as a user gives it first: a stack of its own, nothing lost, exit code 0, nothing left behind but a report.
+// The command as a user gives it first: a stack of its own, nothing lost, exit code 0, only a report left behind.
 func TestLoadtestOfItsOwnStack(t *testing.T) {
 	var p *tester
 	var r *loadtest.Report

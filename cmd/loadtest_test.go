@@ -16,8 +16,10 @@ func TestHelpOfLoadtest(t *testing.T) {
 	code, help, _ := output("loadtest", "--help")
 	require.Equal(t, exitDone, code)
 	for _, text := range []string{
-		"--rate=1000", "--duration=60s", "--warmup=5s", `--generator="auto"`, "--max-accept-p99=100ms", "$TRADESTORE_MAX_ACCEPT_P99",
-		"--max-final-p99=1s", "--max-error-rate=0.001", "--drain-timeout=60s", `--out="./loadtest-report"`, "--find-capacity", "Load", "Objectives",
+		"--rate=1000", "--duration=60s", "--warmup=5s", `--generator="auto"`, "--max-accept-p99=100ms",
+		"$TRADESTORE_MAX_ACCEPT_P99",
+		"--max-final-p99=1s", "--max-error-rate=0.001", "--drain-timeout=60s", `--out="./loadtest-report"`, "--find-capacity",
+		"Load", "Objectives",
 		"tradestore loadtest --target http://127.0.0.1:8000",
 	} {
 		require.Contains(t, help, text)
@@ -27,17 +29,21 @@ func TestHelpOfLoadtest(t *testing.T) {
 func TestMistakesInLoadtest(t *testing.T) {
 	f := func(args string, want ...string) {
 		t.Helper()
-		code, stdout, stderr := output(append([]string{"loadtest", "--target", "http://127.0.0.1:1"}, strings.Fields(args)...)...)
+		code, stdout, stderr := output(append([]string{"loadtest", "--target", "http://127.0.0.1:1"},
+			strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, code)
 		require.Empty(t, stdout)
-		for _, text := range append(want, "tradestore loadtest: cannot use these settings:", "'tradestore loadtest --help' lists every setting") {
+		for _, text := range append(want, "tradestore loadtest: cannot use these settings:",
+			"'tradestore loadtest --help' lists every setting") {
 			require.Contains(t, stderr, text)
 		}
 	}
 	f("--rate fast --duration long", `--rate: expected a float but got "fast"`, "--duration: expected duration")
-	f("--rate 0 --stages 5 --generator k6", "--rate: 0 is not between", `--stages: stage "5" has no duration`, `--generator: "k6" is not one of auto, vegeta, light`)
+	f("--rate 0 --stages 5 --generator k6", "--rate: 0 is not between", `--stages: stage "5" has no duration`,
+		`--generator: "k6" is not one of auto, vegeta, light`)
 	f("--seed -1", "--seed: ")
-	f("--target ftp://h --database-url "+goodURL+"/x --worker-url h:1", "--target: not a URL like", "--worker-url: not a URL like")
+	f("--target ftp://h --database-url "+goodURL+"/x --worker-url h:1", "--target: not a URL like",
+		"--worker-url: not a URL like")
 	f("--find-capacity --stages 5/5s", "--stages: --find-capacity chooses the rates itself")
 
 	code, _, stderr := output("loadtest", "--worker-url", "http://127.0.0.1:1")
@@ -70,7 +76,8 @@ func TestLoadtestOfSomethingElse(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer other.Close()
 	out := t.TempDir()
-	code, stdout, stderr := output("loadtest", "--target", other.URL, "--out", out, "--rate", "20", "--duration", "1s", "--warmup", "0s", "--json")
+	code, stdout, stderr := output("loadtest", "--target", other.URL, "--out", out, "--rate", "20", "--duration", "1s",
+		"--warmup", "0s", "--json")
 	require.Equal(t, exitFailed, code)
 	require.NotContains(t, stderr, "tradestore: ", "the report says why")
 	var r loadtest.Report

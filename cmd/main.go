@@ -1,5 +1,4 @@
-// Command tradestore accepts trades over HTTP, keeps them in Kafka until they are stored, and stores them in
-// PostgreSQL. Each subcommand is one role; this package reads flags and environment, runs the role and ends with its
+// Package cmd is the command line of tradestore: it reads flags and environment, runs the subcommand and ends with its
 // exit code.
 package cmd
 
@@ -16,16 +15,38 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/mattn/go-isatty"
+
 	"tradestore/internal/app"
 	"tradestore/internal/telemetry"
 )
 
 // Exit codes, as the help tells them.
 const (
-	exitDone   = 0 // stopped after a clean drain, or done
-	exitFailed = 1 // could not start, could not go on, or did not drain in time
-	exitUsage  = 2 // a mistake in the command line or the environment
+	exitDone    = 0 // stopped after a clean drain, or done
+	exitFailed  = 1 // of a role: it failed. Of a client: the answer is no, the trade is refused or FAILED
+	exitUsage   = 2 // a mistake in the command line or the environment, or a file that cannot be used
+	exitUnknown = 3 // not known yet: PENDING, unfinished, or the service does not answer. Asking again may help
+	exitMissing = 4 // the service knows no such request or trade
 )
+
+// exitHelp explains the exit codes that clients of the service have in common.
+const exitHelp = `Exit codes: 0 yes; 1 no: refused or FAILED; 2 a mistake in the flags; 3 not known yet: PENDING, unfinished, or no answer; 4 the service knows no such thing.`
+
+// exitError ends the process with the code.
+type exitError struct {
+	code int
+	err  error // nil: the user has seen why
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return printable(e.err.Error())
+}
+
+func (e *exitError) Unwrap() error { return e.err }
 
 // Command is what every subcommand can do once its settings are read and found good.
 type Command interface {
@@ -34,48 +55,58 @@ type Command interface {
 
 // process is what a command has of the process it runs in.
 type process struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
+	colour         bool              // stdout shows colours
+	live           bool              // stderr is a terminal: progress may draw over itself
 	settings       map[string]string // name and value of every flag of the command, secrets masked
 }
 
 // Main is the program.
 func Main() {
 	maybeHelper()
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	p := &process{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		colour: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "", // see https://no-color.org
+		live:   isTerminal(os.Stderr),
+	}
+	os.Exit(run(os.Args[1:], p))
 }
 
-func run(args []string, stdout, stderr io.Writer) int {
-	selected, settings, err := Parse(args, stdout, stderr)
+func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
+
+// run runs the command that the arguments choose and returns the exit code.
+func run(args []string, p *process) int {
+	selected, settings, err := Parse(args, p.stdout, p.stderr)
 	if errors.Is(err, errHelpShown) {
 		return exitDone
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(p.stderr, err)
 		return exitUsage
 	}
+	p.settings = settings
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // from the first signal on the second one ends the process at once
-	err = selected.run(ctx, &process{stdout, stderr, settings})
-	var exit *Exit
-	told := errors.As(err, &exit) && exit.Err == nil || errors.Is(err, errLogged)
-	if err != nil && !told {
-		fmt.Fprintf(stderr, "tradestore: %s\n", oneLine.Replace(err.Error()))
+	return p.exit(selected.run(ctx, p))
+}
+
+// exit shows the error of a command, unless the user has seen it, and returns the exit code.
+func (p *process) exit(err error) int {
+	if err == nil {
+		return exitDone
 	}
-	switch {
-	case exit != nil:
-		return exit.Code
-	case err != nil:
-		return exitFailed
+	end := &exitError{exitFailed, err}
+	errors.As(err, &end)
+	if end.err != nil {
+		fmt.Fprintf(p.stderr, "tradestore: %s\n", oneLine.Replace(err.Error()))
 	}
-	return exitDone
+	return end.code
 }
 
 // oneLine joins the lines of an error from below: drivers list each address they tried on a line of its own.
 var oneLine = strings.NewReplacer("\n\t", " ", "\n", "; ")
-
-// errLogged marks an error that its reader has seen in the log already.
-var errLogged = errors.New("logged")
 
 // serve runs a role that stays: from the line that says what starts to the one that says how it ended.
 func (p *process) serve(name string, f app.LogFlags, start func(app.Env) error) error {
@@ -93,7 +124,7 @@ func (p *process) serve(name string, f app.LogFlags, start func(app.Env) error) 
 	starting.Any("settings", p.settings).Msg("starting")
 	if err := start(app.Env{Log: log, ExitDelay: app.ExitDelay}); err != nil {
 		log.Error().Err(err).Msg("stopped by a failure")
-		return errors.Join(errLogged, err)
+		return &exitError{code: exitFailed}
 	}
 	log.Info().Msg("stopped after a clean drain")
 	return nil

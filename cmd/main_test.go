@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,12 +21,7 @@ import (
 // patience bounds every wait for something that must happen. It is no measure of speed.
 const patience = time.Minute
 
-func TestMain(m *testing.M) {
-	if os.Getenv(asTradestore) != "" {
-		os.Exit(submitAsChild())
-	}
-	stack.Main(m)
-}
+func TestMain(m *testing.M) { stack.Main(m) }
 
 // ran is how a command ended in this process.
 type ran struct {
@@ -35,32 +29,21 @@ type ran struct {
 	stdout, stderr string
 }
 
-// try runs a command with settings as a command line gives them. stdin is what - reads.
-func try[C any](t *testing.T, ctx context.Context, command func(context.Context, C, Env) error, stdin string, args ...string) ran {
+// try runs a command as a command line gives it. stdin is what - reads.
+func try(t *testing.T, ctx context.Context, command, stdin string, args ...string) ran {
 	t.Helper()
-	cfg, err := parseConfig[C](args)
-	if err != nil {
-		return ran{code: 2, stderr: err.Error()}
-	}
 	var stdout, stderr program.Buffer
-	err = command(ctx, cfg, Env{Stdin: strings.NewReader(stdin), Stdout: &stdout, Stderr: &stderr})
-	var exit *Exit
-	code := 0
-	switch {
-	case errors.As(err, &exit):
-		code = exit.Code
-	case err != nil:
-		code = 1
+	p := &process{stdin: strings.NewReader(stdin), stdout: &stdout, stderr: &stderr}
+	selected, _, err := Parse(append([]string{command}, args...), &stdout, &stderr)
+	if err != nil {
+		return ran{code: exitUsage, stderr: err.Error()}
 	}
-	said := ""
-	if err != nil && (exit == nil || exit.Err != nil) {
-		said = err.Error()
-	}
-	return ran{code, stdout.String(), stderr.String() + said}
+	code := p.exit(selected.run(ctx, p))
+	return ran{code, stdout.String(), stderr.String()}
 }
 
-func parseConfig[C any](args []string) (cfg C, err error) {
-	parser, err := kong.New(&cfg, kong.Name("test"), kong.ExplicitGroups([]kong.Group{{Key: "network"}, {Key: "choice"}, {Key: "reporting"}, {Key: "tuning"}, {Key: "stores"}, {Key: "http"}}))
+func parseDev(args ...string) (cfg dev.Config, err error) {
+	parser, err := kong.New(&cfg, kong.Name("test"), kong.ExplicitGroups(groups))
 	if err != nil {
 		return cfg, err
 	}
@@ -76,8 +59,8 @@ func start(t *testing.T) liveStack {
 	t.Helper()
 	dir, err := stack.Dir()
 	require.NoError(t, err)
-	cfg, err := parseConfig[dev.Config]([]string{"--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0", "--lanes", "1",
-		"--partitions", "3", "--database-url", stack.Database(t)})
+	cfg, err := parseDev("--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0", "--lanes", "1",
+		"--partitions", "3", "--database-url", stack.Database(t))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -90,7 +73,8 @@ func start(t *testing.T) liveStack {
 		require.NoError(t, <-ended)
 		_ = os.RemoveAll(dir)
 	})
-	require.Eventually(t, func() bool { return strings.Contains(banner.String(), "Ctrl-C") }, 5*patience, 10*time.Millisecond)
+	ready := func() bool { return strings.Contains(banner.String(), "Ctrl-C") }
+	require.Eventually(t, ready, 5*patience, 10*time.Millisecond)
 	note, err := os.ReadFile(filepath.Join(dir, "dev.json"))
 	require.NoError(t, err)
 	var s liveStack

@@ -22,9 +22,12 @@ func TestRolesAsProcesses(t *testing.T) {
 	t.Setenv("TRADESTORE_LOG_FORMAT", "json")
 
 	t.Setenv("TRADESTORE_PROFILE", "single")
-	require.Equal(t, exitDone, program.Start(t, program.Build(t, "production"), nil, "migrate").End(t).ExitCode())
-	server := program.Start(t, program.Build(t, "production"), nil, "server")
-	worker := program.Start(t, program.Build(t, "production"), nil, "worker")
+	start := func(role string) *program.Process {
+		t.Helper()
+		return program.Start(t, role, program.Build(t, "production"), nil, role)
+	}
+	require.Equal(t, exitDone, start("migrate").Exit(t))
+	server, worker := start("server"), start("worker")
 	settings, ok := server.Await(t, "starting")["settings"].(map[string]any)
 	require.True(t, ok)
 	require.Contains(t, settings["database-url"], ":xxxxx@")
@@ -32,8 +35,7 @@ func TestRolesAsProcesses(t *testing.T) {
 	probes := "http://" + worker.Await(t, "listening")["address"].(string)
 	server.Await(t, "accepting trades")
 
-	const body = `{"trade_id":"T1","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
-	status, answer := program.Ask(t, http.MethodPost, api+"/api/v1/trades", body)
+	status, answer := program.Ask(t, http.MethodPost, api+"/api/v1/trades", tradeJSON("T1", 1))
 	require.Equal(t, http.StatusAccepted, status, answer)
 	id := answer["request_id"].(string)
 	require.Eventually(t, func() bool {
@@ -44,21 +46,22 @@ func TestRolesAsProcesses(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 
 	for _, p := range []*program.Process{server, worker} {
-		require.NoError(t, p.Cmd.Process.Signal(syscall.SIGTERM))
-		require.Equal(t, exitDone, p.End(t).ExitCode())
-		require.Equal(t, "stopped after a clean drain", p.Seen[len(p.Seen)-1]["message"])
+		p.Terminate(t)
+		lines := strings.Split(strings.TrimSpace(p.Output(t)), "\n")
+		require.Contains(t, lines[len(lines)-1], `"message":"stopped after a clean drain"`)
 	}
 }
 
 // A drain that takes too long for whoever waits is ended by a second signal.
 func TestASecondSignalEndsTheProcessAtOnce(t *testing.T) {
-	server := program.Start(t, program.Build(t, "production"), nil, "server", "--database-url", goodURL, "--kafka-brokers", "127.0.0.1:1", "--listen", "127.0.0.1:0",
-		"--log-format", "json", "--drain-delay", "10m", "--drain-timeout", "20m")
+	server := program.Start(t, "server", program.Build(t, "production"), nil, "server", "--database-url", goodURL,
+		"--kafka-brokers", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--log-format", "json",
+		"--drain-delay", "10m", "--drain-timeout", "20m")
 	server.Await(t, "listening")
-	require.NoError(t, server.Cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, server.Signal(syscall.SIGINT))
 	server.Await(t, "draining")
-	require.NoError(t, server.Cmd.Process.Signal(syscall.SIGTERM))
-	ended, ok := server.End(t).Sys().(syscall.WaitStatus)
+	require.NoError(t, server.Signal(syscall.SIGTERM))
+	ended, ok := server.State().Sys().(syscall.WaitStatus)
 	require.True(t, ok)
 	require.True(t, ended.Signaled(), "not by an exit of its own")
 	require.Equal(t, syscall.SIGTERM, ended.Signal())

@@ -9,15 +9,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tradestore/internal/apiclient"
 	"tradestore/loadtest"
 	"tradestore/postgres"
 	"tradestore/trade"
 )
 
-// ReplayConfig holds the settings of the replay command.
-type ReplayConfig struct {
+type replayCommand struct {
 	DatabaseURL string        `name:"database-url" group:"stores" placeholder:"postgres://USER:PASSWORD@HOST:5432/NAME" help:"PostgreSQL that holds the dead letters; reads only, required. It holds a password: set the environment variable, because everyone on the machine can read flags with 'ps'."`
-	Client      ClientConfig  `embed:""`
+	Client      clientFlags   `embed:""`
 	Reason      string        `name:"reason" env:"-" group:"choice" help:"Those with this reason, or with this text in their detail."`
 	MinAge      time.Duration `name:"min-age" env:"-" group:"choice" help:"Those that died at least so long ago."`
 	MaxAge      time.Duration `name:"max-age" env:"-" group:"choice" help:"Those that died no longer ago."`
@@ -31,12 +31,27 @@ type ReplayConfig struct {
 	JSON        bool          `name:"json" env:"-" group:"reporting" help:"A line of JSON for each dead letter, with its value in base64."`
 }
 
+// Help is shown below the summary of --help.
+func (replayCommand) Help() string {
+	return `Lists dead letters: records that could not be stored, with their reason and age. With --submit the chosen ones go to the service once more, as new requests that name the old one. The old ones stay FAILED.
+
+A second run submits nothing twice. A dead letter is refused if its value is no trade, or if it was a replay itself (--again). One whose version, or a higher one, is stored is left alone.
+
+Exit codes: 0 done; 1 some refused or FAILED again; 2 a mistake in the flags; 3 unfinished: run it again.
+
+Examples:
+
+    tradestore replay --max-age 24h
+    tradestore replay --reason "the value is out of range" --submit --rate 50`
+}
+
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
-func (c *ReplayConfig) Validate() error {
+func (c *replayCommand) Validate() error {
 	lines := []error{c.Client.Validate()}
 	wrong := func(format string, args ...any) { lines = append(lines, fmt.Errorf(format, args...)) }
 	if c.DatabaseURL == "" {
-		wrong("--database-url: required; set TRADESTORE_DATABASE_URL, like postgres://user:password@127.0.0.1:5432/tradestore")
+		wrong("--database-url: required; set TRADESTORE_DATABASE_URL, " +
+			"like postgres://user:password@127.0.0.1:5432/tradestore")
 	}
 	if c.MinAge < 0 || c.MaxAge < 0 || c.MaxAge > 0 && c.MaxAge <= c.MinAge {
 		wrong("--max-age: %v is not longer than --min-age %v", c.MaxAge, c.MinAge)
@@ -59,7 +74,7 @@ func (c *ReplayConfig) Validate() error {
 	return errors.Join(lines...)
 }
 
-func (c *ReplayConfig) filter(now time.Time) postgres.DeadLetterFilter {
+func (c *replayCommand) filter(now time.Time) postgres.DeadLetterFilter {
 	f := postgres.DeadLetterFilter{Reason: c.Reason, Partitions: c.Partition}
 	if c.MaxAge > 0 {
 		f.From = now.Add(-c.MaxAge)
@@ -79,7 +94,7 @@ var errInterrupted = errors.New("it was interrupted")
 
 // replayer goes through dead letters, one after the other, in the order of the log.
 type replayer struct {
-	cfg    ReplayConfig
+	cfg    *replayCommand
 	reader *postgres.Reader
 	sender *sender
 	report *replayReport
@@ -87,18 +102,22 @@ type replayer struct {
 	next   time.Time // when the next one may be submitted
 }
 
-// Replay lists dead letters and, if told to, submits them again. A second run submits nothing twice: the idempotency key is
-// made of the place in the log, and a trade whose version is stored is left alone. Its error may be an Exit.
-func Replay(ctx context.Context, cfg ReplayConfig, env Env) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL, MaxConns: 2, ApplicationName: "tradestore-replay"}, prometheus.NewRegistry())
+// run lists dead letters and, if told to, submits them again. A second run submits nothing twice: the idempotency key
+// is made of the place in the log, and a trade whose version is stored is left alone. Its error may have an exit code.
+func (c *replayCommand) run(ctx context.Context, p *process) error {
+	cfg := postgres.Config{URL: c.DatabaseURL, MaxConns: 2, ApplicationName: "tradestore-replay"}
+	pool, err := postgres.Open(ctx, cfg, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 	now := time.Now()
-	r := &replayer{cfg: cfg, reader: postgres.NewReader(pool), sender: newSender(cfg.Client, 1, cfg.GiveUp, true), report: newReplayReport(env, cfg, now), now: now}
-	defer r.sender.client.close()
-	err = r.reader.DeadLetters(ctx, cfg.filter(now), func(d *postgres.DeadLetter) error { return r.one(ctx, d) })
+	r := &replayer{
+		cfg: c, now: now, reader: postgres.NewReader(pool), sender: newSender(c.Client, 1, c.GiveUp, true),
+		report: newReplayReport(p, c, now),
+	}
+	defer r.sender.client.Close()
+	err = r.reader.DeadLetters(ctx, c.filter(now), func(d *postgres.DeadLetter) error { return r.one(ctx, d) })
 	if ctx.Err() != nil {
 		err = errInterrupted
 	}
@@ -117,13 +136,15 @@ func (r *replayer) one(ctx context.Context, d *postgres.DeadLetter) error {
 			return errInterrupted
 		}
 		l.Result = &result{TradeID: t.TradeID, Version: int64(t.Version), Status: unknown}
-		err = r.sender.post(ctx, l.Result, d.Value, "Trade-Replay-Of", d.RequestID.String(), "Idempotency-Key",
-			fmt.Sprintf("replay-%s-%d-%d", uuid.UUID(d.TopicID), d.Partition, d.Offset))
+		err = r.sender.post(ctx, l.Result, d.Value, apiclient.PostOptions{
+			Key:      fmt.Sprintf("replay-%s-%d-%d", uuid.UUID(d.TopicID), d.Partition, d.Offset),
+			ReplayOf: d.RequestID.String(),
+		})
 	}
 	return errors.Join(r.report.add(l), err)
 }
 
-// judge decides what is to be done about a dead letter: the guards against loops, and against old versions over new ones.
+// judge decides what to do with a dead letter. It guards against loops, and against old versions over new ones.
 func (r *replayer) judge(ctx context.Context, d *postgres.DeadLetter, l *letter) (trade.Trade, error) {
 	refuse := func(format string, args ...any) { l.Plan, l.Why = planRefuse, fmt.Sprintf(format, args...) }
 	t, invalid := trade.Decode(d.Value)

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 
 	"tradestore/postgres"
+	"tradestore/trade"
 )
 
 // What is to be done about a dead letter.
@@ -55,12 +55,12 @@ type cause struct{ reason, detail string }
 
 // replayReport shows dead letters as they come, and at the end what they have in common.
 type replayReport struct {
-	env    Env
-	cfg    ReplayConfig
-	now    time.Time
-	counts map[string]int // by plan, and by status of those that were submitted
-	causes map[cause]*span
-	order  []cause // as they were met
+	process *process
+	cfg     *replayCommand
+	now     time.Time
+	counts  map[string]int // by plan, and by status of those that were submitted
+	causes  map[cause]*span
+	order   []cause // as they were met
 }
 
 // span counts the dead letters of a cause.
@@ -69,27 +69,27 @@ type span struct {
 	oldest, newest time.Time
 }
 
-func newReplayReport(env Env, cfg ReplayConfig, now time.Time) *replayReport {
-	return &replayReport{env: env, cfg: cfg, now: now, counts: make(map[string]int), causes: make(map[cause]*span)}
+func newReplayReport(p *process, cfg *replayCommand, now time.Time) *replayReport {
+	return &replayReport{process: p, cfg: cfg, now: now, counts: make(map[string]int), causes: make(map[cause]*span)}
 }
 
 // add shows one.
-func (p *replayReport) add(l *letter) error {
-	p.counts[l.Plan]++
+func (r *replayReport) add(l *letter) error {
+	r.counts[l.Plan]++
 	if l.Result != nil {
-		p.counts[string(l.Result.Status)]++
+		r.counts[string(l.Result.Status)]++
 	}
 	c := cause{l.Reason, l.Detail}
-	if p.causes[c] == nil {
-		if len(p.causes) >= mostCodes {
+	if r.causes[c] == nil {
+		if len(r.causes) >= mostCodes {
 			c = cause{"others", ""}
 		}
-		if p.causes[c] == nil {
-			p.causes[c] = &span{oldest: l.DeadAt, newest: l.DeadAt}
-			p.order = append(p.order, c)
+		if r.causes[c] == nil {
+			r.causes[c] = &span{oldest: l.DeadAt, newest: l.DeadAt}
+			r.order = append(r.order, c)
 		}
 	}
-	s := p.causes[c]
+	s := r.causes[c]
 	s.count++
 	if l.DeadAt.Before(s.oldest) {
 		s.oldest = l.DeadAt
@@ -97,70 +97,69 @@ func (p *replayReport) add(l *letter) error {
 	if l.DeadAt.After(s.newest) {
 		s.newest = l.DeadAt
 	}
-	if p.cfg.JSON {
+	if r.cfg.JSON {
 		text, err := json.Marshal(l)
 		if err == nil {
-			_, err = io.WriteString(p.env.Stdout, visible(string(text))+"\n")
+			_, err = io.WriteString(r.process.stdout, printableJSON(string(text))+"\n")
 		}
 		return err
 	}
-	_, err := fmt.Fprintf(p.env.Stdout, "%d/%d  %s ago  request %s  %s: %s  -> %s\n", l.Partition, l.Offset, p.age(l.DeadAt), dash(l.RequestID),
-		Clean(l.Reason), Clean(l.Detail), p.plan(l))
+	_, err := fmt.Fprintf(r.process.stdout, "%d/%d  %s ago  request %s  %s: %s  -> %s\n", l.Partition, l.Offset,
+		r.age(l.DeadAt), dash(l.RequestID),
+		printable(l.Reason), printable(l.Detail), r.plan(l))
 	return err
 }
 
 // plan tells what is, or was, done about a dead letter.
-func (p *replayReport) plan(l *letter) string {
+func (r *replayReport) plan(l *letter) string {
 	switch {
 	case l.Result != nil:
-		return p.env.paintStatus(l.Result.Status) + Clean(fmt.Sprintf(" %s version %d, request %s %s %s", l.TradeID, l.Version, dash(l.Result.RequestID),
-			l.Result.Code, l.Result.Detail))
+		return r.process.paintStatus(l.Result.Status) +
+			printable(fmt.Sprintf(" %s version %d, request %s %s %s", l.TradeID, l.Version, dash(l.Result.RequestID),
+				l.Result.Code, l.Result.Detail))
 	case l.Plan == planSubmit:
-		return p.env.paint(green, "can be submitted") + fmt.Sprintf(": %s version %d", Clean(l.TradeID), l.Version)
+		return r.process.paint(green, "can be submitted") + fmt.Sprintf(": %s version %d", printable(l.TradeID), l.Version)
 	case l.Plan == planStored:
-		return "nothing to do: " + Clean(l.Why)
+		return "nothing to do: " + printable(l.Why)
 	}
-	return p.env.paint(red, "refused") + ": " + Clean(l.Why)
+	return r.process.paint(red, "refused") + ": " + printable(l.Why)
 }
 
-func (p *replayReport) age(at time.Time) time.Duration { return p.now.Sub(at).Round(time.Second) }
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func (r *replayReport) age(at time.Time) time.Duration { return r.now.Sub(at).Round(time.Second) }
 
 // conclude shows the sums and returns how the command ends. err is why it ended early, nil if it did not.
-func (p *replayReport) conclude(err error) error {
-	out := p.env.Stdout
-	if p.cfg.JSON {
-		out = p.env.Stderr
+func (r *replayReport) conclude(err error) error {
+	out := r.process.stdout
+	if r.cfg.JSON {
+		out = r.process.stderr
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := tabulate(out)
 	fmt.Fprintln(w, "\nDEAD LETTERS\tOLDEST\tNEWEST\tREASON")
-	for _, c := range p.order {
-		s := p.causes[c]
-		fmt.Fprintf(w, "%d\t%v ago\t%v ago\t%s: %s\n", s.count, p.age(s.oldest), p.age(s.newest), Clean(c.reason), Clean(c.detail))
+	for _, c := range r.order {
+		s := r.causes[c]
+		fmt.Fprintf(w, "%d\t%v ago\t%v ago\t%s: %s\n", s.count, r.age(s.oldest), r.age(s.newest), printable(c.reason),
+			printable(c.detail))
 	}
 	if flushed := w.Flush(); flushed != nil {
 		return flushed
 	}
-	n := p.counts
-	if p.cfg.Submit {
-		fmt.Fprintf(out, "submitted: %d stored, %d failed, %d refused by the service, %d not known; not submitted: %d stored already, %d refused\n",
-			n[string(success)], n[string(failed)], n[string(refused)], n[string(pending)]+n[string(unknown)], n[planStored], n[planRefuse])
+	n := r.counts
+	if r.cfg.Submit {
+		fmt.Fprintf(out, "submitted: %d stored, %d failed, %d refused by the service, %d not known; "+
+			"not submitted: %d stored already, %d refused\n",
+			n[string(trade.Success)], n[string(trade.Failed)], n[string(refused)], n[string(trade.Pending)]+n[string(unknown)],
+			n[planStored], n[planRefuse])
 	} else {
-		fmt.Fprintf(out, "%d can be submitted (--submit), %d stored already, %d refused; nothing was changed\n", n[planSubmit], n[planStored], n[planRefuse])
+		fmt.Fprintf(out, "%d can be submitted (--submit), %d stored already, %d refused; nothing was changed\n",
+			n[planSubmit], n[planStored], n[planRefuse])
 	}
 	switch {
 	case err != nil:
-		return &Exit{exitUnknown, fmt.Errorf("not finished, run it again: %w", err)}
-	case n[string(unknown)]+n[string(pending)] > 0:
-		return &Exit{exitUnknown, errors.New("not finished, run it again")}
-	case p.cfg.Submit && n[string(failed)]+n[string(refused)]+n[planRefuse] > 0:
-		return &Exit{Code: exitNo}
+		return &exitError{exitUnknown, fmt.Errorf("not finished, run it again: %w", err)}
+	case n[string(unknown)]+n[string(trade.Pending)] > 0:
+		return &exitError{exitUnknown, errors.New("not finished, run it again")}
+	case r.cfg.Submit && n[string(trade.Failed)]+n[string(refused)]+n[planRefuse] > 0:
+		return &exitError{code: exitFailed}
 	}
 	return nil
 }

@@ -9,10 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/trade"
 )
 
-// A schema that was changed by hand makes a dead letter of a good trade. It is replayed too early, fails again and is not
-// replayed in a loop; then it is stored, once, and the old requests stay what they were.
+// A schema that was changed by hand makes a dead letter of a good trade. It is replayed too early, fails again and is
+// not replayed in a loop; then it is stored, once, and the old requests stay what they were.
 func testReplay(t *testing.T, s liveStack) {
 	db, err := pgx.Connect(t.Context(), s.Database)
 	require.NoError(t, err)
@@ -29,7 +31,8 @@ func testReplay(t *testing.T, s liveStack) {
 	}
 	letters := func(args ...string) (ran, []letter) {
 		t.Helper()
-		got := try(t, t.Context(), Replay, "", append([]string{"--database-url", s.Database, "--url", s.API, "--rate", "1000", "--json"}, args...)...)
+		got := try(t, t.Context(), "replay", "",
+			append([]string{"--database-url", s.Database, "--url", s.API, "--rate", "1000", "--json"}, args...)...)
 		var all []letter
 		for decoder := json.NewDecoder(strings.NewReader(got.stdout)); decoder.More(); {
 			var l letter
@@ -40,7 +43,7 @@ func testReplay(t *testing.T, s liveStack) {
 	}
 	exec(`ALTER TABLE trades ADD CONSTRAINT by_hand CHECK (trade_id <> 'REPLAY-1')`)
 	first := post(t, s, tradeJSON("REPLAY-1", 4))
-	require.Equal(t, exitNo, try(t, t.Context(), Status, "", first, "--watch", "--url", s.API).code)
+	require.Equal(t, exitFailed, try(t, t.Context(), "status", "", first, "--watch", "--url", s.API).code)
 
 	got, all := letters()
 	require.Equal(t, 0, got.code, got)
@@ -52,8 +55,8 @@ func testReplay(t *testing.T, s liveStack) {
 	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+first+`' OR replay_of IS NOT NULL`))
 
 	got, all = letters("--submit", "--request-id", first)
-	require.Equal(t, exitNo, got.code, got)
-	require.Equal(t, failed, all[0].Result.Status)
+	require.Equal(t, exitFailed, got.code, got)
+	require.Equal(t, trade.Failed, all[0].Result.Status)
 	require.Equal(t, "INVALID_RECORD", all[0].Result.Code)
 	second := all[0].Result.RequestID
 	require.NotEqual(t, first, second)
@@ -61,19 +64,21 @@ func testReplay(t *testing.T, s liveStack) {
 
 	exec(`ALTER TABLE trades DROP CONSTRAINT by_hand`)
 	got, all = letters("--submit", "--all")
-	require.Equal(t, exitNo, got.code, got)
+	require.Equal(t, exitFailed, got.code, got)
 	require.Len(t, all, 2)
 	require.Equal(t, second, all[0].Result.RequestID, "the same key, the same request")
-	require.Equal(t, failed, all[0].Result.Status)
+	require.Equal(t, trade.Failed, all[0].Result.Status)
 	require.Equal(t, []string{second, first, planRefuse}, []string{all[1].RequestID, all[1].ReplayOf, all[1].Plan})
 	require.Contains(t, all[1].Why, "--again")
 
 	got, all = letters("--submit", "--again", "--request-id", second)
 	require.Equal(t, 0, got.code, got)
-	require.Equal(t, success, all[0].Result.Status)
-	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+all[0].Result.RequestID+`' AND replay_of = '`+second+`'`))
+	require.Equal(t, trade.Success, all[0].Result.Status)
+	third := all[0].Result.RequestID
+	require.Equal(t, 1, count(`SELECT count(*) FROM journal WHERE request_id = '`+third+`' AND replay_of = '`+second+`'`))
 	require.Equal(t, 1, count(`SELECT count(*) FROM trades WHERE trade_id = 'REPLAY-1' AND version = 4`))
-	require.Equal(t, exitNo, try(t, t.Context(), Status, "", first, "--url", s.API).code, "the old status stays what it was")
+	require.Equal(t, exitFailed, try(t, t.Context(), "status", "", first, "--url", s.API).code,
+		"the old status stays what it was")
 
 	before := count(`SELECT count(*) FROM journal`)
 	got, all = letters("--submit", "--again", "--all")
@@ -82,10 +87,10 @@ func testReplay(t *testing.T, s liveStack) {
 	require.Equal(t, before, count(`SELECT count(*) FROM journal`))
 
 	testChoice(t, exec, letters)
-	got = try(t, t.Context(), Replay, "", "--database-url", s.Database)
+	got = try(t, t.Context(), "replay", "", "--database-url", s.Database)
 	require.Contains(t, got.stdout, "refused: its value is no trade: MALFORMED_JSON")
 	require.Contains(t, got.stdout, `\u001b[2J`)
-	require.Regexp(t, `(?m)^1  +\d+h0m0s ago  +\S+ ago  +MADE_UP: old$`, got.stdout)
+	require.Regexp(t, `(?m)^1  +\d+h0m\d+s ago  +\S+ ago  +MADE_UP: old$`, got.stdout)
 	require.NotRegexp(t, `[^\n -~]`, got.stdout)
 }
 
@@ -130,7 +135,8 @@ func testChoice(t *testing.T, exec func(string), letters func(...string) (ran, [
 func TestMistakesInReplay(t *testing.T) {
 	f := func(want, args string) {
 		t.Helper()
-		got := try(t, t.Context(), Replay, "", append([]string{"--database-url", "postgres://u:s3cret@127.0.0.1:1/x"}, strings.Fields(args)...)...)
+		got := try(t, t.Context(), "replay", "",
+			append([]string{"--database-url", "postgres://u:s3cret@127.0.0.1:1/x"}, strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, got.code, got)
 		require.Contains(t, got.stderr, want)
 	}
@@ -141,14 +147,14 @@ func TestMistakesInReplay(t *testing.T) {
 	f("--request-id: a request id is", "--request-id 7")
 	f("--give-up-after:", "--give-up-after 0s")
 
-	got := try(t, t.Context(), Replay, "", "--database-url", "postgres://u:s3cret@127.0.0.1:1/x")
+	got := try(t, t.Context(), "replay", "", "--database-url", "postgres://u:s3cret@127.0.0.1:1/x")
 	require.Equal(t, exitUnknown, got.code)
 	require.Contains(t, got.stderr, "cannot read dead letters")
 	require.NotContains(t, got.stderr, "s3cret")
 }
 
 func TestReplayKeepsToItsRate(t *testing.T) {
-	r := &replayer{cfg: ReplayConfig{Rate: 4}}
+	r := &replayer{cfg: &replayCommand{Rate: 4}}
 	before := time.Now()
 	require.True(t, r.pace(t.Context()))
 	require.WithinDuration(t, before.Add(time.Second/4), r.next, time.Minute)

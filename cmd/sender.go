@@ -1,14 +1,13 @@
 package cmd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
+	"tradestore/internal/apiclient"
 	"tradestore/trade"
 )
 
@@ -24,39 +23,40 @@ type sender struct {
 	trouble line          // why something is tried again
 }
 
-func newSender(cfg ClientConfig, conns int, giveUp time.Duration, wait bool) *sender {
-	return &sender{client: newClient(cfg, conns), url: cfg.URL, giveUp: giveUp, wait: wait}
+func newSender(f clientFlags, conns int, giveUp time.Duration, wait bool) *sender {
+	return &sender{client: newClient(f, conns), url: f.URL, giveUp: giveUp, wait: wait}
 }
 
-// post submits a trade, and follows it to its outcome if that is wanted. Headers are name and value in turn; they must have
-// an idempotency key. What is learned is noted in r, whose status is UNKNOWN before. Once stop ends, the call under way is
-// finished and no other made. Errors: no other trade has a better chance.
-func (s *sender) post(stop context.Context, r *result, body []byte, headers ...string) error {
-	headers = append(headers, "Content-Type", "application/json")
+// post submits a trade, and follows it to its outcome if that is wanted. The options must have an idempotency key. What
+// is learned is noted in r, whose status is UNKNOWN before. Once stop ends, the call under way is finished and no other
+// made. Errors: no other trade has a better chance.
+func (s *sender) post(stop context.Context, r *result, body []byte, o apiclient.PostOptions) error {
 	if s.wait {
-		headers = append(headers, "Prefer", s.client.wait)
+		o.Wait = s.client.wait
 	}
 	a, err := s.ask(stop, r, func(ctx context.Context) (*answer, error) {
-		return s.client.call(ctx, http.MethodPost, tradesPath, bytes.NewReader(body), headers...)
+		return s.client.read(s.client.PostTrade(ctx, body, o))
 	})
 	for pause := (backoff{}); a != nil; {
+		if !a.ok() {
+			r.Code, r.Detail = cut(string(a.problem.Code)), cut(a.problem.Why())
+			if r.Status == unknown { // else it was accepted, and is forgotten by now: that is all there is to know
+				r.Status = refused
+			}
+			return nil
+		}
+		r.Code, r.Detail = cut(string(a.Reason)), cut(a.Detail)
+		status := a.State.Status
 		_, nameless := trade.ParseRequestID(a.RequestID)
-		r.Code, r.Detail = cut(a.Code+a.Reason), cut(a.why())
-		switch {
-		case a.status >= 300 && r.Status == unknown:
-			r.Status = refused
-			return nil
-		case a.status >= 300: // such as a request that is forgotten: it was accepted, and that is all there is to know
-			return nil
-		case a.Status != pending && a.Status != success && a.Status != failed, nameless != nil:
-			return fmt.Errorf("%s: %w (--url)", s.url, errAnswer)
+		if status != trade.Pending && !status.Terminal() || nameless != nil {
+			return fmt.Errorf("%s: %w (--url)", s.url, apiclient.ErrUnexpected)
 		}
-		asked := r.Status == pending // before: the first look is made at once
-		r.Status = a.Status
-		if r.Status != pending || !s.wait || asked && !pause.sleep(stop, 0) {
+		asked := r.Status == trade.Pending // before: the first look is made at once
+		r.Status = status
+		if status != trade.Pending || !s.wait || asked && !pause.sleep(stop, 0) {
 			return nil
 		}
-		a, err = s.ask(stop, r, func(ctx context.Context) (*answer, error) { return s.client.get(ctx, requestsPath+r.RequestID) })
+		a, err = s.ask(stop, r, func(ctx context.Context) (*answer, error) { return s.client.request(ctx, r.RequestID) })
 	}
 	return err
 }
@@ -68,17 +68,17 @@ func (s *sender) ask(stop context.Context, r *result, call func(context.Context)
 	for pause := (backoff{}); ; {
 		a, err := call(context.WithoutCancel(stop))
 		switch {
-		case errors.Is(err, errAnswer):
+		case errors.Is(err, apiclient.ErrUnexpected):
 			return nil, fmt.Errorf("%s: %w (--url)", s.url, err)
 		case err != nil:
 			a = &answer{}
 			r.Code, r.Detail = "", cut(err.Error())
 		default:
-			r.RequestID = cmp.Or(cut(a.RequestID), r.RequestID)
+			r.RequestID = cmp.Or(cut(a.RequestID), cut(a.problem.RequestID), r.RequestID)
 			if !a.later() {
 				return a, nil
 			}
-			r.Code, r.Detail = cut(a.Code), cut(a.why())
+			r.Code, r.Detail = cut(string(a.problem.Code)), cut(a.problem.Why())
 		}
 		s.trouble.set("trying again: %s %s", r.Code, r.Detail)
 		limit := s.giveUp
@@ -88,7 +88,7 @@ func (s *sender) ask(stop context.Context, r *result, call func(context.Context)
 		if time.Since(began) >= limit {
 			return nil, fmt.Errorf("no usable answer for %v (--give-up-after): %s", limit, r.Detail)
 		}
-		if !pause.sleep(stop, a.wait) {
+		if !pause.sleep(stop, a.RetryAfter(longRetry)) {
 			return nil, nil
 		}
 	}

@@ -7,29 +7,33 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
-	"text/tabwriter"
 	"time"
 
+	"tradestore/internal/apiclient"
 	"tradestore/loadtest"
 	"tradestore/trade"
 )
 
-const (
-	pending = status(trade.Pending)
-	success = status(trade.Success)
-	failed  = status(trade.Failed)
-)
+type statusCommand struct {
+	ID     string      `arg:"" name:"id" help:"Request id, as the answer to a submission names it."`
+	Client clientFlags `embed:""`
+	Watch  bool        `name:"watch" env:"-" help:"Ask until the request is decided, also while the service does not answer; Ctrl-C ends it."`
+	JSON   bool        `name:"json" env:"-" group:"reporting" help:"The service's document, as JSON."`
+}
 
-// StatusConfig holds the settings of the status command.
-type StatusConfig struct {
-	ID     string       `arg:"" name:"id" help:"Request id, as the answer to a submission names it."`
-	Client ClientConfig `embed:""`
-	Watch  bool         `name:"watch" env:"-" help:"Ask until the request is decided, also while the service does not answer; Ctrl-C ends it."`
-	JSON   bool         `name:"json" env:"-" group:"reporting" help:"The service's document, as JSON."`
+// Help is shown below the summary of --help.
+func (statusCommand) Help() string {
+	return `Shows what the service knows about one request. With --watch it asks until the request is decided.
+
+` + exitHelp + `
+
+Example:
+
+    tradestore status 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a --watch`
 }
 
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
-func (c *StatusConfig) Validate() error {
+func (c *statusCommand) Validate() error {
 	err := c.Client.Validate()
 	if _, bad := trade.ParseRequestID(c.ID); bad != nil {
 		err = errors.Join(err, fmt.Errorf("<id>: %w", bad))
@@ -37,33 +41,33 @@ func (c *StatusConfig) Validate() error {
 	return err
 }
 
-// Status shows where a request stands. Its error is an Exit with the code that says the same.
-func Status(ctx context.Context, cfg StatusConfig, env Env) error {
-	client := newClient(cfg.Client, 1)
-	defer client.close()
+// run shows where a request stands. Its error has the exit code that says the same.
+func (c *statusCommand) run(ctx context.Context, p *process) error {
+	client := newClient(c.Client, 1)
+	defer client.Close()
 	var watched line
-	if cfg.Watch {
-		defer loadtest.NewProgress(env.Stderr, env.Live).Phase(watched.get)()
+	if c.Watch {
+		defer loadtest.NewProgress(p.stderr, p.live).Phase(watched.get)()
 	}
-	var pause backoff
-	for {
-		a, err := client.get(ctx, requestsPath+cfg.ID)
+	for pause := (backoff{}); ; {
+		a, err := client.request(ctx, c.ID)
+		wait := time.Duration(0)
 		switch {
-		case err == nil && (!cfg.Watch || !a.later() && a.Status != pending):
-			return env.showStatus(cfg, a)
-		case errors.Is(err, errAnswer), err != nil && !cfg.Watch:
-			return noAnswer(cfg.Client.URL, err)
+		case err == nil && (!c.Watch || !a.later() && a.State.Status != trade.Pending):
+			return c.show(p, a)
+		case errors.Is(err, apiclient.ErrUnexpected), err != nil && !c.Watch:
+			return c.Client.noAnswer(err)
 		case err != nil:
-			a = &answer{}
-			watched.set("no answer, trying again: %v", err)
+			watched.set("trying again: %v", err)
 		case a.later():
-			watched.set("no answer, trying again: %s", a.problem())
+			wait = a.RetryAfter(longRetry)
+			watched.set("trying again: %s", a.refusal())
 		default:
 			pause = backoff{}
-			watched.set("%s %s version %d", a.Status, a.TradeID, a.Version)
+			watched.set("%s %s version %d", a.State.Status, a.TradeID, a.Version)
 		}
-		if !pause.sleep(ctx, a.wait) {
-			return &Exit{exitUnknown, errors.New("ended before the request was decided")}
+		if !pause.sleep(ctx, wait) {
+			return &exitError{exitUnknown, errors.New("ended before the request was decided")}
 		}
 	}
 }
@@ -72,7 +76,7 @@ func Status(ctx context.Context, cfg StatusConfig, env Env) error {
 type line struct{ text atomic.Pointer[string] }
 
 func (l *line) set(format string, args ...any) {
-	text := Clean(fmt.Sprintf(format, args...))
+	text := printable(fmt.Sprintf(format, args...))
 	l.text.Store(&text)
 }
 
@@ -83,46 +87,46 @@ func (l *line) get() string {
 	return "waiting for an answer"
 }
 
-// showStatus shows what the service says of a request and returns how the command ends.
-func (e *Env) showStatus(cfg StatusConfig, a *answer) error {
-	end := cfg.Client.refusal(a)
+// show shows what the service says of a request and returns how the command ends.
+func (c *statusCommand) show(p *process, a *answer) error {
+	end := c.Client.refused(a)
 	if end == nil {
-		end = verdict(a.Status)
+		end = verdict(a.State.Status)
 	}
 	switch {
-	case cfg.JSON && a.body != nil:
-		return errors.Join(writeJSON(e.Stdout, json.RawMessage(a.body)), end)
-	case a.Status == "":
+	case c.JSON && a.isJSON:
+		return errors.Join(writeJSON(p.stdout, json.RawMessage(a.Body)), end)
+	case a.State.Status == "":
 		return end
 	}
-	w := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+	w := tabulate(p.stdout)
 	row := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(w, "%s\t%s\n", name, value)
 		}
 	}
-	row("request", Clean(a.RequestID))
-	row("status", e.paintStatus(a.Status))
-	row("reason", Clean(a.Reason))
-	row("detail", Clean(a.Detail))
-	row("trade", Clean(a.TradeID))
-	row("version", strconv.FormatInt(a.Version, 10))
-	row("accepted", Clean(a.AcceptedAt))
-	row("decided", Clean(a.DecidedAt)+took(a.AcceptedAt, a.DecidedAt))
+	row("request", printable(a.RequestID))
+	row("status", p.paintStatus(a.State.Status))
+	row("reason", printable(string(a.Reason)))
+	row("detail", printable(a.Detail))
+	row("trade", printable(a.TradeID))
+	row("version", strconv.Itoa(int(a.Version)))
+	row("accepted", printable(a.AcceptedAt))
+	row("decided", printable(a.DecidedAt)+took(a.AcceptedAt, a.DecidedAt))
 	return errors.Join(w.Flush(), end)
 }
 
 // verdict is how a command about one request ends.
-func verdict(s status) error {
+func verdict(s trade.Status) error {
 	switch s {
-	case success:
+	case trade.Success:
 		return nil
-	case failed:
-		return &Exit{Code: exitNo}
-	case pending:
-		return &Exit{Code: exitUnknown}
+	case trade.Failed:
+		return &exitError{code: exitFailed}
+	case trade.Pending:
+		return &exitError{code: exitUnknown}
 	default:
-		return &Exit{exitUnknown, errAnswer}
+		return &exitError{exitUnknown, apiclient.ErrUnexpected}
 	}
 }
 

@@ -10,13 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tradestore/internal/apiclient"
 	"tradestore/loadtest"
+	"tradestore/trade"
 )
 
-// SubmitConfig holds the settings of the submit command.
-type SubmitConfig struct {
+type submitCommand struct {
 	File        string        `arg:"" name:"file" help:"File of trades, or - for standard input."`
-	Client      ClientConfig  `embed:""`
+	Client      clientFlags   `embed:""`
 	Format      string        `name:"format" env:"-" enum:"auto,json,ndjson,csv" default:"auto" help:"Of the file: json, ndjson, csv with a header, or auto, which tells by the ending of the name or else by the first line."`
 	Connections int           `name:"connections" env:"-" group:"tuning" default:"16" help:"Trades under way at once. Those of one trade id go one after the other."`
 	Wait        bool          `name:"wait" env:"-" help:"Follow each trade to its outcome before the next one of its trade id is sent."`
@@ -28,8 +29,24 @@ type SubmitConfig struct {
 
 const mostConnections = 1024
 
+// Help is shown below the summary of --help.
+func (submitCommand) Help() string {
+	return `Reads trades from a file and posts each one. What can't be read is a result of its own, what the service refuses too. A trade is tried again when the service is overloaded or does not answer, always under the same idempotency key: it is never stored twice. Those of one trade id are sent in the order of the file.
+
+What became of each line is in the results file. Ctrl-C finishes the answers under way and says how to go on; a second one ends at once, and --resume goes on after that as well.
+
+Exit codes: 0 all accepted (with --wait: stored); 1 some refused, FAILED or unreadable; 2 a mistake in the flags or a file that can't be used, nothing was sent; 3 unfinished: interrupted, or the service does not answer.
+
+Examples:
+
+    tradestore submit trades.csv
+    tradestore submit trades.ndjson --wait --connections 64
+    tradestore submit trades.csv --resume
+    generate-trades | tradestore submit - --format ndjson --results today.ndjson`
+}
+
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
-func (c *SubmitConfig) Validate() error {
+func (c *submitCommand) Validate() error {
 	lines := []error{c.Client.Validate()}
 	if c.Connections < 1 || c.Connections > mostConnections {
 		lines = append(lines, fmt.Errorf("--connections: %d is not between 1 and %d", c.Connections, mostConnections))
@@ -43,7 +60,7 @@ func (c *SubmitConfig) Validate() error {
 	return errors.Join(lines...)
 }
 
-func (c *SubmitConfig) resultsFile() string {
+func (c *submitCommand) resultsFile() string {
 	if c.Results != "" || c.File == "-" {
 		return c.Results
 	}
@@ -54,58 +71,61 @@ const queued = 16 // trades read ahead for each connection
 
 // submitter sends the trades of one input.
 type submitter struct {
-	cfg     SubmitConfig
-	env     Env
-	sender  *sender
-	input   *input
-	results *results
-	say     *loadtest.Progress
-	started time.Time
-	read    atomic.Bool // to the end
+	cfg      *submitCommand
+	process  *process
+	sender   *sender
+	input    *input
+	results  *results
+	progress *loadtest.Progress
+	started  time.Time
+	read     atomic.Bool // to the end
 
 	mu    sync.Mutex // protects what follows, and keeps lines of the results file whole
 	tally tally
 }
 
-// Submit sends every trade of a file and returns when each has its answer, or ctx ends: then the answers under way are
-// waited for. Its error is an Exit unless all was accepted.
-func Submit(ctx context.Context, cfg SubmitConfig, env Env) error {
-	s, err := newSubmitter(ctx, cfg, env)
+// run sends every trade of a file and returns when each has its answer, or ctx ends: then the answers under way are
+// waited for. Its error has an exit code unless all was accepted.
+func (c *submitCommand) run(ctx context.Context, p *process) error {
+	s, err := newSubmitter(ctx, c, p)
 	if err != nil {
 		return err
 	}
-	defer s.sender.client.close()
+	defer s.sender.client.Close()
 	stop, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	queues := make([]chan item, cfg.Connections)
+	queues := make([]chan item, c.Connections)
 	var senders sync.WaitGroup
 	for i := range queues {
 		queues[i] = make(chan item, queued)
 		senders.Go(func() { s.send(stop, giveUp, queues[i]) })
 	}
 	go s.distribute(stop, giveUp, queues) // may stay behind, reading standard input
-	end := s.say.Phase(s.line)
+	end := s.progress.Phase(s.line)
 	senders.Wait()
 	end()
 	return s.conclude(context.Cause(stop))
 }
 
 // newSubmitter opens the files. The input is opened beside: nobody may be writing to standard input.
-func newSubmitter(ctx context.Context, cfg SubmitConfig, env Env) (*submitter, error) {
-	s := &submitter{cfg: cfg, env: env, sender: newSender(cfg.Client, cfg.Connections, cfg.GiveUp, cfg.Wait), say: loadtest.NewProgress(env.Stderr, env.Live), started: time.Now()}
+func newSubmitter(ctx context.Context, cfg *submitCommand, p *process) (*submitter, error) {
+	s := &submitter{
+		cfg: cfg, process: p, started: time.Now(), progress: loadtest.NewProgress(p.stderr, p.live),
+		sender: newSender(cfg.Client, cfg.Connections, cfg.GiveUp, cfg.Wait),
+	}
 	opened := make(chan error, 1)
 	go func() {
 		var err error
-		s.input, err = openInput(cfg.File, cfg.Format, env.Stdin)
+		s.input, err = openInput(cfg.File, cfg.Format, p.stdin)
 		opened <- err
 	}()
 	select {
 	case err := <-opened:
 		if err != nil {
-			return nil, &Exit{exitUsage, fmt.Errorf("cannot read %s: %w", cfg.File, err)}
+			return nil, &exitError{exitUsage, fmt.Errorf("cannot read %s: %w", cfg.File, err)}
 		}
 	case <-ctx.Done():
-		return nil, &Exit{exitUnknown, errors.New("ended before anything was sent")}
+		return nil, &exitError{exitUnknown, errors.New("ended before anything was sent")}
 	}
 	var err error
 	if cfg.Resume {
@@ -114,7 +134,7 @@ func newSubmitter(ctx context.Context, cfg SubmitConfig, env Env) (*submitter, e
 		s.results, err = newResults(cfg.resultsFile(), cfg.File)
 	}
 	if err != nil {
-		return nil, &Exit{exitUsage, err}
+		return nil, &exitError{exitUsage, err}
 	}
 	return s, nil
 }
@@ -177,7 +197,7 @@ func (s *submitter) submit(stop context.Context, it item) (result, error) {
 		r.Status, r.Detail = unreadable, it.fault
 		return r, nil
 	}
-	err := s.sender.post(stop, &r, it.body, "Idempotency-Key", s.results.key(it.line))
+	err := s.sender.post(stop, &r, it.body, apiclient.PostOptions{Key: s.results.key(it.line)})
 	return r, err
 }
 
@@ -185,10 +205,10 @@ func (s *submitter) submit(stop context.Context, it item) (result, error) {
 func (s *submitter) record(r result) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.tally.add(r); n <= shownResults && r.Status != pending && r.Status != success {
-		s.say.Say("%s", Clean(r.String()))
+	if n := s.tally.add(r); n <= shownResults && r.Status != trade.Pending && r.Status != trade.Success {
+		s.progress.Say("%s", printable(r.String()))
 		if n == shownResults {
-			s.say.Say("... further ones are counted")
+			s.progress.Say("... further ones are counted")
 		}
 	}
 	if err := s.results.append(r); err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/test/program"
+	"tradestore/trade"
 )
 
 // book is a service that notes what it is sent and answers as it is told, by trade id and the number of the try.
@@ -96,7 +98,7 @@ func TestSubmitEndsWithACode(t *testing.T) {
 			}
 			return answer
 		})
-		got := try(t, t.Context(), Submit, input, append([]string{"-", "--url", b.URL}, args...)...)
+		got := try(t, t.Context(), "submit", input, append([]string{"-", "--url", b.URL}, args...)...)
 		require.Equal(t, code, got.code, got)
 		require.Contains(t, got.stdout+got.stderr, shown)
 	}
@@ -104,10 +106,11 @@ func TestSubmitEndsWithACode(t *testing.T) {
 	f(0, "accepted  1", accepted, one)
 	f(0, "stored  1", stored, one, "--wait")
 	f(0, "lines  0", accepted, "")
-	f(exitNo, "line 1: FAILED STALE_VERSION", accepted, one, "--wait")
-	f(exitNo, "line 1: REFUSED INVALID_TRADE version: too high; book_id: missing",
-		`400 {"code":"INVALID_TRADE","errors":[{"field":"version","detail":"too high"},{"field":"book_id","detail":"missing"}]}`, one)
-	f(exitNo, "line 2: UNREADABLE  not JSON", accepted, one+"\n{\n")
+	f(exitFailed, "line 1: FAILED STALE_VERSION", accepted, one, "--wait")
+	f(exitFailed, "line 1: REFUSED INVALID_TRADE version: too high; book_id: missing",
+		`400 {"code":"INVALID_TRADE","errors":[{"field":"version","detail":"too high"},`+
+			`{"field":"book_id","detail":"missing"}]}`, one)
+	f(exitFailed, "line 2: UNREADABLE  not JSON", accepted, one+"\n{\n")
 	f(exitUnknown, "not an answer of Trade Store", "200 <html>", one)
 	f(exitUnknown, "not an answer of Trade Store", `202 {"status":"PENDING","request_id":"../x"}`, one)
 	f(exitUnknown, "NOT FINISHED: no usable answer for 1ms (--give-up-after)", notNow, one, "--give-up-after", "1ms")
@@ -118,13 +121,14 @@ func TestSubmitEndsWithACode(t *testing.T) {
 	f(exitUsage, "--give-up-after: 0s", accepted, one, "--give-up-after", "0s")
 	f(exitUsage, "--results has to name the file", accepted, one, "--resume")
 	f(exitUsage, "no such file", accepted, one, "--resume", "--results", "/nowhere/results")
-	f(exitNo, `\u001b[2J`, `400 {"code":"\u001b[2J","detail":"\u009b"}`, one)
-	f(exitNo, `"\u001b[2J": 1`, `400 {"code":"\u001b[2J"}`, one, "--json")
+	f(exitFailed, `\u001b[2J`, `400 {"code":"\u001b[2J","detail":"\u009b"}`, one)
+	f(exitFailed, `"\u001b[2J": 1`, `400 {"code":"\u001b[2J"}`, one, "--json")
 }
 
 // Whatever goes wrong, the repeat has the same key, other trades go on, and those of one id never overtake each other.
 func TestRepeatsKeepKeyAndOrder(t *testing.T) {
-	faults := []string{"hangup", notNow, "502 <html>", `429 {"code":"TOO_MANY_REQUESTS"}`, `409 {"code":"REQUEST_IN_PROGRESS","request_id":"` + someID + `"}`,
+	faults := []string{"hangup", notNow, "502 <html>", `429 {"code":"TOO_MANY_REQUESTS"}`,
+		`409 {"code":"REQUEST_IN_PROGRESS","request_id":"` + someID + `"}`,
 		`500 {"code":"INTERNAL"}`, `408 {"code":"REQUEST_TIMEOUT"}`}
 	b := newBook(t, func(name string, try int) string {
 		version := 0
@@ -140,7 +144,8 @@ func TestRepeatsKeepKeyAndOrder(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "results")
-	got := try(t, t.Context(), Submit, strings.Join(lines, "\n"), "-", "--url", b.URL, "--results", path, "--connections", "4")
+	got := try(t, t.Context(), "submit", strings.Join(lines, "\n"), "-", "--url", b.URL, "--results", path,
+		"--connections", "4")
 	require.Equal(t, 0, got.code, got)
 
 	r, last := resultsOf(t, path)
@@ -180,14 +185,15 @@ func TestOnlyLinesWithoutAnAnswerAreRepeated(t *testing.T) {
 		return accepted
 	})
 	submit := func(args ...string) ran {
-		return try(t, t.Context(), Submit, "", append([]string{file, "--url", b.URL, "--connections", "1"}, args...)...)
+		return try(t, t.Context(), "submit", "", append([]string{file, "--url", b.URL, "--connections", "1"}, args...)...)
 	}
 	got := submit("--give-up-after", "1ns")
 	require.Equal(t, exitUnknown, got.code, got)
 	require.Contains(t, got.stdout, "go on with: tradestore submit "+file+" --resume --url "+b.URL)
 	results := file + ".results.ndjson"
 	r, last := resultsOf(t, results)
-	require.Equal(t, []status{pending, refused, unreadable, pending, unknown}, []status{last[1].Status, last[2].Status, last[3].Status, last[4].Status, last[5].Status})
+	require.Equal(t, []trade.Status{trade.Pending, refused, unreadable, trade.Pending, unknown},
+		[]trade.Status{last[1].Status, last[2].Status, last[3].Status, last[4].Status, last[5].Status})
 
 	got = submit()
 	require.Equal(t, exitUsage, got.code)
@@ -199,7 +205,7 @@ func TestOnlyLinesWithoutAnAnswerAreRepeated(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, half.Close())
 	got = submit("--resume", "--json")
-	require.Equal(t, exitNo, got.code, got)
+	require.Equal(t, exitFailed, got.code, got)
 	require.Equal(t, []string{"T4/1 " + r.key(5)}, b.arrived()[before:])
 	var sum summary
 	require.NoError(t, json.Unmarshal([]byte(got.stdout), &sum))
@@ -207,19 +213,20 @@ func TestOnlyLinesWithoutAnAnswerAreRepeated(t *testing.T) {
 	require.Equal(t, []int64{5, 3}, []int64{sum.Lines, sum.Before})
 	require.Equal(t, int64(1), sum.Statuses[refused]["STALE_VERSION"])
 	require.Equal(t, int64(1), sum.Statuses[unreadable][""])
-	require.Equal(t, int64(3), sum.Statuses[pending][""])
+	require.Equal(t, int64(3), sum.Statuses[trade.Pending][""])
 
 	before = len(b.arrived())
 	got = submit("--resume", "--wait") // what was accepted is asked for under its key, and followed
-	require.Equal(t, exitNo, got.code, got)
+	require.Equal(t, exitFailed, got.code, got)
 	require.Len(t, b.arrived()[before:], 6)
 	_, last = resultsOf(t, results)
-	require.Equal(t, success, last[1].Status)
+	require.Equal(t, trade.Success, last[1].Status)
 	before = len(b.arrived())
-	require.Equal(t, exitNo, submit("--resume", "--wait").code)
+	require.Equal(t, exitFailed, submit("--resume", "--wait").code)
 	require.Len(t, b.arrived(), before)
 
-	for _, broken := range []string{"", "{}\n", `{"run":"x"}` + "\n", "hello", `{"run":"` + someID + `","started":"` + time.Now().UTC().Format(time.RFC3339) + `"}` + "\n{}\n",
+	for _, broken := range []string{"", "{}\n", `{"run":"x"}` + "\n", "hello",
+		`{"run":"` + someID + `","started":"` + time.Now().UTC().Format(time.RFC3339) + `"}` + "\n{}\n",
 		`{"run":"` + someID + `","started":"2020-01-01T00:00:00Z"}` + "\n"} {
 		require.NoError(t, os.WriteFile(results, []byte(broken), 0o600))
 		got = submit("--resume")
@@ -233,32 +240,20 @@ func TestInterruptFinishesWhatIsUnderWay(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	b := newBook(t, func(string, int) string { interrupt(); return accepted })
 	path := filepath.Join(t.TempDir(), "my results")
-	got := try(t, ctx, Submit, tradeJSON("T1", 1)+"\n"+tradeJSON("T1", 2)+"\n"+tradeJSON("T1", 3), "-", "--url", b.URL, "--results", path)
+	got := try(t, ctx, "submit", tradeJSON("T1", 1)+"\n"+tradeJSON("T1", 2)+"\n"+tradeJSON("T1", 3), "-", "--url", b.URL,
+		"--results", path)
 	require.Equal(t, exitUnknown, got.code, got)
-	require.Contains(t, got.stdout, "NOT FINISHED: it was interrupted\ngo on with: tradestore submit - --resume --results '"+path+"'")
+	require.Contains(t, got.stdout,
+		"NOT FINISHED: it was interrupted\ngo on with: tradestore submit - --resume --results '"+path+"'")
 	_, last := resultsOf(t, path)
 	require.Len(t, last, 1)
-	require.Equal(t, pending, last[1].Status)
+	require.Equal(t, trade.Pending, last[1].Status)
 
 	idle, _ := io.Pipe() // nobody ever writes
-	cfg, err := parseConfig[SubmitConfig]([]string{"-", "--format", "ndjson", "--url", b.URL})
+	submit, _, err := Parse([]string{"submit", "-", "--format", "ndjson", "--url", b.URL}, io.Discard, io.Discard)
 	require.NoError(t, err)
-	require.ErrorContains(t, Submit(ctx, cfg, Env{Stdin: idle, Stdout: io.Discard}), "ended before anything was sent")
-}
-
-// asTradestore is set in the environment of a child that is the submit command and nothing else.
-const asTradestore = "TRADESTORE_TEST_SUBMIT"
-
-func submitAsChild() int {
-	cfg, err := parseConfig[SubmitConfig](os.Args[1:])
-	if err == nil {
-		err = Submit(context.Background(), cfg, Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	p := &process{stdin: idle, stdout: io.Discard, stderr: io.Discard}
+	require.ErrorContains(t, submit.run(ctx, p), "ended before anything was sent")
 }
 
 // kill -9 in the middle, twice, then to the end: each line is stored once.
@@ -273,30 +268,29 @@ func testKilledAndResumed(t *testing.T, s liveStack) {
 	require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o600))
 	results := file + ".results.ndjson"
 	for _, upTo := range []int{50, 250} {
-		args := []string{file, "--url", s.API, "--connections", "4"}
+		args := []string{"submit", file, "--url", s.API, "--connections", "4"}
 		if upTo > 50 {
 			args = append(args, "--resume")
 		}
-		child := exec.Command(os.Args[0], args...)
-		child.Env = append(os.Environ(), asTradestore+"=1")
-		require.NoError(t, child.Start())
+		child := program.Start(t, "submit", program.Build(t), nil, args...)
 		require.Eventually(t, func() bool { return countLines(results) > upTo }, patience, time.Millisecond)
-		require.NoError(t, child.Process.Kill())
-		_ = child.Wait()
+		require.True(t, child.Running(), child.Tail())
+		child.Kill()
 	}
-	got := try(t, t.Context(), Submit, "", file, "--url", s.API, "--resume", "--wait")
+	got := try(t, t.Context(), "submit", "", file, "--url", s.API, "--resume", "--wait")
 	require.Equal(t, 0, got.code, got)
 	_, last := resultsOf(t, results)
 	require.Len(t, last, lines)
 	for _, r := range last {
-		require.Equal(t, success, r.Status, r)
+		require.Equal(t, trade.Success, r.Status, r)
 	}
 	db, err := pgx.Connect(t.Context(), s.Database)
 	require.NoError(t, err)
 	defer db.Close(t.Context())
 	var stored, decided int
 	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM trades WHERE trade_id LIKE 'KILL-%'`).Scan(&stored))
-	require.NoError(t, db.QueryRow(t.Context(), `SELECT count(*) FROM journal WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
+	require.NoError(t, db.QueryRow(t.Context(),
+		`SELECT count(*) FROM journal WHERE trade_id LIKE 'KILL-%'`).Scan(&decided))
 	require.Equal(t, lines, stored)
 	require.Equal(t, lines, decided, "no line was submitted twice")
 }
@@ -316,16 +310,18 @@ func countLines(path string) (n int) {
 // The service judges every line, and each answer has its place.
 func testSubmitOfAllSorts(t *testing.T, s liveStack) {
 	file := filepath.Join(t.TempDir(), "trades.json")
-	require.NoError(t, os.WriteFile(file, []byte("[\n"+strings.Join([]string{tradeJSON("SORTS", 2), tradeJSON("SORTS", 1), `{"trade_id":"SORTS"}`, "3",
-		strings.Replace(tradeJSON("SORTS", 3), "9998", "2020", 1)}, ",\n")+"]"), 0o600))
-	got := try(t, t.Context(), Submit, "", file, "--url", s.API, "--wait")
-	require.Equal(t, exitNo, got.code, got)
+	require.NoError(t, os.WriteFile(file,
+		[]byte("[\n"+strings.Join([]string{tradeJSON("SORTS", 2), tradeJSON("SORTS", 1), `{"trade_id":"SORTS"}`, "3",
+			strings.Replace(tradeJSON("SORTS", 3), "9998", "2020", 1)}, ",\n")+"]"), 0o600))
+	got := try(t, t.Context(), "submit", "", file, "--url", s.API, "--wait")
+	require.Equal(t, exitFailed, got.code, got)
 	_, last := resultsOf(t, file+".results.ndjson")
 	codes := map[int64]string{}
 	for line, r := range last {
 		codes[line] = r.Code
 	}
-	require.Equal(t, map[int64]string{1: "", 2: "STALE_VERSION", 3: "INVALID_TRADE", 4: "MALFORMED_JSON", 5: "MATURITY_IN_PAST"}, codes)
+	require.Equal(t, map[int64]string{1: "", 2: "STALE_VERSION", 3: "INVALID_TRADE", 4: "MALFORMED_JSON",
+		5: "MATURITY_IN_PAST"}, codes)
 	require.Equal(t, []int64{1, 2, 3, 4, 5}, slices.Sorted(maps.Keys(last)))
 	require.NotEmpty(t, last[1].RequestID)
 	require.Contains(t, got.stdout, "refused  4")

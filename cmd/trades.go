@@ -6,20 +6,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"text/tabwriter"
+	"io"
+	"strconv"
+	"strings"
+
+	"tradestore/internal/apiclient"
 )
 
-// TradesConfig holds the settings of the trades command.
-type TradesConfig struct {
-	ID      string       `arg:"" name:"id" help:"Trade id."`
-	Client  ClientConfig `embed:""`
-	History bool         `name:"history" env:"-" help:"Every decided submission in place of the stored versions, as far back as outcomes are kept."`
-	JSON    bool         `name:"json" env:"-" group:"reporting" help:"The service's document, as JSON; of a long history, one for each page."`
+type tradesCommand struct {
+	ID      string      `arg:"" name:"id" help:"Trade id."`
+	Client  clientFlags `embed:""`
+	History bool        `name:"history" env:"-" help:"Every decided submission in place of the stored versions, as far back as outcomes are kept."`
+	JSON    bool        `name:"json" env:"-" group:"reporting" help:"The service's document, as JSON; of a long history, one for each page."`
+}
+
+// Help is shown below the summary of --help.
+func (tradesCommand) Help() string {
+	return `Shows every stored version of one trade.
+
+` + exitHelp + `
+
+Example:
+
+    tradestore trades T1 --json`
 }
 
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
-func (c *TradesConfig) Validate() error {
+func (c *tradesCommand) Validate() error {
 	err := c.Client.Validate()
 	if c.ID == "" {
 		err = errors.Join(err, errors.New("<id>: empty"))
@@ -27,82 +40,83 @@ func (c *TradesConfig) Validate() error {
 	return err
 }
 
-// shownTrade is what the service shows of a trade: its versions, or a page of its history.
-type shownTrade struct {
-	Items []struct {
-		document
-		CounterpartyID string `json:"counterparty_id"`
-		BookID         string `json:"book_id"`
-		MaturityDate   string `json:"maturity_date"`
-		CreatedDate    string `json:"created_date"`
-		Expired        bool   `json:"expired"`
-		Replaced       string `json:"replaced"`
-	} `json:"items"`
-	Pending    []document `json:"pending"`
-	NextCursor string     `json:"next_cursor"`
-}
+const historyPage = 1000 // submissions; the most that the service shows at once
 
-// Trades shows all stored versions of a trade, or its history. Its error may be an Exit.
-func Trades(ctx context.Context, cfg TradesConfig, env Env) error {
-	client := newClient(cfg.Client, 1)
-	defer client.close()
-	path, show := tradesPath+"/"+url.PathEscape(cfg.ID), env.showVersions
-	if cfg.History {
-		path, show = path+"/history?limit=1000", env.showHistory
+// run shows all stored versions of a trade, or its history.
+func (c *tradesCommand) run(ctx context.Context, p *process) error {
+	client := newClient(c.Client, 1)
+	defer client.Close()
+	if !c.History {
+		said, err := client.Trade(ctx, c.ID)
+		a, err := client.read(said, err)
+		_, err = c.show(p, a, err, showVersions)
+		return err
 	}
-	for at := ""; ; {
-		a, err := client.get(ctx, path+at)
-		if err != nil {
-			return noAnswer(cfg.Client.URL, err)
-		}
-		if end := cfg.Client.refusal(a); end != nil {
-			if cfg.JSON && a.body != nil {
-				end = errors.Join(writeJSON(env.Stdout, json.RawMessage(a.body)), end)
-			}
-			return end
-		}
-		var shown shownTrade
-		if err := json.Unmarshal(a.body, &shown); err != nil || shown.Items == nil {
-			return noAnswer(cfg.Client.URL, errAnswer)
-		}
-		if cfg.JSON {
-			err = writeJSON(env.Stdout, json.RawMessage(a.body))
-		} else {
-			err = show(&shown)
-		}
-		if err != nil || shown.NextCursor == "" || !cfg.History {
+	for cursor := ""; ; {
+		said, err := client.History(ctx, c.ID, cursor, historyPage)
+		a, err := client.read(said, err)
+		if cursor, err = c.show(p, a, err, showHistory); err != nil || cursor == "" {
 			return err
 		}
-		at = "&cursor=" + url.QueryEscape(shown.NextCursor)
 	}
 }
 
-func (e *Env) showVersions(shown *shownTrade) error {
-	w := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+// show shows one page with the function given, and returns the cursor of the next. err is that of the call.
+func (c *tradesCommand) show(
+	p *process, a *answer, err error, show func(io.Writer, *apiclient.Page) error,
+) (next string, _ error) {
+	if err != nil {
+		return "", c.Client.noAnswer(err)
+	}
+	if end := c.Client.refused(a); end != nil {
+		if c.JSON && a.isJSON {
+			end = errors.Join(writeJSON(p.stdout, json.RawMessage(a.Body)), end)
+		}
+		return "", end
+	}
+	var page apiclient.Page
+	if err := a.Decode(&page); err != nil || page.Items == nil {
+		return "", c.Client.noAnswer(apiclient.ErrUnexpected)
+	}
+	if c.JSON {
+		return page.NextCursor, writeJSON(p.stdout, json.RawMessage(a.Body))
+	}
+	return page.NextCursor, show(p.stdout, &page)
+}
+
+func showVersions(out io.Writer, page *apiclient.Page) error {
+	w := tabulate(out)
 	fmt.Fprintln(w, "VERSION\tCOUNTERPARTY\tBOOK\tMATURITY\tCREATED\tEXPIRED")
-	for _, v := range shown.Items {
+	for _, v := range page.Items {
 		expired := "no"
 		if v.Expired {
 			expired = "yes"
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n",
-			v.Version, Clean(v.CounterpartyID), Clean(v.BookID), Clean(v.MaturityDate), Clean(v.CreatedDate), expired)
+			v.Version, printable(v.CounterpartyID), printable(v.BookID), printable(v.MaturityDate), printable(v.CreatedDate),
+			expired)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, p := range shown.Pending {
-		fmt.Fprintf(e.Stdout, "version %d is PENDING since %s, request %s\n", p.Version, Clean(p.AcceptedAt), Clean(p.RequestID))
+	for _, p := range page.Pending {
+		fmt.Fprintf(out, "version %d is PENDING since %s, request %s\n",
+			p.Version, printable(p.AcceptedAt), printable(p.RequestID))
 	}
 	return nil
 }
 
-func (e *Env) showHistory(shown *shownTrade) error {
-	w := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+func showHistory(out io.Writer, page *apiclient.Page) error {
+	w := tabulate(out)
 	fmt.Fprintln(w, "DECIDED\tVERSION\tOUTCOME\tCOUNTERPARTY\tBOOK\tMATURITY\tREQUEST\tREPLACED")
-	for _, v := range shown.Items {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", Clean(v.DecidedAt), v.Version, Clean(cmp.Or(v.Reason, string(v.Status))),
-			Clean(dash(v.CounterpartyID)), Clean(dash(v.BookID)), Clean(dash(v.MaturityDate)), Clean(v.RequestID), Clean(dash(v.Replaced)))
+	for _, v := range page.Items {
+		outcome := cmp.Or(string(v.Reason), string(v.Status))
+		row := []string{v.DecidedAt, strconv.Itoa(int(v.Version)), outcome, dash(v.CounterpartyID), dash(v.BookID),
+			dash(v.MaturityDate), v.RequestID, dash(v.Replaced)}
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
 	return w.Flush()
 }

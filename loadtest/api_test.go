@@ -81,17 +81,3 @@ func TestAPIGivesUpWithItsContext(t *testing.T) {
 	_, err = api.Trade(ctx, "T")
 	require.ErrorIs(t, err, errLater)
 }
-
-func TestRetryAfter(t *testing.T) {
-	f := func(header string, want time.Duration) {
-		t.Helper()
-		require.Equal(t, want, RetryAfter(http.Header{"Retry-After": {header}}, longRetry))
-	}
-	f("2", 2*time.Second)
-	f("0", 0)
-	f("", 0)
-	f("-1", 0)
-	f("soon", 0)
-	f("86400", longRetry)
-	f("99999999999999999999", 0)
-}

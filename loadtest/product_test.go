@@ -2,42 +2,22 @@ package loadtest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
-
-// product is the program as it is shipped, built once per test run beside the test binary, which `go test` deletes.
-var product = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(filepath.Dir(self), "tradestore")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = ".." // the module's root
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("cannot build the program: %w\n%s", err, text)
-	}
-	return path, nil
-})
 
 // The service answers every kind of operation, and every mistake in the table, as the plan says; the plan knows it from the
 // API guide alone. Both generators find the same.
 func TestProductAnswersAsThePlanSays(t *testing.T) {
 	stack.Database(t) // skips where the embedded database can't run
-	path, err := product()
-	require.NoError(t, err)
-	stack, err := StartStack(t.Context(), path)
+	stack, err := StartStack(t.Context(), program.Build(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stack.Close()) })
 	const perSecond = 150

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"tradestore/internal/apiclient"
 )
 
 const (
@@ -92,7 +94,7 @@ func (s *session) connect(ctx context.Context) error {
 	if s.target, err = baseURL(s.cfg.Target); err != nil {
 		return err
 	}
-	if err := ready(ctx, s.cfg.Target); err != nil {
+	if err := apiclient.Ready(ctx, s.cfg.Target); err != nil {
 		return fmt.Errorf("the target is not ready (--target): %w", err)
 	}
 	s.api = NewAPI(s.target, apiConns, apiTimeout)
@@ -207,7 +209,7 @@ func (s *session) watch(end func()) (off func()) {
 	done := make(chan struct{})
 	go func() {
 		select {
-		case <-s.stack.exited:
+		case <-s.stack.child.Done():
 			end()
 		case <-done:
 		}

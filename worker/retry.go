@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/internal/checks"
-	"tradestore/trade"
 )
 
 // retrier repeats what failed, with random pauses that grow.

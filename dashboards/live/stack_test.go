@@ -16,6 +16,7 @@ import (
 	"tradestore/dashboards/rules"
 	"tradestore/internal/dev/embedded"
 	"tradestore/loadtest"
+	"tradestore/test/program"
 	"tradestore/test/stack"
 	"tradestore/test/stack/services"
 )
@@ -60,12 +61,12 @@ func newDeployment(t *testing.T) *deployment {
 		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
 		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_ORPHAN_AFTER=8s", "TRADESTORE_ORPHAN_INTERVAL=1s",
 	)
-	program := build(t)
-	migrate := exec.Command(program, "migrate")
+	path := program.Build(t)
+	migrate := exec.Command(path, "migrate")
 	migrate.Env = s.env
 	said, err := migrate.CombinedOutput()
 	require.NoError(t, err, "%s", said)
-	s.server, s.worker = s.role(t, program, "server"), s.role(t, program, "worker")
+	s.server, s.worker = s.role(t, path, "server"), s.role(t, path, "worker")
 	s.prometheus = stack.Prometheus(t, services.PrometheusConfig{
 		Interval: time.Second, Rules: ruleFiles(t), Targets: []services.Target{
 			{Job: "tradestore-server", Address: address(s.server)}, {Job: "tradestore-worker", Address: address(s.worker)},
@@ -74,21 +75,11 @@ func newDeployment(t *testing.T) *deployment {
 	return s
 }
 
-// build makes the program from this work tree.
-func build(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "tradestore")
-	make := exec.Command("go", "build", "-o", program, "tradestore")
-	said, err := make.CombinedOutput()
-	require.NoError(t, err, "%s", said)
-	return program
-}
-
-func (s *deployment) role(t *testing.T, program, name string) *services.Process {
+func (s *deployment) role(t *testing.T, path, name string) *services.Process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	p, err := services.StartRole(ctx, services.RoleConfig{Dir: filepath.Join(t.TempDir(), name), Program: program, Role: name, Env: s.env})
+	p, err := services.StartRole(ctx, services.RoleConfig{Dir: filepath.Join(t.TempDir(), name), Program: path, Role: name, Env: s.env})
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
 	return p

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,8 +16,10 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/apiclient"
 	"tradestore/internal/app"
 	"tradestore/internal/dev/embedded"
+	"tradestore/internal/proc"
 	"tradestore/server"
 )
 
@@ -118,7 +119,7 @@ func (s *runner) startBroker() error {
 	s.broker, err = embedded.StartKafka(embedded.KafkaConfig{
 		Dir: filepath.Join(s.cfg.DataDir, "kafka"), Port: s.cfg.KafkaPort, Log: s.logOf("kafka"),
 	})
-	if errors.Is(err, embedded.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --kafka-port", err)
 	}
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *runner) startPostgres(ctx context.Context) error {
 	s.postgres, err = embedded.Start(ctx, embedded.Config{
 		Dir: filepath.Join(s.cfg.DataDir, "postgres"), Port: s.cfg.PostgresPort, Log: s.logOf("postgres"),
 	})
-	if errors.Is(err, embedded.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w; choose another with --postgres-port", err)
 	}
 	if err != nil {
@@ -199,7 +200,7 @@ func (s *runner) close() {
 func (s *runner) greet(ctx context.Context) {
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
-	for !ready(ctx, s.probes) || !ready(ctx, s.api) {
+	for apiclient.Ready(ctx, baseURL(s.probes)) != nil || apiclient.Ready(ctx, baseURL(s.api)) != nil {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
@@ -209,26 +210,13 @@ func (s *runner) greet(ctx context.Context) {
 	s.banner(time.Now())
 }
 
-func ready(ctx context.Context, ln net.Listener) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL(ln)+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
-
 // lock makes the data folder and takes it for this process.
 func lock(dir string) (unlock func(), err error) {
 	if err := embedded.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("cannot use %s for data: %w; choose another with --data-dir", dir, err)
 	}
-	unlock, err = embedded.Lock(filepath.Join(dir, "lock"))
-	if errors.Is(err, embedded.ErrLocked) {
+	unlock, err = proc.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, proc.ErrLocked) {
 		return nil, fmt.Errorf("%s is in use by another 'tradestore dev'; choose another folder with --data-dir", dir)
 	}
 	if err != nil {

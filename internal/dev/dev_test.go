@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/internal/dev/embedded"
+	"tradestore/internal/proc"
 	"tradestore/test/stack"
 )
 
@@ -213,7 +213,7 @@ func TestUsersMistakes(t *testing.T) {
 	foreign := dataDir(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(foreign, "postgres", "data", "mine"), 0o700))
 	used := dataDir(t)
-	unlock, err := embedded.Lock(filepath.Join(used, "lock"))
+	unlock, err := proc.Lock(filepath.Join(used, "lock"))
 	require.NoError(t, err)
 	defer unlock()
 

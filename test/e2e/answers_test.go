@@ -63,7 +63,8 @@ func (s *deployment) testAccepted(t *testing.T) {
 	a = s.get(t, a.Header.Get("Location"))
 	said = a.json(t)
 	require.Equal(t, "no-cache", a.Header.Get("Cache-Control"))
-	require.Equal(t, http.StatusNotModified, s.call(t, http.MethodGet, "/api/v1/requests/"+id.String(), "", "If-None-Match: "+a.Header.Get("ETag")).Status)
+	require.Equal(t, http.StatusNotModified,
+		s.call(t, http.MethodGet, "/api/v1/requests/"+id.String(), "", "If-None-Match: "+a.Header.Get("ETag")).Status)
 	require.NotContains(t, said, "reason")
 	for _, field := range []string{"accepted_at", "decided_at"} {
 		require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$`, said[field])
@@ -84,7 +85,8 @@ func (s *deployment) testAccepted(t *testing.T) {
 }
 
 func (s *deployment) testRefusedTrade(t *testing.T) {
-	const good = `{"trade_id":"R1","version":1,"counterparty_id":"C","book_id":"B","maturity_date":"2099-01-01","created_date":"2026-01-01"}`
+	const good = `{"trade_id":"R1","version":1,"counterparty_id":"C","book_id":"B",` +
+		`"maturity_date":"2099-01-01","created_date":"2026-01-01"}`
 	f := func(was, becomes string, code trade.Code, fields ...string) {
 		t.Helper()
 		require.Contains(t, good, was)
@@ -107,7 +109,8 @@ func (s *deployment) testRefusedTrade(t *testing.T) {
 	f(`"2099-01-01"`, `"2099-02-29"`, trade.InvalidTrade, "maturity_date FORMAT")
 	f(`"2099-01-01"`, `"infinity"`, trade.InvalidTrade, "maturity_date FORMAT")
 	f(`"2026-01-01"`, `"0000-01-01"`, trade.InvalidTrade, "created_date FORMAT")
-	f(`"version":1,"counterparty_id":"C"`, `"version":-1,"counterparty_id":" "`, trade.InvalidTrade, "version FORMAT", "counterparty_id FORMAT")
+	f(`"version":1,"counterparty_id":"C"`, `"version":-1,"counterparty_id":" "`, trade.InvalidTrade, "version FORMAT",
+		"counterparty_id FORMAT")
 	f(good, ``, trade.MalformedJSON)
 	f(good, `[]`, trade.MalformedJSON)
 	f(good, `{"trade_id":`, trade.MalformedJSON)
@@ -166,7 +169,8 @@ func (s *deployment) testStaleInFlight(t *testing.T) {
 	said := s.get(t, "/api/v1/requests/"+v3.RequestID.String()).json(t)
 	require.Equal(t, "version 3 is lower than version 5, which is stored", said["detail"])
 	require.Equal(t, []any{5.0, v5.RequestID.String()}, []any{said["stored_version"], said["stored_by"]})
-	require.Equal(t, []Item{{DocumentOf(v1.Trade), false}, {DocumentOf(v2.Trade), false}, {DocumentOf(v5.Trade), false}}, s.versions(t, "FL-1"))
+	require.Equal(t, []Item{{DocumentOf(v1.Trade), false}, {DocumentOf(v2.Trade), false}, {DocumentOf(v5.Trade), false}},
+		s.versions(t, "FL-1"))
 }
 
 func (s *deployment) testSameVersionTwice(t *testing.T) {
@@ -180,7 +184,8 @@ func (s *deployment) testSameVersionTwice(t *testing.T) {
 	s.get(t, "/api/v1/trades/TW-1?as_of=2026-01-01T00:00:00Z").refused(t, 404, "NOT_FOUND")
 	require.Equal(t, []Item{{DocumentOf(last.Trade), false}}, s.versions(t, "TW-1"))
 	var journalled int
-	row := s.connect(t).QueryRow(t.Context(), `SELECT count(*) FROM journal WHERE trade_id = 'TW-1' AND version = 2 AND outcome = 'SUCCESS'`)
+	row := s.connect(t).QueryRow(t.Context(),
+		`SELECT count(*) FROM journal WHERE trade_id = 'TW-1' AND version = 2 AND outcome = 'SUCCESS'`)
 	require.NoError(t, row.Scan(&journalled))
 	require.Equal(t, 2, journalled)
 }
@@ -316,7 +321,8 @@ func (s *deployment) testRefusedBytes(t *testing.T) {
 	f("GET /api/v1/trades/..%2ftrades HTTP/1.1\nHost: x\n\n", "400")
 	f("GET /api/v1/../v1/trades HTTP/1.1\nHost: x\n\n", "400")
 	f("GET /api/v1/trades/%00 HTTP/1.1\nHost: x\n\n", "400")
-	f("POST /api/v1/trades HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 2\nTransfer-Encoding: chunked\n\n2\n{}\n0\n\n", "400")
+	f("POST /api/v1/trades HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 2\n"+
+		"Transfer-Encoding: chunked\n\n2\n{}\n0\n\n", "400")
 	f("POST /api/v1/trades HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 99999999999\n\n", "413")
 	f("NONSENSE\n\n", "400")
 }

@@ -32,10 +32,12 @@ CREATE OR REPLACE FUNCTION audit.applied() RETURNS trigger LANGUAGE plpgsql AS $
 	VALUES (pg_current_xact_id()::text::bigint, NEW.trade_id, NEW.src_generation, NEW.src_offset);
 	RETURN NULL; END $$;
 CREATE OR REPLACE FUNCTION audit.stepped() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-	INSERT INTO audit.steps (generation, partition, "from", "to") VALUES (NEW.generation, NEW.partition, OLD.next_offset, NEW.next_offset);
+	INSERT INTO audit.steps (generation, partition, "from", "to")
+	VALUES (NEW.generation, NEW.partition, OLD.next_offset, NEW.next_offset);
 	RETURN NULL; END $$;
 CREATE OR REPLACE TRIGGER audit AFTER INSERT OR UPDATE ON trades FOR EACH ROW EXECUTE FUNCTION audit.applied();
-CREATE OR REPLACE TRIGGER audit AFTER UPDATE OF next_offset ON ingest_offsets FOR EACH ROW EXECUTE FUNCTION audit.stepped();`
+CREATE OR REPLACE TRIGGER audit AFTER UPDATE OF next_offset ON ingest_offsets
+	FOR EACH ROW EXECUTE FUNCTION audit.stepped();`
 
 // InstallAudit adds the audit triggers to a migrated database, before the first trade.
 func InstallAudit(ctx context.Context, databaseURL string) error {
@@ -99,12 +101,14 @@ func checkSteps(r *Report, generation int, g Generation) {
 		at := int64(0)
 		for _, s := range steps {
 			if s.From != at || s.To <= s.From {
-				r.add("I11", "partition %d of generation %d stood at %d and was moved from %d to %d", partition, generation, at, s.From, s.To)
+				r.add("I11", "partition %d of generation %d stood at %d and was moved from %d to %d",
+					partition, generation, at, s.From, s.To)
 			}
 			at = s.To
 		}
 		if at != g.Next[partition] {
-			r.add("I11", "the steps of partition %d of generation %d lead to %d, its position is %d", partition, generation, at, g.Next[partition])
+			r.add("I11", "the steps of partition %d of generation %d lead to %d, its position is %d",
+				partition, generation, at, g.Next[partition])
 		}
 	}
 }

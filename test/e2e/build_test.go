@@ -6,6 +6,12 @@ import (
 	"tradestore/test/program"
 )
 
+// launch starts a program with a clean environment plus env, until the end of the test.
+func launch(t *testing.T, name, path string, env []string, args ...string) *program.Process {
+	t.Helper()
+	return program.Start(t, name, path, append(program.Environment(), env...), args...)
+}
+
 // binary returns the program as it is built for a developer.
 func binary(t *testing.T) string {
 	t.Helper()

@@ -15,8 +15,8 @@ import (
 	"tradestore/trade"
 )
 
-// Bulk requests share trades with each other and with single posts: every 202 among them keeps what a single one promises,
-// and each request the order of its trades.
+// Bulk requests share trades with each other and with single posts: every 202 among them keeps what a single one
+// promises, and each request the order of its trades.
 func TestBulk(t *testing.T) { t.Parallel(); on(t, testBulk, onDev, onReal) }
 
 func testBulk(t *testing.T, s *deployment) {
@@ -68,7 +68,8 @@ func (s *deployment) repeated(t *testing.T, taken []*Post) {
 		require.NoError(t, err)
 		documents = append(documents, string(text))
 	}
-	a := s.call(t, http.MethodPost, "/api/v1/trades:batch", "["+strings.Join(documents, ",")+"]", "Content-Type: application/json", "Idempotency-Key: whole")
+	a := s.call(t, http.MethodPost, "/api/v1/trades:batch", "["+strings.Join(documents, ",")+"]",
+		"Content-Type: application/json", "Idempotency-Key: whole")
 	require.Equal(t, http.StatusMultiStatus, a.Status)
 	for i, item := range a.json(t)["items"].([]any) {
 		fields := item.(map[string]any)

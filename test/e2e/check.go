@@ -132,7 +132,8 @@ func Check(l *Ledger, ev *Evidence, orphans Orphans) *Report {
 	for _, breach := range l.breaches {
 		r.add("API", "%s", breach)
 	}
-	r.Summary = fmt.Sprintf("%d posts, %d records, %d decisions, %d rows, %d dead letters", len(l.posts), len(ev.records()), len(ev.Journal), len(ev.Rows), len(ev.Letters))
+	r.Summary = fmt.Sprintf("%d posts, %d records, %d decisions, %d rows, %d dead letters", len(l.posts),
+		len(ev.records()), len(ev.Journal), len(ev.Rows), len(ev.Letters))
 	return r
 }
 
@@ -166,7 +167,8 @@ func (w *replayed) apply(log []trade.Record, generation int32, highest map[strin
 			continue
 		}
 		slot := Slot{rec.Partition, rec.Offset}
-		d := Decision{RequestID: rec.ID, Status: trade.Success, Trade: rec.Trade, Generation: generation, Slot: slot, AcceptedAt: rec.AcceptedAt, CorrelationID: rec.CorrelationID}
+		d := Decision{RequestID: rec.ID, Status: trade.Success, Trade: rec.Trade, Generation: generation, Slot: slot,
+			AcceptedAt: rec.AcceptedAt, CorrelationID: rec.CorrelationID}
 		switch {
 		case rec.Fault != "":
 			w.letters[slot] = Letter{rec.ID, string(rec.Value)}
@@ -223,10 +225,12 @@ func checkRecords(r *Report, l *Ledger, ev *Evidence) {
 		before := latest[p.Trade.TradeID]
 		together := before != nil && p.Bulk != nil && p.Bulk == before.Bulk
 		if together && p.Verdict() == Accepted && p.Place < before.Place {
-			r.add("order", "record %v, request %s, lies behind request %s, which came after it in one POST", slot, rec.ID, before.RequestID)
+			r.add("order", "record %v, request %s, lies behind request %s, which came after it in one POST", slot, rec.ID,
+				before.RequestID)
 		}
 		if before != nil && p.Verdict() == Accepted && p.Answered.Before(before.Sent) {
-			r.add("order", "record %v, request %s, lies behind request %s, which was sent after it was answered", slot, rec.ID, before.RequestID)
+			r.add("order", "record %v, request %s, lies behind request %s, which was sent after it was answered", slot, rec.ID,
+				before.RequestID)
 		}
 		if before == nil || before.Sent.Before(p.Sent) || together && before.Place < p.Place {
 			latest[p.Trade.TradeID] = p
@@ -240,8 +244,8 @@ func (l *Ledger) isInjected(s Slot) bool {
 	return l.injected[s]
 }
 
-// checkAnswers is I1 and I5: every 202 is in the log and has ended. And of I9: whoever is turned away for now is told for
-// how long, and nothing is answered 500.
+// checkAnswers is I1 and I5: every 202 is in the log and has ended. And of I9: whoever is turned away for now is told
+// for how long, and nothing is answered 500.
 func checkAnswers(r *Report, l *Ledger, ev *Evidence) {
 	logged := map[trade.RequestID]bool{}
 	for _, rec := range ev.records() {
@@ -318,7 +322,8 @@ func checkJournal(r *Report, want replayed, ev *Evidence) {
 			fallthrough
 		default:
 			if !got.AcceptedAt.Equal(w.AcceptedAt) {
-				r.add("I4", "request %s is journalled as accepted at %s, the log says %s", got.RequestID, got.AcceptedAt, w.AcceptedAt)
+				r.add("I4", "request %s is journalled as accepted at %s, the log says %s", got.RequestID, got.AcceptedAt,
+					w.AcceptedAt)
 			}
 			got.AcceptedAt = w.AcceptedAt
 			if got != w {
@@ -334,7 +339,8 @@ func checkJournal(r *Report, want replayed, ev *Evidence) {
 	}
 	for slot, w := range want.letters {
 		if got, ok := ev.Letters[slot]; !ok || got != w {
-			r.add("E7", "record %v can't be stored and dead_letter has %d bytes of it, request %s", slot, len(got.Value), got.RequestID)
+			r.add("E7", "record %v can't be stored and dead_letter has %d bytes of it, request %s", slot, len(got.Value),
+				got.RequestID)
 		}
 	}
 	for slot := range ev.Letters {

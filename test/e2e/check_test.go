@@ -29,7 +29,8 @@ func sample() (*Ledger, *Evidence) {
 	post := func(id string, version int32, status int, logged bool) *Post {
 		at = at.Add(10 * time.Millisecond)
 		tr := l.newTrade(id, version)
-		p := &Post{Trade: tr, Sent: at, Answered: at.Add(5 * time.Millisecond), Status: status, CorrelationID: "corr-" + tr.CounterpartyID, RetryAfter: "1"}
+		p := &Post{Trade: tr, Sent: at, Answered: at.Add(5 * time.Millisecond), Status: status,
+			CorrelationID: "corr-" + tr.CounterpartyID, RetryAfter: "1"}
 		rid := trade.NewRequestID(at)
 		if status == http.StatusAccepted {
 			p.RequestID = rid
@@ -37,7 +38,8 @@ func sample() (*Ledger, *Evidence) {
 		l.Add(p)
 		if logged {
 			value, _ := json.Marshal(DocumentOf(tr))
-			ev.append(trade.Record{Request: trade.Request{ID: rid, Trade: tr, AcceptedAt: at, CorrelationID: p.CorrelationID}, Value: value}, id)
+			ev.append(trade.Record{Request: trade.Request{ID: rid, Trade: tr, AcceptedAt: at, CorrelationID: p.CorrelationID},
+				Value: value}, id)
 			ev.Opened[rid] = true
 		}
 		return p
@@ -53,7 +55,8 @@ func sample() (*Ledger, *Evidence) {
 	orphan.RequestID = trade.NewRequestID(at)
 	ev.Opened[orphan.RequestID] = true
 	ev.States[orphan.RequestID] = State{orphan.RequestID, trade.Pending, "T2", 9, ""}
-	poison := trade.Record{Request: trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at}, Value: []byte("{"), Fault: "unreadable"}
+	poison := trade.Record{Request: trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at}, Value: []byte("{"),
+		Fault: "unreadable"}
 	l.Inject(ev.append(poison, "T0"))
 	ev.decide(l)
 	return l, ev
@@ -109,8 +112,10 @@ func TestCheckFindsInjectedFaults(t *testing.T) {
 	}
 	f("undescribed answer", []string{"API"}, func(l *Ledger, _ *Evidence) { l.breach(ErrUnavailable) })
 	f("row dropped", []string{"I3"}, func(_ *Ledger, ev *Evidence) { delete(ev.Rows, stored) })
-	f("row nobody sent", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 7}] = Row{} })
-	f("stale row stored", []string{"I3"}, func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 2}] = Row{} })
+	f("row nobody sent", []string{"I3"},
+		func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 7}] = Row{} })
+	f("stale row stored", []string{"I3"},
+		func(_ *Ledger, ev *Evidence) { ev.Rows[trade.Key{TradeID: "T3", Version: 2}] = Row{} })
 	f("row with other content", []string{"I3"}, func(_ *Ledger, ev *Evidence) {
 		row := ev.Rows[stored]
 		row.Trade.BookID = "B-2"
@@ -122,9 +127,11 @@ func TestCheckFindsInjectedFaults(t *testing.T) {
 		ev.Rows[stored] = row
 	})
 	f("journal row missing", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal = ev.Journal[1:] })
-	f("journal row doubled", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal = append(ev.Journal, ev.Journal[0]) })
+	f("journal row doubled", []string{"I4"},
+		func(_ *Ledger, ev *Evidence) { ev.Journal = append(ev.Journal, ev.Journal[0]) })
 	f("outcome flipped", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[stale(ev)].Status = trade.Success })
-	f("reason changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[stale(ev)].Reason = trade.InvalidRecord })
+	f("reason changed", []string{"I4"},
+		func(_ *Ledger, ev *Evidence) { ev.Journal[stale(ev)].Reason = trade.InvalidRecord })
 	f("journalled content changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[0].Trade.CreatedDate++ })
 	f("accepted_at changed", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[0].AcceptedAt = sampleStart })
 	f("outcome without a record", []string{"I4"}, func(_ *Ledger, ev *Evidence) {
@@ -138,7 +145,8 @@ func TestCheckFindsInjectedFaults(t *testing.T) {
 		id := ev.Journal[0].RequestID
 		ev.States[id] = State{id, trade.Pending, "T0", 1, ""}
 	})
-	f("accepted and unknown to GET", []string{"I1"}, func(_ *Ledger, ev *Evidence) { delete(ev.States, ev.Journal[0].RequestID) })
+	f("accepted and unknown to GET", []string{"I1"},
+		func(_ *Ledger, ev *Evidence) { delete(ev.States, ev.Journal[0].RequestID) })
 	f("terminal state changed between two reads", []string{"I6"}, func(l *Ledger, ev *Evidence) {
 		id := ev.Journal[0].RequestID
 		l.Observe(State{id, trade.Failed, "T0", 1, trade.StaleVersion})
@@ -155,7 +163,8 @@ func TestCheckFindsInjectedFaults(t *testing.T) {
 	f("202 without Retry-After", []string{"P5"}, func(l *Ledger, _ *Evidence) { l.posts[0].RetryAfter = "" })
 	f("503 without Retry-After", []string{"I9"}, func(l *Ledger, _ *Evidence) { l.posts[22].RetryAfter = "" })
 	f("500", []string{"I9"}, func(l *Ledger, _ *Evidence) { l.posts[21].Status = http.StatusInternalServerError })
-	f("one id for two posts", []string{"I2", "I4"}, func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = l.posts[1].RequestID })
+	f("one id for two posts", []string{"I2", "I4"},
+		func(l *Ledger, _ *Evidence) { l.posts[0].RequestID = l.posts[1].RequestID })
 	f("orphan shown as stored", []string{"I5", "I6"}, func(l *Ledger, ev *Evidence) {
 		orphan := l.posts[22].RequestID
 		l.Observe(State{orphan, trade.Failed, "T2", 9, trade.NotDelivered})
@@ -164,11 +173,14 @@ func TestCheckFindsInjectedFaults(t *testing.T) {
 	f("record of a refused post", []string{"I2"}, func(l *Ledger, _ *Evidence) {
 		l.posts[21].Status, l.posts[21].Code = http.StatusBadRequest, trade.StaleVersion
 	})
-	f("record of a shed post", []string{"I2"}, func(l *Ledger, _ *Evidence) { l.posts[21].Status = http.StatusServiceUnavailable })
-	f("record with other bytes", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = []byte(`{"counterparty_id":"CP-0000001"}`) })
+	f("record of a shed post", []string{"I2"},
+		func(l *Ledger, _ *Evidence) { l.posts[21].Status = http.StatusServiceUnavailable })
+	f("record with other bytes", []string{"I2"},
+		func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = []byte(`{"counterparty_id":"CP-0000001"}`) })
 	f("record nobody sent", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = []byte(`{}`) })
 	f("record that is no JSON", []string{"I2"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].Value = nil })
-	f("record of another call", []string{"I2", "I4"}, func(_ *Ledger, ev *Evidence) { ev.Log[0].CorrelationID = "corr-other" })
+	f("record of another call", []string{"I2", "I4"},
+		func(_ *Ledger, ev *Evidence) { ev.Log[0].CorrelationID = "corr-other" })
 	f("record without a PENDING entry", []string{"P1"}, func(_ *Ledger, ev *Evidence) { delete(ev.Opened, ev.Log[0].ID) })
 	f("dead letter missing", []string{"E7"}, func(_ *Ledger, ev *Evidence) { clear(ev.Letters) })
 	f("dead letter of other bytes", []string{"E7"}, func(_ *Ledger, ev *Evidence) {
@@ -211,13 +223,16 @@ func moved() (l *Ledger, ev *Evidence) {
 	ev.Generation = Generation{LogEnd: map[int32]int64{}, Next: map[int32]int64{}, Steps: map[int32][]Step{}}
 	at := sampleStart.Add(time.Hour)
 	tr := l.newTrade("T3", 3)
-	p := &Post{Trade: tr, Sent: at, Answered: at, Status: http.StatusAccepted, RequestID: trade.NewRequestID(at), CorrelationID: "corr", RetryAfter: "1"}
+	p := &Post{Trade: tr, Sent: at, Answered: at, Status: http.StatusAccepted, RequestID: trade.NewRequestID(at),
+		CorrelationID: "corr", RetryAfter: "1"}
 	l.Add(p)
 	value, _ := json.Marshal(DocumentOf(tr))
-	ev.append(trade.Record{Request: trade.Request{ID: p.RequestID, Trade: tr, AcceptedAt: at, CorrelationID: "corr"}, Value: value}, "T3")
+	ev.append(trade.Record{Request: trade.Request{ID: p.RequestID, Trade: tr, AcceptedAt: at, CorrelationID: "corr"},
+		Value: value}, "T3")
 	ev.Opened[p.RequestID], ev.Earlier = true, []Generation{first}
 	slot := Slot{ev.Log[0].Partition, 0}
-	ev.Journal = append(ev.Journal, Decision{RequestID: p.RequestID, Status: trade.Success, Trade: tr, Generation: 2, Slot: slot, AcceptedAt: at, CorrelationID: "corr"})
+	ev.Journal = append(ev.Journal, Decision{RequestID: p.RequestID, Status: trade.Success, Trade: tr, Generation: 2,
+		Slot: slot, AcceptedAt: at, CorrelationID: "corr"})
 	ev.Rows[tr.Key()] = Row{tr, p.RequestID, 2, slot}
 	ev.States[p.RequestID] = State{p.RequestID, trade.Success, "T3", 3, ""}
 	ev.Applied = append(ev.Applied, Applied{"T3", 100, 100, 2, 0})
@@ -236,14 +251,17 @@ func TestCheckAcrossTopics(t *testing.T) {
 	}
 	f("none", nil, func(*Ledger, *Evidence) {})
 	f("earlier topic not applied to its end", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].LogEnd[0]++ })
-	f("earlier position jumped", []string{"I11"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Steps[0] = []Step{{1, ev.Earlier[0].Next[0]}} })
-	f("record lost from the earlier topic", []string{"I1", "I3", "I4"}, func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Log = ev.Earlier[0].Log[1:] })
+	f("earlier position jumped", []string{"I11"},
+		func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Steps[0] = []Step{{1, ev.Earlier[0].Next[0]}} })
+	f("record lost from the earlier topic", []string{"I1", "I3", "I4"},
+		func(_ *Ledger, ev *Evidence) { ev.Earlier[0].Log = ev.Earlier[0].Log[1:] })
 	f("row of the earlier topic kept", []string{"I3"}, func(_ *Ledger, ev *Evidence) {
 		row := ev.Rows[trade.Key{TradeID: "T3", Version: 3}]
 		row.Generation = 1
 		ev.Rows[row.Trade.Key()] = row
 	})
-	f("decided in the wrong topic", []string{"I4"}, func(_ *Ledger, ev *Evidence) { ev.Journal[len(ev.Journal)-1].Generation = 1 })
+	f("decided in the wrong topic", []string{"I4"},
+		func(_ *Ledger, ev *Evidence) { ev.Journal[len(ev.Journal)-1].Generation = 1 })
 	f("applied from the earlier topic afterwards", []string{"I7"}, func(_ *Ledger, ev *Evidence) {
 		ev.Applied = append(ev.Applied, Applied{"T3", 101, 101, 1, 99})
 	})
@@ -255,7 +273,8 @@ func closed() (l *Ledger, ev *Evidence, orphan *Decision) {
 	p := l.posts[22]
 	partition := int32(p.Trade.TradeID[1]) % 2
 	ev.Journal = append(ev.Journal, Decision{
-		RequestID: p.RequestID, Status: trade.Failed, Reason: trade.NotDelivered, Trade: trade.Trade{TradeID: "T2", Version: 9},
+		RequestID: p.RequestID, Status: trade.Failed, Reason: trade.NotDelivered,
+		Trade:      trade.Trade{TradeID: "T2", Version: 9},
 		Generation: 1, Slot: Slot{partition, -1}, AcceptedAt: sampleStart, ClosedAt: ev.LogEnd[partition],
 	})
 	ev.States[p.RequestID] = State{p.RequestID, trade.Failed, "T2", 9, trade.NotDelivered}
@@ -278,8 +297,10 @@ func TestCheckClosedRequests(t *testing.T) {
 		return slot.Offset
 	}
 	f("none", nil, func(*Ledger, *Evidence, *Decision) {})
-	f("a record that came late is no fault", []string{"I2"}, func(_ *Ledger, ev *Evidence, d *Decision) { late(ev, d) }) // but its bytes are
-	f("closed with its record in the log", []string{"I2", "R5"}, func(_ *Ledger, ev *Evidence, d *Decision) { d.ClosedAt = late(ev, d) + 1 })
+	// but its bytes are
+	f("a record that came late is no fault", []string{"I2"}, func(_ *Ledger, ev *Evidence, d *Decision) { late(ev, d) })
+	f("closed with its record in the log", []string{"I2", "R5"},
+		func(_ *Ledger, ev *Evidence, d *Decision) { d.ClosedAt = late(ev, d) + 1 })
 	f("closed and stored", []string{"I3"}, func(_ *Ledger, ev *Evidence, d *Decision) {
 		ev.Rows[trade.Key{TradeID: "T2", Version: 9}] = Row{RequestID: d.RequestID}
 	})
@@ -292,8 +313,10 @@ func TestCheckClosedRequests(t *testing.T) {
 	l, ev, orphan := closed()
 	ev.States[orphan.RequestID] = State{orphan.RequestID, trade.Pending, "T2", 9, ""}
 	assert.Empty(t, Check(l, ev, OrphansAllowed).Broken(), "closed and not yet shown")
-	f("closed and never opened", []string{"P1"}, func(_ *Ledger, ev *Evidence, d *Decision) { delete(ev.Opened, d.RequestID) })
-	f("answered 202 and closed", []string{"I1"}, func(l *Ledger, ev *Evidence, d *Decision) { l.posts[22].Status = http.StatusAccepted })
+	f("closed and never opened", []string{"P1"},
+		func(_ *Ledger, ev *Evidence, d *Decision) { delete(ev.Opened, d.RequestID) })
+	f("answered 202 and closed", []string{"I1"},
+		func(l *Ledger, ev *Evidence, d *Decision) { l.posts[22].Status = http.StatusAccepted })
 	f("orphan left open", []string{"I5"}, func(_ *Ledger, ev *Evidence, d *Decision) {
 		ev.States[d.RequestID] = State{d.RequestID, trade.Pending, "T2", 9, ""}
 		ev.Journal = ev.Journal[:len(ev.Journal)-1]

@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"tradestore/internal/apiclient"
 	"tradestore/internal/openapi/contract"
 	"tradestore/trade"
 )
@@ -43,20 +42,10 @@ type State struct {
 }
 
 // Problem is what every refusal carries.
-type Problem struct {
-	Status        int        `json:"status"`
-	Code          trade.Code `json:"code"`
-	Detail        string     `json:"detail"`
-	CorrelationID string     `json:"correlation_id"`
-	RequestID     string     `json:"request_id"`
-	Errors        []struct {
-		Field string     `json:"field"`
-		Code  trade.Code `json:"code"`
-	} `json:"errors"`
-}
+type Problem = apiclient.Problem
 
 // ErrNoAnswer is returned when the call got no HTTP answer: refused, cut or too late.
-var ErrNoAnswer = errors.New("no answer")
+var ErrNoAnswer = apiclient.ErrNoAnswer
 
 // ErrUnavailable is returned for a read that was answered 503, and may be repeated.
 var ErrUnavailable = errors.New("unavailable")
@@ -70,23 +59,20 @@ const (
 // Client posts trades and reads their status. It may be used concurrently.
 type Client struct {
 	Ledger *Ledger
-	HTTP   *http.Client
 
-	bases atomic.Pointer[[]string] // http://host:port of each server in use
-	calls atomic.Uint64            // they take the servers in turn
+	options apiclient.Options
+	servers atomic.Pointer[[]*apiclient.Client] // those in use
+	calls   atomic.Uint64                       // they take the servers in turn
 }
 
 // NewClient returns a client that keeps up to conns connections to each server open. Exchanges that the description of
 // the API does not allow go to the ledger.
 func NewClient(l *Ledger, conns int, bases ...string) *Client {
-	c := &Client{Ledger: l, HTTP: &http.Client{
+	c := &Client{Ledger: l, options: apiclient.Options{
 		Timeout: 15 * time.Second, // far beyond the server's accept deadline: running into it is a fault
 		Transport: &contract.Transport{
 			Base:   &http.Transport{MaxIdleConns: conns * len(bases), MaxIdleConnsPerHost: conns, DisableCompression: true},
 			Report: l.breach,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
 		},
 	}}
 	c.Use(bases...)
@@ -94,51 +80,40 @@ func NewClient(l *Ledger, conns int, bases ...string) *Client {
 }
 
 // Use says which servers, at least one, get the calls from now on: what a load balancer does by their readiness.
-func (c *Client) Use(bases ...string) { c.bases.Store(&bases) }
+func (c *Client) Use(bases ...string) {
+	servers := make([]*apiclient.Client, len(bases))
+	for i, base := range bases {
+		servers[i] = apiclient.New(base, c.options)
+	}
+	c.servers.Store(&servers)
+}
+
+// next is the server that gets the next call.
+func (c *Client) next() *apiclient.Client {
+	servers := *c.servers.Load()
+	return servers[c.calls.Add(1)%uint64(len(servers))]
+}
 
 // Answer is an HTTP answer with its whole body.
-type Answer struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
+type Answer = apiclient.Answer
 
 // Do sends one request. Errors: ErrNoAnswer.
 func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body []byte) (Answer, error) {
-	bases := *c.bases.Load()
-	base := bases[c.calls.Add(1)%uint64(len(bases))]
-	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
-	if err != nil {
-		return Answer{}, err
-	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	res, err := c.HTTP.Do(req)
-	if err != nil {
-		return Answer{}, fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return Answer{}, fmt.Errorf("%w: body cut: %w", ErrNoAnswer, err)
-	}
-	return Answer{res.StatusCode, res.Header, answer}, nil
+	return c.next().Do(ctx, method, path, header, body)
 }
 
 // Submit posts t once, never repeats it, and remembers the answer in the ledger.
 func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 	body, _ := json.Marshal(DocumentOf(t))
 	p := &Post{Trade: t, CorrelationID: "corr-" + t.CounterpartyID, Sent: time.Now()}
-	header := http.Header{"Content-Type": {"application/json"}, "X-Correlation-Id": {p.CorrelationID}}
-	answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades", header, body)
+	answer, err := c.next().PostTrade(ctx, body, apiclient.PostOptions{CorrelationID: p.CorrelationID})
 	p.Answered = time.Now()
 	if err == nil {
 		var said struct {
 			RequestID string     `json:"request_id"`
 			Code      trade.Code `json:"code"`
 		}
-		_ = json.Unmarshal(answer.Body, &said) // an answer that is no JSON names neither an id nor a code
+		_ = answer.Decode(&said) // an answer that is no JSON names neither an id nor a code
 		p.Status, p.Code, p.RetryAfter = answer.Status, said.Code, answer.Header.Get("Retry-After")
 		p.RequestID, _ = trade.ParseRequestID(said.RequestID)
 	}
@@ -146,7 +121,8 @@ func (c *Client) Submit(ctx context.Context, t trade.Trade) *Post {
 	return p
 }
 
-// SubmitBulk posts trades in one request, under a key unless that is empty, and remembers the answer of each in the ledger.
+// SubmitBulk posts trades in one request, under a key unless that is empty, and remembers the answer of each in the
+// ledger.
 func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Trade) []*Post {
 	posts, lines := make([]*Post, len(trades)), []byte{}
 	for i, t := range trades {
@@ -155,22 +131,13 @@ func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Tra
 		line, _ := json.Marshal(DocumentOf(t))
 		lines = append(append(lines, line...), '\n')
 	}
-	header := http.Header{"Content-Type": {"application/x-ndjson"}, "X-Correlation-Id": {posts[0].CorrelationID}}
-	if key != "" {
-		header.Set("Idempotency-Key", key)
-	}
-	answer, err := c.Do(ctx, http.MethodPost, "/api/v1/trades:batch", header, lines)
+	answer, err := c.next().PostTrades(ctx, lines, apiclient.PostOptions{Key: key, CorrelationID: posts[0].CorrelationID})
 	var said struct {
-		Items []struct {
-			Status    int    `json:"status"`
-			RequestID string `json:"request_id"`
-			Retry     int    `json:"retry_after"`
-			Problem   Problem
-		}
-		Code trade.Code
+		apiclient.Batch
+		Code trade.Code // of a refusal of all
 	}
 	if err == nil {
-		_ = json.Unmarshal(answer.Body, &said) // an answer that is no JSON says nothing about any trade
+		_ = answer.Decode(&said) // an answer that is no JSON says nothing about any trade
 	}
 	for i, p := range posts {
 		p.Answered, p.Status, p.Code, p.RetryAfter = time.Now(), answer.Status, said.Code, answer.Header.Get("Retry-After")
@@ -178,7 +145,7 @@ func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Tra
 			item := said.Items[i]
 			p.Status, p.Code = item.Status, item.Problem.Code
 			p.RequestID, _ = trade.ParseRequestID(item.RequestID + item.Problem.RequestID) // one of the two is empty
-			if item.Status != http.StatusAccepted && item.Retry == 0 {
+			if item.Status != http.StatusAccepted && item.RetryAfter == 0 {
 				p.RetryAfter = ""
 			}
 		}
@@ -190,7 +157,7 @@ func (c *Client) SubmitBulk(ctx context.Context, key string, trades ...trade.Tra
 // Status reads a request and remembers a terminal state in the ledger. ok is false for 404.
 // Errors: ErrNoAnswer, ErrUnavailable, or any other answer but 200 and 404.
 func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bool, err error) {
-	answer, err := c.Do(ctx, http.MethodGet, "/api/v1/requests/"+id.String(), nil, nil)
+	answer, err := c.next().Request(ctx, id.String(), 0)
 	if err != nil {
 		return State{}, false, err
 	}
@@ -203,14 +170,8 @@ func (c *Client) Status(ctx context.Context, id trade.RequestID) (s State, ok bo
 	default:
 		return State{}, false, fmt.Errorf("cannot read request %s: %d %.200s", id, answer.Status, answer.Body)
 	}
-	var said struct {
-		RequestID string       `json:"request_id"`
-		Status    trade.Status `json:"status"`
-		TradeID   string       `json:"trade_id"`
-		Version   int32        `json:"version"`
-		Reason    trade.Code   `json:"reason"`
-	}
-	if err := json.Unmarshal(answer.Body, &said); err != nil {
+	var said apiclient.State
+	if err := answer.Decode(&said); err != nil {
 		return State{}, false, fmt.Errorf("cannot read the status answer of %s: %w", id, err)
 	}
 	if said.RequestID != id.String() {

@@ -53,7 +53,8 @@ func (s *deployment) readyAgain(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
 		for _, url := range r.ready {
-			require.True(t, poll(t, drainLimit, func() bool { return answers(t, url) }), "%s does not get ready again:\n%s", r.name, r.proc.tail(t))
+			require.True(t, poll(t, drainLimit, func() bool { return answers(t, url) }), "%s does not get ready again:\n%s",
+				r.name, r.proc.Tail())
 		}
 	}
 }
@@ -105,7 +106,8 @@ func testDatabaseDownThenUp(t *testing.T, s *deployment, server *switched) {
 		server.Stop()
 		s.refusing(t, 50)
 		s.get(t, "/api/v1/trades").refused(t, http.StatusServiceUnavailable, "STORE_UNAVAILABLE")
-		require.True(t, poll(t, drainLimit, func() bool { return !answers(t, s.API+"/api/v1/health") }), "health hides that the database is down")
+		require.True(t, poll(t, drainLimit, func() bool { return !answers(t, s.API+"/api/v1/health") }),
+			"health hides that the database is down")
 		server.on(t)
 		s.accepted(t, 100)
 		stop()
@@ -135,7 +137,8 @@ func newSwitched(t *testing.T) *switched {
 
 func (s *switched) on(t *testing.T) *switched {
 	t.Helper()
-	server, err := embedded.Start(t.Context(), embedded.Config{Dir: s.dir, Port: s.port, SharedBuffers: "32MB", Log: zerolog.Nop()})
+	server, err := embedded.Start(t.Context(),
+		embedded.Config{Dir: s.dir, Port: s.port, SharedBuffers: "32MB", Log: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(server.Stop)
 	s.Postgres = server

@@ -83,11 +83,14 @@ func Drained(ctx context.Context, at Endpoints) error {
 	}
 	for partition := range end {
 		if next[partition] < end[partition] {
-			return fmt.Errorf("%w: partition %d ends at %d, its position is %d", ErrBehind, partition, end[partition], next[partition])
+			return fmt.Errorf("%w: partition %d ends at %d, its position is %d", ErrBehind, partition, end[partition],
+				next[partition])
 		}
 	}
 	var unprojected int
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM journal JOIN projection_cursor USING (generation, partition) WHERE "offset" >= projected_offset`).Scan(&unprojected)
+	err = conn.QueryRow(ctx,
+		`SELECT count(*) FROM journal JOIN projection_cursor USING (generation, partition)
+		WHERE "offset" >= projected_offset`).Scan(&unprojected)
 	if err != nil {
 		return fmt.Errorf("cannot read the project cursors: %w", err)
 	}
@@ -165,7 +168,8 @@ func (ev *Evidence) readTables(ctx context.Context, databaseURL string) error {
 	if ev.Next, err = readPositions(ctx, conn, len(ev.Earlier)+1); err != nil {
 		return err
 	}
-	for _, read := range []func(context.Context, *pgx.Conn) error{ev.readRows, ev.readJournal, ev.readOpened, ev.readLetters, ev.readAudit} {
+	type reader func(context.Context, *pgx.Conn) error
+	for _, read := range []reader{ev.readRows, ev.readJournal, ev.readOpened, ev.readLetters, ev.readAudit} {
 		if err := read(ctx, conn); err != nil {
 			return fmt.Errorf("cannot read the tables: %w", err)
 		}
@@ -175,7 +179,8 @@ func (ev *Evidence) readTables(ctx context.Context, databaseURL string) error {
 
 func readPositions(ctx context.Context, conn *pgx.Conn, generation int) (map[int32]int64, error) {
 	next := map[int32]int64{}
-	rows, _ := conn.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets WHERE generation = $1`, generation) // its error comes with the rows
+	// its error comes with the rows
+	rows, _ := conn.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets WHERE generation = $1`, generation)
 	var partition int32
 	var offset int64
 	_, err := pgx.ForEachRow(rows, []any{&partition, &offset}, func() error { next[partition] = offset; return nil })
@@ -192,21 +197,24 @@ func (ev *Evidence) readRows(ctx context.Context, conn *pgx.Conn) error {
 	var r Row
 	var id string
 	var maturity, created time.Time
-	_, err := pgx.ForEachRow(rows, []any{&r.Trade.TradeID, &r.Trade.Version, &r.Trade.CounterpartyID, &r.Trade.BookID, &maturity, &created,
-		&id, &r.Generation, &r.Slot.Partition, &r.Slot.Offset}, func() (err error) {
-		r.Trade.MaturityDate, r.Trade.CreatedDate = trade.DateOf(maturity), trade.DateOf(created)
-		r.RequestID, err = trade.ParseRequestID(id)
-		ev.Rows[r.Trade.Key()] = r
-		return err
-	})
+	_, err := pgx.ForEachRow(rows,
+		[]any{&r.Trade.TradeID, &r.Trade.Version, &r.Trade.CounterpartyID, &r.Trade.BookID, &maturity, &created,
+			&id, &r.Generation, &r.Slot.Partition, &r.Slot.Offset}, func() (err error) {
+			r.Trade.MaturityDate, r.Trade.CreatedDate = trade.DateOf(maturity), trade.DateOf(created)
+			r.RequestID, err = trade.ParseRequestID(id)
+			ev.Rows[r.Trade.Key()] = r
+			return err
+		})
 	return err
 }
 
 func (ev *Evidence) readJournal(ctx context.Context, conn *pgx.Conn) error {
-	rows, _ := conn.Query(ctx, `SELECT request_id::text, outcome, coalesce(reason, ''), coalesce(trade_id, ''), coalesce(version, 0),
-		coalesce(counterparty_id, ''), coalesce(book_id, ''), coalesce(maturity_date, 'epoch'), coalesce(created_date, 'epoch'),
+	rows, _ := conn.Query(ctx, `SELECT request_id::text, outcome, coalesce(reason, ''), coalesce(trade_id, ''),
+		coalesce(version, 0), coalesce(counterparty_id, ''), coalesce(book_id, ''),
+		coalesce(maturity_date, 'epoch'), coalesce(created_date, 'epoch'),
 		generation, partition, coalesce("offset", -1), accepted_at, coalesce(correlation_id, ''),
-		CASE reason WHEN 'NOT_DELIVERED' THEN coalesce(substring(detail FROM 'offset ([0-9]+)')::bigint, -1) ELSE 0 END FROM journal`)
+		CASE reason WHEN 'NOT_DELIVERED' THEN coalesce(substring(detail FROM 'offset ([0-9]+)')::bigint, -1) ELSE 0 END
+		FROM journal`)
 	var d Decision
 	var id string
 	var maturity, created time.Time
@@ -257,12 +265,13 @@ func (ev *Evidence) readLetters(ctx context.Context, conn *pgx.Conn) error {
 // readAudit reads what the triggers kept; without them there is nothing to read.
 func (ev *Evidence) readAudit(ctx context.Context, conn *pgx.Conn) error {
 	var installed bool
-	if err := conn.QueryRow(ctx, `SELECT to_regclass('audit.steps') IS NOT NULL`).Scan(&installed); err != nil || !installed {
+	err := conn.QueryRow(ctx, `SELECT to_regclass('audit.steps') IS NOT NULL`).Scan(&installed)
+	if err != nil || !installed {
 		return err
 	}
 	rows, _ := conn.Query(ctx, `SELECT trade_id, tx, "order", generation, "offset" FROM audit.applied`)
 	var a Applied
-	_, err := pgx.ForEachRow(rows, []any{&a.TradeID, &a.Tx, &a.Order, &a.Generation, &a.Offset}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&a.TradeID, &a.Tx, &a.Order, &a.Generation, &a.Offset}, func() error {
 		ev.Applied = append(ev.Applied, a)
 		return nil
 	})
@@ -279,7 +288,8 @@ func (ev *Evidence) readAudit(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func readSteps(ctx context.Context, conn *pgx.Conn, generation int) (map[int32][]Step, error) {
-	rows, _ := conn.Query(ctx, `SELECT partition, "from", "to" FROM audit.steps WHERE generation = $1 ORDER BY "order"`, generation)
+	rows, _ := conn.Query(ctx, `SELECT partition, "from", "to" FROM audit.steps WHERE generation = $1 ORDER BY "order"`,
+		generation)
 	steps := map[int32][]Step{}
 	var partition int32
 	var s Step

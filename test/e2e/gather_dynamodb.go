@@ -15,7 +15,8 @@ import (
 // readItems reads the ids of a request store on DynamoDB Local, which takes any credentials.
 func (ev *Evidence) readItems(ctx context.Context, endpoint, table string) error {
 	client := dynamodb.New(dynamodb.Options{
-		Region: "local", BaseEndpoint: aws.String(endpoint), Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		Region: "local", BaseEndpoint: aws.String(endpoint),
+		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 	})
 	pages := dynamodb.NewScanPaginator(client, &dynamodb.ScanInput{
 		TableName: aws.String(table), ConsistentRead: aws.Bool(true), ProjectionExpression: aws.String("request_id"),

@@ -16,7 +16,8 @@ import (
 func TestAMoveToMorePartitions(t *testing.T) {
 	t.Parallel()
 	s := newRoles(t, realStores(t), 2, 2)
-	s.env = append(s.env, "TRADESTORE_ACCEPT_DEADLINE=3s", "TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_ORPHAN_AFTER=12s", "TRADESTORE_ORPHAN_INTERVAL=1s")
+	s.env = append(s.env, "TRADESTORE_ACCEPT_DEADLINE=3s", "TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_ORPHAN_AFTER=12s",
+		"TRADESTORE_ORPHAN_INTERVAL=1s")
 	forgetful := "TRADESTORE_CHECK_INTERVAL=1h" // a process that does not notice by itself
 	s.start(t, forgetful)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
@@ -33,7 +34,8 @@ func TestAMoveToMorePartitions(t *testing.T) {
 	s.terminate(t, "worker1", "worker2")
 	orphan := trade.NewRequestID(time.Now().Add(-time.Minute))
 	s.sql(t, `INSERT INTO requests (accepted_at, accepted_on, partition, version, request_id, trade_id)
-		SELECT at, (at AT TIME ZONE 'UTC')::date, 3, 1, $1, 'ORPHAN' FROM (SELECT now() - interval '1 minute' AS at)`, orphan.String())
+		SELECT at, (at AT TIME ZONE 'UTC')::date, 3, 1, $1, 'ORPHAN' FROM (SELECT now() - interval '1 minute' AS at)`,
+		orphan.String())
 	s.staysPut(t, next, "requests expected to have ended, seen: 1 PENDING")
 	s.sql(t, "UPDATE projection_cursor SET projected_offset = 0")
 	s.staysPut(t, next, "the workers have outcomes to show")
@@ -64,9 +66,10 @@ func TestAMoveToMorePartitions(t *testing.T) {
 	s.client.Use(s.API)
 	stop = s.background(t, traffic)
 	s.accepted(t, 200)
-	require.Equal(t, 1, worker2.exit(t), "it finds itself in the wrong topic")
-	require.Regexp(t, "checks failed: T|in generation 2", worker2.said(t)) // by a check, or when it asked for its positions
-	forgotten.terminate(t)
+	require.Equal(t, 1, worker2.Exit(t), "it finds itself in the wrong topic")
+	// by a check, or when it asked for its positions
+	require.Regexp(t, "checks failed: T|in generation 2", worker2.Output(t))
+	forgotten.Terminate(t)
 	s.start(t)
 	s.client.Use(s.running()...)
 	s.accepted(t, 100)
@@ -89,8 +92,8 @@ func TestAMoveToMorePartitions(t *testing.T) {
 func (s *deployment) migrate(t *testing.T, next []string) (moved bool, said string) {
 	t.Helper()
 	p := launch(t, "migrate", s.path, append(append([]string{}, s.env...), next...), "migrate", "--new-generation")
-	code := p.exit(t)
-	return code == 0, p.said(t)
+	code := p.Exit(t)
+	return code == 0, p.Output(t)
 }
 
 // staysPut expects that the command refuses for the reason given.
@@ -106,7 +109,7 @@ func (s *deployment) staysPut(t *testing.T, next []string, reason string) {
 func (s *deployment) terminate(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		s.named(name).terminate(t)
+		s.named(name).Terminate(t)
 	}
 }
 
@@ -117,7 +120,8 @@ func (s *deployment) allEnded(t *testing.T) {
 	var pending int
 	require.True(t, poll(t, 3*time.Minute, func() bool {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM requests AS r
-			WHERE NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id)`).Scan(&pending)
+			WHERE NOT EXISTS (SELECT FROM journal AS s WHERE s.accepted_on = r.accepted_on AND s.request_id = r.request_id)`).
+			Scan(&pending)
 		return err == nil && pending == 0
 	}), "%d requests are PENDING", pending)
 }

@@ -17,8 +17,8 @@ func TestGroupOffsetMovedByHand(t *testing.T) {
 		s.run(t.Context(), t, load{clients: 8, posts: 400, hot: 20})
 		for _, to := range []int64{0, 1_000_000} {
 			s.drained(t)
-			s.named("worker1").terminate(t)
-			s.named("worker2").terminate(t)
+			s.named("worker1").Terminate(t)
+			s.named("worker2").Terminate(t)
 			s.moveGroup(t, to)
 			s.start(t)
 			s.run(t.Context(), t, load{clients: 8, posts: 100, hot: 20})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/loadtest"
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -36,7 +37,8 @@ func TestLoadtestSeesInjectedFaults(t *testing.T) {
 	doubled := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Doubled }
 	wrong := func(r *loadtest.Reconciliation) loadtest.Offenders { return r.Wrong }
 	f("dropRecord:150", byHTTP, lost, `SELECT request_id FROM journal WHERE reason = 'NOT_DELIVERED'`)
-	f("doubleRecord:150", bySQL, doubled, `SELECT request_id FROM journal s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
+	f("doubleRecord:150", bySQL, doubled,
+		`SELECT request_id FROM journal s WHERE NOT EXISTS (SELECT FROM requests r WHERE r.request_id = s.request_id)`)
 	f("flipStatus:150", byHTTP, wrong, `SELECT request_id FROM journal WHERE outcome = 'SUCCESS'`)
 }
 
@@ -60,7 +62,7 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 	s.path = binary(t)
 	s.start(t)
 	running := s.loadtest(t, true)
-	code := running.exit(t)
+	code := running.Exit(t)
 	report := s.report(t, running)
 	unharmed(t, report)
 	if report.Verdict == loadtest.Void { // the machine was too busy for the load
@@ -72,7 +74,7 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 
 	running = s.loadtest(t, true)
 	s.killedUnder(t, running)
-	running.exit(t)
+	running.Exit(t)
 	report = s.report(t, running)
 	unharmed(t, report)
 	require.NotZero(t, report.Reconciliation.MayExist, "the kill cut calls off")
@@ -98,16 +100,18 @@ func newInjected(t *testing.T, plant string) *deployment {
 	t.Helper()
 	s := newDev(t, stack.Database(t))
 	s.path = breakingBinary(t)
-	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=1s",
+	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s",
+		"TRADESTORE_DELIVERY_TIMEOUT=1s",
 		"TRADESTORE_ORPHAN_AFTER=6s", "TRADESTORE_ORPHAN_INTERVAL=500ms")
 	return s
 }
 
-// loadtest starts the load test against the stack. Its limits on time hold on any machine, so that only what became of the
-// trades decides.
-func (s *deployment) loadtest(t *testing.T, sql bool) *process {
+// loadtest starts the load test against the stack. Its limits on time hold on any machine, so that only what became of
+// the trades decides.
+func (s *deployment) loadtest(t *testing.T, sql bool) *program.Process {
 	t.Helper()
-	args := []string{"loadtest", "--target", s.API, "--rate", "200", "--duration", "5s", "--warmup", "1s", "--out", t.TempDir(),
+	args := []string{"loadtest", "--target", s.API, "--rate", "200", "--duration", "5s", "--warmup", "1s", "--out",
+		t.TempDir(),
 		"--max-accept-p99", "1m", "--max-final-p99", "1m", "--max-error-rate", "1"}
 	var env []string
 	if sql {
@@ -117,7 +121,7 @@ func (s *deployment) loadtest(t *testing.T, sql bool) *process {
 }
 
 // killedUnder kills the stack in the middle of a load test, and starts it again.
-func (s *deployment) killedUnder(t *testing.T, running *process) {
+func (s *deployment) killedUnder(t *testing.T, running *program.Process) {
 	t.Helper()
 	db := s.connect(t)
 	decided := func() (n int) {
@@ -125,30 +129,30 @@ func (s *deployment) killedUnder(t *testing.T, running *process) {
 		return n
 	}
 	before := decided()
-	require.True(t, poll(t, drainLimit, func() bool { return !running.alive() || decided() > before+200 }))
-	require.True(t, running.alive(), "%s", running.tail(t))
+	require.True(t, poll(t, drainLimit, func() bool { return !running.Running() || decided() > before+200 }))
+	require.True(t, running.Running(), "%s", running.Tail())
 	s.kill()
 	s.start(t)
 }
 
 // await waits for a load test that has to end with 1, and reads its report.
-func (s *deployment) await(t *testing.T, running *process) *loadtest.Report {
+func (s *deployment) await(t *testing.T, running *program.Process) *loadtest.Report {
 	t.Helper()
-	require.Equal(t, 1, running.exit(t), "%s", running.tail(t))
+	require.Equal(t, 1, running.Exit(t), "%s", running.Tail())
 	return s.report(t, running)
 }
 
-func (s *deployment) report(t *testing.T, running *process) *loadtest.Report {
+func (s *deployment) report(t *testing.T, running *program.Process) *loadtest.Report {
 	t.Helper()
 	var out string
-	for i, arg := range running.cmd.Args {
+	for i, arg := range running.Args {
 		if arg == "--out" {
-			out = running.cmd.Args[i+1]
+			out = running.Args[i+1]
 		}
 	}
 	found, err := filepath.Glob(filepath.Join(out, "*", "report.json"))
 	require.NoError(t, err)
-	require.Len(t, found, 1, "%s", running.tail(t))
+	require.Len(t, found, 1, "%s", running.Tail())
 	text, err := os.ReadFile(found[0])
 	require.NoError(t, err)
 	var report loadtest.Report
@@ -158,8 +162,8 @@ func (s *deployment) report(t *testing.T, running *process) *loadtest.Report {
 
 var namedRequest = regexp.MustCompile(`request ([0-9a-f-]{36})`)
 
-// guilty expects that the offenders are named, that each of them is among the requests that the statement finds, and that
-// nothing else is wrong.
+// guilty expects that the offenders are named, that each of them is among the requests that the statement finds, and
+// that nothing else is wrong.
 func (s *deployment) guilty(t *testing.T, report *loadtest.Report, offenders loadtest.Offenders, statement string) {
 	t.Helper()
 	r := report.Reconciliation
@@ -171,7 +175,8 @@ func (s *deployment) guilty(t *testing.T, report *loadtest.Report, offenders loa
 		named := namedRequest.FindStringSubmatch(text)
 		require.NotNil(t, named, text)
 		var n int
-		require.NoError(t, db.QueryRow(t.Context(), fmt.Sprintf(`SELECT count(*) FROM (%s) AS guilty WHERE request_id = $1::uuid`, statement), named[1]).Scan(&n))
+		require.NoError(t, db.QueryRow(t.Context(),
+			fmt.Sprintf(`SELECT count(*) FROM (%s) AS guilty WHERE request_id = $1::uuid`, statement), named[1]).Scan(&n))
 		require.Equal(t, 1, n, text)
 	}
 	t.Logf("%d offenders: %q", offenders.Count, offenders.First)

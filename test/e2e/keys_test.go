@@ -15,9 +15,9 @@ import (
 var soonClosed = []string{"TRADESTORE_ACCEPT_DEADLINE=1500ms", "TRADESTORE_DELIVERY_TIMEOUT=1s",
 	"TRADESTORE_ORPHAN_AFTER=5s", "TRADESTORE_ORPHAN_INTERVAL=200ms"}
 
-// A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it gets
-// a 202, from whichever server. Wherever the first call was cut, the trade is stored once: the record that made it to the
-// log is the one, or the orphan reaper says that none did and the repeat makes it.
+// A server is killed while it takes a trade, and its client repeats the call with the same idempotency key until it
+// gets a 202, from whichever server. Wherever the first call was cut, the trade is stored once: the record that made it
+// to the log is the one, or the orphan reaper says that none did and the repeat makes it.
 func TestRepeatedWithAKeyAfterAKill(t *testing.T) {
 	t.Parallel()
 	on(t, testRepeatedWithAKeyAfterAKill, onDev, onReal, onDynamoDB)
@@ -30,7 +30,7 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 	f := func(point string, delivered bool) {
 		t.Helper()
 		doomed := s.first("server")
-		doomed.proc.terminate(t)
+		doomed.proc.Terminate(t)
 		s.start(t, "TRADESTORE_FAILPOINT="+point+":1")
 		body, err := json.Marshal(DocumentOf(s.ledger.newTrade(point, 1)))
 		require.NoError(t, err)
@@ -41,7 +41,7 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 		s.client.Use(doomed.base)
 		_, err = send()
 		require.ErrorIs(t, err, ErrNoAnswer)
-		doomed.proc.exit(t)
+		doomed.proc.Exit(t)
 		s.start(t)
 		s.client.Use(s.running()...)
 
@@ -71,7 +71,8 @@ func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 		assert.Equal(t, string(last.Body), string(again.Body))
 		assert.Len(t, s.versions(t, point), 1)
 		var stored int
-		row := s.connect(t).QueryRow(t.Context(), "SELECT count(*) FROM journal WHERE outcome = 'SUCCESS' AND trade_id = $1", point)
+		row := s.connect(t).QueryRow(t.Context(), "SELECT count(*) FROM journal WHERE outcome = 'SUCCESS' AND trade_id = $1",
+			point)
 		require.NoError(t, row.Scan(&stored))
 		assert.Equal(t, 1, stored)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kill -9 of every process at a random moment under load, again and again on the same stores. In the case of `tradestore
-// dev` the database and the broker go down with it.
+// kill -9 of every process at a random moment under load, again and again on the same stores. In the case of
+// `tradestore dev` the database and the broker go down with it.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	t.Run(onDev, func(t *testing.T) { t.Parallel(); testKilledUnderLoad(t, newDev(t, "")) })
@@ -34,8 +34,8 @@ func testKilledUnderLoad(t *testing.T, s *deployment) {
 	s.stop(t)
 }
 
-// The process kills itself at each line where a crash could leave half of something behind. Where there are others, they
-// go on.
+// The process kills itself at each line where a crash could leave half of something behind. Where there are others,
+// they go on.
 func TestKilledAtFailpoints(t *testing.T) {
 	t.Parallel()
 	for range scale(1, 100) {
@@ -75,16 +75,16 @@ func testKilledAtFailpoints(t *testing.T, s *deployment) {
 func (s *deployment) dieAt(t *testing.T, kind, point string) (stop func()) {
 	t.Helper()
 	doomed := s.first(kind)
-	doomed.proc.terminate(t)
+	doomed.proc.Terminate(t)
 	s.launch(t, fmt.Sprintf("TRADESTORE_FAILPOINT=%s:%d", point, 1+rand.IntN(8)))
 	stop = s.background(t, load{clients: 8, hot: 50})
-	doomed.proc.exit(t)
-	died := doomed.proc.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	require.Equal(t, syscall.SIGKILL, died.Signal(), "%s: %s", point, doomed.proc.tail(t))
+	doomed.proc.Exit(t)
+	died := doomed.proc.State().Sys().(syscall.WaitStatus)
+	require.Equal(t, syscall.SIGKILL, died.Signal(), "%s: %s", point, doomed.proc.Tail())
 	return stop
 }
 
-// unhurried gives a starved machine time to answer: whoever is refused for lateness hides one that is refused for a drain.
+// unhurried gives a slow machine time to answer: a POST refused for lateness would hide one refused for a drain.
 var unhurried = []string{"TRADESTORE_ACCEPT_DEADLINE=10s"}
 
 // SIGTERM under load: whoever got an answer got a good one, and the exit code is 0.
@@ -133,7 +133,7 @@ func TestRollingRestart(t *testing.T) {
 			stop := s.background(t, load{clients: 16, hot: 100})
 			for _, r := range s.roles {
 				s.accepted(t, 100)
-				r.proc.terminate(t)
+				r.proc.Terminate(t)
 				s.client.Use(s.running()...)
 				s.accepted(t, 50)
 				s.start(t)
@@ -155,7 +155,7 @@ func TestWorkerFrozenThenKilled(t *testing.T) {
 	on(t, func(t *testing.T, s *deployment) {
 		s.start(t)
 		require.NoError(t, InstallAudit(t.Context(), s.Database))
-		frozen := s.named("worker1").cmd.Process
+		frozen := s.named("worker1")
 		for range scale(1, 20) {
 			s.balanced(t, 4)
 			stop := s.background(t, load{clients: 16, hot: 100})
@@ -174,8 +174,8 @@ func TestWorkerFrozenThenKilled(t *testing.T) {
 		s.run(t.Context(), t, load{clients: 16, posts: 200, hot: 100})
 		s.kill("worker1")
 		s.check(t)
-		s.named("worker2").terminate(t)
-		s.named("server1").terminate(t)
-		s.named("server2").terminate(t)
+		s.named("worker2").Terminate(t)
+		s.named("server1").Terminate(t)
+		s.named("server2").Terminate(t)
 	}, onReal, onDynamoDB)
 }

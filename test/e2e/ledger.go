@@ -115,7 +115,8 @@ func (l *Ledger) Observe(s State) {
 		return
 	}
 	if first != s {
-		l.flips = append(l.flips, fmt.Sprintf("%s was %s %s, then %s %s", s.RequestID, first.Status, first.Reason, s.Status, s.Reason))
+		l.flips = append(l.flips,
+			fmt.Sprintf("%s was %s %s, then %s %s", s.RequestID, first.Status, first.Reason, s.Status, s.Reason))
 	}
 }
 

@@ -29,7 +29,8 @@ func mustDate(s string) trade.Date {
 
 // newTrade returns a good trade that no other post of the ledger equals.
 func (l *Ledger) newTrade(id string, version int32) trade.Trade {
-	return trade.Trade{TradeID: id, Version: version, CounterpartyID: l.Tag(), BookID: "B-1", MaturityDate: farFuture, CreatedDate: mustDate("2026-01-15")}
+	return trade.Trade{TradeID: id, Version: version, CounterpartyID: l.Tag(), BookID: "B-1", MaturityDate: farFuture,
+		CreatedDate: mustDate("2026-01-15")}
 }
 
 // load is many clients that post at once, each one post after the other.
@@ -111,5 +112,6 @@ func pause(ctx context.Context, dice *rand.Rand, longest time.Duration) {
 func (s *deployment) accepted(t *testing.T, n int) {
 	t.Helper()
 	want := s.ledger.Count()[http.StatusAccepted] + n
-	require.True(t, poll(t, drainLimit, func() bool { return s.ledger.Count()[http.StatusAccepted] >= want }), "posts are no longer accepted: %v", s.ledger.Count())
+	require.True(t, poll(t, drainLimit, func() bool { return s.ledger.Count()[http.StatusAccepted] >= want }),
+		"posts are no longer accepted: %v", s.ledger.Count())
 }

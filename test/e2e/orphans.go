@@ -40,7 +40,8 @@ func checkClosed(r *Report, want replayed, ev *Evidence) {
 		for _, rec := range g.Log {
 			d, closed := want.closed[rec.ID]
 			if closed && int(d.Generation) == i+1 && rec.Partition == d.Slot.Partition && rec.Offset < d.ClosedAt {
-				r.add("R5", "request %s was closed when partition %d was applied up to %d, its record lies at %d", rec.ID, rec.Partition, d.ClosedAt, rec.Offset)
+				r.add("R5", "request %s was closed when partition %d was applied up to %d, its record lies at %d", rec.ID,
+					rec.Partition, d.ClosedAt, rec.Offset)
 			}
 		}
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // soonLost makes the orphan reaper wait for as short a time as deadlines allow.
-var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_ORPHAN_AFTER=12s", "TRADESTORE_ORPHAN_INTERVAL=1s"}
+var soonLost = []string{"TRADESTORE_DELIVERY_TIMEOUT=3s", "TRADESTORE_ORPHAN_AFTER=12s",
+	"TRADESTORE_ORPHAN_INTERVAL=1s"}
 
 // resolveLimit is how long after the end of a fault the last orphan may stay PENDING (I5).
 const orphanLimit = 3 * time.Minute
@@ -32,7 +33,8 @@ func TestOutages(t *testing.T) {
 	t.Run(onDynamoDB, func(t *testing.T) {
 		t.Parallel()
 		broker, database, table := stack.ApacheKafka(t), stack.OwnPostgres(t), stack.OwnDynamoDB(t)
-		s := newRoles(t, stores{kafka: broker.Addrs(), database: database.URL(), dynamoDB: table.Endpoint(), env: handOver}, 2, 2)
+		s := newRoles(t, stores{kafka: broker.Addrs(), database: database.URL(), dynamoDB: table.Endpoint(), env: handOver},
+			2, 2)
 		testOutages(t, s, broker, func() {
 			s.outage(t, "PostgreSQL", func() { s.acceptingAlone(t) }, func() {})
 			s.outage(t, "DynamoDB", func() {
@@ -86,8 +88,8 @@ func (s *deployment) outage(t *testing.T, name string, strike, repair func()) {
 	t.Logf("outage of %s: %v; answers so far %v", name, time.Since(began).Round(time.Second), s.ledger.Count())
 }
 
-// acceptingAlone keeps PostgreSQL down and expects that every trade is accepted and every status is shown, by the request
-// log on DynamoDB alone, while reads of trades are refused.
+// acceptingAlone keeps PostgreSQL down and expects that every trade is accepted and every status is shown, by the
+// request log on DynamoDB alone, while reads of trades are refused.
 func (s *deployment) acceptingAlone(t *testing.T) {
 	t.Helper()
 	kill := s.postgresKiller(t)
@@ -110,7 +112,8 @@ func (s *deployment) acceptingAlone(t *testing.T) {
 	p := s.submit(t, s.ledger.newTrade("ALONE-1", 1))
 	require.Equal(t, http.StatusOK, s.get(t, "/api/v1/requests/"+p.RequestID.String()).Status)
 	require.True(t, poll(t, drainLimit, down), "PostgreSQL was not down")
-	require.Equal(t, refused, s.ledger.Count()[http.StatusServiceUnavailable], "a trade was refused that needs no PostgreSQL")
+	require.Equal(t, refused, s.ledger.Count()[http.StatusServiceUnavailable],
+		"a trade was refused that needs no PostgreSQL")
 }
 
 // refusing waits until n more POSTs have been answered 503, and does to the store again and again what keeps it down.
@@ -149,7 +152,7 @@ func (s *deployment) orphansClosed(t *testing.T) {
 	t.Logf("checked %s; waited for %d orphans of %d", report.Summary, closed, len(closedBy(ev.Journal)))
 }
 
-// unknown counts the POSTs that were answered 503 with the id to ask for: it could not be told whether they have effect.
+// unknown counts the POSTs that were answered 503 with a request id: whether they have effect was not known.
 func (s *deployment) unknown() (n int) {
 	for _, p := range s.ledger.Posts() {
 		if p.Status == http.StatusServiceUnavailable && !p.RequestID.IsZero() {

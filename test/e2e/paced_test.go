@@ -15,13 +15,13 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// rateVar sets the trades a second that are posted with the request store on DynamoDB Local, which is an emulator and not
-// made for load.
+// rateVar sets the trades a second that are posted with the request store on DynamoDB Local, which is an emulator and
+// not made for load.
 const rateVar = "TRADESTORE_E2E_DYNAMODB_RATE"
 
 // A thousand trades a second, posted whether the servers keep up or not: who is turned away is told so, and every 202
-// holds. A long run, which should have the machine to itself, says what was attained; a short one posts fewer, as it shares
-// the machine with other tests.
+// holds. A long run, which should have the machine to itself, says what was attained; a short one posts fewer, as it
+// shares the machine with other tests.
 func TestAThousandASecond(t *testing.T) {
 	if !long {
 		t.Parallel()
@@ -57,7 +57,8 @@ func pacedDynamoDB(t *testing.T) (endpoint string) {
 	if !long {
 		return stack.DynamoDB(t)
 	}
-	return stack.OwnDynamoDB(t, func(cfg *services.DynamoDBConfig) { cfg.InMemory, cfg.FullSpeed, cfg.HeapMiB = true, true, 2048 }).Endpoint()
+	return stack.OwnDynamoDB(t,
+		func(cfg *services.DynamoDBConfig) { cfg.InMemory, cfg.FullSpeed, cfg.HeapMiB = true, true, 2048 }).Endpoint()
 }
 
 func testPaced(t *testing.T, s *deployment, rate int) {
@@ -70,7 +71,8 @@ func testPaced(t *testing.T, s *deployment, rate int) {
 	posts := rate * scale(5, 60)
 	took := s.pace(t, rate, posts)
 	ended := time.Now()
-	require.True(t, poll(t, pacedLimit, func() bool { return Drained(t.Context(), s.Endpoints) == nil }), "the log is not worked through")
+	require.True(t, poll(t, pacedLimit, func() bool { return Drained(t.Context(), s.Endpoints) == nil }),
+		"the log is not worked through")
 	drained := time.Since(ended)
 	s.check(t)
 	s.answered(t, http.StatusAccepted, http.StatusBadRequest, http.StatusTooManyRequests, http.StatusServiceUnavailable)

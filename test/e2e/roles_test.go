@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -81,15 +82,17 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	s := &deployment{path: binary(t), ledger: NewLedger(), group: name}
 	s.Kafka, s.Database, s.Topic = on.kafka, on.database, name
 	s.env = append([]string{
-		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","), "TRADESTORE_TOPIC=" + name,
+		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","),
+		"TRADESTORE_TOPIC=" + name,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_FORMAT=json",
 	}, on.env...)
 	if on.dynamoDB != "" {
 		s.DynamoDB, s.Table = on.dynamoDB, name
-		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB, "TRADESTORE_DYNAMODB_TABLE="+name)
+		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB,
+			"TRADESTORE_DYNAMODB_TABLE="+name)
 	}
 	migrate := launch(t, "migrate", s.path, s.env, "migrate")
-	require.Zero(t, migrate.exit(t), migrate.tail(t))
+	require.Zero(t, migrate.Exit(t), migrate.Tail())
 
 	var bases []string
 	for i := range servers {
@@ -109,7 +112,8 @@ func (s *deployment) add(t *testing.T, kind string, number int, args ...string) 
 	t.Helper()
 	at := freeAddress(t)
 	r := &role{
-		name: fmt.Sprintf("%s%d", kind, number), args: append([]string{kind, "--listen", at}, args...), ready: []string{"http://" + at + "/readyz"},
+		name: fmt.Sprintf("%s%d", kind, number), args: append([]string{kind, "--listen", at}, args...),
+		ready: []string{"http://" + at + "/readyz"},
 	}
 	s.roles = append(s.roles, r)
 	return r
@@ -129,7 +133,7 @@ func (s *deployment) first(kind string) *role {
 }
 
 // named returns the process of that name.
-func (s *deployment) named(name string) *process {
+func (s *deployment) named(name string) *program.Process {
 	for _, r := range s.roles {
 		if r.name == name {
 			return r.proc
@@ -141,7 +145,7 @@ func (s *deployment) named(name string) *process {
 // running returns where the servers answer that have a process.
 func (s *deployment) running() (bases []string) {
 	for _, r := range s.roles {
-		if r.base != "" && r.proc.alive() {
+		if r.base != "" && r.proc.Running() {
 			bases = append(bases, r.base)
 		}
 	}

@@ -3,22 +3,21 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"tradestore/internal/apiclient"
+	"tradestore/internal/proc"
+	"tradestore/test/program"
 	"tradestore/test/stack"
 )
 
@@ -30,8 +29,8 @@ const (
 	idleConns  = 256                    // that the client keeps open to a server
 )
 
-// deployment is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it answers
-// and can start, stop and kill its processes; they don't see which of the two it is.
+// deployment is a Trade Store in processes of its own: one that is everything, or some of each role. Tests see where it
+// answers and can start, stop and kill its processes; they don't see which of the two it is.
 type deployment struct {
 	Endpoints
 	ledger *Ledger
@@ -49,7 +48,7 @@ type role struct {
 	args  []string
 	base  string   // where its API answers; empty: it has none
 	ready []string // URLs that answer 200 when it is ready
-	proc  *process
+	proc  *program.Process
 }
 
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
@@ -90,14 +89,14 @@ func (s *deployment) learn(t *testing.T) {
 	s.Kafka, s.Database = strings.Split(note.Kafka, ","), note.Database
 }
 
-// dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test the
-// program removes it, as `make clean` does: also a database that outlived a killed process.
+// dataDir returns a folder that the database's own user can reach when the tests run as root. At the end of the test
+// the program removes it, as `make clean` does: also a database that outlived a killed process.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := stack.Dir()
 	require.NoError(t, err)
 	remove := exec.Command(binary(t), "dev", "--data-dir", dir, "--remove")
-	remove.Env = environment()
+	remove.Env = program.Environment()
 	t.Cleanup(func() {
 		if said, err := remove.CombinedOutput(); err != nil {
 			t.Errorf("cannot remove the data folder: %v: %s", err, said)
@@ -109,26 +108,13 @@ func dataDir(t *testing.T) string {
 	return dir
 }
 
-// addresses are those that were given to a stack of this run.
-var addresses sync.Map
-
 // freeAddress returns an address that nobody listens on and that no other stack of this run has. It stays the same over
-// restarts, as in production: it lies below the ports that a kernel gives to connections, so that none takes it while
-// its process is down.
+// restarts, as in production.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
-		if _, given := addresses.LoadOrStore(address, true); given {
-			continue
-		}
-		if ln, err := net.Listen("tcp", address); err == nil {
-			require.NoError(t, ln.Close())
-			return address
-		}
-	}
-	require.FailNow(t, "no free port")
-	return ""
+	port, err := proc.FreePort()
+	require.NoError(t, err)
+	return proc.Loopback(port)
 }
 
 // start starts what does not run, with more environment for this life alone, and waits until it is ready.
@@ -136,7 +122,8 @@ func (s *deployment) start(t *testing.T, env ...string) {
 	t.Helper()
 	for _, r := range s.launch(t, env...) {
 		if !r.awaitReady(t) {
-			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.exit(t), r.proc.tail(t))
+			require.FailNow(t, "process ended before it was ready", "%s: exit code %d\n%s", r.name, r.proc.Exit(t),
+				r.proc.Tail())
 		}
 	}
 	s.learn(t)
@@ -146,7 +133,7 @@ func (s *deployment) start(t *testing.T, env ...string) {
 func (s *deployment) launch(t *testing.T, env ...string) (started []*role) {
 	t.Helper()
 	for _, r := range s.roles {
-		if r.proc == nil || !r.proc.alive() {
+		if r.proc == nil || !r.proc.Running() {
 			r.proc = launch(t, r.name, s.path, append(env, s.env...), r.args...)
 			started = append(started, r)
 		}
@@ -162,10 +149,10 @@ func (r *role) awaitReady(t *testing.T) bool {
 	defer poll.Stop()
 	for {
 		select {
-		case <-r.proc.exited:
+		case <-r.proc.Done():
 			return false
 		case <-limit:
-			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.tail(t))
+			require.FailNow(t, "process does not get ready", "%s\n%s", r.name, r.proc.Tail())
 		case <-poll.C:
 			if !slices.ContainsFunc(r.ready, func(url string) bool { return !answers(t, url) }) {
 				return true
@@ -177,23 +164,17 @@ func (r *role) awaitReady(t *testing.T) bool {
 // answers says whether a GET of url is answered 200.
 func answers(t *testing.T, url string) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	require.NoError(t, err)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = res.Body.Close()
-	return res.StatusCode == http.StatusOK
+	client := apiclient.New(url, apiclient.Options{Conns: 1, Timeout: 2 * time.Second})
+	defer client.Close()
+	answer, err := client.Do(t.Context(), http.MethodGet, "", nil, nil)
+	return err == nil && answer.Status == http.StatusOK
 }
 
 // stop drains every process, servers first, and expects exit code 0 of each.
 func (s *deployment) stop(t *testing.T) {
 	t.Helper()
 	for _, r := range s.roles {
-		r.proc.terminate(t)
+		r.proc.Terminate(t)
 	}
 }
 
@@ -201,7 +182,7 @@ func (s *deployment) stop(t *testing.T) {
 func (s *deployment) kill(names ...string) {
 	for _, r := range s.roles {
 		if len(names) == 0 || strings.Contains(strings.Join(names, " "), r.name) {
-			r.proc.kill()
+			r.proc.Kill()
 		}
 	}
 }

@@ -28,13 +28,14 @@ func TestDevCannotStart(t *testing.T) {
 	dir := dataDir(t) // for all of them: none gets far
 	f := func(flag string, change ...string) {
 		t.Helper()
-		args := []string{"dev", "--listen", freeAddress(t), "--worker-listen", freeAddress(t), "--data-dir", dir, "--log-level", "error", "--log-format", "json"}
+		args := []string{"dev", "--listen", freeAddress(t), "--worker-listen", freeAddress(t), "--data-dir", dir,
+			"--log-level", "error", "--log-format", "json"}
 		for i := 0; i < len(change); i += 2 {
 			args = set(args, change[i], change[i+1])
 		}
 		p := launch(t, "second", s.path, s.env, args...)
-		require.NotZero(t, p.exit(t), p.tail(t))
-		said := strings.TrimSpace(p.said(t))
+		require.NotZero(t, p.Exit(t), p.Tail())
+		said := strings.TrimSpace(p.Output(t))
 		require.Contains(t, said, flag)
 		require.Equal(t, 0, strings.Count(said, "\n"), "more than one line:\n%s", said)
 	}

@@ -19,14 +19,16 @@ func (s *deployment) testWaits(t *testing.T) {
 	body, err := json.Marshal(DocumentOf(tr))
 	require.NoError(t, err)
 	p := &Post{Trade: tr, Sent: time.Now(), CorrelationID: "waits"}
-	a := s.call(t, http.MethodPost, "/api/v1/trades", string(body), "Content-Type: application/json", "X-Correlation-ID: waits", "Prefer: wait=20")
+	a := s.call(t, http.MethodPost, "/api/v1/trades", string(body), "Content-Type: application/json",
+		"X-Correlation-ID: waits", "Prefer: wait=20")
 	require.Equal(t, http.StatusOK, a.Status, string(a.Body))
 	require.Equal(t, "wait=20", a.Header.Get("Preference-Applied"))
 	said := a.json(t)
 	require.Equal(t, "SUCCESS", said["status"])
 	id, err := trade.ParseRequestID(said["request_id"].(string))
 	require.NoError(t, err)
-	p.Answered, p.Status, p.RequestID, p.RetryAfter = time.Now(), http.StatusAccepted, id, "0" // an outcome promises what a 202 does
+	// an outcome promises what a 202 does
+	p.Answered, p.Status, p.RequestID, p.RetryAfter = time.Now(), http.StatusAccepted, id, "0"
 	s.ledger.Add(p)
 	require.Equal(t, said, s.get(t, a.Header.Get("Location")).json(t), "an end stays")
 
@@ -47,7 +49,8 @@ func (s *deployment) testWaits(t *testing.T) {
 	require.NotEmpty(t, a.Header.Get("Retry-After"))
 	require.True(t, poll(t, drainLimit, func() bool {
 		lag := s.get(t, "/api/v1/lag").json(t)
-		return lag["records_behind"].(float64) >= 2 && lag["oldest_unsettled_seconds"].(float64) > 0 && len(lag["partitions"].([]any)) > 0
+		return lag["records_behind"].(float64) >= 2 && lag["oldest_unsettled_seconds"].(float64) > 0 &&
+			len(lag["partitions"].([]any)) > 0
 	}), "the lag is not seen")
 	require.NoError(t, hold.Rollback(t.Context()))
 	for _, want := range []struct {
@@ -59,13 +62,15 @@ func (s *deployment) testWaits(t *testing.T) {
 	}
 	require.Contains(t, followed(), high.RequestID.String())
 	require.Contains(t, followed(), low.RequestID.String())
-	require.True(t, poll(t, drainLimit, func() bool { return s.get(t, "/api/v1/lag").json(t)["records_behind"] == 0.0 }), "the lag stays")
+	require.True(t, poll(t, drainLimit, func() bool { return s.get(t, "/api/v1/lag").json(t)["records_behind"] == 0.0 }),
+		"the lag stays")
 }
 
 // follow opens the stream of a trade and returns what reads the data of its next event.
 func (s *deployment) follow(t *testing.T, tradeID string) func() string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.API+"/api/v1/events?trade_id="+tradeID, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.API+"/api/v1/events?trade_id="+tradeID,
+		http.NoBody)
 	require.NoError(t, err)
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	require.NoError(t, err)

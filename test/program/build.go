@@ -20,7 +20,8 @@ var builds sync.Map // string -> func() (string, error)
 func Build(t testing.TB, tags ...string) string {
 	t.Helper()
 	name := strings.Join(append([]string{"tradestore"}, tags...), "-")
-	once, _ := builds.LoadOrStore(name, sync.OnceValues(func() (string, error) { return build(name, strings.Join(tags, ",")) }))
+	once, _ := builds.LoadOrStore(name,
+		sync.OnceValues(func() (string, error) { return build(name, strings.Join(tags, ",")) }))
 	path, err := once.(func() (string, error))()
 	if err != nil {
 		t.Fatal(err)

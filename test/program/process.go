@@ -1,82 +1,137 @@
 package program
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"tradestore/internal/proc"
 )
 
-// Patience bounds every wait for something that must happen. It is no measure of speed.
-const Patience = 60 * time.Second
+// Limits of waits for something that must happen. They are no measure of speed.
+const (
+	Patience  = 60 * time.Second
+	exitLimit = 3 * time.Minute // longer than the longest drain
+)
 
-// Process is a role that runs as a process of its own.
+const tailLines = 40
+
+// Process is a program that runs for a test. What it writes goes to a file.
 type Process struct {
-	Cmd   *exec.Cmd
-	lines chan map[string]any // of its log; closed at the end
-	Seen  []map[string]any    // taken from lines
+	*proc.Child
+	Name string
+	Args []string // without the program
+	log  string   // path of stdout and stderr
+	read int      // bytes of the log that Await has read
 }
 
-// Start starts a role as it was built for an image. env is its whole environment; nil is that of the test.
-func Start(t *testing.T, path string, env []string, args ...string) *Process {
+// Start starts a program in an empty folder of its own. env is its whole environment; nil is that of the test. It ends
+// with the test at the latest. It fails the test when it panics or races, and its last lines are shown when the test
+// fails.
+func Start(t *testing.T, name, path string, env []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{Cmd: exec.Command(path, args...), lines: make(chan map[string]any, 1000)}
-	p.Cmd.Env = env
-	log, err := p.Cmd.StderrPipe()
+	dir := t.TempDir()
+	p := &Process{Name: name, Args: args, log: filepath.Join(dir, name+".log")}
+	log, err := proc.OpenLog(p.log)
 	require.NoError(t, err)
-	require.NoError(t, p.Cmd.Start())
-	go func() {
-		defer close(p.lines)
-		for text := bufio.NewScanner(log); text.Scan(); {
-			line := map[string]any{"text": text.Text()}
-			_ = json.Unmarshal(text.Bytes(), &line) // a line that is no JSON stays text
-			p.lines <- line
-		}
-	}()
+	defer log.Close() // the process has its own copy
+	cmd := exec.Command(path, args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, log, log
+	p.Child, err = proc.Start(cmd, syscall.SIGKILL)
+	require.NoError(t, err)
 	t.Cleanup(func() {
-		_ = p.Cmd.Process.Kill() // unless it has ended
-		for line := range p.lines {
-			p.Seen = append(p.Seen, line)
-		}
-		_ = p.Cmd.Wait()
-		if t.Failed() {
-			t.Log(args[0], p.Seen)
-		}
+		p.Kill()
+		p.judge(t)
 	})
 	return p
 }
 
-// Await returns the next line of the log with the message.
-func (p *Process) Await(t *testing.T, message string) map[string]any {
-	t.Helper()
-	for limit := time.After(Patience); ; {
-		select {
-		case line, more := <-p.lines:
-			require.True(t, more, "ended before it said %q", message)
-			p.Seen = append(p.Seen, line)
-			if line["message"] == message {
-				return line
-			}
-		case <-limit:
-			require.Fail(t, "waited in vain for "+message)
+// Environment is what a program needs of the environment of the test: no setting of the caller changes what is tested.
+func Environment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "TRADESTORE_CACHE_DIR", "XDG_CACHE_HOME"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
 		}
 	}
+	return append(env, "GORACE=halt_on_error=1")
 }
 
-// End reads the log to its end and returns how the process ended.
-func (p *Process) End(t *testing.T) *os.ProcessState {
+// Exit waits for the end of the process and returns its exit code, -1 for a signal. One that does not end is asked for
+// its goroutines.
+func (p *Process) Exit(t *testing.T) int {
 	t.Helper()
-	for line := range p.lines {
-		p.Seen = append(p.Seen, line)
+	select {
+	case <-p.Done():
+	case <-time.After(exitLimit):
+		_ = p.Signal(syscall.SIGQUIT) // fails only when it is gone
+		<-p.Done()
+		require.FailNow(t, "process does not end", "%s, pid %d:\n%s", p.Name, p.PID(), p.Output(t))
 	}
-	_ = p.Cmd.Wait() // the state tells more than the error
-	return p.Cmd.ProcessState
+	return p.State().ExitCode()
+}
+
+// Terminate sends SIGTERM and expects a clean drain.
+func (p *Process) Terminate(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.Signal(syscall.SIGTERM))
+	require.Zero(t, p.Exit(t), "%s does not drain:\n%s", p.Name, p.Tail())
+}
+
+// Output is all that the process has written.
+func (p *Process) Output(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// Tail returns the last lines that the process wrote.
+func (p *Process) Tail() string { return proc.Tail(p.log, tailLines) }
+
+// Await returns the next line of the log, which is JSON, with the message.
+func (p *Process) Await(t *testing.T, message string) map[string]any {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		running := p.Running() // before the look: one that has ended writes no more
+		for {
+			text, _, whole := strings.Cut(p.Output(t)[p.read:], "\n")
+			if !whole {
+				break
+			}
+			p.read += len(text) + 1
+			var line map[string]any
+			if json.Unmarshal([]byte(text), &line) == nil && line["message"] == message {
+				return line
+			}
+		}
+		require.True(t, running, "%s ended before it said %q:\n%s", p.Name, message, p.Tail())
+	}
+	require.FailNow(t, "waited in vain", "%s for %q:\n%s", p.Name, message, p.Tail())
+	return nil
+}
+
+// judge fails the test when the process panicked or raced, whatever it answered.
+func (p *Process) judge(t *testing.T) {
+	t.Helper()
+	said := []byte(p.Output(t))
+	for _, sign := range []string{"panic: ", "DATA RACE", "fatal error: "} {
+		if at := bytes.Index(said, []byte(sign)); at >= 0 {
+			t.Errorf("%s wrote:\n%.4000s", p.Name, said[at:])
+		}
+	}
+	if t.Failed() {
+		t.Logf("last lines of %s:\n%s", p.Name, p.Tail())
+	}
 }
 
 // Ask sends a request with a JSON body and decodes the answer, which must be JSON.

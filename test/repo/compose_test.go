@@ -29,7 +29,8 @@ import (
 // composed loads the compose file as the engine's client does, with nothing set by the user.
 func composed(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"docker-compose.yml"}, cli.WithName(module), cli.WithProfiles(profiles), cli.WithoutEnvironmentResolution)
+	options, err := cli.NewProjectOptions([]string{"docker-compose.yml"}, cli.WithName(module), cli.WithProfiles(profiles),
+		cli.WithoutEnvironmentResolution)
 	require.NoError(t, err)
 	project, err := options.LoadProject(t.Context())
 	require.NoError(t, err)
@@ -41,7 +42,8 @@ var ours = []string{"migrate", "server", "worker"}
 
 func TestComposeServices(t *testing.T) {
 	project := composed(t)
-	require.Equal(t, []string{"dynamodb", "kafka", "migrate", "postgres", "server", "worker"}, slices.Sorted(maps.Keys(project.Services)))
+	require.Equal(t, []string{"dynamodb", "kafka", "migrate", "postgres", "server", "worker"},
+		slices.Sorted(maps.Keys(project.Services)))
 	for name, s := range project.Services {
 		if slices.Contains(ours, name) {
 			assert.Equal(t, "Dockerfile", s.Build.Dockerfile, name)
@@ -192,20 +194,24 @@ func TestComposeObservability(t *testing.T) {
 			assert.True(t, v.ReadOnly, v.Target)
 			if v.Target != "/var/lib/docker/containers" { // of the engine
 				assert.FileExists(t, filepath.Join(v.Source, map[string]string{
-					"/etc/prometheus/rules": "alerts.yaml", "/etc/grafana/provisioning": "datasources/tradestore.yaml", "/etc/grafana/dashboards": "overview.json",
+					"/etc/prometheus/rules": "alerts.yaml", "/etc/grafana/provisioning": "datasources/tradestore.yaml",
+					"/etc/grafana/dashboards": "overview.json",
 				}[v.Target]), name)
 			}
 		}
 	}
 	require.Len(t, project.Services, len(composed(t).Services)+len(observers))
-	for _, variable := range regexp.MustCompile(`(?m)url: \$(\w+)$`).FindAllSubmatch(read(t, "dashboards/provisioning/datasources/tradestore.yaml"), -1) {
-		assertReaches(t, project, strings.TrimPrefix(environment(project.Services["grafana"])[string(variable[1])], "http://"))
+	sources := read(t, "dashboards/provisioning/datasources/tradestore.yaml")
+	for _, variable := range regexp.MustCompile(`(?m)url: \$(\w+)$`).FindAllSubmatch(sources, -1) {
+		assertReaches(t, project,
+			strings.TrimPrefix(environment(project.Services["grafana"])[string(variable[1])], "http://"))
 	}
 	for _, role := range []string{"server", "worker"} {
 		s := project.Services[role]
 		assert.Empty(t, environment(s)["OTEL_EXPORTER_OTLP_ENDPOINT"], "no traces unless somebody asks for them")
 		assert.Equal(t, "json-file", s.Logging.Driver)
-		assert.Contains(t, string(read(t, "dashboards/collector.yaml")), fmt.Sprintf(`\"tag\":\"%s\"`, s.Logging.Options["tag"]))
+		assert.Contains(t, string(read(t, "dashboards/collector.yaml")),
+			fmt.Sprintf(`\"tag\":\"%s\"`, s.Logging.Options["tag"]))
 	}
 	endpoint := regexp.MustCompile(`OTEL_EXPORTER_OTLP_ENDPOINT=http://(\S+) `).FindSubmatch(read(t, "Makefile"))
 	assertReaches(t, project, string(endpoint[1]))
@@ -213,7 +219,8 @@ func TestComposeObservability(t *testing.T) {
 
 // listening are the ports of services that publish none, as their files or their programs have them.
 var listening = map[string][]string{
-	"collector": {"4318", "8888"}, "kafka-exporter": {"8080"}, "loki": {"3100"}, "postgres-exporter": {"9187"}, "tempo": {"3200", "4317"},
+	"collector": {"4318", "8888"}, "kafka-exporter": {"8080"}, "loki": {"3100"}, "postgres-exporter": {"9187"},
+	"tempo": {"3200", "4317"},
 }
 
 // assertReaches demands that a service of the project listens on host:port.
@@ -232,19 +239,23 @@ func assertReaches(t *testing.T, project *types.Project, address string) {
 // Prometheus is the one that the tests run. It takes its settings, and scrapes what is there.
 func TestComposePrometheus(t *testing.T) {
 	project := composed(t, "observability")
-	tested := regexp.MustCompile(`prometheus/prometheus v0\.(\d)(\d\d)\.(\d+)`).FindSubmatch(read(t, "test/stack/services/prometheus.mod"))
+	version := regexp.MustCompile(`prometheus/prometheus v0\.(\d)(\d\d)\.(\d+)`)
+	tested := version.FindSubmatch(read(t, "test/stack/services/prometheus.mod"))
 	minor, err := strconv.Atoi(string(tested[2]))
 	require.NoError(t, err)
-	assert.Equal(t, fmt.Sprintf("prom/prometheus:v%s.%d.%s", tested[1], minor, tested[3]), project.Services["prometheus"].Image)
+	assert.Equal(t, fmt.Sprintf("prom/prometheus:v%s.%d.%s", tested[1], minor, tested[3]),
+		project.Services["prometheus"].Image)
 
-	settings := strings.ReplaceAll(string(read(t, "dashboards/prometheus.yml")), "/etc/prometheus/rules/", absolute(t, "dashboards/rules")+"/")
+	settings := strings.ReplaceAll(string(read(t, "dashboards/prometheus.yml")), "/etc/prometheus/rules/",
+		absolute(t, "dashboards/rules")+"/")
 	path := filepath.Join(t.TempDir(), "prometheus.yml")
 	require.NoError(t, os.WriteFile(path, []byte(settings), 0o600))
 	said, err := stack.Promtool(t, "check", "config", "--lint=all", "--lint-fatal", path)
 	require.NoError(t, err, said)
 	assert.Contains(t, said, "2 rule files found")
 	jobs := map[string]string{}
-	for _, job := range regexp.MustCompile(`job_name: (\S+)\n +static_configs: \[\{targets: \["(\S+)"\]\}\]`).FindAllStringSubmatch(settings, -1) {
+	job := regexp.MustCompile(`job_name: (\S+)\n +static_configs: \[\{targets: \["(\S+)"\]\}\]`)
+	for _, job := range job.FindAllStringSubmatch(settings, -1) {
 		jobs[job[1]] = job[2]
 		assertReaches(t, project, job[2])
 	}
@@ -268,8 +279,8 @@ func freePort(t *testing.T) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// What the services would do in containers, without them: Apache Kafka with the settings of its service, and the program
-// as the image has it, with command lines and environments of the compose file. Only addresses are others.
+// What the services would do in containers, without them: Apache Kafka with the settings of its service, and the
+// program as the image has it, with command lines and environments of the compose file. Only addresses are others.
 func TestComposeServicesWorkTogether(t *testing.T) {
 	path, err := imageBinary()
 	require.NoError(t, err)
@@ -277,12 +288,15 @@ func TestComposeServicesWorkTogether(t *testing.T) {
 	inside, host, controller := freePort(t), freePort(t), freePort(t)
 	broker := stack.ApacheKafka(t, func(cfg *services.KafkaConfig) {
 		moved := strings.NewReplacer(
-			"localhost:9093", fmt.Sprintf("127.0.0.1:%d", controller), "CONTROLLER://:9093", fmt.Sprintf("CONTROLLER://127.0.0.1:%d", controller),
-			"kafka:19092", fmt.Sprintf("127.0.0.1:%d", inside), "INTERNAL://:19092", fmt.Sprintf("INTERNAL://127.0.0.1:%d", inside),
+			"localhost:9093", fmt.Sprintf("127.0.0.1:%d", controller), "CONTROLLER://:9093",
+			fmt.Sprintf("CONTROLLER://127.0.0.1:%d", controller),
+			"kafka:19092", fmt.Sprintf("127.0.0.1:%d", inside), "INTERNAL://:19092",
+			fmt.Sprintf("INTERNAL://127.0.0.1:%d", inside),
 			"127.0.0.1:9092", fmt.Sprintf("127.0.0.1:%d", host), "HOST://:9092", fmt.Sprintf("HOST://127.0.0.1:%d", host))
 		cfg.Port, cfg.Settings = inside, map[string]string{}
 		for name, value := range environment(project.Services["kafka"]) {
-			if setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "KAFKA_"), "_", ".")); setting != "heap.opts" && setting != "log.dirs" {
+			setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "KAFKA_"), "_", "."))
+			if setting != "heap.opts" && setting != "log.dirs" {
 				cfg.Settings[setting] = moved.Replace(value)
 			}
 		}
@@ -299,7 +313,9 @@ func TestComposeServicesWorkTogether(t *testing.T) {
 		assert.Contains(t, env["TRADESTORE_DATABASE_URL"], "@postgres:5432/tradestore")
 		assert.Equal(t, "kafka:19092", env["TRADESTORE_KAFKA_BROKERS"])
 		assert.Equal(t, "http://dynamodb:8000", env["TRADESTORE_DYNAMODB_ENDPOINT"])
-		env["TRADESTORE_DATABASE_URL"], env["TRADESTORE_KAFKA_BROKERS"], env["TRADESTORE_DYNAMODB_ENDPOINT"] = database, kafka, dynamodb
+		env["TRADESTORE_DATABASE_URL"] = database
+		env["TRADESTORE_KAFKA_BROKERS"] = kafka
+		env["TRADESTORE_DYNAMODB_ENDPOINT"] = dynamodb
 		env["TRADESTORE_DYNAMODB_TABLE"] = table
 		if env["TRADESTORE_LISTEN"] != "" {
 			listen[name] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -309,10 +325,9 @@ func TestComposeServicesWorkTogether(t *testing.T) {
 		for variable, value := range env {
 			lines = append(lines, variable+"="+value)
 		}
-		return program.Start(t, path, lines, s.Command...)
+		return program.Start(t, name, path, lines, s.Command...)
 	}
-	migrated := started("migrate").End(t)
-	require.Equal(t, 0, migrated.ExitCode())
+	require.Zero(t, started("migrate").Exit(t))
 	started("server")
 	started("worker")
 	for _, name := range []string{"server", "worker"} {
@@ -322,7 +337,8 @@ func TestComposeServicesWorkTogether(t *testing.T) {
 			return check.Run() == nil
 		}, program.Patience, 200*time.Millisecond, name)
 	}
-	const body = `{"trade_id":"T1","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+	const body = `{"trade_id":"T1","version":1,"counterparty_id":"CP-1","book_id":"B1",` +
+		`"maturity_date":"9998-12-31","created_date":"2026-01-02"}`
 	api := "http://" + listen["server"]
 	status, answer := program.Ask(t, http.MethodPost, api+"/api/v1/trades", body)
 	require.Equal(t, http.StatusAccepted, status, answer)
@@ -348,7 +364,8 @@ func TestComposeHealthChecksOfTheStores(t *testing.T) {
 	resp, err := http.Get(endpoint)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	assert.Equal(t, http.StatusBadRequest, resp.StatusCode, "an unsigned request is refused by a server that works, and curl is content")
+	assert.Equal(t, http.StatusBadRequest, resp.StatusCode,
+		"an unsigned request is refused by a server that works, and curl is content")
 	if tool, err := exec.LookPath("curl"); err == nil {
 		check := slices.Clone([]string(project.Services["dynamodb"].HealthCheck.Test[2:]))
 		check[len(check)-1] = endpoint

@@ -29,11 +29,14 @@ var mayImport = map[string][]string{
 	"kafka":        {"trade", "internal/failpoint", "internal/checks"},
 	"postgres":     {"trade", "internal/failpoint", "migrations", "internal/checks"},
 	"server":       {"trade", "internal/failpoint", "kafka", "internal/openapi", "internal/settings", "internal/telemetry"},
-	"worker":       {"trade", "internal/failpoint", "kafka", "internal/settings", "internal/telemetry", "internal/checks"},
-	"loadtest":     {"trade"},
-	"cmd":          {"trade", "internal/app", "internal/checks", "internal/dev", "internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
-	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/settings", "internal/telemetry", "kafka", "loadtest", "postgres",
-		"server", "worker", "test/stack/otlp", "test/stack/services"},
+	"worker": {"trade", "internal/failpoint", "kafka", "internal/settings", "internal/telemetry",
+		"internal/checks"},
+	"loadtest": {"trade", "internal/apiclient", "internal/proc"},
+	"cmd": {"trade", "internal/apiclient", "internal/app", "internal/checks", "internal/dev",
+		"internal/dev/embedded", "internal/telemetry", "loadtest", "postgres"},
+	"bench": {"trade", "internal/app", "internal/dev/embedded", "internal/proc", "internal/settings",
+		"internal/telemetry", "kafka", "loadtest", "postgres", "server", "worker",
+		"test/stack/otlp", "test/stack/services"},
 
 	"docs/generate":             {"cmd", "internal/reference"}, // `make docs`
 	"dashboards":                {"dashboards/rules"},
@@ -42,32 +45,36 @@ var mayImport = map[string][]string{
 	"dashboards/rules/generate": {"dashboards/rules"}, // `make rules`
 	"dashboards/live":           {},                   // tests alone
 
-	"internal/app": {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry", "internal/checks",
-		"internal/settings"},
-	"internal/checks":           {"trade"},
-	"internal/dev":              {"internal/dev/embedded", "internal/app", "internal/settings", "server", "worker"},
-	"internal/dev/embedded":     {},
+	"internal/apiclient": {"trade"},
+	"internal/app": {"trade", "dynamo", "kafka", "postgres", "server", "worker", "internal/telemetry",
+		"internal/checks", "internal/settings"},
+	"internal/checks": {"trade"},
+	"internal/dev": {"internal/dev/embedded", "internal/apiclient", "internal/proc", "internal/app",
+		"internal/settings", "server", "worker"},
+	"internal/dev/embedded":     {"internal/proc"},
 	"internal/failpoint":        {},
 	"internal/openapi":          {},
 	"internal/openapi/contract": {"internal/openapi"}, // for tests
-	"internal/reference":        {},                   // of `make docs`
+	"internal/proc":             {},
+	"internal/reference":        {}, // of `make docs`
 	"internal/settings":         {},
 	"internal/telemetry":        {},
 
-	"test/conformance":    {"trade"}, // the contracts of the seams, as tests
-	"test/e2e":            {"trade", "kafka", "internal/openapi/contract", "test/stack", "internal/dev/embedded"},
-	"test/program":        {},
+	"test/conformance": {"trade"}, // the contracts of the seams, as tests
+	"test/e2e": {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack",
+		"internal/dev/embedded"},
+	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
 	"test/stack":          {"internal/dev/embedded", "test/stack/services"},
-	"test/stack/services": {},
-	"test/stack/otlp":     {},                                               // of traces
-	"test/stack/promtool": {"test/stack/services"},                          // `make promtool`
-	"test/stack/run":      {"internal/dev/embedded", "test/stack/services"}, // `make stack`
+	"test/stack/services": {"internal/proc"},
+	"test/stack/otlp":     {},                                                                // of traces
+	"test/stack/promtool": {"test/stack/services"},                                           // `make promtool`
+	"test/stack/run":      {"internal/dev/embedded", "internal/proc", "test/stack/services"}, // `make stack`
 }
 
 // embeds are the packages that may link the broker and the database that run inside a process.
-var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e", "bench",
-	"docs/generate"}
+var embeds = []string{"", "cmd", "internal/dev", "internal/dev/embedded", "test/stack", "test/stack/run", "test/e2e",
+	"bench", "docs/generate"}
 
 var inProcess = []string{"github.com/twmb/franz-go/pkg/kfake", "github.com/fergusstrange/embedded-postgres"}
 
@@ -136,7 +143,8 @@ func TestDomainImportsNothingButItsDecoder(t *testing.T) {
 func TestProductionLinksNothingEmbedded(t *testing.T) {
 	production := list(t, "-tags", "production", ".")[0].Deps
 	require.Contains(t, production, "tradestore/server")
-	for _, path := range append(slices.Clone(inProcess), "tradestore/internal/dev", "tradestore/dev/embedded", "tradestore/test/stack", "testing") {
+	for _, path := range append(slices.Clone(inProcess), "tradestore/internal/dev", "tradestore/dev/embedded",
+		"tradestore/test/stack", "testing") {
 		assert.NotContains(t, production, path)
 	}
 	require.Contains(t, list(t, ".")[0].Deps, inProcess[0], "else this test proves nothing")
@@ -150,7 +158,8 @@ func TestModulesAreNotOlderThanTheirFixes(t *testing.T) {
 		out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", path).Output()
 		require.NoError(t, err)
 		have := strings.TrimSpace(string(out))
-		require.GreaterOrEqual(t, slices.Compare(numbers(t, have), numbers(t, floor)), 0, "%s %s is older than %s", path, have, floor)
+		require.GreaterOrEqual(t, slices.Compare(numbers(t, have), numbers(t, floor)), 0, "%s %s is older than %s", path,
+			have, floor)
 	}
 	f("github.com/twmb/franz-go", "v1.22.2")
 	f("github.com/jackc/pgx/v5", "v5.12.0")

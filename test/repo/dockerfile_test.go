@@ -60,7 +60,8 @@ func TestTheImageHoldsTheProgramAlone(t *testing.T) {
 		require.Contains(t, shipped, in)
 	}
 	for _, in := range shipped {
-		require.NotContains(t, []string{"RUN", "ADD", "VOLUME", "SHELL"}, in.name, "nothing can run in it, and it writes nothing")
+		require.NotContains(t, []string{"RUN", "ADD", "VOLUME", "SHELL"}, in.name,
+			"nothing can run in it, and it writes nothing")
 		if in.name == "HEALTHCHECK" {
 			_, command, ok := strings.Cut(in.args, "CMD ")
 			require.True(t, ok)
@@ -123,6 +124,7 @@ func TestTheContextOfTheImageHasNoData(t *testing.T) {
 	}
 	for _, p := range list(t, "-deps", "-tags", "production", ".") {
 		folder, ours := place(p.ImportPath)
-		require.False(t, ours && slices.Contains(ignored, strings.SplitN(folder, "/", 2)[0]), "%s is needed by the build", folder)
+		require.False(t, ours && slices.Contains(ignored, strings.SplitN(folder, "/", 2)[0]), "%s is needed by the build",
+			folder)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,8 +37,8 @@ var (
 	idSeen     = regexp.MustCompile(`"request_id":"([0-9a-f-]{36})"`)
 )
 
-// TestGuideCanBeFollowed runs every curl of the guide, and then of the README, from top to bottom on one stack. Where the
-// answer is shown below it, the status has to be that one; any other call has to succeed.
+// TestGuideCanBeFollowed runs every curl of the guide, and then of the README, from top to bottom on one stack. Where
+// the answer is shown below it, the status has to be that one; any other call has to succeed.
 func TestGuideCanBeFollowed(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl on this machine")
@@ -88,15 +89,14 @@ func startDev(t *testing.T) string {
 	dir, err := stack.Dir() // PostgreSQL can use it whoever runs the tests
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	cmd := exec.Command(program.Build(t), "dev", "--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0")
-	banner := new(program.Buffer)
-	cmd.Stdout, cmd.Stderr = banner, banner
-	require.NoError(t, cmd.Start())
+	dev := program.Start(t, "dev", program.Build(t), nil,
+		"dev", "--data-dir", dir, "--listen", "127.0.0.1:0", "--worker-listen", "127.0.0.1:0")
 	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		require.NoError(t, cmd.Wait())
+		require.NoError(t, dev.Signal(syscall.SIGINT))
+		require.Zero(t, dev.Exit(t), dev.Tail())
 	})
-	require.Eventually(t, func() bool { return strings.Contains(banner.String(), "Ctrl-C") }, 5*program.Patience, 10*time.Millisecond, banner)
+	require.Eventually(t, func() bool { return strings.Contains(dev.Output(t), "Ctrl-C") }, 5*program.Patience,
+		10*time.Millisecond)
 	var note struct{ API string }
 	require.NoError(t, json.Unmarshal(read(t, filepath.Join(dir, "dev.json")), &note))
 	return note.API

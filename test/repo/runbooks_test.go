@@ -44,7 +44,8 @@ func TestEachAlertHasItsRunbook(t *testing.T) {
 	for _, name := range names {
 		assert.True(t, alerts[name], "a runbook for %s, which is no alert", name)
 		rest := texts[name]
-		for _, part := range []string{"**For users.** ", "**Confirm.** ", "**Stop the damage.** ", "**Fix.** ", "**Verify.** "} {
+		for _, part := range []string{"**For users.** ", "**Confirm.** ", "**Stop the damage.** ", "**Fix.** ",
+			"**Verify.** "} {
 			assert.Equal(t, 1, strings.Count(texts[name], "\n"+part), "%s: %s", name, part)
 			_, after, found := strings.Cut(rest, "\n"+part)
 			require.True(t, found, "%s: %s is not in its place", name, part)

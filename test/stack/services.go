@@ -20,9 +20,9 @@ const (
 
 var apacheKafka, dynamoDB shared
 
-// ApacheKafka starts a broker for this test alone, so that the test may stop, kill or freeze it, and kills it at the end.
-// change may alter its settings; a full-speed broker is for measuring. Where it can't run, for want of Java 17 or Maven,
-// the test is skipped, and with CI=true fails.
+// ApacheKafka starts a broker for this test alone, so that the test may stop, kill or freeze it, and kills it at the
+// end. change may alter its settings; a full-speed broker is for measuring. Where it can't run, for want of Java 17 or
+// Maven, the test is skipped, and with CI=true fails.
 func ApacheKafka(t testing.TB, change ...func(*services.KafkaConfig)) *services.Kafka {
 	t.Helper()
 	cfg := services.KafkaConfig{Dir: t.TempDir()}
@@ -37,8 +37,8 @@ func ApacheKafka(t testing.TB, change ...func(*services.KafkaConfig)) *services.
 	return broker
 }
 
-// SharedApacheKafka returns the addresses of a broker that all tests of the binary share: they keep apart by the names of
-// topics and groups. Where it can't run the test is skipped, and with CI=true fails.
+// SharedApacheKafka returns the addresses of a broker that all tests of the binary share: they keep apart by the names
+// of topics and groups. Where it can't run the test is skipped, and with CI=true fails.
 func SharedApacheKafka(t testing.TB) []string {
 	t.Helper()
 	addrs := apacheKafka.get(t, brokersVar, func() (string, func(), error) {
@@ -53,9 +53,9 @@ func SharedApacheKafka(t testing.TB) []string {
 	return strings.Split(addrs, ",")
 }
 
-// DynamoDB returns the endpoint of a DynamoDB Local, in memory, that all tests of the binary share: they keep apart by the
-// names of tables. Any credentials and any region do. For benchmarks it gets as fast as it can. Where it can't run the test
-// is skipped, and with CI=true fails.
+// DynamoDB returns the endpoint of a DynamoDB Local, in memory, that all tests of the binary share: they keep apart by
+// the names of tables. Any credentials and any region do. For benchmarks it gets as fast as it can. Where it can't run
+// the test is skipped, and with CI=true fails.
 func DynamoDB(t testing.TB) string {
 	t.Helper()
 	return dynamoDB.get(t, dynamoDBVar, func() (string, func(), error) {
@@ -86,8 +86,8 @@ func OwnDynamoDB(t testing.TB, change ...func(*services.DynamoDBConfig)) *servic
 	return d
 }
 
-// Prometheus starts a server for this test alone, on a folder of its own, and kills it at the end. Where it can't run, for
-// want of Go or of a way to its modules, the test is skipped, and with CI=true fails.
+// Prometheus starts a server for this test alone, on a folder of its own, and kills it at the end. Where it can't run,
+// for want of Go or of a way to its modules, the test is skipped, and with CI=true fails.
 func Prometheus(t testing.TB, cfg services.PrometheusConfig) *services.Prometheus {
 	t.Helper()
 	cfg.Dir = t.TempDir()
@@ -112,8 +112,9 @@ func Promtool(t testing.TB, args ...string) (said string, err error) {
 	return string(out), err
 }
 
-// scratch gives start a temporary folder, which goes when the service is stopped or has not started.
-func scratch(start func(ctx context.Context, dir string) (address string, stop func(), err error)) (string, func(), error) {
+// scratch gives start a temporary folder. start returns the address and how to stop the service; the folder is then
+// removed.
+func scratch(start func(ctx context.Context, dir string) (string, func(), error)) (string, func(), error) {
 	dir, err := os.MkdirTemp("", "tradestore-test-")
 	if err != nil {
 		return "", nil, err

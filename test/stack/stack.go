@@ -116,8 +116,8 @@ func Kafka(t testing.TB) []string {
 // errNoPostgres goes before the reason why PostgreSQL can't be had.
 var errNoPostgres = errors.New("needs PostgreSQL")
 
-// require ends the test when a service can't be had. What this machine lacks is no fault of the code, except in CI, where
-// a test that is always skipped would prove nothing.
+// require ends the test when a service can't be had. What this machine lacks is no fault of the code, except in CI,
+// where a test that is always skipped would prove nothing.
 func require(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {

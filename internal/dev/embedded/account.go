@@ -20,7 +20,8 @@ func serverAccount(data string) (account, error) {
 	owner, exists := ownerOf(data)
 	if euid := os.Geteuid(); euid != 0 {
 		if exists && owner.uid != euid {
-			return account{}, fmt.Errorf("its files belong to user %d and you are user %d: choose another folder", owner.uid, euid)
+			return account{}, fmt.Errorf("its files belong to user %d and you are user %d: choose another folder", owner.uid,
+				euid)
 		}
 		return account{uid: euid, gid: os.Getegid()}, nil
 	}
@@ -38,7 +39,8 @@ func serverAccount(data string) (account, error) {
 			return account{uid, gid, true}, nil
 		}
 	}
-	return account{}, errors.New("PostgreSQL refuses to run as root, and there is no user nobody, postgres or daemon to run it as")
+	return account{}, errors.New("PostgreSQL refuses to run as root, " +
+		"and there is no user nobody, postgres or daemon to run it as")
 }
 
 func ownerOf(path string) (account, bool) {

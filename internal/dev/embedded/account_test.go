@@ -23,7 +23,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "-test.v",
 		"-test.run", "^(TestDataStaysOverARestart|TestOrphanIsStopped|TestOthersData)$")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TRADESTORE_CACHE_DIR="+DefaultCacheDir(), "EMBEDDED_TEST_ROOTS="+openDir(t))
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "TRADESTORE_CACHE_DIR="+DefaultCacheDir(),
+		"EMBEDDED_TEST_ROOTS="+openDir(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as.credential()}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))

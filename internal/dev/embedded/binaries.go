@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -33,17 +35,13 @@ type binaries struct {
 
 func (b binaries) tool(name string) string { return filepath.Join(b.dir, name) }
 
-// DefaultCacheDir is where binaries are kept: TRADESTORE_CACHE_DIR if set, else a place that fits the user. Root's must
-// be open to the user that runs the server.
+// DefaultCacheDir is where binaries are kept: proc.CacheDir, but for root a folder that the server's user can enter.
 func DefaultCacheDir() string {
-	if dir := os.Getenv("TRADESTORE_CACHE_DIR"); dir != "" {
-		return dir
-	}
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && os.Getenv("TRADESTORE_CACHE_DIR") == "" {
 		return "/var/cache/tradestore"
 	}
-	if dir, err := os.UserCacheDir(); err == nil {
-		return filepath.Join(dir, "tradestore")
+	if dir, err := proc.CacheDir(""); err == nil {
+		return dir
 	}
 	return filepath.Join(os.TempDir(), "tradestore-cache")
 }
@@ -79,7 +77,7 @@ func downloaded(ctx context.Context, cfg Config, as account) (binaries, error) {
 	if err := MakeDir(cfg.CacheDir); err != nil {
 		return binaries{}, err
 	}
-	unlock, err := waitLock(ctx, filepath.Join(cfg.CacheDir, "lock"))
+	unlock, err := proc.WaitLock(ctx, filepath.Join(cfg.CacheDir, "lock"))
 	if err != nil {
 		return binaries{}, err
 	}
@@ -170,7 +168,8 @@ func installedDirs(ctx context.Context) []string {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
 	for _, pattern := range []string{
-		"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
+		"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin",
+		"/usr/local/opt/postgresql@*/bin",
 	} {
 		found, _ := filepath.Glob(pattern) // the patterns are well-formed
 		dirs = append(dirs, found...)

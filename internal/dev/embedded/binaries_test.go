@@ -42,7 +42,8 @@ func TestInspect(t *testing.T) {
 	_, err := inspect(t.Context(), t.TempDir())
 	assert.ErrorContains(t, err, "no PostgreSQL server")
 	broken := fakeServer(t, "")
-	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\necho no library >&2; exit 1\n"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\necho no library >&2; exit 1\n"),
+		0o700))
 	_, err = inspect(t.Context(), broken)
 	assert.ErrorContains(t, err, "no library")
 }

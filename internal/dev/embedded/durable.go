@@ -109,8 +109,8 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// listen is net.Listen for connections on which no byte leaves before what the broker has written is on disk. That holds
-// for reads as well: nobody sees a record whose offset a power cut would give to another one.
+// listen is net.Listen for connections on which no byte leaves before what the broker has written is on disk. That
+// holds for reads as well: nobody sees a record whose offset a power cut would give to another one.
 func (d *durable) listen(network, address string) (net.Listener, error) {
 	ln, err := net.Listen(network, address)
 	return durableListener{ln, d}, err

@@ -8,12 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+
+	"tradestore/internal/proc"
 )
 
 // helperVar names the staging folder to the copy of this program that downloads PostgreSQL.
@@ -41,7 +42,7 @@ var helperReady bool
 // thrown away.
 func fetch(staging string) error {
 	syscall.Umask(0o022) // other users run what is unpacked here
-	port, err := freePort()
+	port, err := proc.FreePort()
 	if err != nil {
 		return err
 	}
@@ -67,21 +68,16 @@ func runHelper(ctx context.Context, as account, staging string) error {
 	if !helperReady {
 		return errors.New("this program does not call embedded.MaybeHelper first")
 	}
-	program, err := self()
+	program, err := proc.Self()
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), helperVar+"="+staging)
 	cmd.Dir = staging
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: as.credential()}
-	// A trial server is a grandchild: it goes with the group.
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	dieWithParent(cmd.SysProcAttr)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as.credential()}
+	if out, err := proc.Run(ctx, cmd, fastShutdown); err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(out))
 	}
 	return nil
 }

@@ -11,11 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -61,7 +62,7 @@ func (p *Postgres) open(dir string) error {
 }
 
 func (p *Postgres) lock(dir string) error {
-	unlock, err := Lock(filepath.Join(dir, "lock"))
+	unlock, err := proc.Lock(filepath.Join(dir, "lock"))
 	if err == nil {
 		p.locks = append(p.locks, unlock)
 	}
@@ -101,7 +102,7 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	}
 	p.password = strings.TrimSpace(string(password))
 	p.args = p.settings()
-	p.port, err = choosePort(p.cfg.Port, filepath.Join(p.home.dir, "port"))
+	p.port, err = proc.ChoosePort(p.cfg.Port, filepath.Join(p.home.dir, "port"))
 	return err
 }
 
@@ -123,7 +124,8 @@ func (p *Postgres) settings() []string {
 		set("full_page_writes", "off")
 	}
 	lz4 := []string{"-c", "wal_compression=lz4"} // cheaper than what it saves; the binaries that are downloaded lack it
-	if p.home.command(p.bin.tool("postgres"), slices.Concat(args, lz4, []string{"-C", "wal_compression"})...).Run() == nil {
+	if p.home.command(p.bin.tool("postgres"),
+		slices.Concat(args, lz4, []string{"-C", "wal_compression"})...).Run() == nil {
 		args = append(args, lz4...)
 	}
 	return args
@@ -198,7 +200,7 @@ func MakeDir(dir string) error {
 }
 
 // Remove deletes the folder of a server that doesn't run, with the database files wherever they are. A server that a
-// killed process left behind is stopped first. Errors: ErrLocked while another process uses the folder.
+// killed process left behind is stopped first. Errors: proc.ErrLocked while another process uses the folder.
 func Remove(ctx context.Context, dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -235,7 +237,7 @@ func (h home) command(name string, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v+"="+s)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: h.as.credential()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.as.credential()}
 	return cmd
 }
 
@@ -279,7 +281,8 @@ func (h home) initialise(ctx context.Context, bin binaries, scratch bool) error 
 	if err := h.as.own(h.password()); err != nil {
 		return err
 	}
-	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions"}
+	args := []string{"-D", fresh, "-U", role, "--pwfile", h.password(), "-A", "scram-sha-256", "-E", "UTF8", "--locale=C",
+		"--no-instructions"}
 	single := []string{"--single", "-D", fresh, "postgres"}
 	if scratch {
 		args = append(args, "--no-sync")
@@ -301,17 +304,8 @@ func (h home) initialise(ctx context.Context, bin binaries, scratch bool) error 
 
 // runTool runs cmd to its end, or kills it when ctx is done.
 func runTool(ctx context.Context, cmd *exec.Cmd) error {
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	dieWithParent(cmd.SysProcAttr)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("cannot run %s: %w", cmd.Path, err)
-	}
-	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })()
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("%s failed: %w: %s", cmd.Path, err, strings.TrimSpace(out.String()))
+	if out, err := proc.Run(ctx, cmd, fastShutdown); err != nil {
+		return fmt.Errorf("%s failed: %w: %s", cmd.Path, err, strings.TrimSpace(out))
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -35,9 +37,9 @@ type Kafka struct {
 	done    sync.WaitGroup
 }
 
-// StartKafka starts a broker. With a folder, each produced batch is on disk before it is acknowledged, and topics, their
-// ids, records and group offsets are there again after a restart, be it after kill -9. Topics aren't made by use.
-// Errors: ErrPortTaken.
+// StartKafka starts a broker. With a folder, each produced batch is on disk before it is acknowledged, and topics,
+// their ids, records and group offsets are there again after a restart, be it after kill -9. Topics aren't made by use.
+// Errors: proc.ErrPortTaken.
 func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 	if cfg.RetentionBytes == 0 {
 		cfg.RetentionBytes = retentionBytes
@@ -55,14 +57,15 @@ func StartKafka(cfg KafkaConfig) (*Kafka, error) {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
 		}
-		port, err := choosePort(cfg.Port, filepath.Join(cfg.Dir, "port"))
+		port, err := proc.ChoosePort(cfg.Port, filepath.Join(cfg.Dir, "port"))
 		if err != nil {
 			return nil, fmt.Errorf("cannot start the embedded broker: %w", err)
 		}
 		cfg.Port = port
 		data := filepath.Join(cfg.Dir, "data")
 		k.disk = newDurable(data, func(err error) {
-			cfg.Log.Error().Err(err).Str("folder", data).Msg("the broker's disk failed: it answers nothing until it is started again")
+			cfg.Log.Error().Err(err).Str("folder", data).
+				Msg("the broker's disk failed: it answers nothing until it is started again")
 		})
 		opts = append(opts, kfake.DataDir(data), kfake.ListenFn(k.disk.listen))
 	}

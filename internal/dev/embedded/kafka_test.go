@@ -54,7 +54,8 @@ func topicID(t *testing.T, admin *kadm.Client) kadm.TopicID {
 // verify demands what fill left, and that a new record goes behind it.
 func verify(t *testing.T, broker string, id kadm.TopicID) {
 	t.Helper()
-	c, admin := client(t, broker, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"kept": {0: kgo.NewOffset().AtStart()}}))
+	c, admin := client(t, broker,
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"kept": {0: kgo.NewOffset().AtStart()}}))
 	require.Equal(t, id, topicID(t, admin))
 	offsets, err := admin.FetchOffsets(t.Context(), "readers")
 	require.NoError(t, err)

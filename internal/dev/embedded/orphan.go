@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"tradestore/internal/proc"
 )
 
 // pidFile reads what the server writes down about itself; zero values when it isn't there.
@@ -85,6 +87,6 @@ func (h home) awaitEnd(ctx context.Context, pid int, limit time.Duration) (gone 
 
 // runs says whether the process is a server of this folder.
 func (h home) runs(pid int) bool {
-	line := commandLine(pid)
+	line := proc.CommandLine(pid)
 	return strings.Contains(line, "postgres") && strings.Contains(line, " "+h.data()+" ")
 }

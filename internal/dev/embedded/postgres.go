@@ -9,15 +9,15 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"tradestore/internal/proc"
 )
 
 // The one role, a superuser, and the one database of an embedded server.
@@ -71,7 +71,7 @@ var (
 
 // Start prepares the data folder where that is needed (the first time it downloads about 15 MB and takes some seconds),
 // starts the server and returns when it accepts connections. A server that an earlier, killed process left behind on
-// the same folder is stopped first. Errors: ErrLocked when another process uses the folder, ErrPortTaken.
+// the same folder is stopped first. Errors: proc.ErrLocked when another process uses the folder, proc.ErrPortTaken.
 func Start(ctx context.Context, cfg Config) (*Postgres, error) {
 	if cfg.CacheDir == "" {
 		cfg.CacheDir = DefaultCacheDir()
@@ -120,7 +120,7 @@ func (p *Postgres) PID() int {
 	return p.pid
 }
 
-// Dir is the folder of the database files. It differs from Config.Dir when the user that runs the server can't go there.
+// Dir is the folder of the database files. It differs from Config.Dir when the server's user can't go there.
 func (p *Postgres) Dir() string { return p.home.dir }
 
 // Version is the server's, such as 16.15.
@@ -143,10 +143,7 @@ func (p *Postgres) Stop() {
 }
 
 // supervise starts the server again and again until Stop, and sends the result of the first start to started.
-// The kernel stops the server when the thread that started it ends, hence the lock on the thread.
 func (p *Postgres) supervise(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(p.done)
 	defer p.release()
 	backoff, failures, ever := firstBackoff, 0, false
@@ -181,19 +178,17 @@ func (p *Postgres) supervise(started chan<- error) {
 
 // run is one life of the server, from start to exit. It says whether the server was ready in between.
 func (p *Postgres) run(onReady func()) (ready bool, err error) {
-	cmd, logStart, err := p.launch()
+	child, logStart, err := p.launch()
 	if err != nil {
 		return false, err
 	}
-	exited := make(chan struct{})
-	go func() { err = cmd.Wait(); close(exited) }()
 	poll := time.NewTicker(statusPoll)
 	defer poll.Stop()
 	for {
 		select {
-		case <-exited:
+		case <-child.Done():
 			p.setPID(0)
-			if err == nil {
+			if err = child.Err(); err == nil {
 				err = errors.New("exit status 0")
 			}
 			if !ready {
@@ -201,7 +196,7 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 			}
 			return ready, err
 		case <-poll.C:
-			if p.home.status(cmd.Process.Pid) == "ready" {
+			if p.home.status(child.PID()) == "ready" {
 				poll.Stop()
 				ready = true
 				p.setState(nil)
@@ -209,7 +204,7 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 			}
 		case <-p.stop:
 			p.setState(errStopping)
-			shutdown(cmd.Process, exited)
+			shutdown(child)
 			p.setPID(0)
 			return ready, errStopping
 		}
@@ -217,7 +212,7 @@ func (p *Postgres) run(onReady func()) (ready bool, err error) {
 }
 
 // launch starts the process and returns where in the log its own lines begin.
-func (p *Postgres) launch() (*exec.Cmd, int64, error) {
+func (p *Postgres) launch() (*proc.Child, int64, error) {
 	log, err := openLog(p.home.log())
 	if err != nil {
 		return nil, 0, err
@@ -229,32 +224,34 @@ func (p *Postgres) launch() (*exec.Cmd, int64, error) {
 	}
 	cmd := p.home.command(p.bin.tool("postgres"), append(p.args, "-p", strconv.Itoa(p.Port()))...)
 	cmd.Stdout, cmd.Stderr = log, log
-	dieWithParent(cmd.SysProcAttr)
-	if err := cmd.Start(); err != nil {
+	child, err := proc.Start(cmd, fastShutdown)
+	if err != nil {
 		return nil, 0, fmt.Errorf("cannot run %s: %w", cmd.Path, err)
 	}
-	p.setPID(cmd.Process.Pid)
-	return cmd, info.Size(), nil
+	p.setPID(child.PID())
+	return child, info.Size(), nil
 }
 
-// shutdownSteps end a server: a fast shutdown ends with a checkpoint, an immediate one leaves the rest to crash recovery.
+// shutdownSteps end a server: a fast shutdown writes a checkpoint, after an immediate one the next start recovers.
 var shutdownSteps = []struct {
 	signal syscall.Signal
 	limit  time.Duration
-}{{syscall.SIGINT, 30 * time.Second}, {syscall.SIGQUIT, 10 * time.Second}}
+}{{fastShutdown, 30 * time.Second}, {syscall.SIGQUIT, 10 * time.Second}}
 
-// shutdown stops the process: politely, then with less patience.
-func shutdown(process *os.Process, exited <-chan struct{}) {
+// fastShutdown ends all sessions and writes a checkpoint. PostgreSQL's programs get it too when this process dies.
+const fastShutdown = syscall.SIGINT
+
+// shutdown stops the server: it sends the signal of each step, and kills the server after the last.
+func shutdown(server *proc.Child) {
 	for _, step := range shutdownSteps {
-		_ = process.Signal(step.signal) // fails only for a process that is gone, which exit tells
+		_ = server.Signal(step.signal) // fails only when it is gone
 		select {
-		case <-exited:
+		case <-server.Done():
 			return
 		case <-time.After(step.limit):
 		}
 	}
-	_ = process.Kill()
-	<-exited
+	server.Kill()
 }
 
 func (p *Postgres) setState(err error) {
@@ -278,11 +275,7 @@ func openLog(path string) (*os.File, error) {
 			return nil, fmt.Errorf("cannot rotate log: %w", err)
 		}
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open log: %w", err)
-	}
-	return f, nil
+	return proc.OpenLog(path)
 }
 
 // lastWords returns the reason of a failed start: what the server wrote as fatal since the offset given.

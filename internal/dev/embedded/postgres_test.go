@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/internal/proc"
 )
 
 // holdVar makes this test binary start what is embedded, in the folder named, and hold it until it is killed.
@@ -30,7 +33,8 @@ func TestMain(m *testing.M) {
 }
 
 func hold(dir string) {
-	p, err := Start(context.Background(), Config{Dir: filepath.Join(dir, "postgres"), SharedBuffers: "16MB", Scratch: true})
+	p, err := Start(context.Background(),
+		Config{Dir: filepath.Join(dir, "postgres"), SharedBuffers: "16MB", Scratch: true})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -122,7 +126,7 @@ func query(t *testing.T, p *Postgres, sql string) string {
 }
 
 func alive(pid int) bool {
-	return !strings.Contains("|"+commandLine(pid)+"|", "||")
+	return !strings.Contains("|"+proc.CommandLine(pid)+"|", "||")
 }
 
 func TestDataStaysOverARestart(t *testing.T) {
@@ -158,7 +162,8 @@ func TestServerThatDiesIsRestarted(t *testing.T) {
 	query(t, p, "CREATE TABLE kept AS SELECT 'yes'::text AS answer")
 	first := p.PID()
 	require.NoError(t, syscall.Kill(first, syscall.SIGKILL))
-	require.Eventually(t, func() bool { return p.PID() != first && p.PID() != 0 && p.State() == nil }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return p.PID() != first && p.PID() != 0 && p.State() == nil }, time.Minute,
+		time.Millisecond)
 	require.Equal(t, "yes", query(t, p, "SELECT answer FROM kept"))
 	select {
 	case <-p.Done():
@@ -169,13 +174,15 @@ func TestServerThatDiesIsRestarted(t *testing.T) {
 
 func TestStateNamesTheReasonOfARestart(t *testing.T) {
 	p := mustStart(t, openDir(t))
-	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "data", "global", "pg_control"), filepath.Join(p.Dir(), "pg_control")))
+	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "data", "global", "pg_control"),
+		filepath.Join(p.Dir(), "pg_control")))
 	require.NoError(t, syscall.Kill(p.PID(), syscall.SIGKILL))
 	require.Eventually(t, func() bool {
 		err := p.State()
 		return err != nil && strings.Contains(err.Error(), "could not find the database system")
 	}, time.Minute, time.Millisecond)
-	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "pg_control"), filepath.Join(p.Dir(), "data", "global", "pg_control")))
+	require.NoError(t, os.Rename(filepath.Join(p.Dir(), "pg_control"),
+		filepath.Join(p.Dir(), "data", "global", "pg_control")))
 	require.Eventually(t, func() bool { return p.State() == nil }, time.Minute, time.Millisecond)
 }
 
@@ -215,7 +222,8 @@ func TestOrphanIsStopped(t *testing.T) {
 	require.NoError(t, orphan.Start())
 	exit := make(chan error, 1)
 	go func() { exit <- orphan.Wait() }()
-	require.Eventually(t, func() bool { return p.home.status(orphan.Process.Pid) == "ready" }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return p.home.status(orphan.Process.Pid) == "ready" }, time.Minute,
+		time.Millisecond)
 
 	next := mustStart(t, p.cfg.Dir)
 	require.NoError(t, <-exit, "a fast shutdown, not a kill")
@@ -263,8 +271,8 @@ func TestForeignDataIsNeverTouched(t *testing.T) {
 func TestFolderInUse(t *testing.T) {
 	p := mustStart(t, openDir(t))
 	_, err := start(t, Config{Dir: p.cfg.Dir})
-	require.ErrorIs(t, err, ErrLocked)
-	require.ErrorIs(t, Remove(t.Context(), p.cfg.Dir), ErrLocked)
+	require.ErrorIs(t, err, proc.ErrLocked)
+	require.ErrorIs(t, Remove(t.Context(), p.cfg.Dir), proc.ErrLocked)
 	require.NoError(t, p.State(), "the running one is left alone")
 }
 
@@ -315,11 +323,28 @@ func TestShutdownLosesPatience(t *testing.T) {
 	defer in.Close()
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	server, err := proc.Start(cmd, syscall.SIGKILL)
+	require.NoError(t, err)
 	_, err = bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
-	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(exited) }()
-	shutdown(cmd.Process, exited)
-	require.False(t, cmd.ProcessState.Success())
+	shutdown(server)
+	require.False(t, server.State().Success())
+}
+
+// listen takes a port.
+func listen(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func TestPortTaken(t *testing.T) {
+	p := mustStart(t, openDir(t))
+	p.Stop()
+	_, err := start(t, Config{Dir: p.cfg.Dir, Port: listen(t)})
+	require.ErrorIs(t, err, proc.ErrPortTaken)
+	_, err = StartKafka(KafkaConfig{Dir: t.TempDir(), Port: listen(t)})
+	require.ErrorIs(t, err, proc.ErrPortTaken)
 }

@@ -94,9 +94,11 @@ func read(export *traces.ExportTraceServiceRequest) (all []Span) {
 		for _, scope := range of.GetScopeSpans() {
 			for _, s := range scope.GetSpans() {
 				span := Span{
-					TraceID: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()), Parent: hex.EncodeToString(s.GetParentSpanId()),
-					Name: s.GetName(), Kind: kinds[s.GetKind()], Service: service, Attributes: attributes(s.GetAttributes()),
-					Start: s.GetStartTimeUnixNano(), End: s.GetEndTimeUnixNano(), Failed: s.GetStatus().GetCode() == tracepb.Status_STATUS_CODE_ERROR,
+					TraceID: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()),
+					Parent: hex.EncodeToString(s.GetParentSpanId()),
+					Name:   s.GetName(), Kind: kinds[s.GetKind()], Service: service, Attributes: attributes(s.GetAttributes()),
+					Start: s.GetStartTimeUnixNano(), End: s.GetEndTimeUnixNano(),
+					Failed: s.GetStatus().GetCode() == tracepb.Status_STATUS_CODE_ERROR,
 				}
 				for _, l := range s.GetLinks() {
 					span.Links = append(span.Links, Link{hex.EncodeToString(l.GetTraceId()), hex.EncodeToString(l.GetSpanId())})
@@ -109,7 +111,8 @@ func read(export *traces.ExportTraceServiceRequest) (all []Span) {
 }
 
 var kinds = map[tracepb.Span_SpanKind]string{
-	tracepb.Span_SPAN_KIND_INTERNAL: "internal", tracepb.Span_SPAN_KIND_SERVER: "server", tracepb.Span_SPAN_KIND_CLIENT: "client",
+	tracepb.Span_SPAN_KIND_INTERNAL: "internal", tracepb.Span_SPAN_KIND_SERVER: "server",
+	tracepb.Span_SPAN_KIND_CLIENT:   "client",
 	tracepb.Span_SPAN_KIND_PRODUCER: "producer", tracepb.Span_SPAN_KIND_CONSUMER: "consumer",
 }
 

@@ -28,5 +28,6 @@ func run() error {
 		return err
 	}
 	path := filepath.Join(dir, "promtool")
-	return fmt.Errorf("cannot run %s: %w", path, syscall.Exec(path, append([]string{"promtool"}, os.Args[1:]...), os.Environ()))
+	return fmt.Errorf("cannot run %s: %w", path,
+		syscall.Exec(path, append([]string{"promtool"}, os.Args[1:]...), os.Environ()))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/internal/dev/embedded"
+	"tradestore/internal/proc"
 	"tradestore/test/stack/services"
 )
 
@@ -70,21 +71,24 @@ func (s *stack) start(ctx context.Context, cfg config, progress io.Writer) (err 
 
 	fmt.Fprintln(progress, "starting PostgreSQL")
 	log := zerolog.New(zerolog.ConsoleWriter{Out: progress, NoColor: true, PartsExclude: []string{"time"}})
-	s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(s.dir, "postgres"), Port: cfg.PostgresPort, Log: log})
+	s.postgres, err = embedded.Start(ctx,
+		embedded.Config{Dir: filepath.Join(s.dir, "postgres"), Port: cfg.PostgresPort, Log: log})
 	if err != nil {
 		return blame("--postgres-port", err)
 	}
 	s.stops = append(s.stops, s.postgres.Stop)
 
 	fmt.Fprintln(progress, "starting Apache Kafka")
-	s.kafka, err = services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(s.dir, "kafka"), Port: cfg.KafkaPort, FullSpeed: true})
+	s.kafka, err = services.StartKafka(ctx,
+		services.KafkaConfig{Dir: filepath.Join(s.dir, "kafka"), Port: cfg.KafkaPort, FullSpeed: true})
 	if err != nil {
 		return blame("--kafka-port", err)
 	}
 	s.stops = append(s.stops, s.kafka.Stop)
 
 	fmt.Fprintln(progress, "starting DynamoDB Local")
-	s.dynamodb, err = services.StartDynamoDB(ctx, services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort, FullSpeed: true})
+	s.dynamodb, err = services.StartDynamoDB(ctx,
+		services.DynamoDBConfig{Dir: filepath.Join(s.dir, "dynamodb"), Port: cfg.DynamoDBPort, FullSpeed: true})
 	if err != nil {
 		return blame("--dynamodb-port", err)
 	}
@@ -101,7 +105,7 @@ func (s *stack) stop() {
 
 // blame names the flag that moves a port.
 func blame(flag string, err error) error {
-	if errors.Is(err, embedded.ErrPortTaken) || errors.Is(err, services.ErrPortTaken) {
+	if errors.Is(err, proc.ErrPortTaken) {
 		return fmt.Errorf("%w: choose another with %s", err, flag)
 	}
 	return err
@@ -112,7 +116,7 @@ func open(dir string) (unlock func(), err error) {
 	if err := embedded.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("cannot use the data folder (--data-dir): %w", err)
 	}
-	unlock, err = embedded.Lock(filepath.Join(dir, "lock"))
+	unlock, err = proc.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the data folder %s (--data-dir): %w", dir, err)
 	}

@@ -8,33 +8,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
-	"time"
+
+	"tradestore/internal/proc"
 )
 
 const marker = "complete" // written last
 
-// ErrMissing says that this machine lacks what a service needs: Java 17 or Go, or the files that are not in the cache and
-// can't be fetched. The error names which.
+// ErrMissing says that this machine lacks what a service needs: Java 17 or Go, or the files that are not in the cache
+// and can't be fetched. The error names which.
 var ErrMissing = errors.New("something is missing")
-
-// cacheDir is where files of a kind are kept: below TRADESTORE_CACHE_DIR if set, else below the user's cache folder.
-func cacheDir(kind string) (string, error) {
-	if dir := os.Getenv("TRADESTORE_CACHE_DIR"); dir != "" {
-		return filepath.Join(dir, kind), nil
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot find a cache folder, set TRADESTORE_CACHE_DIR: %w", err)
-	}
-	return filepath.Join(dir, "tradestore", kind), nil
-}
 
 // recipe says how a folder of the cache is made.
 type recipe struct {
 	kind string // of the folders beside it
 	name string
-	text string // decides what is in the folder; another text gets another one, so that nothing changes under a running program
+	// decides what is in the folder; another text gets another one, so that nothing changes under a running program
+	text string
 	fill func(ctx context.Context, dir string) error
 }
 
@@ -44,7 +33,7 @@ type recipe struct {
 func (r recipe) resolve(ctx context.Context, cache string) (string, error) {
 	if cache == "" {
 		var err error
-		if cache, err = cacheDir(r.kind); err != nil {
+		if cache, err = proc.CacheDir(r.kind); err != nil {
 			return "", err
 		}
 	}
@@ -60,7 +49,7 @@ func (r recipe) resolve(ctx context.Context, cache string) (string, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("cannot make cache folder: %w", err)
 	}
-	unlock, err := waitLock(ctx, dir+".lock")
+	unlock, err := proc.WaitLock(ctx, dir+".lock")
 	if err != nil {
 		return "", err
 	}
@@ -83,31 +72,4 @@ func (r recipe) resolve(ctx context.Context, cache string) (string, error) {
 func complete(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, marker))
 	return err == nil
-}
-
-// waitLock takes the lock file at path, which it makes, as soon as it is free. The kernel frees it when the process
-// ends, however it ends.
-func waitLock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock: %w", err)
-	}
-	retry := time.NewTicker(100 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("cannot lock %s: %w", path, err)
-		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("cannot lock %s, which another process holds: %w", path, context.Cause(ctx))
-		}
-	}
 }

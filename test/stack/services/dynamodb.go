@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"tradestore/internal/proc"
 )
 
 // DynamoDBConfig says where DynamoDB Local keeps its files and how it runs.
@@ -27,7 +29,7 @@ type DynamoDBConfig struct {
 type DynamoDB struct{ *Process }
 
 // StartDynamoDB starts DynamoDB Local and returns when it answers. The first start on a machine fetches about 51 MB.
-// Errors: ErrPortTaken, ErrMissing.
+// Errors: proc.ErrPortTaken, ErrMissing.
 func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 	d, err := prepareDynamoDB(ctx, cfg)
 	if err != nil {
@@ -40,7 +42,7 @@ func StartDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 }
 
 // Endpoint is the base URL for clients.
-func (d *DynamoDB) Endpoint() string { return "http://" + loopback(d.port) }
+func (d *DynamoDB) Endpoint() string { return "http://" + proc.Loopback(d.port) }
 
 func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error) {
 	java, jars, err := dynamoJars.find(ctx, cfg.CacheDir)
@@ -51,7 +53,7 @@ func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error)
 	if err != nil {
 		return nil, err
 	}
-	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(cfg.Port, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +64,8 @@ func prepareDynamoDB(ctx context.Context, cfg DynamoDBConfig) (*DynamoDB, error)
 	d := &DynamoDB{&Process{name: "DynamoDB Local", port: port, log: filepath.Join(dir, "dynamodb.log")}}
 	d.probe = func(ctx context.Context) error { return listTables(ctx, d.Endpoint()) }
 	d.build = func() *exec.Cmd {
-		cmd := exec.Command(java, append(append(cfg.options(), "-Djava.library.path="+filepath.Join(jars, "lib"), "-cp", classPath(jars), "Loopback"), args...)...)
+		cmd := exec.Command(java, append(append(cfg.options(), "-Djava.library.path="+filepath.Join(jars, "lib"), "-cp",
+			classPath(jars), "Loopback"), args...)...)
 		cmd.Dir = dir // it leaves files where it runs
 		return cmd
 	}
@@ -98,7 +101,8 @@ func listTables(ctx context.Context, endpoint string) error {
 	req.Close = true
 	req.Header.Set("Content-Type", "application/x-amz-json-1.0")
 	req.Header.Set("X-Amz-Target", "DynamoDB_20120810.ListTables")
-	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=local/20260101/local/dynamodb/aws4_request, SignedHeaders=host, Signature=00")
+	req.Header.Set("Authorization",
+		"AWS4-HMAC-SHA256 Credential=local/20260101/local/dynamodb/aws4_request, SignedHeaders=host, Signature=00")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

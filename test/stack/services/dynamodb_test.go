@@ -26,10 +26,11 @@ func TestDynamoDBKeepsItsTablesOverAKill(t *testing.T) {
 	t.Cleanup(func() { d.Kill() })
 	client := dynamoClient(d.Endpoint())
 	_, err = client.CreateTable(within(t), &dynamodb.CreateTableInput{
-		TableName:            aws.String("kept"),
-		BillingMode:          types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
+		TableName:   aws.String("kept"),
+		BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("id"),
+			AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
 	})
 	require.NoError(t, err)
 	item := map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: "one"}}
@@ -41,7 +42,8 @@ func TestDynamoDBKeepsItsTablesOverAKill(t *testing.T) {
 	d.Kill()
 	assert.False(t, alive(pid))
 	require.NoError(t, d.Restart(within(t)))
-	got, err := client.GetItem(within(t), &dynamodb.GetItemInput{TableName: aws.String("kept"), Key: item, ConsistentRead: aws.Bool(true)})
+	got, err := client.GetItem(within(t),
+		&dynamodb.GetItemInput{TableName: aws.String("kept"), Key: item, ConsistentRead: aws.Bool(true)})
 	require.NoError(t, err)
 	assert.Equal(t, item, got.Item)
 	pid = d.PID()

@@ -56,12 +56,13 @@ func (j jars) find(ctx context.Context, cache string) (java, dir string, err err
 
 // resolve returns the folder with the program's jars in lib and its own class in classes.
 func (j jars) resolve(ctx context.Context, cache, java string) (string, error) {
-	return recipe{kind: "jars", name: j.name, text: j.pom() + copyPlugin + j.source, fill: func(ctx context.Context, dir string) error {
-		if err := j.fetch(ctx, dir, java); err != nil {
-			return fmt.Errorf("cannot fetch the jars of %s: %w", j.name, err)
-		}
-		return nil
-	}}.resolve(ctx, cache)
+	return recipe{kind: "jars", name: j.name, text: j.pom() + copyPlugin + j.source,
+		fill: func(ctx context.Context, dir string) error {
+			if err := j.fetch(ctx, dir, java); err != nil {
+				return fmt.Errorf("cannot fetch the jars of %s: %w", j.name, err)
+			}
+			return nil
+		}}.resolve(ctx, cache)
 }
 
 func (j jars) fetch(ctx context.Context, dir, java string) error {
@@ -78,7 +79,8 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, downloadLimit, fmt.Errorf("mvn takes longer than %v", downloadLimit))
 	defer cancel()
 	// With -C a jar that is not what its checksum says is refused.
-	if err := runTool(ctx, dir, mvn, "-B", "-q", "-C", "-Dstyle.color=never", copyPlugin, "-DoutputDirectory=lib", "-DincludeScope=runtime"); err != nil {
+	if err := runTool(ctx, dir, mvn, "-B", "-q", "-C", "-Dstyle.color=never", copyPlugin, "-DoutputDirectory=lib",
+		"-DincludeScope=runtime"); err != nil {
 		return err
 	}
 	if j.source == "" {
@@ -88,7 +90,8 @@ func (j jars) fetch(ctx context.Context, dir, java string) error {
 }
 
 func (j jars) compile(ctx context.Context, dir, java string) error {
-	libs, err := filepath.Glob(filepath.Join(dir, "lib", "*.jar")) // the compiler knows no lib/* when it is called this way
+	// the compiler knows no lib/* when it is called this way
+	libs, err := filepath.Glob(filepath.Join(dir, "lib", "*.jar"))
 	if err != nil {
 		return err
 	}
@@ -96,7 +99,8 @@ func (j jars) compile(ctx context.Context, dir, java string) error {
 	if err := os.WriteFile(source, []byte(j.source), 0o644); err != nil {
 		return err
 	}
-	if err := runTool(ctx, dir, java, "-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp", strings.Join(libs, string(filepath.ListSeparator)), "-d", "classes", source); err != nil {
+	if err := runTool(ctx, dir, java, "-m", "jdk.compiler/com.sun.tools.javac.Main", "-cp",
+		strings.Join(libs, string(filepath.ListSeparator)), "-d", "classes", source); err != nil {
 		return fmt.Errorf("cannot compile with %s, which must be of a JDK: %w", java, err)
 	}
 	return nil
@@ -111,7 +115,8 @@ func (j jars) pom() string {
 `)
 	for _, a := range j.artifacts {
 		part := strings.Split(a, ":")
-		fmt.Fprintf(&b, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", part[0], part[1], part[2])
+		fmt.Fprintf(&b, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n",
+			part[0], part[1], part[2])
 	}
 	b.WriteString("</dependencies></project>\n")
 	return b.String()

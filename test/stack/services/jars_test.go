@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -101,26 +100,4 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	t.Setenv("JAVA_HOME", filepath.Join(fake, "nowhere"))
 	_, err = findJava(t.Context())
 	require.ErrorContains(t, err, filepath.Join(fake, "nowhere", "bin", "java"))
-}
-
-func TestCacheFolder(t *testing.T) {
-	f := func(variable, home, want string) {
-		t.Helper()
-		t.Setenv("TRADESTORE_CACHE_DIR", variable)
-		t.Setenv("XDG_CACHE_HOME", "")
-		t.Setenv("HOME", home)
-		dir, err := cacheDir("jars")
-		if want == "" {
-			assert.ErrorContains(t, err, "set TRADESTORE_CACHE_DIR")
-			return
-		}
-		require.NoError(t, err)
-		assert.Equal(t, want, dir)
-	}
-	f("/c", "/home/h", "/c/jars")
-	f("", "", "")
-	t.Setenv("HOME", "/home/h")
-	user, err := os.UserCacheDir()
-	require.NoError(t, err)
-	f("", "/home/h", filepath.Join(user, "tradestore", "jars"))
 }

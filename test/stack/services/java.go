@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"tradestore/internal/proc"
 )
 
 const leastJava = 17 // what the pinned versions are compiled for
@@ -45,28 +46,19 @@ func findJava(ctx context.Context) (string, error) {
 // runTool runs a program to its end, and kills it with all that it started when ctx is done. Its error says what the
 // program complained about.
 func runTool(ctx context.Context, dir, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	dieWithParent(cmd.SysProcAttr)
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return nil
+	if out, err := proc.Run(ctx, cmd, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("%w: %s", err, reason(out))
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return fmt.Errorf("%w: %s", err, reason(string(out)))
+	return nil
 }
 
 // thrown is a line that names an exception; frames of the stack follow it.
 var thrown = regexp.MustCompile(`^(Exception in thread |Caused by: |[\w.$]+(Exception|Error)\b)`)
 
-// reason returns the line that says best why a program gave up: the last exception, which is the root of the others, else
-// the first line that calls itself an error, as Maven's and the compiler's do, else the last one of all.
+// reason returns the line that says best why a program gave up: the last exception, which is the root of the others,
+// else the first line that calls itself an error, as Maven's and the compiler's do, else the last one of all.
 func reason(out string) string {
 	var exception, complaint, last string
 	for line := range strings.Lines(out) {

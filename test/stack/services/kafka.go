@@ -18,12 +18,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tradestore/internal/proc"
 )
 
 const defaultHeap = 512 // MiB
 
-// quickStart are options of a Java that is to be up soon and to leave the processor to others: the best code is not worth
-// the time that it takes to make.
+// quickStart are options of a Java that is to be up soon and to leave the processor to others: the best code is not
+// worth the time that it takes to make.
 var quickStart = []string{"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 
 // KafkaConfig says where a broker keeps its files and how it runs.
@@ -46,7 +48,7 @@ type KafkaConfig struct {
 type Kafka struct{ *Process }
 
 // StartKafka starts a broker, makes its storage first when the folder is new, and returns when clients can work: every
-// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: ErrPortTaken;
+// partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: proc.ErrPortTaken;
 // ErrMissing.
 func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	k, err := prepareKafka(ctx, cfg)
@@ -60,7 +62,7 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 }
 
 // Addrs are the addresses for clients to start from.
-func (k *Kafka) Addrs() []string { return []string{loopback(k.port)} }
+func (k *Kafka) Addrs() []string { return []string{proc.Loopback(k.port)} }
 
 func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	java, jars, err := kafkaJars.find(ctx, cfg.CacheDir)
@@ -71,11 +73,11 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(cfg.Port, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, err
 	}
-	controller, err := choosePort(0, filepath.Join(dir, "controller.port"))
+	controller, err := proc.ChoosePort(0, filepath.Join(dir, "controller.port"))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +99,8 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 }
 
 func (c KafkaConfig) options() []string {
-	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap)), "-Dorg.slf4j.simpleLogger.showDateTime=true",
+	options := []string{fmt.Sprintf("-Xmx%dm", cmp.Or(c.HeapMiB, defaultHeap)),
+		"-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS"}
 	if !c.FullSpeed {
 		options = append(options, quickStart...)
@@ -110,11 +113,11 @@ func (c KafkaConfig) settings(port, controller int) map[string]string {
 	s := map[string]string{
 		"process.roles":                  "broker,controller",
 		"node.id":                        "1",
-		"listeners":                      "PLAINTEXT://" + loopback(port) + ",CONTROLLER://" + loopback(controller),
-		"advertised.listeners":           "PLAINTEXT://" + loopback(port),
+		"listeners":                      "PLAINTEXT://" + proc.Loopback(port) + ",CONTROLLER://" + proc.Loopback(controller),
+		"advertised.listeners":           "PLAINTEXT://" + proc.Loopback(port),
 		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"controller.listener.names":      "CONTROLLER",
-		"controller.quorum.voters":       "1@" + loopback(controller),
+		"controller.quorum.voters":       "1@" + proc.Loopback(controller),
 		"log.dirs":                       "data",
 		"auto.create.topics.enable":      "false",
 
@@ -170,7 +173,8 @@ func format(ctx context.Context, dir, java, jars string, settings map[string]str
 	if err := writeSettings(filepath.Join(dir, "format.properties"), settings); err != nil {
 		return err
 	}
-	err := runTool(ctx, dir, java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath(jars), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	err := runTool(ctx, dir, java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath(jars),
+		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", "format.properties")
 	if err != nil {
 		return fmt.Errorf("cannot make storage: %w", err)

@@ -11,13 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tradestore/internal/proc"
 )
 
 // TestKafka is one broker's story, since each chapter takes seconds to begin.
 func TestKafka(t *testing.T) {
 	needJava(t)
 	dir := filepath.Join(t.TempDir(), "broker")
-	k, err := StartKafka(within(t), KafkaConfig{Dir: dir, Fsync: true, Settings: map[string]string{"message.max.bytes": "2000000"}})
+	k, err := StartKafka(within(t),
+		KafkaConfig{Dir: dir, Fsync: true, Settings: map[string]string{"message.max.bytes": "2000000"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { k.Kill() })
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.Addrs()...), kgo.MetadataMinAge(100*time.Millisecond),
@@ -75,7 +78,7 @@ func TestKafka(t *testing.T) {
 	assert.Equal(t, []string{"before the kill", "after the kill"}, got)
 
 	_, err = StartKafka(within(t), KafkaConfig{Dir: filepath.Join(t.TempDir(), "second"), Port: port})
-	require.ErrorIs(t, err, ErrPortTaken)
+	require.ErrorIs(t, err, proc.ErrPortTaken)
 }
 
 func TestKafkaThatDoesNotStartSaysWhy(t *testing.T) {

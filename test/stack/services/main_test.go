@@ -20,11 +20,11 @@ const holdVar = "SERVICES_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if log := os.Getenv(holdVar); log != "" {
-		l, err := launch(exec.Command("sleep", "600"), log)
+		child, err := launch(exec.Command("sleep", "600"), log)
 		if err != nil {
 			panic(err)
 		}
-		fmt.Println(l.cmd.Process.Pid)
+		fmt.Println(child.PID())
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		panic("on purpose")
 	}

@@ -5,15 +5,15 @@ package services
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"tradestore/internal/proc"
 )
 
 const (
@@ -29,18 +29,11 @@ type Process struct {
 	name  string
 	port  int
 	log   string                      // the path of what it says
-	build func() *exec.Cmd            // a new command for each life
+	build func() *exec.Cmd            // a new command for each start
 	probe func(context.Context) error // nil when the service answers
 
-	starting sync.Mutex // held while a life begins, so that there is one at a time
-	life     atomic.Pointer[life]
-}
-
-// life is one run of the program, from start to exit.
-type life struct {
-	cmd    *exec.Cmd
-	exited chan struct{} // closed at the end
-	err    error         // how it ended; read after exited
+	starting sync.Mutex // held while a run begins, so that there is one at a time
+	current  atomic.Pointer[proc.Child]
 }
 
 // Port is where the service listens on 127.0.0.1. It stays the same over restarts.
@@ -51,35 +44,21 @@ func (p *Process) Log() string { return p.log }
 
 // PID is the process of the service, 0 while there is none.
 func (p *Process) PID() int {
-	l := p.life.Load()
-	if l == nil || l.over() {
-		return 0
+	if c := p.current.Load(); c != nil && c.Running() {
+		return c.PID()
 	}
-	return l.cmd.Process.Pid
+	return 0
 }
 
 // Done is closed when the service that runs now is gone, however it ended. A restart has a channel of its own.
-func (p *Process) Done() <-chan struct{} { return p.life.Load().exited }
+func (p *Process) Done() <-chan struct{} { return p.current.Load().Done() }
 
 // Stop ends the service as an operator would, frozen or not, and returns when it is gone. One that takes too long is
 // killed. Calling it again is harmless.
-func (p *Process) Stop() {
-	l := p.life.Load()
-	l.signal(syscall.SIGTERM)
-	l.signal(syscall.SIGCONT) // a frozen process sees the other signal only then
-	select {
-	case <-l.exited:
-	case <-time.After(stopLimit):
-		p.Kill()
-	}
-}
+func (p *Process) Stop() { p.current.Load().Stop(stopLimit) }
 
 // Kill is kill -9: the service gets no chance to write anything down. It returns when the process is gone.
-func (p *Process) Kill() {
-	l := p.life.Load()
-	l.signal(syscall.SIGKILL)
-	<-l.exited
-}
+func (p *Process) Kill() { p.current.Load().Kill() }
 
 // Pause freezes the service: its connections stay open and nothing answers.
 func (p *Process) Pause() error { return p.send(syscall.SIGSTOP) }
@@ -95,34 +74,35 @@ func (p *Process) Restart(ctx context.Context) error {
 }
 
 func (p *Process) send(s syscall.Signal) error {
-	if err := p.life.Load().cmd.Process.Signal(s); err != nil {
+	if err := p.current.Load().Signal(s); err != nil {
 		return fmt.Errorf("cannot send %v to %s: %w", s, p.name, err)
 	}
 	return nil
 }
 
-// start begins a life and waits until the service answers.
+// start starts the program and waits until the service answers.
 func (p *Process) start(ctx context.Context) error {
 	p.starting.Lock()
 	defer p.starting.Unlock()
-	if l := p.life.Load(); l != nil && !l.over() {
+	if p.PID() != 0 {
 		return fmt.Errorf("cannot start %s: it runs already", p.name)
 	}
-	if !free(p.port) { // else a stranger's answer would pass for ours
-		return fmt.Errorf("cannot start %s: %w: %d", p.name, ErrPortTaken, p.port)
+	if !proc.PortIsFree(p.port) { // else another program's answer would pass for ours
+		return fmt.Errorf("cannot start %s: %w: %d", p.name, proc.ErrPortTaken, p.port)
 	}
 	since := size(p.log)
-	l, err := launch(p.build(), p.log)
+	c, err := launch(p.build(), p.log)
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", p.name, err)
 	}
-	p.life.Store(l)
+	p.current.Store(c)
 	poll := time.NewTicker(readyPoll)
 	defer poll.Stop()
 	for {
 		select {
-		case <-l.exited:
-			return fmt.Errorf("cannot start %s: it ended by itself: %w: %s (all of it is in %s)", p.name, l.outcome(), lastWords(p.log, since), p.log)
+		case <-c.Done():
+			return fmt.Errorf("cannot start %s: it ended by itself: %s: %s (all of it is in %s)",
+				p.name, c.State(), lastWords(p.log, since), p.log)
 		case <-ctx.Done():
 			p.Kill()
 			return fmt.Errorf("cannot start %s: %w (see %s)", p.name, context.Cause(ctx), p.log)
@@ -140,50 +120,16 @@ func (p *Process) answers(ctx context.Context) bool {
 	return p.probe(ctx) == nil
 }
 
-// launch starts cmd in a process group of its own, out of reach of Ctrl-C, with its output appended to the file named.
-func launch(cmd *exec.Cmd, log string) (*life, error) {
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// launch starts cmd with its output appended to the file named. SIGKILL ends it with this process: a gentler signal
+// would not reach a frozen child.
+func launch(cmd *exec.Cmd, log string) (*proc.Child, error) {
+	out, err := proc.OpenLog(log)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open log: %w", err)
+		return nil, err
 	}
 	defer out.Close() // the child has its own copy
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(cmd.SysProcAttr)
-	l := &life{cmd: cmd, exited: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The kernel kills the child when the thread that started it ends, so the thread stays as long as the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			l.err = cmd.Wait()
-			close(l.exited)
-		}
-	}()
-	return l, <-started
-}
-
-// signal does nothing to a life that is over.
-func (l *life) signal(s syscall.Signal) { _ = l.cmd.Process.Signal(s) }
-
-func (l *life) over() bool {
-	select {
-	case <-l.exited:
-		return true
-	default:
-		return false
-	}
-}
-
-// outcome is never nil: a service that ends while it starts has failed, whatever its exit status.
-func (l *life) outcome() error {
-	if l.err == nil {
-		return errors.New("exit status 0")
-	}
-	return l.err
+	return proc.Start(cmd, syscall.SIGKILL)
 }
 
 func size(path string) int64 {

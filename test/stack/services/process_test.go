@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/internal/proc"
 )
 
 func TestChildEndsWithAPanicOfItsParent(t *testing.T) {
@@ -46,7 +48,7 @@ func zombie(pid int) bool {
 // process is a service without Java: a shell script that never answers, unless the test says so.
 func process(t *testing.T, script string) *Process {
 	t.Helper()
-	port, err := choosePort(0, filepath.Join(t.TempDir(), "port"))
+	port, err := proc.FreePort()
 	require.NoError(t, err)
 	p := &Process{name: "Script", port: port, log: filepath.Join(t.TempDir(), "log")}
 	p.build = func() *exec.Cmd { return exec.Command("/bin/sh", "-c", script) }
@@ -56,7 +58,8 @@ func process(t *testing.T, script string) *Process {
 
 func TestStartThatFailsLeavesNothing(t *testing.T) {
 	p := process(t, "echo ERROR no luck; echo more")
-	require.ErrorContains(t, p.start(t.Context()), "cannot start Script: it ended by itself: exit status 0: ERROR no luck (all of it is in "+p.Log()+")")
+	require.ErrorContains(t, p.start(t.Context()),
+		"cannot start Script: it ended by itself: exit status 0: ERROR no luck (all of it is in "+p.Log()+")")
 	p.build = func() *exec.Cmd { return exec.Command("/nowhere/program") }
 	require.ErrorContains(t, p.start(t.Context()), "cannot start Script: fork/exec /nowhere/program")
 
@@ -82,29 +85,8 @@ func TestLastWords(t *testing.T) {
 	f("ERROR of the last time\ntwo\n", 23, "two")
 	f("INFO a\nERROR b\nINFO c\n", 0, "ERROR b")
 	f("INFO a\nERROR b\nERROR see c\n", 0, "ERROR b")
-	f("ERROR it failed\njava.lang.RuntimeException: outer\n\tat java.base\nCaused by: java.io.IOException: root\nINFO bye\n", 0, "Caused by: java.io.IOException: root")
+	f("ERROR it failed\njava.lang.RuntimeException: outer\n\tat java.base\nCaused by: java.io.IOException: root\nINFO bye\n",
+		0, "Caused by: java.io.IOException: root")
 	f("java.net.BindException: in use\n\tat java.base\n", 0, "java.net.BindException: in use")
 	f("short", 100, "it left no log")
-}
-
-func TestPorts(t *testing.T) {
-	note := filepath.Join(t.TempDir(), "port")
-	port, err := choosePort(0, note)
-	require.NoError(t, err)
-	require.Less(t, port, 32_768)
-	again, err := choosePort(0, note)
-	require.NoError(t, err)
-	require.Equal(t, port, again)
-	fixed, err := choosePort(port, filepath.Join(t.TempDir(), "port"))
-	require.NoError(t, err)
-	require.Equal(t, port, fixed)
-
-	for _, text := range []string{"", "x", "-1", "70000"} {
-		require.NoError(t, os.WriteFile(note, []byte(text), 0o600))
-		port, err := choosePort(0, note)
-		require.NoError(t, err, text)
-		require.NotZero(t, port, text)
-	}
-	_, err = choosePort(0, filepath.Join(note, "below a file"))
-	require.ErrorContains(t, err, "cannot note the port")
 }

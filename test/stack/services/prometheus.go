@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"tradestore/internal/proc"
 )
 
 // PrometheusConfig says where a Prometheus keeps its files and what it does.
@@ -33,7 +35,7 @@ type Target struct {
 type Prometheus struct{ *Process }
 
 // StartPrometheus starts a server and returns when it answers queries. The first start on a machine builds it.
-// Errors: ErrPortTaken, ErrMissing.
+// Errors: proc.ErrPortTaken, ErrMissing.
 func StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, error) {
 	p, err := preparePrometheus(ctx, cfg)
 	if err != nil {
@@ -46,7 +48,7 @@ func StartPrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, er
 }
 
 // URL is the base for clients.
-func (p *Prometheus) URL() string { return "http://" + loopback(p.port) }
+func (p *Prometheus) URL() string { return "http://" + proc.Loopback(p.port) }
 
 func preparePrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, error) {
 	programs, err := FetchPrometheus(ctx, cfg.CacheDir)
@@ -57,7 +59,7 @@ func preparePrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, 
 	if err != nil {
 		return nil, err
 	}
-	port, err := choosePort(cfg.Port, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(cfg.Port, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +73,9 @@ func preparePrometheus(ctx context.Context, cfg PrometheusConfig) (*Prometheus, 
 	p := &Prometheus{&Process{name: "Prometheus", port: port, log: filepath.Join(dir, "prometheus.log")}}
 	p.probe = func(ctx context.Context) error { return isOK(ctx, p.URL()+"/-/ready") }
 	p.build = func() *exec.Cmd {
-		cmd := exec.Command(filepath.Join(programs, "prometheus"), "--config.file=prometheus.yaml", "--storage.tsdb.path=data",
-			"--web.listen-address="+loopback(port), "--enable-feature=exemplar-storage")
+		cmd := exec.Command(filepath.Join(programs, "prometheus"), "--config.file=prometheus.yaml",
+			"--storage.tsdb.path=data",
+			"--web.listen-address="+proc.Loopback(port), "--enable-feature=exemplar-storage")
 		cmd.Dir = dir
 		return cmd
 	}

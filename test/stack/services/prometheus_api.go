@@ -27,7 +27,8 @@ func (p *Prometheus) Query(ctx context.Context, expr string) ([]Series, error) {
 func (p *Prometheus) QueryRange(ctx context.Context, expr string, back, step time.Duration) ([]Series, error) {
 	now := time.Now()
 	return p.series(ctx, "query_range", url.Values{
-		"query": {expr}, "start": {seconds(now.Add(-back))}, "end": {seconds(now)}, "step": {strconv.FormatFloat(step.Seconds(), 'f', -1, 64)},
+		"query": {expr}, "start": {seconds(now.Add(-back))}, "end": {seconds(now)},
+		"step": {strconv.FormatFloat(step.Seconds(), 'f', -1, 64)},
 	})
 }
 

@@ -22,7 +22,7 @@ var prometheusMod string
 //go:embed prometheus.sum
 var prometheusSum string
 
-// Without the discovery of cloud services it takes half as long to build. The user interface is not in the module either.
+// Without the discovery of cloud services it takes half as long to build. The module has no user interface.
 var prometheusFlags = []string{"-tags", "remove_all_sd", "-ldflags", "-s -w"}
 
 const buildLimit = 5 * time.Minute // 100 s on two cores that have nothing else to do
@@ -48,7 +48,8 @@ func buildPrometheus(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, buildLimit, fmt.Errorf("it takes longer than %v; the next try goes on from there", buildLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, buildLimit,
+		fmt.Errorf("it takes longer than %v; the next try goes on from there", buildLimit))
 	defer cancel()
 	// Flags that the caller has set are not meant for this module.
 	args := append([]string{"GOFLAGS=", "GOWORK=off", compiler, "build", "-o", dir}, prometheusFlags...)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tradestore/internal/proc"
 )
 
 // needPrometheus skips on a laptop that can't build it.
@@ -40,11 +42,13 @@ func TestPrometheus(t *testing.T) {
 	dir := t.TempDir()
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	require.NoError(t, os.WriteFile(rules, []byte(someRules), 0o600))
-	own, err := choosePort(0, filepath.Join(t.TempDir(), "port"))
+	own, err := proc.FreePort()
 	require.NoError(t, err)
-	cfg := PrometheusConfig{Dir: dir, Port: own, Interval: 100 * time.Millisecond, Rules: []string{rules}, Targets: []Target{
-		{Job: "self", Address: loopback(own), Labels: map[string]string{"part": "one"}}, {Job: "nobody", Address: "127.0.0.1:1"},
-	}}
+	cfg := PrometheusConfig{Dir: dir, Port: own, Interval: 100 * time.Millisecond, Rules: []string{rules},
+		Targets: []Target{
+			{Job: "self", Address: proc.Loopback(own), Labels: map[string]string{"part": "one"}},
+			{Job: "nobody", Address: "127.0.0.1:1"},
+		}}
 	p, err := StartPrometheus(within(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
@@ -55,17 +59,20 @@ func TestPrometheus(t *testing.T) {
 		require.NoError(t, err)
 		return found
 	}
-	require.Eventually(t, func() bool { return len(query(`rate(prometheus_http_requests_total[2s])`)) > 0 }, time.Minute, readyPoll)
+	require.Eventually(t, func() bool { return len(query(`rate(prometheus_http_requests_total[2s])`)) > 0 }, time.Minute,
+		readyPoll)
 	require.Eventually(t, func() bool { return len(query(`job:up:sum`)) == 2 }, time.Minute, readyPoll)
 	up := query(`up{job="self"}`)
 	require.Len(t, up, 1)
-	assert.Equal(t, map[string]string{"__name__": "up", "job": "self", "instance": loopback(own), "part": "one"}, up[0].Labels)
+	assert.Equal(t, map[string]string{"__name__": "up", "job": "self", "instance": proc.Loopback(own), "part": "one"},
+		up[0].Labels)
 	assert.Equal(t, []float64{1}, up[0].Values)
 	assert.Equal(t, []Series{{Values: []float64{7}}}, query(`3 + 4`))
 	assert.True(t, math.IsNaN(query(`vector(0) / 0`)[0].Values[0]))
 	assert.Empty(t, query(`nothing`))
 	assert.NotEmpty(t, query(`prometheus_http_request_duration_seconds{handler="/api/v1/query"}`), "no native histogram")
-	assert.NotEmpty(t, query(`prometheus_http_request_duration_seconds_bucket{handler="/api/v1/query"}`), "no classic histogram")
+	assert.NotEmpty(t, query(`prometheus_http_request_duration_seconds_bucket{handler="/api/v1/query"}`),
+		"no classic histogram")
 	_, err = p.Query(within(t), `rate(up)`)
 	require.ErrorContains(t, err, "cannot evaluate rate(up): ")
 	require.ErrorContains(t, err, "expected type range vector")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+
+	"tradestore/internal/proc"
 )
 
 // RoleConfig says which role of the product runs, and how.
@@ -21,14 +23,14 @@ func StartRole(ctx context.Context, cfg RoleConfig) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", cfg.Role, err)
 	}
-	port, err := choosePort(0, filepath.Join(dir, "port"))
+	port, err := proc.ChoosePort(0, filepath.Join(dir, "port"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", cfg.Role, err)
 	}
 	p := &Process{name: cfg.Role, port: port, log: filepath.Join(dir, cfg.Role+".log")}
-	p.probe = func(ctx context.Context) error { return isOK(ctx, "http://"+loopback(port)+"/readyz") }
+	p.probe = func(ctx context.Context) error { return isOK(ctx, "http://"+proc.Loopback(port)+"/readyz") }
 	p.build = func() *exec.Cmd {
-		cmd := exec.Command(cfg.Program, cfg.Role, "--listen", loopback(port))
+		cmd := exec.Command(cfg.Program, cfg.Role, "--listen", proc.Loopback(port))
 		cmd.Dir, cmd.Env = dir, cfg.Env
 		return cmd
 	}

@@ -45,8 +45,10 @@ func TestInputs(t *testing.T) {
 	}
 	f("ndjson", "")
 	f("ndjson", "\n \r\n")
-	f("ndjson", "{\"trade_id\":\"T1\",\"version\":2}\r\n\n{\"trade_id\":3}", `1 T1/2 {"trade_id":"T1","version":2}`, `3 /0 {"trade_id":3}`)
-	f("ndjson", "{\nnull\n{\"trade_id\":\"T\\u0031\",\"version\":1e9}\n", "1 ! not JSON", "2 /0 null", `3 T1/0 {"trade_id":"T\u0031","version":1e9}`)
+	f("ndjson", "{\"trade_id\":\"T1\",\"version\":2}\r\n\n{\"trade_id\":3}", `1 T1/2 {"trade_id":"T1","version":2}`,
+		`3 /0 {"trade_id":3}`)
+	f("ndjson", "{\nnull\n{\"trade_id\":\"T\\u0031\",\"version\":1e9}\n", "1 ! not JSON", "2 /0 null",
+		`3 T1/0 {"trade_id":"T\u0031","version":1e9}`)
 	f("ndjson", "\xef\xbb\xbf{}\n\x00\xff\n", "1 /0 {}", "2 ! not JSON")
 	f("ndjson", strings.Repeat("x", 3*maxItem)+"\n{}", "1 ! a trade of more than 262144 bytes", "2 /0 {}")
 
@@ -57,17 +59,21 @@ func TestInputs(t *testing.T) {
 	f("json", "{}{}\n{}", "1 /0 {}", "2 /0 {}", "3 /0 {}")
 	f("json", "[{}", "1 /0 {}", "2 ! not readable as JSON from here on: unexpected EOF")
 	f("json", "[{},", "1 /0 {}", "2 ! not readable as JSON from here on: unexpected EOF")
-	f("json", "[{},}", "1 /0 {}", "2 ! not readable as JSON from here on: invalid character '}' looking for beginning of value")
+	f("json", "[{},}", "1 /0 {}",
+		"2 ! not readable as JSON from here on: invalid character '}' looking for beginning of value")
 	f("json", "[{}] []", "1 /0 {}", "2 ! not readable as JSON from here on: something follows the array")
-	f("json", `["`+strings.Repeat("x", 2*maxItem)+`"]`, "1 ! not readable as JSON from here on: a trade of more than 262144 bytes")
+	f("json", `["`+strings.Repeat("x", 2*maxItem)+`"]`,
+		"1 ! not readable as JSON from here on: a trade of more than 262144 bytes")
 
 	const row = `{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"B","maturity_date":"M","created_date":"D"}`
 	f("csv", header)
 	f("csv", header+"T1,1,C,B,M,D\r\n\n\"T\"\"1\",01,\"a\nb\",,,\nT3,-1,,,,", "2 T1/1 "+row,
-		`4 T"1/0 {"trade_id":"T\"1","version":"01","counterparty_id":"a\nb","book_id":"","maturity_date":"","created_date":""}`,
+		`4 T"1/0 {"trade_id":"T\"1","version":"01","counterparty_id":"a\nb",`+
+			`"book_id":"","maturity_date":"","created_date":""}`,
 		`6 T3/0 {"trade_id":"T3","version":"-1","counterparty_id":"","book_id":"","maturity_date":"","created_date":""}`)
 	f("csv", header+"T1,1\nT1,1,C,B,M,D,E\nT\"1,1,C,B,M,D\nT1,1,C,B,M,D\n",
-		"2 ! not CSV: wrong number of fields", "3 ! not CSV: wrong number of fields", `4 ! not CSV: bare " in non-quoted-field`, "5 T1/1 "+row)
+		"2 ! not CSV: wrong number of fields", "3 ! not CSV: wrong number of fields",
+		`4 ! not CSV: bare " in non-quoted-field`, "5 T1/1 "+row)
 	f("csv", "book_id,version,trade_id,counterparty_id,created_date,maturity_date\nB,1,T1,C,D,M\n",
 		`2 T1/1 {"book_id":"B","version":1,"trade_id":"T1","counterparty_id":"C","created_date":"D","maturity_date":"M"}`)
 	f("csv", header+"\"T1,1,C,B,M,D\nT2,1,C,B,M,D\n", `2 ! not CSV: extraneous or missing " in quoted-field`)

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
-
-	"github.com/mattn/go-isatty"
 
 	"tradestore/internal/telemetry"
 	"tradestore/loadtest"
@@ -60,23 +57,23 @@ func (c *loadtestCommand) run(ctx context.Context, p *process) error {
 	if err := loadtest.Write(loadtest.Folder(c.Config.Out, report.Started), report, results); err != nil {
 		return err
 	}
-	if err := c.show(p.stdout, report); err != nil {
+	if err := c.show(p, report); err != nil {
 		return fmt.Errorf("cannot show the report that is in %s: %w", report.Folder, err)
 	}
 	if report.Verdict != loadtest.Pass {
-		return errLogged // its reader has just seen why
+		return &exitError{code: exitFailed} // the report says why
 	}
 	return nil
 }
 
-func (c *loadtestCommand) show(w io.Writer, report *loadtest.Report) error {
+func (c *loadtestCommand) show(p *process, report *loadtest.Report) error {
 	if !c.Config.JSON {
-		report.Print(w, isTerminal(w) && os.Getenv("NO_COLOR") == "")
+		report.Print(p.stdout, p.colour)
 		return nil
 	}
 	text, err := report.JSON()
 	if err == nil {
-		_, err = w.Write(text)
+		_, err = p.stdout.Write(text)
 	}
 	return err
 }
@@ -87,7 +84,7 @@ func (c *loadtestCommand) env(p *process) (loadtest.Env, error) {
 	env := loadtest.Env{
 		Build:    loadtest.Build{Version: build.Version, Commit: build.Commit, Go: build.Go},
 		Progress: p.stderr,
-		Terminal: isTerminal(p.stderr),
+		Terminal: p.live,
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.settings)) {
 		if name != "help" {
@@ -99,13 +96,8 @@ func (c *loadtestCommand) env(p *process) (loadtest.Env, error) {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return env, fmt.Errorf("cannot find this program, to start the embedded stack: %w; test another one with --target", err)
+		return env, fmt.Errorf("cannot find this program, to start the embedded stack: %w; name a --target", err)
 	}
 	env.Self = self
 	return env, nil
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd())
 }

@@ -16,8 +16,8 @@ import (
 	"sync/atomic"
 )
 
-// maxItem is the size of the longest trade that is read, in bytes: far more than the service takes. Longer ones would have
-// to be held in memory only to be refused.
+// maxItem is the size of the longest trade that is read, in bytes: far more than the service takes. Longer ones would
+// have to be held in memory only to be refused.
 const maxItem = 256 << 10
 
 // fields of a trade, as the header of a CSV file names them, in any order.
@@ -43,11 +43,12 @@ type input struct {
 }
 
 var (
-	errFormat  = errors.New("cannot tell whether this is JSON, NDJSON or CSV with a header of the six fields: --format says it")
+	errFormat = errors.New("cannot tell whether this is JSON, NDJSON or CSV with a header of the six fields: " +
+		"--format says it")
 	errTooLong = fmt.Errorf("a trade of more than %d bytes", maxItem)
 )
 
-// openInput opens a file, or stdin for "-". The format "auto" is told by the ending of the name, or else by the first line.
+// openInput opens a file, or stdin for "-". With "auto" the ending of the name tells the format, else the first line.
 func openInput(name, format string, stdin io.Reader) (*input, error) {
 	in := &input{format: format}
 	if name != "-" {
@@ -65,7 +66,8 @@ func openInput(name, format string, stdin io.Reader) (*input, error) {
 		_, _ = in.from.Discard(len(mark))
 	}
 	first := in.firstLine()
-	if endings := map[string]string{".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}; format == "auto" {
+	if format == "auto" {
+		endings := map[string]string{".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 		if in.format = endings[strings.ToLower(filepath.Ext(name))]; in.format == "" {
 			in.format = sniff(first)
 		}
@@ -204,7 +206,7 @@ func (in *input) json(array bool) func() (item, error) {
 	}
 }
 
-// newItem takes a copy of text. Order is kept by the trade id as the service reads it; the rest is for the service to judge.
+// newItem takes a copy of text. Order is kept by the trade id as the service reads it; the service judges the rest.
 func newItem(line int64, text []byte) item {
 	if !json.Valid(text) {
 		return item{line: line, fault: "not JSON"}
@@ -228,7 +230,8 @@ func (in *input) csv() (func() (item, error), error) {
 	row, err := rows.Read()
 	header := slices.Clone(row)
 	if sorted := slices.Sorted(slices.Values(header)); err != nil || !slices.Equal(sorted, fields) {
-		return nil, fmt.Errorf("the first line of the CSV has to name these fields, in any order: %s", strings.Join(fields, ","))
+		return nil, fmt.Errorf("the first line of the CSV has to name these fields, in any order: %s",
+			strings.Join(fields, ","))
 	}
 	ended, last := false, 1
 	return func() (item, error) {

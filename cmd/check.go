@@ -2,11 +2,9 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 
 	"tradestore/internal/app"
 	"tradestore/internal/checks"
@@ -33,11 +31,9 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(p.stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(list)
+		err = writeJSON(p.stdout, list)
 	} else {
-		err = table(p.stdout, list)
+		err = showChecks(p.stdout, list)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write the result: %w", err)
@@ -58,9 +54,9 @@ func (c *checkCommand) run(ctx context.Context, p *process) error {
 	return nil
 }
 
-// table writes one line for each check. A store that is down is the reason of many, so reasons come once, below.
-func table(out io.Writer, list []checks.Check) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+// showChecks writes one line for each check. A store that is down is the reason of many, so reasons come once, below.
+func showChecks(out io.Writer, list []checks.Check) error {
+	w := tabulate(out)
 	fmt.Fprintln(w, "RULE\tCHECK\tEXPECTED\tSEEN\tRESULT")
 	var reasons []string
 	for _, c := range list {

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"text/template"
@@ -24,15 +23,15 @@ func (completionCommand) Help() string {
 }
 
 func (c *completionCommand) run(_ context.Context, p *process) error {
-	parser, err := kong.New(&commandLine{}, kong.Name("tradestore"), kong.ExplicitGroups(groups))
+	model, err := Model()
 	if err != nil {
-		return fmt.Errorf("cannot build the command line: %w", err)
+		return err
 	}
 	script := map[string]*template.Template{"bash": bashScript, "zsh": zshScript, "fish": fishScript}[c.Shell]
-	return script.Execute(p.stdout, parser.Model)
+	return script.Execute(p.stdout, model)
 }
 
-// inScript is what the templates have beside the grammar. Names of commands and flags are plain words; only help is text.
+// inScript is what the templates have beside the grammar. Names of commands and flags are plain words, help is not.
 var inScript = template.FuncMap{
 	"commands": func(app *kong.Application) string {
 		names := make([]string, len(app.Children))

@@ -3,11 +3,12 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"tradestore/internal/apiclient"
 )
 
 type healthcheckCommand struct {
@@ -41,33 +42,18 @@ func (c *healthcheckCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
-	if err != nil {
-		return fmt.Errorf("cannot ask %s: %w", target, err)
-	}
-	client := http.Client{ // the role itself and no proxy, and what it says and not where it sends us
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	answer, err := client.Do(req)
+	client := apiclient.New(target, apiclient.Options{Conns: 1, Timeout: c.Timeout}) // the role itself, not a proxy
+	defer client.Close()
+	answer, err := client.Do(ctx, http.MethodGet, "", nil, nil)
 	if err != nil {
 		return fmt.Errorf("not ready: %w (--timeout %v)", err, c.Timeout)
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, longestReason))
-	if err != nil {
-		return fmt.Errorf("not ready: %w (--timeout %v)", err, c.Timeout)
-	}
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s answers %s: %q", target, answer.Status, body)
+	if answer.Status != http.StatusOK {
+		return fmt.Errorf("not ready: %s answers %s: %.4096q", target, answer.StatusLine(), answer.Body)
 	}
 	fmt.Fprintln(p.stdout, "ready")
 	return nil
 }
-
-const longestReason = 4 << 10 // bytes; a role says in one line why it is not ready
 
 // Target is the URL to ask.
 func (c *healthcheckCommand) Target() (string, error) {

@@ -10,34 +10,36 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"tradestore/trade"
 )
 
 // What became of a line, beside the states of a request: PENDING is accepted.
 const (
-	refused    = status("REFUSED")    // by the service, with a code; no effect
-	unreadable = status("UNREADABLE") // not sent
-	unknown    = status("UNKNOWN")    // no usable answer yet
+	refused    = trade.Status("REFUSED")    // by the service, with a code; no effect
+	unreadable = trade.Status("UNREADABLE") // not sent
+	unknown    = trade.Status("UNKNOWN")    // no usable answer yet
 )
 
 // result is a line of the results file. Several may be about one line of the input: the last one counts.
 type result struct {
-	Line      int64  `json:"line"`
-	TradeID   string `json:"trade_id,omitempty"`
-	Version   int64  `json:"version,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
-	Status    status `json:"status"`
-	Code      string `json:"code,omitempty"`
-	Detail    string `json:"detail,omitempty"`
+	Line      int64        `json:"line"`
+	TradeID   string       `json:"trade_id,omitempty"`
+	Version   int64        `json:"version,omitempty"`
+	RequestID string       `json:"request_id,omitempty"`
+	Status    trade.Status `json:"status"`
+	Code      string       `json:"code,omitempty"`
+	Detail    string       `json:"detail,omitempty"`
 }
 
-// final says whether the line needs no other try. One that could not be read may be by now; looking again costs nothing.
-// wait is the flag.
+// final says whether the line needs no other try. One that could not be read may be by now; looking again costs
+// nothing. wait is the flag.
 func (r *result) final(wait bool) bool {
-	return r.Status != unknown && r.Status != unreadable && (r.Status != pending || !wait)
+	return r.Status != unknown && r.Status != unreadable && (r.Status != trade.Pending || !wait)
 }
 
-// runHeader is the first line of the results file. The idempotency key of a line is made of the name and the line, so a line that
-// is sent again, by whichever process, is the same submission.
+// runHeader is the first line of the results file. The idempotency key of a line is made of the name and the line, so a
+// line that is sent again, by whichever process, is the same submission.
 type runHeader struct {
 	Name    string    `json:"run"`
 	Started time.Time `json:"started"`
@@ -46,8 +48,8 @@ type runHeader struct {
 
 func (r *runHeader) key(line int64) string { return fmt.Sprintf("%s-%d", r.Name, line) }
 
-// keyAge is how old a run may be that is resumed: the service forgets keys after --outcome-retention, 7 days by default, and
-// would take what is sent under them for new.
+// keyAge is how old a run may be that is resumed: the service forgets keys after --outcome-retention, 7 days by
+// default, and would take what is sent under them for new.
 const keyAge = 6 * 24 * time.Hour
 
 const mostLines = 1 << 33 // of an input that can be resumed: a bit is held for each
@@ -89,7 +91,8 @@ func resumeResults(path string, wait bool, earlier func(result)) (*results, erro
 		err = file.Truncate(whole)
 	}
 	if err == nil && time.Since(r.Started) > keyAge {
-		err = errors.New("the run is so old that the service may have forgotten its idempotency keys; submit what is left as a new run")
+		err = errors.New("the run is so old that the service may have forgotten its idempotency keys; " +
+			"submit what is left as a new run")
 	}
 	if err != nil {
 		file.Close()

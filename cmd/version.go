@@ -17,6 +17,7 @@ func (c *versionCommand) run(_ context.Context, p *process) error {
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(build)
 	}
-	_, err := fmt.Fprintf(p.stdout, "tradestore %s\ncommit     %s\ndate       %s\ngo         %s\n", build.Version, build.Commit, build.Date, build.Go)
+	_, err := fmt.Fprintf(p.stdout, "tradestore %s\ncommit     %s\ndate       %s\ngo         %s\n", build.Version,
+		build.Commit, build.Date, build.Go)
 	return err
 }

@@ -8,8 +8,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
+
+	"tradestore/trade"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 
 // tally counts results by status and code.
 type tally struct {
-	counts map[status]map[string]int64
+	counts map[trade.Status]map[string]int64
 	done   int64 // in this process
 	before int64 // by earlier processes of the run
 	bad    int64 // in this process: neither PENDING nor SUCCESS
@@ -28,7 +29,7 @@ type tally struct {
 // add counts a result of this process and returns how many bad ones there are now.
 func (t *tally) add(r result) (bad int64) {
 	t.done++
-	if r.Status != pending && r.Status != success {
+	if r.Status != trade.Pending && r.Status != trade.Success {
 		t.bad++
 	}
 	t.count(r)
@@ -43,7 +44,7 @@ func (t *tally) earlier(r result) {
 
 func (t *tally) count(r result) {
 	if t.counts == nil {
-		t.counts = make(map[status]map[string]int64)
+		t.counts = make(map[trade.Status]map[string]int64)
 	}
 	codes := t.counts[r.Status]
 	if codes == nil {
@@ -56,7 +57,7 @@ func (t *tally) count(r result) {
 	codes[r.Code]++
 }
 
-func (t *tally) of(s status) (n int64) {
+func (t *tally) of(s trade.Status) (n int64) {
 	for _, count := range t.counts[s] {
 		n += count
 	}
@@ -92,26 +93,28 @@ func (s *submitter) line() string {
 
 // summary is what --json shows at the end. Counts cover the whole run, earlier processes included.
 type summary struct {
-	Run      string                      `json:"run"`
-	Finished bool                        `json:"finished"`
-	Why      string                      `json:"why,omitempty"` // it is not finished
-	Lines    int64                       `json:"lines"`
-	Before   int64                       `json:"lines_before"` // of them, by earlier processes
-	Seconds  float64                     `json:"seconds"`
-	Statuses map[status]map[string]int64 `json:"statuses"` // by code; "" is none
-	Results  string                      `json:"results,omitempty"`
-	Resume   string                      `json:"resume,omitempty"` // the command that goes on
+	Run      string                            `json:"run"`
+	Finished bool                              `json:"finished"`
+	Why      string                            `json:"why,omitempty"` // it is not finished
+	Lines    int64                             `json:"lines"`
+	Before   int64                             `json:"lines_before"` // of them, by earlier processes
+	Seconds  float64                           `json:"seconds"`
+	Statuses map[trade.Status]map[string]int64 `json:"statuses"` // by code; "" is none
+	Results  string                            `json:"results,omitempty"`
+	Resume   string                            `json:"resume,omitempty"` // the command that goes on
 }
 
 // conclude shows the summary and returns how the command ends. cause is why it ended early, nil if it did not.
 func (s *submitter) conclude(cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum := summary{Run: s.results.Name, Lines: s.tally.done + s.tally.before, Before: s.tally.before, Seconds: time.Since(s.started).Seconds(),
-		Statuses: s.tally.counts, Results: s.cfg.resultsFile()}
+	sum := summary{
+		Run: s.results.Name, Lines: s.tally.done + s.tally.before, Before: s.tally.before,
+		Seconds: time.Since(s.started).Seconds(), Statuses: s.tally.counts, Results: s.cfg.resultsFile(),
+	}
 	open := s.tally.of(unknown)
 	if s.cfg.Wait {
-		open += s.tally.of(pending)
+		open += s.tally.of(trade.Pending)
 	}
 	switch {
 	case errors.Is(cause, context.Canceled):
@@ -130,18 +133,18 @@ func (s *submitter) conclude(cause error) error {
 	case err != nil:
 		return err
 	case !sum.Finished:
-		return &Exit{Code: exitUnknown}
-	case s.tally.of(refused)+s.tally.of(failed)+s.tally.of(unreadable) > 0:
-		return &Exit{Code: exitNo}
+		return &exitError{code: exitUnknown}
+	case s.tally.of(refused)+s.tally.of(trade.Failed)+s.tally.of(unreadable) > 0:
+		return &exitError{code: exitFailed}
 	}
 	return nil
 }
 
 func (s *submitter) show(sum summary) error {
 	if s.cfg.JSON {
-		return writeJSON(s.env.Stdout, sum)
+		return writeJSON(s.process.stdout, sum)
 	}
-	w := tabwriter.NewWriter(s.env.Stdout, 0, 0, 2, ' ', 0)
+	w := tabulate(s.process.stdout)
 	fmt.Fprintf(w, "lines\t%d\tin %.1f s", sum.Lines, sum.Seconds)
 	if sum.Before > 0 {
 		fmt.Fprintf(w, ", %d of them earlier", sum.Before)
@@ -150,24 +153,25 @@ func (s *submitter) show(sum summary) error {
 	for _, row := range []struct {
 		name   string
 		colour string
-		status status
-	}{{"stored", green, success}, {"accepted", green, pending}, {"failed", red, failed}, {"refused", red, refused},
+		status trade.Status
+	}{{"stored", green, trade.Success}, {"accepted", green, trade.Pending}, {"failed", red, trade.Failed},
+		{"refused", red, refused},
 		{"unreadable", red, unreadable}, {"not known", yellow, unknown}} {
 		if n := s.tally.of(row.status); n > 0 {
-			fmt.Fprintf(w, "%s\t%d\t%s\n", row.name, n, s.env.paint(row.colour, Clean(codes(sum.Statuses[row.status]))))
+			fmt.Fprintf(w, "%s\t%d\t%s\n", row.name, n, s.process.paint(row.colour, printable(codes(sum.Statuses[row.status]))))
 		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	if sum.Results != "" {
-		fmt.Fprintf(s.env.Stdout, "results in %s\n", Clean(sum.Results))
+		fmt.Fprintf(s.process.stdout, "results in %s\n", printable(sum.Results))
 	}
 	if !sum.Finished {
-		fmt.Fprintf(s.env.Stdout, "NOT FINISHED: %s\n", Clean(sum.Why))
+		fmt.Fprintf(s.process.stdout, "NOT FINISHED: %s\n", printable(sum.Why))
 	}
 	if sum.Resume != "" {
-		fmt.Fprintf(s.env.Stdout, "go on with: %s\n", Clean(sum.Resume))
+		fmt.Fprintf(s.process.stdout, "go on with: %s\n", printable(sum.Resume))
 	}
 	return nil
 }
@@ -187,7 +191,7 @@ func codes(counts map[string]int64) string {
 }
 
 // resumeCommand is what goes on with the run.
-func (c *SubmitConfig) resumeCommand() string {
+func (c *submitCommand) resumeCommand() string {
 	parts := []string{"tradestore submit", word(c.File), "--resume"}
 	if c.Results != "" {
 		parts = append(parts, "--results", word(c.Results))
