@@ -232,7 +232,7 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 	for _, id := range []string{"T1", "T2", "T3"} {
 		posts.Go(func() { answers[id](t, a.post(tradeJSON(id, 1))) })
 	}
-	require.Eventually(t, func() bool { return a.srv.batcher.held().waiting == 3 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 3 }, giveUpAfter, time.Millisecond)
 	gate.open()
 	posts.Wait()
 	assert.Equal(t, 3, a.stores.largest, "what gathered went as one batch")
@@ -246,7 +246,7 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 	f := func(wait time.Duration, largest int) {
 		t.Helper()
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1 })
-		a.srv.batcher.ackWait = wait
+		a.srv.flusher.ackWait = wait
 		gate := newGate()
 		a.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 			a.cluster.KeepControl()
@@ -262,7 +262,7 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 				require.Eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 }, giveUpAfter, time.Millisecond)
 			}
 		}
-		require.Eventually(t, func() bool { return a.srv.batcher.held().items == posts+1 }, giveUpAfter, time.Millisecond)
+		require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == posts+1 }, giveUpAfter, time.Millisecond)
 		gate.open()
 		under.Wait()
 		assert.Equal(t, largest, a.stores.largest)
@@ -280,7 +280,7 @@ func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
 	a.post(tradeJSON("T1", 1)).noEffect(t, DeadlineExceeded) // its look-up hangs
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 }, giveUpAfter, time.Millisecond)
 	_, opens := a.stores.calls()
 	assert.Zero(t, opens, "a request whose client was sent away is not opened")
 	a.records(0)
@@ -297,10 +297,10 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	replies := make(chan reply)
 	go func() { replies <- a.post(tradeJSON("T1", 1)) }()
-	require.Eventually(t, func() bool { return a.srv.batcher.held().waiting == 1 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 1 }, giveUpAfter, time.Millisecond)
 	gate.open()
 	newer := (<-replies).accepted(t)
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 }, giveUpAfter, time.Millisecond)
 	rec := a.records(1)
 	assert.Equal(t, newer, rec[0].ID)
 	assert.NotEqual(t, old, rec[0].ID)
@@ -333,7 +333,7 @@ func TestPanicInAFlushIsA500AndTheNextTradeIsTaken(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	a.post(tradeJSON("T2", 1)).accepted(t)
 	counted(t, 1, a.srv.m.panics)
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
 }
 
 // Bytes of one request must never show up in the record of another: 10,000 records equal what was sent.

@@ -115,7 +115,7 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 	counted(t, 6, a.srv.m.bulkItems[bulkAccepted])
 	counted(t, 12, a.srv.m.bulkItems[bulkRefused])
 	counted(t, 2, a.srv.m.requests.WithLabelValues(bulkPath, "POST", "207"))
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} && a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} && a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
 }
 
 func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
@@ -146,6 +146,8 @@ func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
 	f(``, ndjsonType, 400, EmptyBatch)
 	f("\n \r\n", ndjsonType, 400, EmptyBatch)
 	f("["+strings.Repeat("1,", 3)+"1]", jsonType, 413, TooManyItems)
+	r := a.send("POST", bulkPath, "[1,2,3,4]", jsonType)
+	assert.Equal(t, "at most 3 trades in one request", r.problem(t, 413, TooManyItems)["detail"])
 	f(strings.Repeat("1\n", 4), ndjsonType, 413, TooManyItems)
 	f("["+good+"]"+strings.Repeat(" ", 4096), jsonType, 413, BodyTooLarge)
 	a.send("POST", bulkPath+"?dry=1", "["+good+"]", jsonType).problem(t, 400, InvalidQuery)
@@ -177,11 +179,11 @@ func TestBulkBodies(t *testing.T) {
 			if status == 207 {
 				r.items(t, 1)[0].accepted()
 			} else {
-				assert.Contains(t, r.problem(t, status, BodyTooLarge)["detail"], "bulk-bytes")
+				assert.Equal(t, "the body is larger than 65536 bytes", r.problem(t, status, BodyTooLarge)["detail"])
 			}
 			assert.Equal(t, status != 207, closed)
 		}
-		require.Eventually(t, func() bool { return a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+		require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
 	}
 	f(64<<10-1, 207)
 	f(64<<10, 207)
@@ -220,7 +222,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 		return conn
 	}
 	known, chunked := slow(post+"\nContent-Length: 32768", "["), slow(post+"\nTransfer-Encoding: chunked", "1\r\n[\r\n")
-	require.Equal(t, 64<<10, a.srv.bodies.held())
+	require.Equal(t, 64<<10, a.srv.bodies.reserved())
 
 	body := "[" + tradeJSON("T1", 1) + strings.Repeat(" ", 20<<10) + "]"
 	for range 20 {
@@ -234,7 +236,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	a.post(tradeJSON("T1", 1)).accepted(t)
 
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.held() == 32<<10 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 32<<10 }, giveUpAfter, time.Millisecond)
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, chunked.Close()) // between two chunks: the parser says nothing
 	a.srv.bodies.mu.Lock()
@@ -247,7 +249,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	known = slow(post+"\nContent-Length: 32768", "[")
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
 }
 
 func TestBulkUnderAKey(t *testing.T) { onEveryLog(t, testBulkUnderAKey) }
@@ -336,7 +338,7 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 			close(a.answered)
 			a.stores.set(func() { a.stores.onOpen, a.stores.onLookUp = nil, nil })
 			a.records(records)
-			require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+			require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
 		})
 	}
 	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, taken, 4)
@@ -379,7 +381,7 @@ func TestBulkIsAnsweredAtTheDeadline(t *testing.T) {
 	items[3].noEffect(DeadlineExceeded)
 	items[4].accepted()
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
 	a.records(3)
 	counted(t, 1, a.srv.m.bulkItems[bulkUnknown])
 	counted(t, 1, a.srv.m.bulkItems[bulkUnavailable])
@@ -408,7 +410,7 @@ func TestBulkIsShedFromTheFirstWithoutRoom(t *testing.T) {
 	nothing := func(*api) {}
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, shedItems, QueueFull, 3, nothing)
 	f(func(cfg *Config) { cfg.MaxBodyBytes, cfg.QueueBytes = sampleBody, 2*size+1 }, shedBytes, QueueFull, 2, nothing)
-	f(func(*Config) {}, shedClosed, ShuttingDown, 0, func(a *api) { require.NoError(a.t, a.srv.batcher.close(context.Background())) })
+	f(func(*Config) {}, shedClosed, ShuttingDown, 0, func(a *api) { require.NoError(a.t, a.srv.flusher.close(context.Background())) })
 }
 
 // Many wrong trades in few bytes do not make an answer without bounds.

@@ -53,9 +53,15 @@ func TestProblemCodesAreDescribed(t *testing.T) {
 // Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the tests
 // of the wire show 405, 408, 429 and 500. The client checks every exchange.
 func TestEveryDescribedAnswerIsGiven(t *testing.T) {
-	var down atomic.Bool
+	var down, unverified atomic.Bool
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
+		deps.Verified = func() error {
+			if unverified.Load() {
+				return errDown
+			}
+			return nil
+		}
 		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error {
 			if down.Load() {
 				return errDown
@@ -76,7 +82,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.stores.set(func() { ended = slices.Collect(maps.Keys(a.stores.opened))[0] })
 	a.end(ended, trade.Success)
 	assert.Equal(t, 200, (<-waits).status)
-	a.srv.outcomes.close() // streams end at once
+	a.srv.endWaits() // streams end at once
 	a.get(requestsPath + ended.String() + "/events")
 	a.send("GET", requestsPath+ended.String()+"/events", "", "Last-Event-ID: success")
 	a.get(requestsPath + trade.NewRequestID(testNow).String() + "/events")
@@ -103,6 +109,10 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 			a.send(http.MethodGet, path, "", "If-None-Match: "+etag)
 		}
 	}
+	unverified.Store(true)
+	a.post(tradeJSON("T1", 1)).noEffect(t, NotReady)
+	a.bulk([]string{tradeJSON("T1", 1)}).items(t, 1)[0].noEffect(NotReady)
+	unverified.Store(false)
 	down.Store(true)
 	a.stores.set(func() {
 		a.stores.onRead = func() error { return errDown }

@@ -204,8 +204,10 @@ func TestAFollowerResumes(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxStreams = 1 })
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
-	a.get(tradeEvents+"?trade_id=T1").noEffect(t, TooManyStreams)
-	require.NoError(t, f.resp.Body.Close()) // a client that leaves frees its place
+	refused := a.get(tradeEvents + "?trade_id=T1")
+	refused.noEffect(t, TooManyStreams)
+	assert.Contains(t, refused.body, "at most 1 streams")
+	require.NoError(t, f.resp.Body.Close()) // a client that leaves frees its slot
 	require.Eventually(t, func() bool { return a.srv.streams.count() == 0 }, giveUpAfter, time.Millisecond)
 	f = a.follow(tradeEvents+"?trade_id=T1", "")
 	ctx, cancel := context.WithTimeout(t.Context(), giveUpAfter)

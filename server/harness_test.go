@@ -356,7 +356,7 @@ func (w *fake) Get(_ context.Context, id trade.RequestID) (trade.RequestState, e
 }
 
 func (w *fake) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.RequestState, err error) {
-	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > endedAtOnce {
+	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > maxEndedIDs {
 		w.t.Errorf("Ended without a time limit, or of %d", len(ids))
 	}
 	if err := w.fault(); err != nil {

@@ -32,8 +32,8 @@ func TestLookUpsRunOneAtATimeAndRest(t *testing.T) {
 	all.Wait()
 	require.EqualValues(t, 20, done.Load())
 	require.EqualValues(t, 1, most.Load())
-	last := spent.Load() / 20 * throttleRest // nobody rests behind the last one
-	require.LessOrEqual(t, spent.Load()*(1+throttleRest)-2*last, int64(time.Since(began)))
+	last := spent.Load() / 20 * throttlePause // nobody rests behind the last one
+	require.LessOrEqual(t, spent.Load()*(1+throttlePause)-2*last, int64(time.Since(began)))
 }
 
 func TestALookUpWhoseTurnDoesNotComeSoonIsLeftOut(t *testing.T) {

@@ -91,7 +91,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxWait, cfg.MaxWaiters = time.Second, 1 })
 	r := a.post(tradeJSON("T1", 1), preferWait)
 	id := r.accepted(t)
-	assert.Equal(t, "wait=1", r.header.Get("Preference-Applied"), "the setting max-wait")
+	assert.Equal(t, "wait=1", r.header.Get("Preference-Applied"), "MaxWait")
 	assert.NotEmpty(t, r.header.Get("Retry-After"))
 	r = a.send("GET", requestsPath+id.String(), "", preferWait)
 	assert.Equal(t, "PENDING", r.fields(t)["status"])
@@ -108,7 +108,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	a.waiting(1)
 	r = a.post(tradeJSON("T4", 1), preferWait)
 	r.accepted(t)
-	assert.Empty(t, r.header.Get("Preference-Applied"), "no place: answered at once")
+	assert.Empty(t, r.header.Get("Preference-Applied"), "no slot: answered at once")
 	counted(t, 1, a.srv.m.waits[waitRefused])
 	(<-first).accepted(t)
 }
@@ -146,7 +146,7 @@ func TestADrainAnswersWhoeverWaits(t *testing.T) {
 	counted(t, 20, a.srv.m.waits[waitDrained])
 }
 
-// A client that leaves frees its place, which others wait for.
+// A client that leaves frees its slot for others.
 func TestAClientThatLeavesWaitsNoMore(t *testing.T) {
 	a := start(t, nil)
 	conn, err := net.Dial("tcp", a.addr)

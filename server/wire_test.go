@@ -273,15 +273,16 @@ func (buggy) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade,
 }
 
 func TestWireErrors(t *testing.T) {
-	f := func(err error, code trade.Code) {
+	f := func(err error, code trade.Code, detail string) {
 		t.Helper()
-		p := ofWire(err)
+		p := ofWire(err, &Config{MaxHeaderBytes: 8192})
 		assert.Equal(t, code, p.code)
+		assert.Contains(t, p.detail, detail)
 	}
-	f(fasthttp.ErrBodyTooLarge, BodyTooLarge)
-	f(&fasthttp.ErrSmallBuffer{}, HeadersTooLarge)
-	f(fmt.Errorf("reading: %w", os.ErrDeadlineExceeded), RequestTimeout)
-	f(errors.New("anything else"), MalformedHTTP)
+	f(fasthttp.ErrBodyTooLarge, BodyTooLarge, "the setting max-body-bytes")
+	f(&fasthttp.ErrSmallBuffer{}, HeadersTooLarge, "larger than 8192 bytes")
+	f(fmt.Errorf("reading: %w", os.ErrDeadlineExceeded), RequestTimeout, "the setting read-timeout")
+	f(errors.New("anything else"), MalformedHTTP, "HTTP/1.1")
 }
 
 func TestHeaders(t *testing.T) {
