@@ -110,8 +110,8 @@ func (s *Server) conclude(c *call, post *pendingPost, a answer) {
 	c.refuse(p)
 }
 
-// inTime turns a yes that is too late into DELIVERY_UNKNOWN. A process that was frozen since the acknowledgement must not
-// say yes: the request may have been closed as NOT_DELIVERED meanwhile (C6).
+// inTime turns a yes that is too late into DELIVERY_UNKNOWN. A process that was frozen since the acknowledgement must
+// not say yes: the request may have been closed as NOT_DELIVERED meanwhile (C6).
 func (s *Server) inTime(c *call, a answer) answer {
 	if a.code != "" {
 		return a

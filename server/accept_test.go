@@ -232,7 +232,7 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 	for _, id := range []string{"T1", "T2", "T3"} {
 		posts.Go(func() { answers[id](t, a.post(tradeJSON(id, 1))) })
 	}
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 3 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 3 })
 	gate.open()
 	posts.Wait()
 	assert.Equal(t, 3, a.stores.largest, "what gathered went as one batch")
@@ -259,10 +259,10 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 		for i := range posts {
 			under.Go(func() { a.post(tradeJSON(fmt.Sprintf("T%d", i+1), 1)).accepted(t) })
 			if wait == 0 { // the flush does not wait, so each of them is opened before the broker has answered
-				require.Eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 }, giveUpAfter, time.Millisecond)
+				eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 })
 			}
 		}
-		require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == posts+1 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot().items == posts+1 })
 		gate.open()
 		under.Wait()
 		assert.Equal(t, largest, a.stores.largest)
@@ -280,7 +280,7 @@ func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
 	a.post(tradeJSON("T1", 1)).noEffect(t, DeadlineExceeded) // its look-up hangs
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	_, opens := a.stores.calls()
 	assert.Zero(t, opens, "a request whose client was sent away is not opened")
 	a.records(0)
@@ -297,10 +297,10 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	replies := make(chan reply)
 	go func() { replies <- a.post(tradeJSON("T1", 1)) }()
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 1 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 1 })
 	gate.open()
 	newer := (<-replies).accepted(t)
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	rec := a.records(1)
 	assert.Equal(t, newer, rec[0].ID)
 	assert.NotEqual(t, old, rec[0].ID)
@@ -333,7 +333,7 @@ func TestPanicInAFlushIsA500AndTheNextTradeIsTaken(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	a.post(tradeJSON("T2", 1)).accepted(t)
 	counted(t, 1, a.srv.m.panics)
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 }
 
 // Bytes of one request must never show up in the record of another: 10,000 records equal what was sent.

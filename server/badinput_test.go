@@ -136,8 +136,8 @@ func TestMessagesThatDeceive(t *testing.T) {
 	f("trailer", chunked+fmt.Sprintf("%x;a=b\r\n%s\r\n0\r\n\r\n", len(body), body), 202, "")
 }
 
-// A client that stops in the middle, with half of the connection or all of it, costs a connection for a moment and nothing
-// else.
+// A client that stops in the middle, with half of the connection or all of it, costs a connection for a moment and
+// nothing else.
 func TestClientsThatStopInTheMiddle(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.ReadTimeout = time.Hour })
 	body := tradeJSON("T1", 1)
@@ -149,7 +149,7 @@ func TestClientsThatStopInTheMiddle(t *testing.T) {
 			_, err = io.WriteString(conn, sent)
 			require.NoError(t, err)
 			require.NoError(t, stop(conn.(*net.TCPConn)))
-			require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 0 }, giveUpAfter, time.Millisecond, "%q", sent)
+			eventually(t, func() bool { return a.srv.conns.Load().count() == 0 }, "%q", sent)
 			conn.Close()
 		}
 	}

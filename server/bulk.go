@@ -11,8 +11,8 @@ import (
 	"tradestore/trade"
 )
 
-// acceptBulk answers POST /api/v1/trades:batch: each trade as if it were alone, with the same promises (P1 to P5), and the
-// trades of one trade id in their order. The request as a whole is refused only before any trade is decoded.
+// acceptBulk answers POST /api/v1/trades:batch: each trade as if it were alone, with the same promises (P1 to P5), and
+// the trades of one trade id in their order. The request as a whole is refused only before any trade is decoded.
 func (s *Server) acceptBulk(c *call) {
 	s.observe.startSpan(c, spanBulk, ofBulk)
 	docs, key, bad := s.split(c)
@@ -132,7 +132,8 @@ func (s *Server) bulkItemOf(a answer) bulkItem {
 	return bulkItem{id: a.of.req.ID, replayed: a.replayed}
 }
 
-// result returns the label that counts the item. A refusal is the client's mistake; the rest counts against the objective.
+// result returns the label that counts the item. A refusal is the client's mistake; the rest counts against the
+// objective.
 func (i *bulkItem) result() string {
 	switch p := i.problem; {
 	case p == nil:
@@ -183,8 +184,8 @@ func (i *bulkItem) appendAccepted(body []byte) []byte {
 	return body
 }
 
-// appendProblem writes the problem of an item. In a long answer it leaves out the violations: a trade of three bytes breaks
-// six rules, and an answer must not be many times as large as its request.
+// appendProblem writes the problem of an item. In a long answer it leaves out the violations: a trade of three bytes
+// breaks six rules, and an answer must not be many times as large as its request.
 func (c *call) appendProblem(body []byte, p problem) []byte {
 	if len(body) > c.srv.cfg.BulkBytes && len(p.violations) > 0 {
 		p.violations, p.detail = nil, "this answer has no room for errors: send the trade alone to see them"

@@ -8,12 +8,12 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// bodies bounds the memory of bulk requests. Only their route takes more than MaxBodyBytes, and the parser allocates a body
-// as soon as it has read the head: each slow client could hold a large one. So a head that finds no room is refused before
-// its body is read.
+// bodies bounds the memory of bulk requests. Only their route takes more than MaxBodyBytes, and the parser allocates a
+// body as soon as it has read the head: each slow client could hold a large one. So a head that finds no room is
+// refused before its body is read.
 //
-// A request is identified by the address of its head: the parser shows nothing else at that moment, and the address stays
-// the same until the answer.
+// A request is identified by the address of its head: the parser shows nothing else at that moment, and the address
+// stays the same until the answer.
 type bodies struct {
 	largest int           // bytes of one
 	limit   int           // bytes of all

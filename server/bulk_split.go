@@ -10,8 +10,8 @@ const mediaNDJSON = "application/x-ndjson"
 
 const blank = " \t\r\n"
 
-// splitArray returns the elements of a JSON array as parts of doc, at most limit+1 of them, and does not decode them. ok is
-// false for anything but one JSON array: the ends of its elements would be a guess.
+// splitArray returns the elements of a JSON array as parts of doc, at most limit+1 of them, and does not decode them.
+// ok is false for anything but one JSON array: the ends of its elements would be a guess.
 func splitArray(doc []byte, limit int) (items [][]byte, ok bool) {
 	doc = bytes.Trim(doc, blank)
 	if len(doc) == 0 || doc[0] != '[' || !json.Valid(doc) {

@@ -115,7 +115,7 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 	counted(t, 6, a.srv.m.bulkItems[bulkAccepted])
 	counted(t, 12, a.srv.m.bulkItems[bulkRefused])
 	counted(t, 2, a.srv.m.requests.WithLabelValues(bulkPath, "POST", "207"))
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} && a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} && a.srv.bodies.reserved() == 0 })
 }
 
 func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
@@ -160,7 +160,8 @@ func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
 	a.send("POST", bulkPath, "["+good+"]"+strings.Repeat(" ", 4096-len(good)-2), jsonType).items(t, 1)[0].accepted()
 }
 
-// Its route alone takes more than a single trade may have, with and without a length; a single trade may be no larger in it.
+// Its route alone takes more than a single trade may have, with and without a length; a single trade may be no larger
+// in it.
 func TestBulkBodies(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxBodyBytes, cfg.BulkBytes = 1<<10, 64<<10 })
 	good := tradeJSON("T1", 1)
@@ -183,7 +184,7 @@ func TestBulkBodies(t *testing.T) {
 			}
 			assert.Equal(t, status != 207, closed)
 		}
-		require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.bodies.reserved() == 0 })
 	}
 	f(64<<10-1, 207)
 	f(64<<10, 207)
@@ -236,7 +237,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	a.post(tradeJSON("T1", 1)).accepted(t)
 
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 32<<10 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.bodies.reserved() == 32<<10 })
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, chunked.Close()) // between two chunks: the parser says nothing
 	a.srv.bodies.mu.Lock()
@@ -249,7 +250,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	known = slow(post+"\nContent-Length: 32768", "[")
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.reserved() == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.bodies.reserved() == 0 })
 }
 
 func TestBulkUnderAKey(t *testing.T) { onEveryLog(t, testBulkUnderAKey) }
@@ -338,7 +339,7 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 			close(a.answered)
 			a.stores.set(func() { a.stores.onOpen, a.stores.onLookUp = nil, nil })
 			a.records(records)
-			require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
+			eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 		})
 	}
 	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, taken, 4)
@@ -381,7 +382,7 @@ func TestBulkIsAnsweredAtTheDeadline(t *testing.T) {
 	items[3].noEffect(DeadlineExceeded)
 	items[4].accepted()
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 	a.records(3)
 	counted(t, 1, a.srv.m.bulkItems[bulkUnknown])
 	counted(t, 1, a.srv.m.bulkItems[bulkUnavailable])

@@ -86,7 +86,8 @@ func (l *conns) enter(addr netip.Addr) *problem {
 	case l.total >= l.max:
 		return &problem{code: TooManyConnections, detail: "the setting max-conns limits open connections"}
 	case addr.IsValid() && l.open[addr] >= l.maxPerAddr:
-		return &problem{code: TooManyRequests, detail: "the setting max-conns-per-addr limits open connections from one address"}
+		const detail = "the setting max-conns-per-addr limits open connections from one address"
+		return &problem{code: TooManyRequests, detail: detail}
 	}
 	l.total++
 	l.open[addr]++
@@ -122,8 +123,8 @@ func addrOf(c net.Conn) netip.Addr {
 	return addr
 }
 
-// refuse answers without reading a byte. It runs between two accepts, so it must not wait for the client: the answer fits
-// into the empty send buffer of a new connection.
+// refuse answers without reading a byte. It runs between two accepts, so it must not wait for the client: the answer
+// fits into the empty send buffer of a new connection.
 func refuse(c net.Conn, p *problem) {
 	id := newCorrelationID()
 	body := p.append(nil, id)
@@ -141,14 +142,15 @@ type conn struct {
 	addr       netip.Addr
 	closed     atomic.Bool
 	heard      atomic.Bool  // a byte was received
-	linger     atomic.Int64 // unread bytes that may still arrive: a plain close would reset the connection and lose the answer
+	linger     atomic.Int64 // unread bytes that may arrive: a plain close would reset the connection and lose the answer
 	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0: the HTTP server sets the limit
 
 	toRead, toWrite deadline // used by the goroutine that serves the connection
 }
 
-// deadline is set on the connection only when it is needed. The HTTP server sets three deadlines for each request, and each
-// costs a lock and a timer. But a request mostly arrives in one piece, and most deadlines differ little from the last.
+// deadline is set on the connection only when it is needed. The HTTP server sets three deadlines for each request, and
+// each costs a lock and a timer. But a request mostly arrives in one piece, and most deadlines differ little from the
+// last.
 type deadline struct {
 	wanted, set time.Time // zero: none
 }
@@ -192,8 +194,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes within the time limit of one write, if there is one. It writes nothing to a client that has sent nothing: the
-// client may have opened the connection in advance, and would take a 408 for the answer to its next request.
+// Write writes within the time limit of one write, if there is one. It writes nothing to a client that has sent
+// nothing: the client may have opened the connection in advance, and would take a 408 for the answer to its next
+// request.
 func (c *conn) Write(b []byte) (int, error) {
 	if !c.heard.Load() {
 		return len(b), nil
@@ -207,8 +210,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close closes the connection and stops counting it. If a request was refused before it was read, the rest of it is read
-// first, within limits, so that the client receives the answer.
+// Close closes the connection and stops counting it. If a request was refused before it was read, the rest of it is
+// read first, within limits, so that the client receives the answer.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed

@@ -50,8 +50,8 @@ func TestProblemCodesAreDescribed(t *testing.T) {
 	assert.ElementsMatch(t, codes, document.Components.Schemas["ProblemCode"].Value.Enum)
 }
 
-// Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the tests
-// of the wire show 405, 408, 429 and 500. The client checks every exchange.
+// Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the
+// tests of the wire show 405, 408, 429 and 500. The client checks every exchange.
 func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	var down, unverified atomic.Bool
 	a := start(t, func(cfg *Config, deps *Deps) {

@@ -9,9 +9,10 @@ import (
 	"tradestore/trade"
 )
 
-// A cursor says where a page ended: form, checksum of the scope, position, and a checksum of all that, in base64url. The
-// form says what the position means. The scope is the filter or trade, so that a cursor works with no other. The checksums
-// find cursors that were cut, edited or mixed up. They are not a secret: a cursor gives no access that its list does not.
+// A cursor says where a page ended: form, checksum of the scope, position, and a checksum of all that, in base64url.
+// The form says what the position means. The scope is the filter or trade, so that a cursor works with no other. The
+// checksums find cursors that were cut, edited or mixed up. They are not a secret: a cursor gives no access that its
+// list does not.
 const (
 	cursorOfTrades  = 2 // position: the key of the last row that was looked at: version, trade id
 	cursorOfHistory = 3 // position: the last submission: generation, offset, request id

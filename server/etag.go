@@ -28,8 +28,8 @@ func (c *call) validated(body []byte) {
 	c.json(fasthttp.StatusOK, body)
 }
 
-// hasTag says whether If-None-Match has the entity tag, by weak comparison as RFC 9110 demands. A list is read up to its
-// first error.
+// hasTag says whether If-None-Match has the entity tag, by weak comparison as RFC 9110 demands. A list is read up to
+// its first error.
 func hasTag(list, tag string) bool {
 	if strings.Trim(list, " \t") == "*" {
 		return true

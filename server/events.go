@@ -144,8 +144,8 @@ func (s *Server) positionOf(ctx context.Context, tradeID string) (trade.Position
 	return trade.Position{}, errNoPosition
 }
 
-// stream answers with what write writes, and closes the connection when write returns. Each write has WriteTimeout: a client
-// that reads too slowly is cut, and goes on with Last-Event-ID.
+// stream answers with what write writes, and closes the connection when write returns. Each write has WriteTimeout: a
+// client that reads too slowly is cut, and goes on with Last-Event-ID.
 func (s *Server) stream(c *call, write func(*events)) {
 	if !s.streams.acquire() {
 		c.refuse(problem{code: TooManyStreams, detail: fmt.Sprintf("at most %d streams of events at once", s.cfg.MaxStreams)})
@@ -178,8 +178,8 @@ func (s *Server) stream(c *call, write func(*events)) {
 	})
 }
 
-// await calls each with what comes on news until each returns false; then it returns true. It returns false in a drain and
-// when the client is gone. Comments keep the connection alive meanwhile; mark may add to each.
+// await calls each with what comes on news until each returns false; then it returns true. It returns false in a drain
+// and when the client is gone. Comments keep the connection alive meanwhile; mark may add to each.
 func await[T any](e *events, news <-chan T, mark func(), each func(T) bool) bool {
 	beat := time.NewTicker(e.srv.cfg.heartbeat)
 	defer beat.Stop()

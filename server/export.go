@@ -27,8 +27,8 @@ var (
 	errDraining   = errors.New("the process ends")
 )
 
-// preferred returns the offered media type that the value of Accept prefers (RFC 9110, section 12.5.1). The first one wins a
-// tie, and also answers an Accept without any of them: an answer is better than a 406.
+// preferred returns the offered media type that the value of Accept prefers (RFC 9110, section 12.5.1). The first one
+// wins a tie, and also answers an Accept without any of them: an answer is better than a 406.
 func preferred(accept string, offered ...string) string {
 	best, bestWeight := offered[0], 0.0
 	for _, media := range offered {
@@ -60,7 +60,8 @@ func weightOf(accept, media string) (weight float64) {
 }
 
 // exportTrades answers GET /api/v1/trades with all trades that match, as a stream. An error before the first byte is a
-// problem document. After it the connection is cut within the chunked coding, so that no client takes a part for the whole.
+// problem document. After it the connection is cut within the chunked coding, so that no client takes a part for the
+// whole.
 func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, media string) {
 	if !s.exports.acquire() {
 		c.refuse(problem{code: TooManyExports, detail: fmt.Sprintf("at most %d exports at once", s.cfg.MaxExports)})
@@ -154,8 +155,8 @@ func (e *export) Close() error {
 	return nil
 }
 
-// appendCSV writes one row (RFC 4180). No value needs quotes, and none is a formula to a spreadsheet: a stored identifier
-// has passed the decoder, so it holds letters, digits, ".", "_" and "-", and starts with a letter or digit.
+// appendCSV writes one row (RFC 4180). No value needs quotes, and none is a formula to a spreadsheet: a stored
+// identifier has passed the decoder, so it holds letters, digits, ".", "_" and "-", and starts with a letter or digit.
 func appendCSV(dst []byte, t *trade.Trade, today trade.Date) []byte {
 	dst = append(append(dst, t.TradeID...), ',')
 	dst = append(strconv.AppendInt(dst, int64(t.Version), 10), ',')

@@ -12,9 +12,9 @@ const (
 	maxBehind  = 8   // positions that are behind, read in one round beside those at the front
 )
 
-// journalFollower reads the journal for the followers of trades. One goroutine reads for all, from the position of each:
-// followers of one partition that have seen all rows are at the same position and share a read. A follower buffers the
-// rows of one read at most; its position stays until it has taken them.
+// journalFollower reads the journal for the followers of trades. One goroutine reads for all, from the position of
+// each: followers of one partition that have seen all rows are at the same position and share a read. A follower
+// buffers the rows of one read at most; its position stays until it has taken them.
 type journalFollower struct {
 	pollLoop // joined: a new follower, or one that has taken its news
 	journal  Journal

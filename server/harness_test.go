@@ -44,6 +44,12 @@ var (
 	jsonType = "Content-Type: application/json"
 )
 
+// eventually demands that ok becomes true soon.
+func eventually(t testing.TB, ok func() bool, args ...any) {
+	t.Helper()
+	require.Eventually(t, ok, giveUpAfter, time.Millisecond, args...)
+}
+
 // api is a server on a real socket, in front of a real producer and an embedded broker.
 type api struct {
 	t       testing.TB

@@ -124,8 +124,8 @@ func correlation(value []byte, before string) string {
 	return string(value)
 }
 
-// traceParent returns value if it is a valid W3C trace context, else nothing. The form is version-traceid-parentid-flags;
-// versions after 00 may have more behind it.
+// traceParent returns value if it is a valid W3C trace context, else nothing. The form is
+// version-traceid-parentid-flags; versions after 00 may have more behind it.
 func traceParent(value []byte) string {
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(value) < length || len(value) > maxCorrelation {
@@ -186,8 +186,8 @@ func (h *head) isPlain(want string) bool {
 	return true
 }
 
-// replayed returns the request that this one repeats, zero if the client names none. It is stored with the request (rule
-// S4), and nothing is decided by it.
+// replayed returns the request that this one repeats, zero if the client names none. It is stored with the request
+// (rule S4), and nothing is decided by it.
 func (h *head) replayed() (id trade.RequestID, bad *problem) {
 	if h.replaysOf == 0 {
 		return id, nil

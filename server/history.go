@@ -10,8 +10,8 @@ import (
 	"tradestore/trade"
 )
 
-// getHistory answers GET /api/v1/trades/{trade_id}/history: every decided submission of the trade in the journal, in log
-// order. Members that don't apply are left out.
+// getHistory answers GET /api/v1/trades/{trade_id}/history: every decided submission of the trade in the journal, in
+// log order. Members that don't apply are left out.
 func (s *Server) getHistory(c *call, q query) {
 	id, ok := c.pathTradeID()
 	if !ok {
@@ -84,8 +84,8 @@ func appendHistoryEntry(dst []byte, s *trade.HistoryEntry) []byte {
 	return append(dst, '}')
 }
 
-// getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then, and whether they had
-// expired on that day.
+// getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then, and whether
+// they had expired on that day.
 func (s *Server) getTradeAsOf(c *call, id, text string) {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || !strings.HasSuffix(text, "Z") || at.After(s.now()) || at.Year() < 1 {

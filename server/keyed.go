@@ -66,7 +66,8 @@ func (f *flusher) findFreeKeys(batch []*pendingPost) {
 	defer cancel()
 	for attempt := 0; len(batch) > 0; attempt++ {
 		if attempt == f.cfg.IdempotencyAttempts {
-			detail := fmt.Sprintf("all %d attempts under the key ended NOT_DELIVERED, without an effect: use another key", attempt)
+			detail := fmt.Sprintf("all %d attempts under the key ended NOT_DELIVERED, none had an effect: use another key",
+				attempt)
 			for _, post := range batch {
 				f.replyKeyed(post, keyExhausted, answer{code: IdempotencyKeyExhausted, detail: detail})
 			}
@@ -104,8 +105,8 @@ func (f *flusher) findFreeKeys(batch []*pendingPost) {
 	}
 }
 
-// replyKnown answers a post whose key has an entry (rule K2). While the entry is PENDING, nobody knows whether its record
-// reached the log, so another 202 could lie.
+// replyKnown answers a post whose key has an entry (rule K2). While the entry is PENDING, nobody knows whether its
+// record reached the log, so another 202 could lie.
 func (f *flusher) replyKnown(post *pendingPost, state trade.KeyedState) {
 	switch {
 	case state.Hash != post.keyed.hash:

@@ -160,7 +160,8 @@ func (o *observer) endSpan(c *call, status int) {
 }
 
 // batch notes a stage that a batch has passed together. Its exemplar is the first post that is sampled.
-func (o *observer) batch(batch []*pendingPost, duration prometheus.Observer, span string, start time.Time, failed func(int) error) {
+func (o *observer) batch(batch []*pendingPost, duration prometheus.Observer, span string, start time.Time,
+	failed func(int) error) {
 	sampled := ""
 	for _, post := range batch {
 		if telemetry.IsSampled(post.req.TraceParent) {

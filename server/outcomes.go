@@ -56,7 +56,8 @@ func (n *outcomeNotifier) leave(w *waiter) {
 
 // run reads while someone waits, until closed.
 func (n *outcomeNotifier) run() {
-	n.poll(func() bool { return len(n.ids()) > 0 }, n.round, "cannot read the outcomes that clients wait for: trying again")
+	anyone := func() bool { return len(n.ids()) > 0 }
+	n.poll(anyone, n.round, "cannot read the outcomes that clients wait for: trying again")
 }
 
 // ids returns the requests that someone waits for.

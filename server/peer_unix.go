@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// peerClosed says whether the client has closed the connection, without consuming a byte. A client that has sent more bytes,
-// or that vanished without a FIN, counts as connected.
+// peerClosed says whether the client has closed the connection, without consuming a byte. A client that has sent more
+// bytes, or that vanished without a FIN, counts as connected.
 func (c *conn) peerClosed() bool {
 	tcp, ok := c.Conn.(syscall.Conn)
 	if !ok {

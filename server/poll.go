@@ -33,7 +33,8 @@ type pollLoop struct {
 }
 
 // newPollLoop makes a loop that ends with closed. Its reads are measured and its errors are counted.
-func newPollLoop(cfg *Config, deps *Deps, m *metrics, closed <-chan struct{}, reads prometheus.Histogram, errors prometheus.Counter) pollLoop {
+func newPollLoop(cfg *Config, deps *Deps, m *metrics, closed <-chan struct{}, reads prometheus.Histogram,
+	errors prometheus.Counter) pollLoop {
 	return pollLoop{
 		joined: make(chan struct{}, 1), news: make(chan struct{}, 1), closed: closed, timeout: cfg.StoreTimeout,
 		reads: reads, errors: errors, panics: m.panics, log: telemetry.Sampled(deps.Log),

@@ -5,9 +5,9 @@ import "bytes"
 // maxPreferSeconds replaces any longer wait.
 const maxPreferSeconds = 1_000_000
 
-// prefer reads the preference wait from one Prefer field (RFC 7240). Of several, in one field or in many, the first counts.
-// Other preferences are ignored, like one that is not a number of seconds and anything outside the grammar: a preference
-// never makes a request fail.
+// prefer reads the preference wait from one Prefer field (RFC 7240). Of several, in one field or in many, the first
+// counts. Other preferences are ignored, like one that is not a number of seconds and anything outside the grammar: a
+// preference never makes a request fail.
 func (h *head) prefer(field []byte) {
 	p := preferences{field}
 	for {

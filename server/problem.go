@@ -13,22 +13,22 @@ import (
 
 // Codes of problem documents, beside those of package trade.
 const (
-	MalformedHTTP           trade.Code = "MALFORMED_HTTP"            // the message can't be read, or could be read in two ways
+	MalformedHTTP           trade.Code = "MALFORMED_HTTP"            // the message is not valid, or is ambiguous
 	InvalidPath             trade.Code = "INVALID_PATH"              // the path is not in its normal form
 	InvalidRequestID        trade.Code = "INVALID_REQUEST_ID"        // the path has no valid request id
 	InvalidTradeID          trade.Code = "INVALID_TRADE_ID"          // the path has no valid trade id
-	InvalidQuery            trade.Code = "INVALID_QUERY"             // a query parameter is unknown, doubled or out of range
+	InvalidQuery            trade.Code = "INVALID_QUERY"             // a parameter is unknown, repeated or out of range
 	InvalidCursor           trade.Code = "INVALID_CURSOR"            // the cursor was not made by this service
-	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array: no trade of it was decoded
+	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array
 	EmptyBatch              trade.Code = "EMPTY_BATCH"               // a bulk request without a trade
-	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // more trades in a bulk request than BulkItems: none was decoded
-	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before the outcome-retention of the journal
+	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // more trades than BulkItems: none was decoded
+	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before outcome-retention
 	TooManyExports          trade.Code = "TOO_MANY_EXPORTS"          // MaxExports are under way
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	InvalidReplayOf         trade.Code = "INVALID_REPLAY_OF"         // Trade-Replay-Of is not one request id
 	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
-	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under this key is not decided yet: its request_id is given
+	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under the key is not decided: poll it
 	IdempotencyKeyReused    trade.Code = "IDEMPOTENCY_KEY_REUSED"    // the key belongs to another payload; no effect
 	IdempotencyKeyExhausted trade.Code = "IDEMPOTENCY_KEY_EXHAUSTED" // after IdempotencyAttempts; no effect
 	MethodNotAllowed        trade.Code = "METHOD_NOT_ALLOWED"        // the Allow header lists the methods that are
@@ -37,15 +37,15 @@ const (
 	UnsupportedMediaType    trade.Code = "UNSUPPORTED_MEDIA_TYPE"    // not plain JSON in UTF-8
 	TooManyRequests         trade.Code = "TOO_MANY_REQUESTS"         // setting max-conns-per-addr
 	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // more than MaxHeaderBytes
-	Internal                trade.Code = "INTERNAL"                  // a fault in the service; the effect of the call is unknown
+	Internal                trade.Code = "INTERNAL"                  // a bug; the effect of the call is unknown
 	TooManyConnections      trade.Code = "TOO_MANY_CONNECTIONS"      // setting max-conns
 	TooManyStreams          trade.Code = "TOO_MANY_STREAMS"          // MaxStreams are open
 	QueueFull               trade.Code = "QUEUE_FULL"                // settings queue-items and queue-bytes; no effect
-	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline passed in the queue; no effect
+	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline; no effect
 	NotReady                trade.Code = "NOT_READY"                 // schema and topic are not verified; no effect
 	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
 	RequestStoreUnavailable trade.Code = "REQUEST_STORE_UNAVAILABLE" // requests can't be tracked now; no effect
-	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent, the rest is unknown: poll request_id
+	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent: poll request_id
 	StoreUnavailable        trade.Code = "STORE_UNAVAILABLE"         // a store can't answer a read now
 )
 

@@ -38,8 +38,8 @@ var filterParams = []string{
 // query holds the parameters of a read by name. No value is empty.
 type query map[string]string
 
-// parseQuery parses a query string strictly: known names, each once. No valid value needs an escape, so escapes are decoded
-// only in a time, whose colons many clients escape.
+// parseQuery parses a query string strictly: known names, each once. No valid value needs an escape, so escapes are
+// decoded only in a time, whose colons many clients escape.
 func parseQuery(raw []byte, known []string) (query, *problem) {
 	if len(raw) == 0 {
 		return nil, nil

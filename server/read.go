@@ -11,8 +11,8 @@ import (
 )
 
 // getRequest answers GET /api/v1/requests/{request_id}. Members that don't apply are left out: reason and detail unless
-// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and stored_by
-// unless STALE_VERSION. Only an outcome may be cached.
+// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and
+// stored_by unless STALE_VERSION. Only an outcome may be cached.
 func (s *Server) getRequest(c *call, _ query) {
 	state, ok := s.requested(c)
 	if !ok {
@@ -76,8 +76,9 @@ func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
 // maxPending bounds the requests that are shown as pending for a trade.
 const maxPending = 100
 
-// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. PENDING requests are shown if
-// nothing is stored, so that an accepted trade is not a 404, or on request: they cost more to find than the versions.
+// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. PENDING requests are shown
+// if nothing is stored, so that an accepted trade is not a 404, or on request: they cost more to find than the
+// versions.
 func (s *Server) getTrade(c *call, q query) {
 	id, ok := c.pathTradeID()
 	if !ok {
@@ -125,8 +126,8 @@ func aboutTrade(id string, room int) []byte {
 	return append(append(body, id...), `",`...)
 }
 
-// pendingOf returns the PENDING requests of a trade; nothing if that takes too long: it is optional. The look-up costs as much
-// as a hundred others, and every call for an unknown trade causes one: hence the throttle.
+// pendingOf returns the PENDING requests of a trade; nothing if that takes too long: it is optional. The look-up costs
+// as much as a hundred others, and every call for an unknown trade causes one: hence the throttle.
 func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade.PendingRequest {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout/4)
 	defer cancel()

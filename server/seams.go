@@ -7,8 +7,8 @@ import (
 	"tradestore/trade"
 )
 
-// RequestStore tracks every request from PENDING to its outcome. Its methods may be called concurrently. The caller never
-// repeats Open: a late copy of a PENDING entry could undo a terminal state (rule C3).
+// RequestStore tracks every request from PENDING to its outcome. Its methods may be called concurrently. The caller
+// never repeats Open: a late copy of a PENDING entry could undo a terminal state (rule C3).
 type RequestStore interface {
 	// Open stores a PENDING entry for each request; all ids are fresh. A nil result means every entry is durable.
 	// Otherwise it has one error per request, in the order given: nil for an entry that is durable, an error that
@@ -17,24 +17,24 @@ type RequestStore interface {
 	// Get reads a request, strongly consistent with every Open and every committed outcome before the call.
 	// Errors: trade.ErrNotFound; any other means that the store can't answer now.
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
-	// Ended returns the states of the given requests that have ended, in any order, as consistent as Get. An unknown request
-	// counts as not ended. Any error means that the store can't answer now.
+	// Ended returns the states of the given requests that have ended, in any order, as consistent as Get. An unknown
+	// request counts as not ended. Any error means that the store can't answer now.
 	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
 	// PendingOf returns up to limit PENDING requests of one trade, the oldest first; none that had an outcome before the
 	// call. It bounds its cost, so some may be missing. Any error means that the store can't answer now.
 	PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error)
 }
 
-// KeyedStore is the part of the request store for requests under idempotency keys. The id of such a request is derived from
-// its key, so the entry of the request is the record of the key. An expired entry counts as absent. The methods may be
-// called concurrently.
+// KeyedStore is the part of the request store for requests under idempotency keys. The id of such a request is derived
+// from its key, so the entry of the request is the record of the key. An expired entry counts as absent. The methods
+// may be called concurrently.
 type KeyedStore interface {
 	// OpenKeyed stores a PENDING entry for each request that has none yet, with the hash of its payload. A nil result
 	// means every entry is durable. Otherwise it has one error per request, in the order given: nil for an entry that is
 	// durable, one that wraps trade.ErrKeyTaken if the id has an entry already, trade.ErrNotOpened for an entry that
-	// certainly does not exist, any other for one that may exist or still appear. Several requests may have the same id: at
-	// most one of them gets nil, however many calls there are at once. The store may repeat a put that got no answer; by
-	// the nonce of the request it recognizes an entry that its first copy made.
+	// certainly does not exist, any other for one that may exist or still appear. Several requests may have the same id:
+	// at most one of them gets nil, however many calls there are at once. The store may repeat a put that got no answer;
+	// by the nonce of the request it recognizes an entry that its first copy made.
 	OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error
 	// GetKeyed returns the states of the ids that have an entry, strongly consistent with every OpenKeyed and every
 	// outcome that was shown before the call. Any error means that the store can't answer now.
@@ -52,8 +52,8 @@ type TradeReader interface {
 	// Newest is MaxVersions with the requests that stored the versions.
 	Newest(ctx context.Context, tradeIDs []string) (map[string]trade.Stored, error)
 	// List returns up to limit trades that match the filter, after the given key, ascending by key; the zero key starts at
-	// the beginning. next is the key to go on after, zero at the end. Each call looks at a bounded number of rows, so a page
-	// may be short, or empty, and have a next all the same.
+	// the beginning. next is the key to go on after, zero at the end. Each call looks at a bounded number of rows, so a
+	// page may be short, or empty, and have a next all the same.
 	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
 	// AsOf returns the versions of one trade as they were stored at an instant, ascending; none if none was. An error that
 	// wraps trade.ErrForgotten means that the journal does not reach back to it.

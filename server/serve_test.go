@@ -33,7 +33,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		for i := range admitted {
 			posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 		}
-		require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == admitted }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot().items == admitted })
 		gate.reached(t)
 		for range 20 {
 			a.post(tradeJSON("T9", 1)).noEffect(t, QueueFull)
@@ -45,7 +45,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		gate.open()
 		posts.Wait()
 		a.post(tradeJSON("T9", 1)).accepted(t)
-		require.Eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 	}
 	body := len(tradeJSON("T1", 1))
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, 3, shedItems)
@@ -169,7 +169,7 @@ func TestBatchesAreCapped(t *testing.T) {
 	for i := range 10 {
 		posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 	}
-	require.Eventually(t, func() bool { return a.srv.queue.snapshot().items == 10 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 10 })
 	gate.open()
 	posts.Wait()
 	assert.Equal(t, 4, a.stores.largest)
@@ -192,7 +192,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return accepted.Load() > 200 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return accepted.Load() > 200 })
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
 	defer cancel()
 	require.NoError(t, a.srv.Drain(ctx))
@@ -213,7 +213,7 @@ func TestDrainSaysNotReadyFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	drained := make(chan error)
 	go func() { drained <- a.srv.Drain(ctx) }()
-	require.Eventually(t, func() bool { return a.srv.draining.Load() }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.draining.Load() })
 	r, closed := a.raw(message("GET /readyz HTTP/1.1", ""))
 	assert.Equal(t, 503, r.status)
 	assert.JSONEq(t, `{"status":"draining"}`, r.body)
@@ -249,7 +249,7 @@ func TestServeAfterDrainReturnsAtOnce(t *testing.T) {
 	a := start(t, nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return a.srv.conns.Load() != nil }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.conns.Load() != nil })
 	require.ErrorContains(t, a.srv.Serve(ln), "twice")
 	a.srv.conns.Store(nil)
 	a.srv.draining.Store(true)

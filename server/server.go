@@ -1,7 +1,7 @@
 // Package server is the HTTP side: it takes trades, tracks them until the log has them, and answers reads.
 //
-// The path of a POST is: handler (accept.go, bulk.go), queue (queue.go), flush (flush.go), reply. Reads go straight to the
-// stores. Every Retry-After is computed in retry.go.
+// The path of a POST is: handler (accept.go, bulk.go), queue (queue.go), flush (flush.go), reply. Reads go straight to
+// the stores. Every Retry-After is computed in retry.go.
 package server
 
 import (
@@ -164,9 +164,11 @@ func (s *Server) addGauges() {
 		{"tradestore_wait_limit", "Calls that may wait at once.", limit(s.cfg.MaxWaiters)},
 		{"tradestore_stream_open", "Open streams of events.", s.streams.count},
 		{"tradestore_stream_limit", "Streams that may be open at once.", limit(s.cfg.MaxStreams)},
-		{"tradestore_lag_records", "Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.",
+		{"tradestore_lag_records",
+			"Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.",
 			func() int { return int(s.lag.behind.Load()) }},
-		{"tradestore_http_bulk_bytes", "Bytes that the bodies of bulk requests under way hold, or will hold.", s.bodies.reserved},
+		{"tradestore_http_bulk_bytes", "Bytes that the bodies of bulk requests under way hold, or will hold.",
+			s.bodies.reserved},
 		{"tradestore_http_bulk_limit_bytes", "Bytes that those may hold (--queue-bytes).", limit(s.bodies.limit)},
 		{"tradestore_http_connections", "Open connections.", func() int {
 			if open := s.conns.Load(); open != nil {
@@ -201,8 +203,8 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Drain ends the service in order (C10): not ready, a pause for load balancers to notice (setting drain-delay), no new
-// connections, the last answers, the last records. What is not done when ctx ends is cut off; that breaks no promise. It
-// returns what could not be finished.
+// connections, the last answers, the last records. What is not done when ctx ends is cut off; that breaks no promise.
+// It returns what could not be finished.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.endWaits() // waiting calls are answered with what is known

@@ -32,7 +32,8 @@ type healthReport struct {
 	Checks map[string]checkReport `json:"checks"`
 }
 
-// getHealth answers GET /api/v1/health: for people and for load balancers that read JSON. The process is the check "api".
+// getHealth answers GET /api/v1/health: for people and for load balancers that read JSON. The process is the check
+// "api".
 func (s *Server) getHealth(c *call) {
 	report := healthReport{Status: statusOK, Checks: map[string]checkReport{"api": {Status: statusOK}}}
 	if s.draining.Load() {

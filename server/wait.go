@@ -10,10 +10,10 @@ import (
 // peerCheck is how often a waiting call checks that its client is still connected.
 const peerCheck = time.Second
 
-// wait waits for the outcome of a request as long as the client prefers (RFC 7240, section 4.3), counted from the arrival of
-// the call, at most MaxWait. The handler is parked and holds no thread; the body of the request is released first. Without
-// the preference, without a free slot (MaxWaiters) and in a drain it returns at once, and the answer has no
-// Preference-Applied. It ends early in a drain and when the client has left.
+// wait waits for the outcome of a request as long as the client prefers (RFC 7240, section 4.3), counted from the
+// arrival of the call, at most MaxWait. The handler is parked and holds no thread; the body of the request is released
+// first. Without the preference, without a free slot (MaxWaiters) and in a drain it returns at once, and the answer has
+// no Preference-Applied. It ends early in a drain and when the client has left.
 func (s *Server) wait(c *call, id trade.RequestID) (state trade.RequestState, ended bool) {
 	if c.head.wait == 0 {
 		return state, false

@@ -33,7 +33,7 @@ func (a *api) end(id trade.RequestID, status trade.Status) {
 // waiting demands that so many calls wait.
 func (a *api) waiting(n int) {
 	a.t.Helper()
-	require.Eventually(a.t, func() bool { return a.srv.waits.count() == n }, giveUpAfter, time.Millisecond, "%d wait", a.srv.waits.count())
+	eventually(a.t, func() bool { return a.srv.waits.count() == n }, "%d wait", a.srv.waits.count())
 }
 
 // later sends a request in the background.
@@ -119,7 +119,7 @@ func TestAWaitOutlastsAnOutage(t *testing.T) {
 	answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
 	a.waiting(1)
 	a.stores.set(func() { a.stores.onRead = func() error { panic("a fault in the store") } })
-	require.Eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.outcomeErrors) > 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.outcomeErrors) > 0 })
 	a.stores.set(func() {
 		a.stores.onRead = nil
 		for id := range a.stores.opened {

@@ -166,7 +166,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxConns, cfg.MaxConnsPerAddr = maxConns, perAddr })
 		first, err := net.Dial("tcp", a.addr)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 1 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.conns.Load().count() == 1 })
 		second, err := net.Dial("tcp", a.addr)
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(second), nil) // refused before it has said anything
@@ -177,7 +177,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		assert.NotEmpty(t, r.header.Get("Retry-After"))
 		counted(t, 1, a.srv.m.connsRefused[string(code)])
 		first.Close()
-		require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 0 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.conns.Load().count() == 0 })
 		assert.Equal(t, 200, a.get("/livez").status)
 	}
 	f(1, 10, 503, TooManyConnections)
