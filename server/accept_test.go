@@ -90,7 +90,7 @@ func TestRefusedTradesCostNoStoreCall(t *testing.T) {
 	f(good, jsonType+"\nIdempotency-Key: a\nIdempotency-Key: a", 400, InvalidIdempotencyKey)
 	f(`{}`, jsonType+"\nIdempotency-Key: a", 400, trade.InvalidTrade)
 	f(good, jsonType+"\nTrade-Replay-Of: T1", 400, InvalidReplayOf)
-	f(good, jsonType+"\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", 400, InvalidReplayOf)
+	f(good, jsonType+strings.Repeat("\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", 2), 400, InvalidReplayOf)
 	f(good+strings.Repeat(" ", 16<<10), jsonType, 413, BodyTooLarge)
 	a.send("POST", tradesPath+"?dry=1", good, jsonType).problem(t, 400, InvalidQuery)
 	lookUps, opens := a.stores.calls()
@@ -137,7 +137,8 @@ func TestFaultsOfTheAcceptPath(t *testing.T) {
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	slowOpen := func(ctx context.Context, batch []*trade.Request) []error { return all(wait(ctx))(ctx, batch) }
 	short := func(cfg *Config, _ *Deps) {
-		cfg.AcceptDeadline, cfg.OpenTimeout, cfg.LookupTimeout = 150*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		cfg.AcceptDeadline, cfg.OpenTimeout = 150*time.Millisecond, 100*time.Millisecond
+		cfg.LookupTimeout = 50 * time.Millisecond
 	}
 	quick := func(cfg *Config, _ *Deps) { cfg.LookupTimeout = 50 * time.Millisecond }
 
@@ -158,11 +159,13 @@ func TestFaultsOfTheAcceptPath(t *testing.T) {
 	}
 	unknown := func(t *testing.T, r reply) { r.unknown(t) }
 
-	f("look-up fails", quick, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, 1)
+	downLookUp := func(context.Context) error { return errDown }
+	f("look-up fails", quick, func(a *api) { a.stores.onLookUp = downLookUp }, taken, 1)
 	f("look-up is slow", quick, func(a *api) { a.stores.onLookUp = wait }, taken, 1)
 	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect(RequestStoreUnavailable), 0)
 	f("open fails, may be persisted", nil, func(a *api) { a.stores.onOpen = all(errDown) }, unknown, 0)
-	f("open gives too few results", nil, func(a *api) { a.stores.onOpen = func(context.Context, []*trade.Request) []error { return []error{} } }, unknown, 0)
+	tooFew := func(context.Context, []*trade.Request) []error { return []error{} }
+	f("open gives too few results", nil, func(a *api) { a.stores.onOpen = tooFew }, unknown, 0)
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, 0)
 	f("produce fails", nil, func(a *api) { failProduce(a, kerr.MessageTooLarge) }, unknown, 0)
 	f("produce fails once, is repeated", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, 1)
@@ -382,7 +385,9 @@ func TestNewListsMistakes(t *testing.T) {
 	client, err := kgo.NewClient()
 	require.NoError(t, err)
 	defer client.Close()
-	deps := Deps{Requests: newFake(t), Keys: newFake(t), Trades: newFake(t), Journal: newFake(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
+	stores := newFake(t)
+	deps := Deps{Requests: stores, Keys: stores, Trades: stores, Journal: stores, Kafka: client, Registry: reg,
+		Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)
 	_, err = New(good, deps)

@@ -88,7 +88,8 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{{TradeID: "OLD", Version: 5}} })
 	matured := strings.Replace(tradeJSON("T5", 1), "2026-11-22", "2026-11-21", 1)
-	trades := []string{tradeJSON("T0", 1), `{}`, tradeJSON("T2", 1), tradeJSON("OLD", 4), `{"a":{}}`, matured, `7`, "\"\xff\"", tradeJSON("T0", 2)}
+	trades := []string{tradeJSON("T0", 1), `{}`, tradeJSON("T2", 1), tradeJSON("OLD", 4), `{"a":{}}`, matured, `7`,
+		"\"\xff\"", tradeJSON("T0", 2)}
 	f := func(r reply) {
 		t.Helper()
 		items := r.items(t, len(trades))
@@ -107,7 +108,8 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 		assert.Equal(t, 200, a.get(requestsPath+first.String()).status)
 	}
 	f(a.bulk(trades, "X-Correlation-ID: c-1"))
-	f(a.send("POST", bulkPath, strings.Join(trades, "\r\n\n  \n")+"\n", ndjsonType+"; charset=utf-8", "X-Correlation-ID: c-1"))
+	lines := strings.Join(trades, "\r\n\n  \n") + "\n"
+	f(a.send("POST", bulkPath, lines, ndjsonType+"; charset=utf-8", "X-Correlation-ID: c-1"))
 	for _, rec := range a.records(6) {
 		assert.Equal(t, a.stores.opened[rec.ID], rec.Request)
 		assert.Equal(t, "c-1", rec.CorrelationID)
@@ -319,7 +321,8 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 		}
 	}
 	short := func(cfg *Config, _ *Deps) {
-		cfg.AcceptDeadline, cfg.OpenTimeout, cfg.LookupTimeout = 150*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		cfg.AcceptDeadline, cfg.OpenTimeout = 150*time.Millisecond, 100*time.Millisecond
+		cfg.LookupTimeout = 50 * time.Millisecond
 	}
 	taken := func(e entry) { e.accepted() }
 	noEffect := func(e entry) { e.noEffect(RequestStoreUnavailable) }
@@ -329,7 +332,8 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := start(t, change)
 			a.stores.set(func() { fault(a) })
-			for i, e := range a.bulk([]string{tradeJSON("T1", 1), tradeJSON("T2", 1), tradeJSON("T1", 2), tradeJSON("T3", 1)}).items(t, 4) {
+			trades := []string{tradeJSON("T1", 1), tradeJSON("T2", 1), tradeJSON("T1", 2), tradeJSON("T3", 1)}
+			for i, e := range a.bulk(trades).items(t, 4) {
 				if i%2 == 0 {
 					first(e)
 				} else {
@@ -342,15 +346,17 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 			eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 		})
 	}
-	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, taken, 4)
+	downLookUp := func(context.Context) error { return errDown }
+	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = downLookUp }, taken, taken, 4)
 	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect, noEffect, 0)
 	f("open of one trade fails", nil, func(a *api) { a.stores.onOpen = of("T1", notOpened) }, noEffect, taken, 2)
-	f("open of one trade fails, may be persisted", nil, func(a *api) { a.stores.onOpen = of("T1", errDown) }, unknown, taken, 2)
+	f("open of one trade may fail", nil, func(a *api) { a.stores.onOpen = of("T1", errDown) }, unknown, taken, 2)
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, unknown, 0)
 	f("produce fails", nil, func(a *api) { failProduce(a, kerr.MessageTooLarge) }, unknown, unknown, 0)
-	f("produce fails once, is repeated", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, taken, 4)
+	f("produce fails once", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, taken, 4)
 	f("produce is slow", short, func(a *api) { holdProduce(a) }, unknown, unknown, 4)
-	f("the flush panics", nil, func(a *api) { a.stores.onOpen = func(context.Context, []*trade.Request) []error { panic("bug") } },
+	bug := func(context.Context, []*trade.Request) []error { panic("bug") }
+	f("the flush panics", nil, func(a *api) { a.stores.onOpen = bug },
 		func(e entry) { e.problem(500, Internal) }, func(e entry) { e.problem(500, Internal) }, 0)
 }
 
@@ -411,7 +417,8 @@ func TestBulkIsShedFromTheFirstWithoutRoom(t *testing.T) {
 	nothing := func(*api) {}
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, shedItems, QueueFull, 3, nothing)
 	f(func(cfg *Config) { cfg.MaxBodyBytes, cfg.QueueBytes = sampleBody, 2*size+1 }, shedBytes, QueueFull, 2, nothing)
-	f(func(*Config) {}, shedClosed, ShuttingDown, 0, func(a *api) { require.NoError(a.t, a.srv.flusher.close(context.Background())) })
+	closeQueue := func(a *api) { require.NoError(a.t, a.srv.flusher.close(context.Background())) }
+	f(func(*Config) {}, shedClosed, ShuttingDown, 0, closeQueue)
 }
 
 // Many wrong trades in few bytes do not make an answer without bounds.
@@ -471,7 +478,8 @@ func TestBulkKeepsTheOrderOfATrade(t *testing.T) {
 					taken := 0
 					for _, e := range a.bulk(trades, headers...).items(t, len(trades)) {
 						if p, refused := e.fields["problem"].(map[string]any); refused {
-							assert.Contains(t, []any{string(trade.StaleVersion), string(RequestStoreUnavailable)}, p["code"], "one that is not opened holds up none")
+							expected := []any{string(trade.StaleVersion), string(RequestStoreUnavailable)}
+							assert.Contains(t, expected, p["code"], "one that is not opened delays no other")
 						} else {
 							taken++
 						}
