@@ -145,7 +145,7 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 }
 
 func (c chain) buildServer(ctx context.Context, r *running, brokers []string, log zerolog.Logger) error {
-	deps := server.Deps{Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Journal: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
+	deps := server.Deps{Verified: func() error { return nil }, Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Journal: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
 	if c.has(requestStore) {
 		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
 		if err != nil {

@@ -90,7 +90,7 @@ func TestRefusedTradesCostNoStoreCall(t *testing.T) {
 	f(good, jsonType+"\nIdempotency-Key: a\nIdempotency-Key: a", 400, InvalidIdempotencyKey)
 	f(`{}`, jsonType+"\nIdempotency-Key: a", 400, trade.InvalidTrade)
 	f(good, jsonType+"\nTrade-Replay-Of: T1", 400, InvalidReplayOf)
-	f(good, jsonType+"\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", 400, InvalidReplayOf)
+	f(good, jsonType+strings.Repeat("\nTrade-Replay-Of: 019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", 2), 400, InvalidReplayOf)
 	f(good+strings.Repeat(" ", 16<<10), jsonType, 413, BodyTooLarge)
 	a.send("POST", tradesPath+"?dry=1", good, jsonType).problem(t, 400, InvalidQuery)
 	lookUps, opens := a.stores.calls()
@@ -137,7 +137,8 @@ func TestFaultsOfTheAcceptPath(t *testing.T) {
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	slowOpen := func(ctx context.Context, batch []*trade.Request) []error { return all(wait(ctx))(ctx, batch) }
 	short := func(cfg *Config, _ *Deps) {
-		cfg.AcceptDeadline, cfg.OpenTimeout, cfg.LookupTimeout = 150*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		cfg.AcceptDeadline, cfg.OpenTimeout = 150*time.Millisecond, 100*time.Millisecond
+		cfg.LookupTimeout = 50 * time.Millisecond
 	}
 	quick := func(cfg *Config, _ *Deps) { cfg.LookupTimeout = 50 * time.Millisecond }
 
@@ -158,11 +159,13 @@ func TestFaultsOfTheAcceptPath(t *testing.T) {
 	}
 	unknown := func(t *testing.T, r reply) { r.unknown(t) }
 
-	f("look-up fails", quick, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, 1)
+	downLookUp := func(context.Context) error { return errDown }
+	f("look-up fails", quick, func(a *api) { a.stores.onLookUp = downLookUp }, taken, 1)
 	f("look-up is slow", quick, func(a *api) { a.stores.onLookUp = wait }, taken, 1)
 	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect(RequestStoreUnavailable), 0)
 	f("open fails, may be persisted", nil, func(a *api) { a.stores.onOpen = all(errDown) }, unknown, 0)
-	f("open gives too few results", nil, func(a *api) { a.stores.onOpen = func(context.Context, []*trade.Request) []error { return []error{} } }, unknown, 0)
+	tooFew := func(context.Context, []*trade.Request) []error { return []error{} }
+	f("open gives too few results", nil, func(a *api) { a.stores.onOpen = tooFew }, unknown, 0)
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, 0)
 	f("produce fails", nil, func(a *api) { failProduce(a, kerr.MessageTooLarge) }, unknown, 0)
 	f("produce fails once, is repeated", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, 1)
@@ -232,7 +235,7 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 	for _, id := range []string{"T1", "T2", "T3"} {
 		posts.Go(func() { answers[id](t, a.post(tradeJSON(id, 1))) })
 	}
-	require.Eventually(t, func() bool { return a.srv.batcher.held().waiting == 3 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 3 })
 	gate.open()
 	posts.Wait()
 	assert.Equal(t, 3, a.stores.largest, "what gathered went as one batch")
@@ -246,7 +249,7 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 	f := func(wait time.Duration, largest int) {
 		t.Helper()
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1 })
-		a.srv.batcher.ackWait = wait
+		a.srv.flusher.ackWait = wait
 		gate := newGate()
 		a.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 			a.cluster.KeepControl()
@@ -259,10 +262,10 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 		for i := range posts {
 			under.Go(func() { a.post(tradeJSON(fmt.Sprintf("T%d", i+1), 1)).accepted(t) })
 			if wait == 0 { // the flush does not wait, so each of them is opened before the broker has answered
-				require.Eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 }, giveUpAfter, time.Millisecond)
+				eventually(t, func() bool { _, opens := a.stores.calls(); return opens == i+2 })
 			}
 		}
-		require.Eventually(t, func() bool { return a.srv.batcher.held().items == posts+1 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot().items == posts+1 })
 		gate.open()
 		under.Wait()
 		assert.Equal(t, largest, a.stores.largest)
@@ -280,7 +283,7 @@ func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
 	a.post(tradeJSON("T1", 1)).noEffect(t, DeadlineExceeded) // its look-up hangs
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	_, opens := a.stores.calls()
 	assert.Zero(t, opens, "a request whose client was sent away is not opened")
 	a.records(0)
@@ -297,10 +300,10 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	replies := make(chan reply)
 	go func() { replies <- a.post(tradeJSON("T1", 1)) }()
-	require.Eventually(t, func() bool { return a.srv.batcher.held().waiting == 1 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 1 })
 	gate.open()
 	newer := (<-replies).accepted(t)
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	rec := a.records(1)
 	assert.Equal(t, newer, rec[0].ID)
 	assert.NotEqual(t, old, rec[0].ID)
@@ -333,7 +336,7 @@ func TestPanicInAFlushIsA500AndTheNextTradeIsTaken(t *testing.T) {
 	a.stores.set(func() { a.stores.onOpen = nil })
 	a.post(tradeJSON("T2", 1)).accepted(t)
 	counted(t, 1, a.srv.m.panics)
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 }
 
 // Bytes of one request must never show up in the record of another: 10,000 records equal what was sent.
@@ -383,7 +386,9 @@ func TestNewListsMistakes(t *testing.T) {
 	client, err := kgo.NewClient()
 	require.NoError(t, err)
 	defer client.Close()
-	deps := Deps{Requests: newFake(t), Keys: newFake(t), Trades: newFake(t), Journal: newFake(t), Kafka: client, Registry: reg, Log: zerolog.Nop()}
+	stores := newFake(t)
+	deps := Deps{Verified: checksPassed, Requests: stores, Keys: stores, Trades: stores, Journal: stores, Kafka: client,
+		Registry: reg, Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)
 	_, err = New(good, deps)

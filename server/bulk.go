@@ -11,44 +11,45 @@ import (
 	"tradestore/trade"
 )
 
-// acceptBulk answers POST /api/v1/trades:batch: every trade as if it were alone, with the promises of a single one (P1 to
-// P5), and those of one trade in their order. The request as a whole is refused only before any trade is looked at.
+// acceptBulk answers POST /api/v1/trades:batch: each trade as if it were alone, with the same promises (P1 to P5), and
+// the trades of one trade id in their order. The request as a whole is refused only before any trade is decoded.
 func (s *Server) acceptBulk(c *call) {
-	s.startSpan(c, spanBulk, ofBulk)
+	s.observe.startSpan(c, spanBulk, ofBulk)
 	docs, key, bad := s.split(c)
 	if bad != nil {
 		c.refuse(*bad)
 		return
 	}
 	items := make([]bulkItem, len(docs))
-	line := make([]*pendingPost, 0, len(docs))
+	posts := make([]*pendingPost, 0, len(docs))
 	answers := make(chan answer, len(docs))
 	for i, doc := range docs {
-		sub, bad := s.bulkPost(c, doc, itemKey(key, i), answers)
+		post, bad := s.bulkPost(c, doc, itemKey(key, i))
 		if bad != nil {
 			items[i].problem = bad
 			continue
 		}
-		sub.index = i
-		if len(line) > 0 {
-			sub.span = nil // the stages of the first stand for all: a thousand trades would be thousands of spans
+		post.index, post.answer = i, answers
+		if len(posts) > 0 {
+			post.span = nil // the stages of the first stand for all: a thousand trades would be thousands of spans
 		}
-		line = append(line, sub)
+		posts = append(posts, post)
 	}
-	admitted, shed := s.batcher.admit(line...)
-	for _, sub := range line[admitted:] {
-		items[sub.index].problem = shed
+	admitted, shed := s.queue.admit(posts...)
+	for _, post := range posts[admitted:] {
+		items[post.index].problem = shed
 	}
-	s.await(c, line[:admitted], answers, items)
+	s.await(c, posts[:admitted], answers, items)
 	c.answerBulk(items)
 }
 
-// split checks the request, cheap checks first, and tells its trades apart.
+// split checks the request, cheap checks first, and splits it into documents of one trade each.
 func (s *Server) split(c *call) (docs [][]byte, key trade.IdempotencyKey, bad *problem) {
-	lines := c.head.isPlain(mediaNDJSON)
+	ndjson := c.head.isPlain(mediaNDJSON)
 	switch {
-	case !lines && !c.head.isPlainJSON():
-		return nil, "", &problem{code: UnsupportedMediaType, detail: "send Content-Type: application/json or application/x-ndjson, UTF-8, without Content-Encoding"}
+	case !ndjson && !c.head.isPlainJSON():
+		return nil, "", &problem{code: UnsupportedMediaType,
+			detail: "send Content-Type: application/json or application/x-ndjson, UTF-8, without Content-Encoding"}
 	case len(c.ctx.URI().QueryString()) > 0:
 		return nil, "", &problem{code: InvalidQuery, detail: "no query parameters are accepted here"}
 	}
@@ -56,26 +57,27 @@ func (s *Server) split(c *call) (docs [][]byte, key trade.IdempotencyKey, bad *p
 	if err != nil {
 		return nil, "", &problem{code: InvalidIdempotencyKey, detail: err.Error()}
 	}
-	body, most, ok := c.ctx.PostBody(), s.cfg.BulkItems, true
-	if lines {
-		docs = splitLines(body, most)
+	body, limit, ok := c.ctx.PostBody(), s.cfg.BulkItems, true
+	if ndjson {
+		docs = splitLines(body, limit)
 	} else {
-		docs, ok = splitArray(body, most)
+		docs, ok = splitArray(body, limit)
 	}
 	switch {
 	case !ok:
 		return nil, "", &problem{code: MalformedBatch, detail: "one JSON array is expected, valid to its last byte"}
 	case len(docs) == 0:
 		return nil, "", &problem{code: EmptyBatch, detail: "at least one trade is expected"}
-	case len(docs) > most:
-		return nil, "", &problem{code: TooManyItems, detail: fmt.Sprintf("the setting bulk-items limits the trades of a request to %d", most)}
+	case len(docs) > limit:
+		return nil, "", &problem{code: TooManyItems, detail: fmt.Sprintf("at most %d trades in one request", limit)}
 	case len(itemKey(key, len(docs)-1)) > trade.MaxIdempotencyKey:
-		return nil, "", &problem{code: InvalidIdempotencyKey, detail: fmt.Sprintf("a key that stands for several trades leaves room for /%d within its %d characters", len(docs)-1, trade.MaxIdempotencyKey)}
+		return nil, "", &problem{code: InvalidIdempotencyKey,
+			detail: fmt.Sprintf("the key and /%d have more than %d characters", len(docs)-1, trade.MaxIdempotencyKey)}
 	}
 	return docs, key, nil
 }
 
-// itemKey is the key of item i of a request under a key: that of a single post which repeats the item.
+// itemKey returns the key of item i of a request under a key. A single post under it repeats the item.
 func itemKey(key trade.IdempotencyKey, i int) trade.IdempotencyKey {
 	if key == "" {
 		return ""
@@ -83,38 +85,32 @@ func itemKey(key trade.IdempotencyKey, i int) trade.IdempotencyKey {
 	return key + "/" + trade.IdempotencyKey(strconv.Itoa(i))
 }
 
-// bulkSubmission judges one item like the body of a single post.
-func (s *Server) bulkPost(c *call, doc []byte, key trade.IdempotencyKey, answers chan answer) (*pendingPost, *problem) {
+// bulkPost reads and checks one item like the body of a single post.
+func (s *Server) bulkPost(c *call, doc []byte, key trade.IdempotencyKey) (*pendingPost, *problem) {
 	if len(doc) > s.cfg.MaxBodyBytes {
 		return nil, &problem{code: BodyTooLarge, detail: "the setting max-body-bytes limits a trade"}
 	}
 	t, invalid := trade.Decode(doc)
 	if invalid != nil {
-		p := ofInvalid(invalid)
-		return nil, &p
+		return nil, ofInvalid(invalid)
 	}
-	return s.postOf(c, t, key, len(doc), answers)
+	return s.postOf(c, t, key, len(doc))
 }
 
-// await gathers the answers until all are there, or the deadline is. An acknowledgement counts when it is met, not when the
-// whole is answered: what R3 demands of it is that it came in time.
-func (s *Server) await(c *call, line []*pendingPost, answers <-chan answer, items []bulkItem) {
+// await gathers the answers until all are there, or until the deadline. The deadline is compared when an answer arrives
+// here, not when the whole request is answered: R3 needs an acknowledgement in time (C6).
+func (s *Server) await(c *call, posts []*pendingPost, answers <-chan answer, items []bulkItem) {
 	deadline := time.NewTimer(s.cfg.AcceptDeadline - time.Since(c.start))
 	defer deadline.Stop()
-	for range line {
+	for range posts {
 		select {
 		case a := <-answers:
 			items[a.of.index] = s.bulkItemOf(s.inTime(c, a))
 		case <-deadline.C:
-			for _, sub := range line {
-				if items[sub.index] != (bulkItem{}) {
-					continue
+			for _, post := range posts {
+				if items[post.index] == (bulkItem{}) {
+					items[post.index] = s.bulkItemOf(post.giveUp())
 				}
-				a := answer{of: sub, code: DeadlineExceeded}
-				if sub.giveUp() {
-					a.code = DeliveryUnknown
-				}
-				items[sub.index] = s.bulkItemOf(a)
 			}
 			return
 		}
@@ -136,7 +132,7 @@ func (s *Server) bulkItemOf(a answer) bulkItem {
 	return bulkItem{id: a.of.req.ID, replayed: a.replayed}
 }
 
-// result is the value of the label under which an item is counted: refusals are the client's, the rest counts against the
+// result returns the label that counts the item. A refusal is the client's mistake; the rest counts against the
 // objective.
 func (i *bulkItem) result() string {
 	switch p := i.problem; {
@@ -169,13 +165,11 @@ func (c *call) answerBulk(items []bulkItem) {
 		body = append(body, `},`...)
 	}
 	body = append(slices.Delete(body, len(body)-1, len(body)), `]}`...)
-	if retry > 0 {
-		c.retryAfter(retry)
-	}
+	c.setRetryAfter(retry)
 	c.ctx.Response.Header.Set(headerCacheControl, "no-store")
 	c.ctx.SetStatusCode(fasthttp.StatusMultiStatus)
 	c.ctx.SetContentType(mediaJSON)
-	c.ctx.Response.SetBodyRaw(body) // not a copy, which would stay with the connection
+	c.ctx.Response.SetBodyRaw(body) // a copy would stay with the connection
 }
 
 func (i *bulkItem) appendAccepted(body []byte) []byte {
@@ -190,11 +184,11 @@ func (i *bulkItem) appendAccepted(body []byte) []byte {
 	return body
 }
 
-// appendProblem writes the problem of an item. An answer that is long by now gets shorter ones: three bytes that are no
-// trade break six rules, and what they are told must not be a multiple of what may be sent.
+// appendProblem writes the problem of an item. In a long answer it leaves out the violations: a trade of three bytes
+// breaks six rules, and an answer must not be many times as large as its request.
 func (c *call) appendProblem(body []byte, p problem) []byte {
 	if len(body) > c.srv.cfg.BulkBytes && len(p.violations) > 0 {
-		p.violations, p.detail = nil, "this answer has no room for what is wrong: send the trade alone"
+		p.violations, p.detail = nil, "this answer has no room for errors: send the trade alone to see them"
 	}
 	body = append(body, `,"status":`...)
 	body = strconv.AppendInt(body, int64(p.status()), 10)

@@ -1,23 +1,24 @@
 package server
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-// bodies bounds what bulk requests hold. Their route alone may send more than MaxBodyBytes, and the parser makes room for
-// a body as soon as its head is there: slow clients could have a large one each. So a head that finds no room is refused
-// before its body is read.
+// bodies bounds the memory of bulk requests. Only their route takes more than MaxBodyBytes, and the parser allocates a
+// body as soon as it has read the head: each slow client could hold a large one. So a head that finds no room is
+// refused before its body is read.
 //
-// A request is known by the address of its head, which is all that the parser shows at that moment and stays the same
-// until its answer.
+// A request is identified by the address of its head: the parser shows nothing else at that moment, and the address
+// stays the same until the answer.
 type bodies struct {
-	most  int           // bytes of one
-	limit int           // bytes of all
-	kept  int           // larger buffers are not kept for the next request of a connection
-	stale time.Duration // after which a request is over that was cut off: the parser does not tell of all of them
+	largest int           // bytes of one
+	limit   int           // bytes of all
+	kept    int           // larger buffers are not kept for the next request of a connection
+	stale   time.Duration // after it a request is over: the parser does not report each one that was cut off
 
 	mu       sync.Mutex // protects what follows
 	underWay map[*fasthttp.RequestHeader]bulkBody
@@ -25,19 +26,21 @@ type bodies struct {
 	swept    time.Time
 }
 
-// bulkBody is what is known of a body from its head on.
+// bulkBody is a body from its head to its answer.
 type bulkBody struct {
-	bytes int // held; 0 if it is refused
-	full  bool
+	bytes int  // reserved; 0 if it is refused
+	full  bool // refused: there is no room
 	since time.Time
 }
 
 func newBodies(cfg *Config) *bodies {
-	return &bodies{most: cfg.BulkBytes, limit: max(cfg.QueueBytes, cfg.BulkBytes), kept: cfg.MaxBodyBytes,
-		stale: 2 * (cfg.ReadTimeout + cfg.AcceptDeadline), underWay: map[*fasthttp.RequestHeader]bulkBody{}}
+	return &bodies{
+		largest: cfg.BulkBytes, limit: max(cfg.QueueBytes, cfg.BulkBytes), kept: cfg.MaxBodyBytes,
+		stale: 2 * (cfg.ReadTimeout + cfg.AcceptDeadline), underWay: map[*fasthttp.RequestHeader]bulkBody{},
+	}
 }
 
-// enter is called with every head and says how large the body may be. Zero leaves that to MaxBodyBytes.
+// enter is called with every head and returns how large the body may be; zero is MaxBodyBytes.
 func (b *bodies) enter(head *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,22 +50,22 @@ func (b *bodies) enter(head *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	}
 	now, size := time.Now(), head.ContentLength()
 	if size < 0 { // chunked
-		size = b.most
+		size = b.largest
 	}
 	if b.bytes+size > b.limit {
 		b.sweep(now)
 	}
 	switch {
-	case size > b.most: // the parser refuses it
+	case size > b.largest: // the parser refuses it
 		b.underWay[head] = bulkBody{since: now}
 	case b.bytes+size > b.limit:
 		b.underWay[head] = bulkBody{full: true, since: now}
-		return fasthttp.RequestConfig{MaxRequestBodySize: 1} // no request is as short, so none gets past the parser
+		return fasthttp.RequestConfig{MaxRequestBodySize: 1} // every bulk request is longer, so the parser refuses it
 	default:
 		b.bytes += size
 		b.underWay[head] = bulkBody{bytes: size, since: now}
 	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: b.most}
+	return fasthttp.RequestConfig{MaxRequestBodySize: b.largest}
 }
 
 // leave is called at the end of every request.
@@ -93,19 +96,19 @@ func (b *bodies) sweep(now time.Time) {
 	}
 }
 
-// refusal is the problem of a bulk request whose body is larger than it may be; ok is false for any other request.
+// refusal returns the problem of a bulk request whose body is too large; ok is false for any other request.
 func (b *bodies) refusal(req *fasthttp.Request) (p problem, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	body, ok := b.underWay[&req.Header]
 	if body.full {
-		return problem{code: QueueFull, detail: "the setting queue-bytes limits what bulk requests under way hold"}, ok
+		return problem{code: QueueFull, detail: "the setting queue-bytes limits the bodies of bulk requests under way"}, ok
 	}
-	return problem{code: BodyTooLarge, detail: "the setting bulk-bytes limits the body"}, ok
+	return problem{code: BodyTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes", b.largest)}, ok
 }
 
-// held returns how many bytes are spoken for.
-func (b *bodies) held() int {
+// reserved returns how many bytes the bodies under way hold, or will hold.
+func (b *bodies) reserved() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.bytes

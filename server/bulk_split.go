@@ -10,15 +10,15 @@ const mediaNDJSON = "application/x-ndjson"
 
 const blank = " \t\r\n"
 
-// splitArray returns the elements of a JSON array as they lie in doc, one more than most if there are as many. What they
-// hold is not looked at. It is false for anything else than one JSON array: where its elements end would be a guess.
-func splitArray(doc []byte, most int) (items [][]byte, ok bool) {
+// splitArray returns the elements of a JSON array as parts of doc, at most limit+1 of them, and does not decode them.
+// ok is false for anything but one JSON array: the ends of its elements would be a guess.
+func splitArray(doc []byte, limit int) (items [][]byte, ok bool) {
 	doc = bytes.Trim(doc, blank)
 	if len(doc) == 0 || doc[0] != '[' || !json.Valid(doc) {
 		return nil, false
 	}
 	depth, start, quoted := 0, 1, false
-	for i := 1; i < len(doc) && len(items) <= most; i++ {
+	for i := 1; i < len(doc) && len(items) <= limit; i++ {
 		switch c := doc[i]; {
 		case quoted && c == '\\':
 			i++
@@ -37,9 +37,9 @@ func splitArray(doc []byte, most int) (items [][]byte, ok bool) {
 	return items, true
 }
 
-// splitLines returns the lines of doc that are not blank, one more than most if there are as many.
-func splitLines(doc []byte, most int) (items [][]byte) {
-	for len(doc) > 0 && len(items) <= most {
+// splitLines returns the lines of doc that are not blank, at most limit+1 of them.
+func splitLines(doc []byte, limit int) (items [][]byte) {
+	for len(doc) > 0 && len(items) <= limit {
 		var line []byte
 		line, doc, _ = bytes.Cut(doc, []byte{'\n'})
 		items = appendItem(items, line)

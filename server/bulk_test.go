@@ -88,7 +88,8 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{{TradeID: "OLD", Version: 5}} })
 	matured := strings.Replace(tradeJSON("T5", 1), "2026-11-22", "2026-11-21", 1)
-	trades := []string{tradeJSON("T0", 1), `{}`, tradeJSON("T2", 1), tradeJSON("OLD", 4), `{"a":{}}`, matured, `7`, "\"\xff\"", tradeJSON("T0", 2)}
+	trades := []string{tradeJSON("T0", 1), `{}`, tradeJSON("T2", 1), tradeJSON("OLD", 4), `{"a":{}}`, matured, `7`,
+		"\"\xff\"", tradeJSON("T0", 2)}
 	f := func(r reply) {
 		t.Helper()
 		items := r.items(t, len(trades))
@@ -107,7 +108,8 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 		assert.Equal(t, 200, a.get(requestsPath+first.String()).status)
 	}
 	f(a.bulk(trades, "X-Correlation-ID: c-1"))
-	f(a.send("POST", bulkPath, strings.Join(trades, "\r\n\n  \n")+"\n", ndjsonType+"; charset=utf-8", "X-Correlation-ID: c-1"))
+	lines := strings.Join(trades, "\r\n\n  \n") + "\n"
+	f(a.send("POST", bulkPath, lines, ndjsonType+"; charset=utf-8", "X-Correlation-ID: c-1"))
 	for _, rec := range a.records(6) {
 		assert.Equal(t, a.stores.opened[rec.ID], rec.Request)
 		assert.Equal(t, "c-1", rec.CorrelationID)
@@ -115,7 +117,7 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 	counted(t, 6, a.srv.m.bulkItems[bulkAccepted])
 	counted(t, 12, a.srv.m.bulkItems[bulkRefused])
 	counted(t, 2, a.srv.m.requests.WithLabelValues(bulkPath, "POST", "207"))
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} && a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} && a.srv.bodies.reserved() == 0 })
 }
 
 func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
@@ -146,6 +148,8 @@ func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
 	f(``, ndjsonType, 400, EmptyBatch)
 	f("\n \r\n", ndjsonType, 400, EmptyBatch)
 	f("["+strings.Repeat("1,", 3)+"1]", jsonType, 413, TooManyItems)
+	r := a.send("POST", bulkPath, "[1,2,3,4]", jsonType)
+	assert.Equal(t, "at most 3 trades in one request", r.problem(t, 413, TooManyItems)["detail"])
 	f(strings.Repeat("1\n", 4), ndjsonType, 413, TooManyItems)
 	f("["+good+"]"+strings.Repeat(" ", 4096), jsonType, 413, BodyTooLarge)
 	a.send("POST", bulkPath+"?dry=1", "["+good+"]", jsonType).problem(t, 400, InvalidQuery)
@@ -158,7 +162,8 @@ func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
 	a.send("POST", bulkPath, "["+good+"]"+strings.Repeat(" ", 4096-len(good)-2), jsonType).items(t, 1)[0].accepted()
 }
 
-// Its route alone takes more than a single trade may have, with and without a length; a single trade may be no larger in it.
+// Its route alone takes more than a single trade may have, with and without a length; a single trade may be no larger
+// in it.
 func TestBulkBodies(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxBodyBytes, cfg.BulkBytes = 1<<10, 64<<10 })
 	good := tradeJSON("T1", 1)
@@ -177,11 +182,11 @@ func TestBulkBodies(t *testing.T) {
 			if status == 207 {
 				r.items(t, 1)[0].accepted()
 			} else {
-				assert.Contains(t, r.problem(t, status, BodyTooLarge)["detail"], "bulk-bytes")
+				assert.Equal(t, "the body is larger than 65536 bytes", r.problem(t, status, BodyTooLarge)["detail"])
 			}
 			assert.Equal(t, status != 207, closed)
 		}
-		require.Eventually(t, func() bool { return a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.bodies.reserved() == 0 })
 	}
 	f(64<<10-1, 207)
 	f(64<<10, 207)
@@ -220,7 +225,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 		return conn
 	}
 	known, chunked := slow(post+"\nContent-Length: 32768", "["), slow(post+"\nTransfer-Encoding: chunked", "1\r\n[\r\n")
-	require.Equal(t, 64<<10, a.srv.bodies.held())
+	require.Equal(t, 64<<10, a.srv.bodies.reserved())
 
 	body := "[" + tradeJSON("T1", 1) + strings.Repeat(" ", 20<<10) + "]"
 	for range 20 {
@@ -234,7 +239,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	a.post(tradeJSON("T1", 1)).accepted(t)
 
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.held() == 32<<10 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.bodies.reserved() == 32<<10 })
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, chunked.Close()) // between two chunks: the parser says nothing
 	a.srv.bodies.mu.Lock()
@@ -247,7 +252,7 @@ func TestBulkBodiesUnderWayAreBounded(t *testing.T) {
 	known = slow(post+"\nContent-Length: 32768", "[")
 	a.send("POST", bulkPath, body, jsonType).items(t, 1)[0].accepted()
 	require.NoError(t, known.Close())
-	require.Eventually(t, func() bool { return a.srv.bodies.held() == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.bodies.reserved() == 0 })
 }
 
 func TestBulkUnderAKey(t *testing.T) { onEveryLog(t, testBulkUnderAKey) }
@@ -316,7 +321,8 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 		}
 	}
 	short := func(cfg *Config, _ *Deps) {
-		cfg.AcceptDeadline, cfg.OpenTimeout, cfg.LookupTimeout = 150*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		cfg.AcceptDeadline, cfg.OpenTimeout = 150*time.Millisecond, 100*time.Millisecond
+		cfg.LookupTimeout = 50 * time.Millisecond
 	}
 	taken := func(e entry) { e.accepted() }
 	noEffect := func(e entry) { e.noEffect(RequestStoreUnavailable) }
@@ -326,7 +332,8 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := start(t, change)
 			a.stores.set(func() { fault(a) })
-			for i, e := range a.bulk([]string{tradeJSON("T1", 1), tradeJSON("T2", 1), tradeJSON("T1", 2), tradeJSON("T3", 1)}).items(t, 4) {
+			trades := []string{tradeJSON("T1", 1), tradeJSON("T2", 1), tradeJSON("T1", 2), tradeJSON("T3", 1)}
+			for i, e := range a.bulk(trades).items(t, 4) {
 				if i%2 == 0 {
 					first(e)
 				} else {
@@ -336,18 +343,20 @@ func TestFaultsOfABulkRequest(t *testing.T) {
 			close(a.answered)
 			a.stores.set(func() { a.stores.onOpen, a.stores.onLookUp = nil, nil })
 			a.records(records)
-			require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+			eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 		})
 	}
-	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = func(context.Context) error { return errDown } }, taken, taken, 4)
+	downLookUp := func(context.Context) error { return errDown }
+	f("look-up fails", nil, func(a *api) { a.stores.onLookUp = downLookUp }, taken, taken, 4)
 	f("open fails", nil, func(a *api) { a.stores.onOpen = all(notOpened) }, noEffect, noEffect, 0)
 	f("open of one trade fails", nil, func(a *api) { a.stores.onOpen = of("T1", notOpened) }, noEffect, taken, 2)
-	f("open of one trade fails, may be persisted", nil, func(a *api) { a.stores.onOpen = of("T1", errDown) }, unknown, taken, 2)
+	f("open of one trade may fail", nil, func(a *api) { a.stores.onOpen = of("T1", errDown) }, unknown, taken, 2)
 	f("open is slow", short, func(a *api) { a.stores.onOpen = slowOpen }, unknown, unknown, 0)
 	f("produce fails", nil, func(a *api) { failProduce(a, kerr.MessageTooLarge) }, unknown, unknown, 0)
-	f("produce fails once, is repeated", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, taken, 4)
+	f("produce fails once", nil, func(a *api) { failProduceOnce(a, kerr.NotLeaderForPartition) }, taken, taken, 4)
 	f("produce is slow", short, func(a *api) { holdProduce(a) }, unknown, unknown, 4)
-	f("the flush panics", nil, func(a *api) { a.stores.onOpen = func(context.Context, []*trade.Request) []error { panic("bug") } },
+	bug := func(context.Context, []*trade.Request) []error { panic("bug") }
+	f("the flush panics", nil, func(a *api) { a.stores.onOpen = bug },
 		func(e entry) { e.problem(500, Internal) }, func(e entry) { e.problem(500, Internal) }, 0)
 }
 
@@ -379,7 +388,7 @@ func TestBulkIsAnsweredAtTheDeadline(t *testing.T) {
 	items[3].noEffect(DeadlineExceeded)
 	items[4].accepted()
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 	a.records(3)
 	counted(t, 1, a.srv.m.bulkItems[bulkUnknown])
 	counted(t, 1, a.srv.m.bulkItems[bulkUnavailable])
@@ -408,7 +417,8 @@ func TestBulkIsShedFromTheFirstWithoutRoom(t *testing.T) {
 	nothing := func(*api) {}
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, shedItems, QueueFull, 3, nothing)
 	f(func(cfg *Config) { cfg.MaxBodyBytes, cfg.QueueBytes = sampleBody, 2*size+1 }, shedBytes, QueueFull, 2, nothing)
-	f(func(*Config) {}, shedClosed, ShuttingDown, 0, func(a *api) { require.NoError(a.t, a.srv.batcher.close(context.Background())) })
+	closeQueue := func(a *api) { require.NoError(a.t, a.srv.flusher.close(context.Background())) }
+	f(func(*Config) {}, shedClosed, ShuttingDown, 0, closeQueue)
 }
 
 // Many wrong trades in few bytes do not make an answer without bounds.
@@ -468,7 +478,8 @@ func TestBulkKeepsTheOrderOfATrade(t *testing.T) {
 					taken := 0
 					for _, e := range a.bulk(trades, headers...).items(t, len(trades)) {
 						if p, refused := e.fields["problem"].(map[string]any); refused {
-							assert.Contains(t, []any{string(trade.StaleVersion), string(RequestStoreUnavailable)}, p["code"], "one that is not opened holds up none")
+							expected := []any{string(trade.StaleVersion), string(RequestStoreUnavailable)}
+							assert.Contains(t, expected, p["code"], "one that is not opened delays no other")
 						} else {
 							taken++
 						}

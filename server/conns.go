@@ -13,24 +13,24 @@ import (
 )
 
 const (
-	lingerBytes  = 1 << 20                // read off a connection that is closed in the middle of a request
-	lingerTime   = 5 * time.Second        // at most, for doing so
-	refuseTime   = 100 * time.Millisecond // for telling a connection that there is no room
+	lingerBytes  = 1 << 20                // read and discarded when a connection closes in the middle of a request
+	lingerTime   = 5 * time.Second        // at most for that
+	refuseTime   = 100 * time.Millisecond // for the answer on a connection that is refused
 	acceptPause  = 5 * time.Millisecond   // after the first failed accept; doubled up to acceptPauses
 	acceptPauses = time.Second
 )
 
-// conns is a listener that bounds how many connections are open, in all and from one address, IPv6 included. It refuses
-// the rest with a problem document, and outlives a process that is out of file descriptors.
+// conns is a listener that bounds the open connections, in all and from one address, IPv6 included. It refuses the rest
+// with a problem document. It goes on after the process had no free file descriptor.
 type conns struct {
 	net.Listener
 	max, maxPerAddr int
-	slack           time.Duration // by which a deadline may be early
+	slack           time.Duration // how much earlier a deadline may be than wanted
 	m               *metrics
 
 	mu    sync.Mutex // protects what follows
 	total int
-	open  map[netip.Addr]int // by address; IPv6 by its /64, which is what one client owns
+	open  map[netip.Addr]int // by address; IPv6 by its /64, because one client owns a whole /64
 }
 
 func newConns(ln net.Listener, cfg *Config, m *metrics) *conns {
@@ -40,14 +40,14 @@ func newConns(ln net.Listener, cfg *Config, m *metrics) *conns {
 	}
 }
 
-// Accept returns the next connection that there is room for.
+// Accept returns the next connection within the limits.
 func (l *conns) Accept() (net.Conn, error) {
 	pause := acceptPause
 	for {
 		c, err := l.Listener.Accept()
 		switch {
 		case err != nil && isExhausted(err):
-			// Connections that end give descriptors back; giving up here would end the service for good.
+			// Connections that end free descriptors; returning the error would end the service.
 			l.m.acceptErrors.Inc()
 			time.Sleep(pause)
 			pause = min(2*pause, acceptPauses)
@@ -78,7 +78,7 @@ func isExhausted(err error) bool {
 		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
-// enter counts a connection in, or says why there is no room for it.
+// enter counts a connection, or returns why it is refused.
 func (l *conns) enter(addr netip.Addr) *problem {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +86,8 @@ func (l *conns) enter(addr netip.Addr) *problem {
 	case l.total >= l.max:
 		return &problem{code: TooManyConnections, detail: "the setting max-conns limits open connections"}
 	case addr.IsValid() && l.open[addr] >= l.maxPerAddr:
-		return &problem{code: TooManyRequests, detail: "the setting max-conns-per-addr limits open connections from one address"}
+		const detail = "the setting max-conns-per-addr limits open connections from one address"
+		return &problem{code: TooManyRequests, detail: detail}
 	}
 	l.total++
 	l.open[addr]++
@@ -123,12 +124,13 @@ func addrOf(c net.Conn) netip.Addr {
 }
 
 // refuse answers without reading a byte. It runs between two accepts, so it must not wait for the client: the answer
-// fits the empty send buffer of a fresh connection.
+// fits into the empty send buffer of a new connection.
 func refuse(c net.Conn, p *problem) {
 	id := newCorrelationID()
 	body := p.append(nil, id)
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTime))
-	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d Refused\r\nConnection: close\r\n%s: %s\r\nRetry-After: %d\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d Refused\r\nConnection: close\r\n%s: %s\r\nRetry-After: %d\r\n"+
+		"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
 		p.status(), headerCorrelationID, id, p.retry(), problemMedia, len(body), body)
 	_ = c.Close()
 }
@@ -139,20 +141,21 @@ type conn struct {
 	owner      *conns
 	addr       netip.Addr
 	closed     atomic.Bool
-	heard      atomic.Bool  // a byte came in
-	linger     atomic.Int64 // unread bytes that may be on their way: a plain close would reset the connection and lose the answer
-	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0 leaves the limit to the HTTP server
+	heard      atomic.Bool  // a byte was received
+	linger     atomic.Int64 // unread bytes that may arrive: a plain close would reset the connection and lose the answer
+	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0: the HTTP server sets the limit
 
 	toRead, toWrite deadline // used by the goroutine that serves the connection
 }
 
-// deadline is one that is set when it is needed. The HTTP server sets three for each request, and each costs a lock and a
-// timer: but the rest of a request is mostly there with its first byte, and most deadlines differ little from the last.
+// deadline is set on the connection only when it is needed. The HTTP server sets three deadlines for each request, and
+// each costs a lock and a timer. But a request mostly arrives in one piece, and most deadlines differ little from the
+// last.
 type deadline struct {
 	wanted, set time.Time // zero: none
 }
 
-// apply sets what is wanted, unless what is set is earlier by less than slack.
+// apply sets the wanted deadline, unless the current one is earlier by less than slack.
 func (d *deadline) apply(slack time.Duration, set func(time.Time) error) error {
 	if early := d.wanted.Sub(d.set); early >= 0 && early < slack {
 		return nil
@@ -161,25 +164,25 @@ func (d *deadline) apply(slack time.Duration, set func(time.Time) error) error {
 	return set(d.wanted)
 }
 
-// SetDeadline implements net.Conn, but does not end a read or a write that is under way.
+// SetDeadline implements net.Conn, but does not affect a read or a write that is under way.
 func (c *conn) SetDeadline(t time.Time) error {
 	c.toRead.wanted, c.toWrite.wanted = t, t
 	return nil
 }
 
-// SetReadDeadline holds for reads that begin after it.
+// SetReadDeadline affects reads that start after it.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.toRead.wanted = t
 	return nil
 }
 
-// SetWriteDeadline holds for writes that begin after it.
+// SetWriteDeadline affects writes that start after it.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.toWrite.wanted = t
 	return nil
 }
 
-// Read notes that the client has said something.
+// Read notes that the client has sent something.
 func (c *conn) Read(b []byte) (int, error) {
 	if err := c.toRead.apply(c.owner.slack, c.Conn.SetReadDeadline); err != nil {
 		return 0, err
@@ -191,8 +194,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes within the time limit of one write, where there is one. Nothing is written to a client that has said nothing:
-// it may have opened the connection in advance, and would take a 408 for the answer to what it sends at that moment.
+// Write writes within the time limit of one write, if there is one. It writes nothing to a client that has sent
+// nothing: the client may have opened the connection in advance, and would take a 408 for the answer to its next
+// request.
 func (c *conn) Write(b []byte) (int, error) {
 	if !c.heard.Load() {
 		return len(b), nil
@@ -206,8 +210,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Close counts the connection out. Where a request was refused before it was read, the rest of it is read off first,
-// within limits, so that the client gets to see the answer.
+// Close closes the connection and stops counting it. If a request was refused before it was read, the rest of it is
+// read first, within limits, so that the client receives the answer.
 func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed

@@ -50,12 +50,18 @@ func TestProblemCodesAreDescribed(t *testing.T) {
 	assert.ElementsMatch(t, codes, document.Components.Schemas["ProblemCode"].Value.Enum)
 }
 
-// Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the tests
-// of the wire show 405, 408, 429 and 500. The client checks every exchange.
+// Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the
+// tests of the wire show 405, 408, 429 and 500. The client checks every exchange.
 func TestEveryDescribedAnswerIsGiven(t *testing.T) {
-	var down atomic.Bool
+	var down, unverified atomic.Bool
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
+		deps.Verified = func() error {
+			if unverified.Load() {
+				return errDown
+			}
+			return nil
+		}
 		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error {
 			if down.Load() {
 				return errDown
@@ -76,7 +82,7 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.stores.set(func() { ended = slices.Collect(maps.Keys(a.stores.opened))[0] })
 	a.end(ended, trade.Success)
 	assert.Equal(t, 200, (<-waits).status)
-	a.srv.outcomes.close() // streams end at once
+	a.srv.endWaits() // streams end at once
 	a.get(requestsPath + ended.String() + "/events")
 	a.send("GET", requestsPath+ended.String()+"/events", "", "Last-Event-ID: success")
 	a.get(requestsPath + trade.NewRequestID(testNow).String() + "/events")
@@ -93,7 +99,8 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	a.get(requestsPath + trade.NewRequestID(testNow).String())
 	a.get(tradesPath + "/T2")
 	a.get("/docs/x")
-	paths := strings.NewReplacer("{trade_id}", "T1", "{request_id}", ended.String(), "{asset}", "init.js", tradeEvents, tradeEvents+"?trade_id=T1")
+	paths := strings.NewReplacer("{trade_id}", "T1", "{request_id}", ended.String(), "{asset}", "init.js",
+		tradeEvents, tradeEvents+"?trade_id=T1")
 	for _, op := range described.Operations() {
 		path := paths.Replace(op.Path)
 		a.send(op.Method, path, "{}", jsonType)
@@ -103,6 +110,10 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 			a.send(http.MethodGet, path, "", "If-None-Match: "+etag)
 		}
 	}
+	unverified.Store(true)
+	a.post(tradeJSON("T1", 1)).noEffect(t, NotReady)
+	a.bulk([]string{tradeJSON("T1", 1)}).items(t, 1)[0].noEffect(NotReady)
+	unverified.Store(false)
 	down.Store(true)
 	a.stores.set(func() {
 		a.stores.onRead = func() error { return errDown }
@@ -120,7 +131,8 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 	}
 	for _, op := range described.Operations() {
 		for _, status := range op.Statuses {
-			assert.True(t, a.checked.Seen(op, strings.Replace(status, "default", "431", 1)), "%s %s never answered %s", op.Method, op.Path, status)
+			seen := a.checked.Seen(op, strings.Replace(status, "default", "431", 1))
+			assert.True(t, seen, "%s %s never answered %s", op.Method, op.Path, status)
 		}
 	}
 }
@@ -130,7 +142,8 @@ func TestContractFindsBreaches(t *testing.T) {
 	described, err := contract.Load()
 	require.NoError(t, err)
 	good := func() *contract.Exchange {
-		return &contract.Exchange{Method: "POST", Target: tradesPath, Header: http.Header{"Content-Type": {mediaJSON}}, Body: []byte(tradeJSON("T1", 1)),
+		return &contract.Exchange{Method: "POST", Target: tradesPath,
+			Header: http.Header{"Content-Type": {mediaJSON}}, Body: []byte(tradeJSON("T1", 1)),
 			Status: 202, AnswerHeader: http.Header{"Content-Type": {mediaJSON}, "X-Correlation-Id": {"c"}, "Retry-After": {"1"},
 				"Location": {requestsPath + "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"}},
 			Answer: []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"T1","version":1}`)}
@@ -149,8 +162,11 @@ func TestContractFindsBreaches(t *testing.T) {
 	f("is not described", func(x *contract.Exchange) { x.AnswerHeader.Set("Content-Type", "text/plain") })
 	f("Location is missing", func(x *contract.Exchange) { x.AnswerHeader.Del("Location") })
 	f("Retry-After", func(x *contract.Exchange) { x.AnswerHeader.Set("Retry-After", "soon") })
-	f("additional properties", func(x *contract.Exchange) { x.Answer = append(x.Answer[:len(x.Answer)-1], `,"more":1}`...) })
-	f("granted, but", func(x *contract.Exchange) { x.Body = []byte(strings.Replace(tradeJSON("T1", 1), "-11-", "-13-", 1)) })
+	f("additional properties", func(x *contract.Exchange) {
+		x.Answer = append(x.Answer[:len(x.Answer)-1], `,"more":1}`...)
+	})
+	badDate := []byte(strings.Replace(tradeJSON("T1", 1), "-11-", "-13-", 1))
+	f("granted, but", func(x *contract.Exchange) { x.Body = badDate })
 	f("granted with header Idempotency-Key", func(x *contract.Exchange) { x.Header.Set("Idempotency-Key", "two words") })
 	f("unexpected EOF", func(x *contract.Exchange) { x.Answer = []byte("{") })
 }
@@ -169,7 +185,8 @@ func TestDocsPage(t *testing.T) {
 		plain := a.send("GET", path, "", "Accept-Encoding: identity")
 		assert.Empty(t, plain.header.Get("Content-Encoding"))
 		assert.Equal(t, r.body, plain.body, "compressed or not, it is the same")
-		for etag, status := range map[string]int{r.header.Get("ETag"): 304, `"x", ` + r.header.Get("ETag"): 304, "*": 304, `"x"`: 200} {
+		etag := r.header.Get("ETag")
+		for etag, status := range map[string]int{etag: 304, `"x", ` + etag: 304, "*": 304, `"x"`: 200} {
 			assert.Equal(t, status, a.send("GET", path, "", "If-None-Match: "+etag).status)
 		}
 		assert.Empty(t, a.send("HEAD", path, "").body)

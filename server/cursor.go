@@ -9,14 +9,14 @@ import (
 	"tradestore/trade"
 )
 
-// A cursor says where a page ended: form, checksum of the scope, position and checksum of all before it, in base64url. The
-// form changes with what a position means. The scope is what was asked for, so that a cursor goes on with nothing else.
-// The checksums find cursors that were cut, edited or mixed up. They are no secret: a cursor opens nothing that its list
-// does not.
+// A cursor says where a page ended: form, checksum of the scope, position, and a checksum of all that, in base64url.
+// The form says what the position means. The scope is the filter or trade, so that a cursor works with no other. The
+// checksums find cursors that were cut, edited or mixed up. They are not a secret: a cursor gives no access that its
+// list does not.
 const (
-	cursorOfTrades  = 2 // the position is the key of the last row that was looked at: version, trade id
-	cursorOfEvents  = 4 // the place of the next outcome in the journal: generation, partition, offset
-	cursorOfHistory = 3 // the place of the last submission: generation, offset, request id
+	cursorOfTrades  = 2 // position: the key of the last row that was looked at: version, trade id
+	cursorOfHistory = 3 // position: the last submission: generation, offset, request id
+	cursorOfEvents  = 4 // position: the next row of the journal: generation, partition, offset
 
 	maxCursor  = 512            // bytes of a cursor in a query
 	cursorHead = 1 + crc32.Size // form, scope
@@ -27,7 +27,8 @@ var (
 	cursorTable    = crc32.MakeTable(crc32.Castagnoli)
 	cursorEncoding = base64.RawURLEncoding.Strict()
 	errCursor      = errors.New("not a cursor of this list")
-	badCursor      = problem{code: InvalidCursor, detail: "cursor: pass next_cursor of an earlier answer unchanged, with the same other parameters; limit may change"}
+	badCursor      = problem{code: InvalidCursor, detail: "cursor: pass next_cursor of an earlier answer unchanged, " +
+		"with the same other parameters; limit may change"}
 )
 
 // appendCursor writes a cursor to dst.
@@ -56,14 +57,14 @@ func parseCursor(s string, form byte, scope string) (position []byte, err error)
 	return body[cursorHead:], nil
 }
 
-// appendTradeCursor writes the cursor behind key, of a list of trades.
+// appendTradeCursor writes the cursor behind key in a list of trades.
 func appendTradeCursor(dst []byte, scope string, key trade.Key) []byte {
 	var room [4 + maxTradeID]byte
 	position := binary.BigEndian.AppendUint32(room[:0], uint32(key.Version))
 	return appendCursor(dst, cursorOfTrades, scope, append(position, key.TradeID...))
 }
 
-// parseTradeCursor reads what appendTradeCursor wrote, and nothing else.
+// parseTradeCursor parses what appendTradeCursor wrote, and nothing else.
 func parseTradeCursor(s, scope string) (trade.Key, error) {
 	position, err := parseCursor(s, cursorOfTrades, scope)
 	if err != nil || len(position) < 4 {

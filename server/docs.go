@@ -6,7 +6,7 @@ import (
 	"tradestore/internal/openapi"
 )
 
-// document is content that is the same for the life of the process.
+// document is content that does not change while the process runs.
 type document struct {
 	openapi.File
 	etag string
@@ -39,8 +39,8 @@ func (s *Server) docs() map[string]func(*call) {
 // document answers with d, or 304 if the client has it.
 func (c *call) document(d document) {
 	header := &c.ctx.Response.Header
-	header.Set(fasthttp.HeaderETag, "W/"+d.etag) // weak: compressed or not, it is the same
-	header.Set(headerCacheControl, "no-cache")   // keep it, but ask whether it still holds
+	header.Set(fasthttp.HeaderETag, "W/"+d.etag) // weak: the same for the compressed form
+	header.Set(headerCacheControl, "no-cache")   // keep it, but ask before each use
 	header.Set(fasthttp.HeaderVary, fasthttp.HeaderAcceptEncoding)
 	header.Set(fasthttp.HeaderXContentTypeOptions, "nosniff")
 	header.Set(fasthttp.HeaderContentSecurityPolicy, openapi.ContentSecurityPolicy)

@@ -29,8 +29,8 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// "Try it out" on the page posts a trade: under its policy, with nothing loaded from elsewhere, and without a complaint of
-// the browser.
+// "Try it out" on the page posts a trade: under its policy, with nothing loaded from elsewhere, and without a complaint
+// of the browser.
 func TestDocsPageInABrowser(t *testing.T) {
 	path := browser(t)
 	a := start(t, nil)

@@ -14,8 +14,8 @@ func tagOf(body []byte) string {
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 }
 
-// validated answers 200 with a document and its strong entity tag, or 304 if the client has that very document
-// (RFC 9110, sections 8.8.3 and 13.1.2). A cache may keep it, and asks before each use.
+// validated answers 200 with a document and its strong entity tag, or 304 if the client has the same document
+// (RFC 9110, sections 8.8.3 and 13.1.2). A cache may keep it, but must ask before each use.
 func (c *call) validated(body []byte) {
 	tag := tagOf(body)
 	header := &c.ctx.Response.Header
@@ -28,8 +28,8 @@ func (c *call) validated(body []byte) {
 	c.json(fasthttp.StatusOK, body)
 }
 
-// hasTag says whether the value of If-None-Match names the entity tag given, by weak comparison as that header wants. A
-// list is read as far as it is well-formed.
+// hasTag says whether If-None-Match has the entity tag, by weak comparison as RFC 9110 demands. A list is read up to
+// its first error.
 func hasTag(list, tag string) bool {
 	if strings.Trim(list, " \t") == "*" {
 		return true

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -17,20 +18,20 @@ import (
 
 const (
 	mediaEvents    = "text/event-stream"
-	reconnectAfter = "1000" // milliseconds: what a browser waits before it opens a stream anew
+	reconnectAfter = "1000" // milliseconds that a browser waits before it reconnects
 )
 
 // events is one open stream of server-sent events (WHATWG HTML, section 9.2).
 type events struct {
 	srv  *Server
-	conn *conn // nil in tests that have none
+	conn *conn // nil in tests without a connection
 	w    *bufio.Writer
-	line []byte
+	buf  []byte
 }
 
-// getRequestEvents answers GET /api/v1/requests/{request_id}/events: pending unless it has ended, then its end, and the
-// stream ends. The id of an event is its type, so a client that reconnects misses nothing and is told nothing twice; one
-// that knows the end gets 204, which tells a browser to stop.
+// getRequestEvents answers GET /api/v1/requests/{request_id}/events: "pending" unless the request has ended, then its
+// outcome, then the end of the stream. The id of an event is its type, so a client that reconnects misses no event and
+// gets none twice. A client that knows the outcome gets 204, which tells a browser to stop.
 func (s *Server) getRequestEvents(c *call, _ query) {
 	state, ok := s.requested(c)
 	if !ok {
@@ -53,7 +54,7 @@ func (s *Server) getRequestEvents(c *call, _ query) {
 			}
 			w := s.outcomes.enter(state.ID)
 			defer s.outcomes.leave(w)
-			if !await(e, w.ended, func() {}, func(end trade.RequestState) bool { state = end; return false }) {
+			if !await(e, w.ended, func() {}, func(ended trade.RequestState) bool { state = ended; return false }) {
 				return
 			}
 		}
@@ -64,14 +65,16 @@ func (s *Server) getRequestEvents(c *call, _ query) {
 var errNoPosition = errors.New("the store has no position of the partition of the trade")
 
 // badEventID refuses a Last-Event-ID that this stream has not sent.
-var badEventID = problem{code: InvalidCursor, detail: "Last-Event-ID: the id of an event of this very stream, or none; positions before the last change of the topic but one are forgotten"}
+var badEventID = problem{code: InvalidCursor, detail: "Last-Event-ID: the id of an event of this stream, or none; " +
+	"positions of the current and the previous topic are known"}
 
-// getTradeEvents answers GET /api/v1/events?trade_id=: the outcomes of all requests of a trade from now on, or from
-// Last-Event-ID on as far as the journal reaches, in the order of the log. An id is the position behind its event.
+// getTradeEvents answers GET /api/v1/events?trade_id=: the outcomes of all requests of a trade in the order of the log,
+// from now on, or from Last-Event-ID on if the journal still has it. An id is the position behind its event.
 func (s *Server) getTradeEvents(c *call, q query) {
 	tradeID := q[paramTradeID]
 	if !isTradeID(tradeID) {
-		c.refuse(problem{code: InvalidQuery, detail: "trade_id: required, 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"})
+		const detail = "trade_id: required, 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+		c.refuse(problem{code: InvalidQuery, detail: detail})
 		return
 	}
 	c.tradeID = tradeID
@@ -86,8 +89,7 @@ func (s *Server) getTradeEvents(c *call, q query) {
 	f.current.NextOffset = 0
 	if c.head.lastEventID != "" {
 		from, ok := parsePosition(c.head.lastEventID, tradeID)
-		now := from.Generation == at.Generation
-		if !ok || now && (from.Partition != at.Partition || from.NextOffset > at.NextOffset) || !now && from.Generation != at.Generation-1 {
+		if !ok || !resumable(&from, &at) {
 			c.refuse(badEventID)
 			return
 		}
@@ -99,24 +101,32 @@ func (s *Server) getTradeEvents(c *call, q query) {
 		if !e.flush() {
 			return
 		}
-		s.follower.enter(f) // from here on the position is the tail's
+		s.follower.enter(f) // from here on journalFollower owns the position
 		defer s.follower.leave(f)
 		await(e, f.news, func() {
-			if at := s.follower.position(f); len(f.news) == 0 { // all before it is written, or was of other trades
+			if at := s.follower.position(f); len(f.news) == 0 { // all rows before it are written, or are of other trades
 				e.id(positionID(&at, tradeID))
 			}
 		}, func(news []trade.Decision) bool {
 			for i := range news {
-				o := &news[i]
-				behind := trade.Position{Generation: o.Generation, Partition: o.Partition, NextOffset: o.Offset + 1}
-				if !e.state(string(positionID(&behind, tradeID)), &o.RequestState) {
+				row := &news[i]
+				behind := trade.Position{Generation: row.Generation, Partition: row.Partition, NextOffset: row.Offset + 1}
+				if !e.state(string(positionID(&behind, tradeID)), &row.RequestState) {
 					return false
 				}
 			}
-			notify(s.follower.arrived)
+			notify(s.follower.joined)
 			return true
 		})
 	})
+}
+
+// resumable says whether a stream can go on from a position, when the partition of the trade is applied up to current.
+func resumable(from, current *trade.Position) bool {
+	if from.Generation == current.Generation {
+		return from.Partition == current.Partition && from.NextOffset <= current.NextOffset
+	}
+	return from.Generation == current.Generation-1
 }
 
 // positionOf returns how far the partition of a trade is applied.
@@ -134,11 +144,11 @@ func (s *Server) positionOf(ctx context.Context, tradeID string) (trade.Position
 	return trade.Position{}, errNoPosition
 }
 
-// stream answers with what write writes until it returns, and closes the connection then. Each write has the time limit of
-// an answer: a client that reads too slowly is cut, and goes on with Last-Event-ID.
+// stream answers with what write writes, and closes the connection when write returns. Each write has WriteTimeout: a
+// client that reads too slowly is cut, and goes on with Last-Event-ID.
 func (s *Server) stream(c *call, write func(*events)) {
 	if !s.streams.acquire() {
-		c.refuse(problem{code: TooManyStreams, detail: "the setting max-streams limits open streams"})
+		c.refuse(problem{code: TooManyStreams, detail: fmt.Sprintf("at most %d streams of events at once", s.cfg.MaxStreams)})
 		return
 	}
 	c.ctx.SetContentType(mediaEvents)
@@ -156,7 +166,7 @@ func (s *Server) stream(c *call, write func(*events)) {
 		defer s.streams.release()
 		defer func() {
 			if cause := recover(); cause != nil {
-				s.m.panics.Inc()
+				s.observe.panicked()
 				s.panics.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Msg("panic in a stream of events")
 			}
 		}()
@@ -168,13 +178,13 @@ func (s *Server) stream(c *call, write func(*events)) {
 	})
 }
 
-// await hands to each what comes on news until each returns false, and says whether that was how it ended. The other
-// ends are a drain and a client that is gone. Meanwhile comments keep the connection alive; before each, mark may add to it.
+// await calls each with what comes on news until each returns false; then it returns true. It returns false in a drain
+// and when the client is gone. Comments keep the connection alive meanwhile; mark may add to each.
 func await[T any](e *events, news <-chan T, mark func(), each func(T) bool) bool {
 	beat := time.NewTicker(e.srv.cfg.heartbeat)
 	defer beat.Stop()
-	look := time.NewTicker(peerCheck)
-	defer look.Stop()
+	check := time.NewTicker(peerCheck)
+	defer check.Stop()
 	for {
 		select {
 		case n := <-news:
@@ -188,17 +198,17 @@ func await[T any](e *events, news <-chan T, mark func(), each func(T) bool) bool
 			if !e.flush() {
 				return false
 			}
-		case <-look.C:
+		case <-check.C:
 			if e.conn != nil && e.conn.peerClosed() {
 				return false
 			}
-		case <-e.srv.outcomes.closed:
+		case <-e.srv.waitsOver:
 			return false
 		}
 	}
 }
 
-// id tells the client where it is, with no event; it counts from the next empty line on.
+// id sends an id without an event. The client takes it over with the next empty line.
 func (e *events) id(id []byte) {
 	_, _ = e.w.WriteString("id: ")
 	_, _ = e.w.Write(id)
@@ -207,17 +217,15 @@ func (e *events) id(id []byte) {
 
 // state writes one event and says whether the client can be written to.
 func (e *events) state(id string, state *trade.RequestState) bool {
-	e.line = append(append(append(e.line[:0], "event: "...), eventType(state.Status)...), "\nid: "...)
-	e.line = append(append(e.line, id...), "\ndata: "...)
-	e.line = append(appendState(e.line, state), "}\n\n"...)
-	_, _ = e.w.Write(e.line)
+	e.buf = append(append(append(e.buf[:0], "event: "...), eventType(state.Status)...), "\nid: "...)
+	e.buf = append(append(e.buf, id...), "\ndata: "...)
+	e.buf = append(appendState(e.buf, state), "}\n\n"...)
+	_, _ = e.w.Write(e.buf)
 	e.srv.m.events.Inc()
 	return e.flush()
 }
 
-func (e *events) flush() bool {
-	return e.w.Flush() == nil
-}
+func (e *events) flush() bool { return e.w.Flush() == nil }
 
 func eventType(s trade.Status) string { return strings.ToLower(string(s)) }
 
@@ -230,7 +238,7 @@ func positionID(p *trade.Position, tradeID string) []byte {
 	return appendCursor(nil, cursorOfEvents, tradeID, raw)
 }
 
-// parsePosition reads what positionID wrote for the same trade, and nothing else.
+// parsePosition parses what positionID wrote for the same trade, and nothing else.
 func parsePosition(s, tradeID string) (p trade.Position, ok bool) {
 	raw, err := parseCursor(s, cursorOfEvents, tradeID)
 	if err != nil || len(raw) != 16 {

@@ -107,7 +107,7 @@ func TestEventsOfARequest(t *testing.T) {
 	whole, resumed := a.follow(path, ""), a.follow(path, "pending")
 	whole.wants("pending", `"status":"PENDING"`)
 	assert.Equal(t, "pending", whole.last)
-	require.Eventually(t, func() bool { return len(a.srv.outcomes.ids()) == 1 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return len(a.srv.outcomes.ids()) == 1 })
 	a.end(id, trade.Success)
 	for _, f := range []*feed{whole, resumed} {
 		f.wants("success", `{"request_id":"`+id.String()+`","status":"SUCCESS"`)
@@ -122,7 +122,7 @@ func TestEventsOfARequest(t *testing.T) {
 	a.send("GET", path, "", "Last-Event-ID: 17").problem(t, 400, InvalidCursor)
 	a.get(requestsPath+"x/events").problem(t, 400, InvalidRequestID)
 	a.get(requestsPath+trade.NewRequestID(testNow).String()+"/events").problem(t, 404, NotFound)
-	require.Eventually(t, func() bool { return a.srv.streams.count() == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.streams.count() == 0 })
 	counted(t, 4, a.srv.m.events)
 }
 
@@ -204,9 +204,11 @@ func TestAFollowerResumes(t *testing.T) {
 func TestStreamsAreBounded(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxStreams = 1 })
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
-	a.get(tradeEvents+"?trade_id=T1").noEffect(t, TooManyStreams)
-	require.NoError(t, f.resp.Body.Close()) // a client that leaves frees its place
-	require.Eventually(t, func() bool { return a.srv.streams.count() == 0 }, giveUpAfter, time.Millisecond)
+	refused := a.get(tradeEvents + "?trade_id=T1")
+	refused.noEffect(t, TooManyStreams)
+	assert.Contains(t, refused.body, "at most 1 streams")
+	require.NoError(t, f.resp.Body.Close()) // a client that leaves frees its slot
+	eventually(t, func() bool { return a.srv.streams.count() == 0 })
 	f = a.follow(tradeEvents+"?trade_id=T1", "")
 	ctx, cancel := context.WithTimeout(t.Context(), giveUpAfter)
 	defer cancel()
@@ -225,7 +227,7 @@ func TestASlowFollowerIsCut(t *testing.T) {
 	_, err = io.WriteString(conn, "GET "+tradeEvents+"?trade_id=T1 HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
 	fast := a.follow(tradeEvents+"?trade_id=T1", "")
-	require.Eventually(t, func() bool { return a.srv.streams.count() == 2 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.streams.count() == 2 })
 	large := strings.Repeat("x", 100_000)
 	for i := range 200 {
 		a.stores.decide("T1", fmt.Sprint(i, large))
@@ -233,5 +235,5 @@ func TestASlowFollowerIsCut(t *testing.T) {
 	for i := range 200 {
 		fast.wants("failed", fmt.Sprintf(`"%dxx`, i))
 	}
-	require.Eventually(t, func() bool { return a.srv.streams.count() == 1 }, giveUpAfter, time.Millisecond, "the other one is open")
+	eventually(t, func() bool { return a.srv.streams.count() == 1 }, "the other one is open")
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -22,13 +23,13 @@ const mediaCSV = "text/csv"
 const exportPage = 1000
 
 var (
-	errExportLate = errors.New("the setting export-timeout limits the time of an export")
+	errExportLate = errors.New("the export takes longer than it may")
 	errDraining   = errors.New("the process ends")
 )
 
-// wanted returns the media type among those offered that the value of Accept prefers (RFC 9110, section 12.5.1). The first
-// one offered wins a tie, and what accepts none of them gets it too: an answer is better than a 406.
-func wanted(accept string, offered ...string) string {
+// preferred returns the offered media type that the value of Accept prefers (RFC 9110, section 12.5.1). The first one
+// wins a tie, and also answers an Accept without any of them: an answer is better than a 406.
+func preferred(accept string, offered ...string) string {
 	best, bestWeight := offered[0], 0.0
 	for _, media := range offered {
 		if weight := weightOf(accept, media); weight > bestWeight {
@@ -38,34 +39,38 @@ func wanted(accept string, offered ...string) string {
 	return best
 }
 
-// weightOf returns how much a media type is wanted, 0 to 1. The most specific range that covers it decides.
+// weightOf returns the weight of a media type in Accept, 0 to 1. The most specific range that covers it decides.
 func weightOf(accept, media string) (weight float64) {
 	kind, _, _ := strings.Cut(media, "/")
-	most := 0
+	highest := 0
 	for item := range strings.SplitSeq(accept, ",") {
 		name, params, _ := strings.Cut(item, ";")
 		specific := map[string]int{media: 3, kind + "/*": 2, "*/*": 1}[strings.ToLower(strings.TrimSpace(name))]
-		if specific <= most {
+		if specific <= highest {
 			continue
 		}
-		most, weight = specific, 1
+		highest, weight = specific, 1
 		for param := range strings.SplitSeq(params, ";") {
 			if q, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(param)), "q="); ok {
-				weight, _ = strconv.ParseFloat(q, 64) // what can't be read is not wanted
+				weight, _ = strconv.ParseFloat(q, 64) // 0 if it is not a number
 			}
 		}
 	}
 	return weight
 }
 
-// exportTrades answers GET /api/v1/trades with all trades that match, as a stream. A fault before the first byte is a
-// problem document; after it the connection is cut within the chunked coding, so that nobody takes a part for the whole.
+// exportTrades answers GET /api/v1/trades with all trades that match, as a stream. An error before the first byte is a
+// problem document. After it the connection is cut within the chunked coding, so that no client takes a part for the
+// whole.
 func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, media string) {
 	if !s.exports.acquire() {
-		c.refuse(problem{code: TooManyExports, detail: "the setting max-exports limits exports under way", retryAfter: 5 * retrySoon})
+		c.refuse(problem{code: TooManyExports, detail: fmt.Sprintf("at most %d exports at once", s.cfg.MaxExports)})
 		return
 	}
-	e := &export{s: s, conn: c.ctx.Conn(), filter: filter, today: today, csv: media == mediaCSV, log: c.correlationID, until: c.start.Add(s.cfg.ExportTimeout)}
+	e := &export{
+		s: s, conn: c.ctx.Conn(), filter: filter, today: today, csv: media == mediaCSV, correlationID: c.correlationID,
+		deadline: c.start.Add(s.cfg.ExportTimeout),
+	}
 	if e.csv {
 		e.left = []byte("trade_id,version,counterparty_id,book_id,maturity_date,created_date,expired\r\n")
 		media += "; charset=utf-8; header=present"
@@ -76,38 +81,39 @@ func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, me
 		return
 	}
 	c.ctx.SetContentType(media)
-	if c.ctx.IsHead() { // fasthttp would end the chunked coding of a body that it left out
+	if c.ctx.IsHead() { // fasthttp would write the end of the chunked coding without the body
 		_ = e.Close()
 		return
 	}
 	c.ctx.Response.SetBodyStream(e, -1)
 }
 
-// export is the body of the answer: it reads the next page when the one before is written, so its memory is that of a page.
+// export is the body of the answer. It reads the next page when the one before is written: its memory is one page.
 type export struct {
 	s      *Server
 	conn   net.Conn
 	filter trade.Filter
 	today  trade.Date
 	csv    bool
-	log    string    // correlation id
-	until  time.Time // when it is cut
 
-	left   []byte // that is not written yet
-	page   []byte // the room of left
+	correlationID string
+	deadline      time.Time // when it is cut
+
+	left   []byte // not written yet
+	page   []byte // the buffer of left
 	next   trade.Key
-	ended  bool // nothing is left to fetch
+	ended  bool // no page is left
 	closed sync.Once
 }
 
-// Read gives what is left of the page, or fetches the next one. An error other than io.EOF cuts the connection.
+// Read returns what is left of the page, or fetches the next one. An error other than io.EOF cuts the connection.
 func (e *export) Read(p []byte) (int, error) {
 	for len(e.left) == 0 {
 		if e.ended {
 			return 0, io.EOF
 		}
 		if err := e.fetch(); err != nil {
-			e.s.failures.Warn().Err(err).Str("correlation_id", e.log).Msg("cannot finish an export")
+			e.s.failures.Warn().Err(err).Str("correlation_id", e.correlationID).Msg("cannot finish an export")
 			return 0, err
 		}
 	}
@@ -116,10 +122,10 @@ func (e *export) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fetch reads a page, and gives the client another write-timeout to take it. A drain does not wait for exports.
+// fetch reads a page, and gives the client another WriteTimeout to take it. A drain does not wait for exports.
 func (e *export) fetch() error {
 	switch {
-	case time.Now().After(e.until):
+	case time.Now().After(e.deadline):
 		return errExportLate
 	case e.s.draining.Load():
 		return errDraining
@@ -143,14 +149,14 @@ func (e *export) fetch() error {
 	return e.conn.SetWriteDeadline(time.Now().Add(e.s.cfg.WriteTimeout))
 }
 
-// Close makes room for another export. The server calls it whatever became of the answer.
+// Close frees the slot. The server calls it in every case.
 func (e *export) Close() error {
 	e.closed.Do(e.s.exports.release)
 	return nil
 }
 
-// appendCSV writes one line (RFC 4180). Nothing needs quotes, and nothing is a formula to a spreadsheet: what is stored
-// passed the decoder, whose identifiers hold letters, digits, ".", "_" and "-", and begin with one of the first two.
+// appendCSV writes one row (RFC 4180). No value needs quotes, and none is a formula to a spreadsheet: a stored
+// identifier has passed the decoder, so it holds letters, digits, ".", "_" and "-", and starts with a letter or digit.
 func appendCSV(dst []byte, t *trade.Trade, today trade.Date) []byte {
 	dst = append(append(dst, t.TradeID...), ',')
 	dst = append(strconv.AppendInt(dst, int64(t.Version), 10), ',')

@@ -92,7 +92,9 @@ func TestExportsAreBounded(t *testing.T) {
 	})
 	resp := get("text/csv")
 	<-held
-	a.send("GET", tradesPath, "", "Accept: text/csv").problem(t, 503, TooManyExports)
+	r := a.send("GET", tradesPath, "", "Accept: text/csv")
+	assert.Contains(t, r.problem(t, 503, TooManyExports)["detail"], "at most 1 exports")
+	assert.Equal(t, "5", r.header.Get("Retry-After"))
 	close(release)
 	_, err := io.Copy(io.Discard, resp.Body)
 	require.NoError(t, err)
@@ -101,7 +103,7 @@ func TestExportsAreBounded(t *testing.T) {
 func TestWantedMedia(t *testing.T) {
 	f := func(accept, want string) {
 		t.Helper()
-		assert.Equal(t, want, wanted(accept, mediaJSON, mediaCSV, mediaNDJSON))
+		assert.Equal(t, want, preferred(accept, mediaJSON, mediaCSV, mediaNDJSON))
 	}
 	f("", mediaJSON)
 	f("*/*", mediaJSON)

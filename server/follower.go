@@ -3,27 +3,21 @@ package server
 import (
 	"context"
 	"sync"
-	"time"
 
-	"github.com/rs/zerolog"
-
-	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 
 const (
-	followRows   = 500 // outcomes in one read of a position
-	followBehind = 8   // positions that are behind, read in one round beside those at the front
+	followRows = 500 // journal rows in one read of a position
+	maxBehind  = 8   // positions that are behind, read in one round beside those at the front
 )
 
-// tail reads the journal for those who follow a trade. One goroutine reads for all, from the position of each: followers
-// of one partition that have seen all are at the same position and share a read. Nothing is buffered for a follower but
-// the outcomes of one read; until it has taken them its position stays.
+// journalFollower reads the journal for the followers of trades. One goroutine reads for all, from the position of
+// each: followers of one partition that have seen all rows are at the same position and share a read. A follower
+// buffers the rows of one read at most; its position stays until it has taken them.
 type journalFollower struct {
-	journalPoller // arrived is a new follower, or one that has taken its news
-	journal       Journal
-	timeout       time.Duration // of one read
-	log           zerolog.Logger
+	pollLoop // joined: a new follower, or one that has taken its news
+	journal  Journal
 
 	mu        sync.Mutex // protects what follows, and the positions of followers
 	followers map[*follower]struct{}
@@ -32,49 +26,46 @@ type journalFollower struct {
 // follower follows one trade through the journal.
 type follower struct {
 	tradeID string
-	at      trade.Position        // of the next outcome to look at
-	current trade.Position        // where the newest generation begins for it; at goes there from the end of the one before
-	news    chan []trade.Decision // of the trade, those of one read; capacity 1, so what is in it has not been taken
+	at      trade.Position        // of the next row to look at
+	current trade.Position        // start of the newest generation; at goes there from the end of the one before
+	news    chan []trade.Decision // rows of the trade from one read; capacity 1, so what is in it has not been taken
 }
 
-func newJournalFollower(cfg *Config, deps *Deps, closed <-chan struct{}, m *metrics) *journalFollower {
+func newJournalFollower(cfg *Config, deps *Deps, m *metrics, closed <-chan struct{}) *journalFollower {
 	return &journalFollower{
-		journalPoller: newJournalPoller(closed, m), journal: deps.Journal, timeout: cfg.StoreTimeout, log: telemetry.Sampled(deps.Log),
-		followers: map[*follower]struct{}{},
+		pollLoop: newPollLoop(cfg, deps, m, closed, m.followReads, m.followErrors),
+		journal:  deps.Journal, followers: map[*follower]struct{}{},
 	}
 }
 
-// enter follows f; leave must come after it.
-func (t *journalFollower) enter(f *follower) {
-	t.mu.Lock()
-	t.followers[f] = struct{}{}
-	t.mu.Unlock()
-	notify(t.arrived)
+// enter adds f; leave must follow.
+func (j *journalFollower) enter(f *follower) {
+	j.mu.Lock()
+	j.followers[f] = struct{}{}
+	j.mu.Unlock()
+	notify(j.joined)
 }
 
-func (t *journalFollower) leave(f *follower) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.followers, f)
+func (j *journalFollower) leave(f *follower) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.followers, f)
 }
 
 // position returns up to where f has been told all.
-func (t *journalFollower) position(f *follower) trade.Position {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (j *journalFollower) position(f *follower) trade.Position {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	return f.at
 }
 
 // run reads while there are followers that can take news, until closed.
-func (t *journalFollower) run() {
+func (j *journalFollower) run() {
 	anyone := func() bool {
-		front, _ := t.positions()
+		front, _ := j.positions()
 		return len(front) > 0
 	}
-	t.poll(anyone, t.round, func(err error) {
-		t.m.followErrors.Inc()
-		t.log.Warn().Err(err).Msg("cannot read the journal for those who follow it: trying again")
-	})
+	j.poll(anyone, j.round, "cannot read the journal for the followers of trades: trying again")
 }
 
 // part is one partition of one generation.
@@ -82,13 +73,14 @@ type part struct{ generation, partition int32 }
 
 func partOf(p *trade.Position) part { return part{p.Generation, p.Partition} }
 
-// positions returns where followers are that can take news: of each partition the position furthest on, and some others.
-func (t *journalFollower) positions() (front, behind []trade.Position) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// positions returns where followers are that can take news: the furthest position of each partition, and some others.
+func (j *journalFollower) positions() (front, behind []trade.Position) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	furthest := map[part]trade.Position{}
-	for f := range t.followers {
-		if p, ok := furthest[partOf(&f.at)]; len(f.news) == 0 && (!ok || f.at.NextOffset > p.NextOffset) {
+	for f := range j.followers {
+		p, ok := furthest[partOf(&f.at)]
+		if len(f.news) == 0 && (!ok || f.at.NextOffset > p.NextOffset) {
 			furthest[partOf(&f.at)] = f.at
 		}
 	}
@@ -96,8 +88,8 @@ func (t *journalFollower) positions() (front, behind []trade.Position) {
 	for _, p := range furthest {
 		front, seen[p] = append(front, p), true
 	}
-	for f := range t.followers { // in no order, so that each has its turn
-		if len(f.news) == 0 && !seen[f.at] && len(behind) < followBehind {
+	for f := range j.followers { // in no order, so that each has its turn
+		if len(f.news) == 0 && !seen[f.at] && len(behind) < maxBehind {
 			behind, seen[f.at] = append(behind, f.at), true
 		}
 	}
@@ -105,59 +97,59 @@ func (t *journalFollower) positions() (front, behind []trade.Position) {
 }
 
 // round reads once from the positions of followers.
-func (t *journalFollower) round() (err error) {
-	front, behind := t.positions()
+func (j *journalFollower) round() (err error) {
+	front, behind := j.positions()
 	if len(front) > 0 {
-		err = t.read(front)
+		err = j.readFrom(front)
 	}
-	for i := 0; i < len(behind) && err == nil; i++ { // one by one: rows of one partition don't say which position they answer
-		err = t.read(behind[i : i+1])
+	for i := 0; i < len(behind) && err == nil; i++ { // one by one: a row does not say which position it answers
+		err = j.readFrom(behind[i : i+1])
 	}
 	return err
 }
 
-// read reads from positions of different partitions and hands out what was found.
-func (t *journalFollower) read(from []trade.Position) error {
-	ctx, cancel := context.WithTimeout(context.Background(), t.timeout)
-	defer cancel()
-	began := time.Now()
-	outcomes, err := t.journal.After(ctx, from, followRows)
-	t.m.followReads.Observe(time.Since(began).Seconds())
+// readFrom reads from positions of different partitions and hands out the rows.
+func (j *journalFollower) readFrom(from []trade.Position) error {
+	var rows []trade.Decision
+	err := j.read(func(ctx context.Context) (err error) {
+		rows, err = j.journal.After(ctx, from, followRows)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	found := map[part][]trade.Decision{}
-	for _, o := range outcomes {
-		p := part{o.Generation, o.Partition}
-		found[p] = append(found[p], o)
+	byPart := map[part][]trade.Decision{}
+	for _, row := range rows {
+		p := part{row.Generation, row.Partition}
+		byPart[p] = append(byPart[p], row)
 	}
-	read := make(map[trade.Position][]trade.Decision, len(from))
+	byPosition := make(map[trade.Position][]trade.Decision, len(from))
 	for _, p := range from {
-		read[p] = found[partOf(&p)]
+		byPosition[p] = byPart[partOf(&p)]
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for f := range t.followers {
-		if rows, ok := read[f.at]; ok && len(f.news) == 0 {
-			f.take(rows)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for f := range j.followers {
+		if rows, ok := byPosition[f.at]; ok && len(f.news) == 0 {
+			f.advance(rows)
 		}
 	}
 	return nil
 }
 
-// take moves f past the rows that were read from its position.
-func (f *follower) take(rows []trade.Decision) {
+// advance moves f past the rows that were read from its position.
+func (f *follower) advance(rows []trade.Decision) {
 	if len(rows) == 0 {
-		if f.at.Generation < f.current.Generation { // applied to its end for good, before the next one began
+		if f.at.Generation < f.current.Generation { // the older generation ended before the newest began
 			f.at = f.current
 		}
 		return
 	}
 	f.at.NextOffset = rows[len(rows)-1].Offset + 1
 	var news []trade.Decision
-	for _, o := range rows {
-		if o.TradeID == f.tradeID {
-			news = append(news, o)
+	for _, row := range rows {
+		if row.TradeID == f.tradeID {
+			news = append(news, row)
 		}
 	}
 	if len(news) > 0 {

@@ -60,8 +60,8 @@ func FuzzConnection(f *testing.F) {
 	})
 }
 
-// FuzzPath asks for paths. What is answered with anything but a refusal is in its normal form, and an id in it is one that a
-// trade can have.
+// FuzzPath asks for paths. What is answered with anything but a refusal is in its normal form, and an id in it is one
+// that a trade can have.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"/api/v1/trades/T1", "/api/v1//trades", "/api/v1/trades/%54", "/api/v1/x/../trades", "/docs/init.js", "/docs/..%2f", "*", "http://x/livez", "//x/livez",
 		"/livez?x", "/livez#x", "/api/v1/trades/" + strings.Repeat("T", 65), "/api/v1/requests/019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", "/\\livez", "/livez;x", "/\xff"} {

@@ -44,6 +44,12 @@ var (
 	jsonType = "Content-Type: application/json"
 )
 
+// eventually demands that ok becomes true soon.
+func eventually(t testing.TB, ok func() bool, args ...any) {
+	t.Helper()
+	require.Eventually(t, ok, giveUpAfter, time.Millisecond, args...)
+}
+
 // api is a server on a real socket, in front of a real producer and an embedded broker.
 type api struct {
 	t       testing.TB
@@ -66,15 +72,16 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(testPartitions, testTopic))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
-	a := &api{t: t, cluster: cluster, stores: newFake(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}, served: make(chan error, 1), answered: make(chan struct{})}
+	a := &api{t: t, cluster: cluster, stores: newFake(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{},
+		served: make(chan error, 1), answered: make(chan struct{})}
 	producer, err := kafka.NewProducer(kafka.Config{Brokers: cluster.ListenAddrs(), Topic: testTopic, ClientID: "server",
 		DeliveryTimeout: 3 * time.Second}, a.reg, zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(producer.Close)
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
-	deps := Deps{Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer, Registry: a.reg,
-		Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
+	deps := Deps{Verified: checksPassed, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer,
+		Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
 	if change != nil {
 		change(&cfg, &deps)
 	}
@@ -83,7 +90,8 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	a.addr = ln.Addr().String()
-	a.checked = &contract.Transport{Base: &http.Transport{MaxIdleConnsPerHost: 256}, Report: func(err error) { t.Error(err) }}
+	report := func(err error) { t.Error(err) }
+	a.checked = &contract.Transport{Base: &http.Transport{MaxIdleConnsPerHost: 256}, Report: report}
 	a.client = &http.Client{Transport: a.checked, Timeout: 3 * giveUpAfter}
 	go func() { a.served <- a.srv.Serve(ln) }()
 	t.Cleanup(func() {
@@ -328,7 +336,8 @@ func (w *fake) Open(ctx context.Context, batch []*trade.Request) []error {
 		if _, again := w.opened[r.ID]; again || r.ID.IsZero() {
 			w.t.Errorf("Open of %s, which is not fresh", r.ID)
 		}
-		if r.AcceptedAt.Location() != time.UTC || r.AcceptedAt != r.AcceptedAt.Truncate(time.Microsecond) || r.BusinessDate != r.AcceptedOn() {
+		if at := r.AcceptedAt; at.Location() != time.UTC || at != at.Truncate(time.Microsecond) ||
+			r.BusinessDate != r.AcceptedOn() {
 			w.t.Errorf("Open of %s at %v for %v", r.ID, r.AcceptedAt, r.BusinessDate)
 		}
 		w.opened[r.ID] = *r
@@ -353,11 +362,12 @@ func (w *fake) Get(_ context.Context, id trade.RequestID) (trade.RequestState, e
 	if !ok {
 		return trade.RequestState{}, trade.ErrNotFound
 	}
-	return trade.RequestState{ID: id, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt}, nil
+	return trade.RequestState{ID: id, Status: trade.Pending, TradeID: r.Trade.TradeID, Version: r.Trade.Version,
+		AcceptedAt: r.AcceptedAt}, nil
 }
 
 func (w *fake) Ended(ctx context.Context, ids []trade.RequestID) (ended []trade.RequestState, err error) {
-	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > endedAtOnce {
+	if _, limited := ctx.Deadline(); !limited || len(ids) == 0 || len(ids) > maxEndedIDs {
 		w.t.Errorf("Ended without a time limit, or of %d", len(ids))
 	}
 	if err := w.fault(); err != nil {
@@ -472,7 +482,8 @@ func (w *fake) PendingOf(_ context.Context, id string, limit int) (found []trade
 	}
 	for _, r := range w.opened {
 		if r.Trade.TradeID == id && len(found) < limit {
-			found = append(found, trade.PendingRequest{ID: r.ID, TradeID: id, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt})
+			found = append(found,
+				trade.PendingRequest{ID: r.ID, TradeID: id, Version: r.Trade.Version, AcceptedAt: r.AcceptedAt})
 		}
 	}
 	return found, nil
@@ -488,7 +499,8 @@ func (w *fake) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, e
 	return w.stored, nil
 }
 
-func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition, limit int) (page []trade.HistoryEntry, err error) {
+func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition, limit int) (
+	page []trade.HistoryEntry, err error) {
 	if err := w.fault(); err != nil {
 		return nil, err
 	}
@@ -502,8 +514,9 @@ func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition
 	return page, nil
 }
 
-// List looks at twinWindow rows, so that short pages occur.
-func (w *fake) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error) {
+// List looks at fakeWindow rows, so that short pages occur.
+func (w *fake) List(_ context.Context, f trade.Filter, after trade.Key, limit int) (
+	page []trade.Trade, next trade.Key, err error) {
 	if err := w.fault(); err != nil {
 		return nil, next, err
 	}
@@ -587,3 +600,6 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// checksPassed is Deps.Verified of a server whose checks have passed.
+func checksPassed() error { return nil }

@@ -10,10 +10,10 @@ import (
 	"tradestore/trade"
 )
 
-// head is what the service reads from the headers of a request. It is filled from the raw bytes, because the parser
-// drops or merges what matters here: Content-Length beside chunked coding, doubled fields, folded lines.
+// head holds the header fields that the service uses. It is read from the raw bytes, because the parser drops or merges
+// what matters here: Content-Length beside chunked coding, repeated fields, folded lines.
 type head struct {
-	fault           string // why the framing can't be trusted; empty if it can
+	fault           string // why the framing is refused; empty if it is good
 	contentType     string
 	contentTypes    int // how many Content-Type fields there are
 	contentEncoding bool
@@ -23,15 +23,15 @@ type head struct {
 	replaysOf       int    // how many Trade-Replay-Of fields there are
 	chunked         bool   // Transfer-Encoding is present
 	correlationID   string
-	wait            int    // seconds that the client prefers to wait (Prefer); 0 for none
+	wait            int    // seconds that the client prefers to wait (Prefer); 0: none
 	lastEventID     string // Last-Event-ID
-	waitSeen        bool   // a preference wait was there, good or not
+	waitSeen        bool   // a preference wait was present, valid or not
 	traceParent     string
 	accept          string // of all such fields, separated by commas
 	ifNoneMatch     string // of all such fields, separated by commas
 }
 
-// readHead scans the header block once. Values are copied: they outlive the buffer.
+// readHead scans the header block once. Values are copied: they outlive the buffer (C7).
 func readHead(raw []byte) head {
 	var h head
 	length := false
@@ -73,7 +73,7 @@ func readHead(raw []byte) head {
 		case is(name, "traceparent"):
 			h.traceParent = traceParent(value)
 		default:
-			h.readWish(name, value)
+			h.readPreference(name, value)
 		}
 	}
 	if length && h.chunked {
@@ -82,8 +82,8 @@ func readHead(raw []byte) head {
 	return h
 }
 
-// readWish reads a field that says how the client wants to be answered.
-func (h *head) readWish(name, value []byte) {
+// readPreference reads a field about the form of the answer.
+func (h *head) readPreference(name, value []byte) {
 	switch {
 	case is(name, "accept"):
 		h.accept = joined(h.accept, value)
@@ -96,7 +96,7 @@ func (h *head) readWish(name, value []byte) {
 	}
 }
 
-// joined adds the value of one more field to a list (RFC 9110, section 5.3).
+// joined appends the value of one more field to a list (RFC 9110, section 5.3).
 func joined(list string, value []byte) string {
 	if list == "" {
 		return string(value)
@@ -111,7 +111,7 @@ func is(name []byte, want string) bool {
 
 const maxCorrelation = 128 // bytes
 
-// correlation returns value if it can be passed on: 1 to 128 visible ASCII bytes. The first good one counts.
+// correlation returns value if it is valid: 1 to 128 visible ASCII bytes. The first valid one counts.
 func correlation(value []byte, before string) string {
 	if before != "" || len(value) < 1 || len(value) > maxCorrelation {
 		return before
@@ -124,15 +124,16 @@ func correlation(value []byte, before string) string {
 	return string(value)
 }
 
-// traceParent returns value if it is a W3C trace context that can be passed on, else nothing.
-// The form is version-traceid-parentid-flags; versions after 00 may have more behind it.
+// traceParent returns value if it is a valid W3C trace context, else nothing. The form is
+// version-traceid-parentid-flags; versions after 00 may have more behind it.
 func traceParent(value []byte) string {
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(value) < length || len(value) > maxCorrelation {
 		return ""
 	}
 	version, traceID, parentID, flags := value[:2], value[3:35], value[36:52], value[53:55]
-	if value[2] != '-' || value[35] != '-' || value[52] != '-' || !isHex(version) || !isHex(flags) || string(version) == "ff" {
+	if value[2] != '-' || value[35] != '-' || value[52] != '-' ||
+		!isHex(version) || !isHex(flags) || string(version) == "ff" {
 		return ""
 	}
 	if !isHex(traceID) || !isHex(parentID) || allZero(traceID) || allZero(parentID) {
@@ -159,13 +160,13 @@ func isVisible(b []byte) bool {
 
 func allZero(b []byte) bool { return len(bytes.Trim(b, "0")) == 0 }
 
-// newCorrelationID makes an id for a call that brought none.
+// newCorrelationID makes an id for a call without one.
 func newCorrelationID() string { return uuid.NewString() }
 
-// isPlainJSON says whether the body is announced as JSON in UTF-8, once and without any coding.
+// isPlainJSON says whether Content-Type is JSON in UTF-8, once and without a coding.
 func (h *head) isPlainJSON() bool { return h.isPlain(mediaJSON) }
 
-// isPlain says whether the body is announced as of this type in UTF-8, once and without any coding.
+// isPlain says whether Content-Type is the given type in UTF-8, once and without a coding.
 func (h *head) isPlain(want string) bool {
 	if h.contentTypes != 1 || h.contentEncoding {
 		return false
@@ -185,8 +186,8 @@ func (h *head) isPlain(want string) bool {
 	return true
 }
 
-// replayed returns the request that this one says it repeats, zero if it names none. It is what the client says: it is noted
-// beside the request (rule S4), and nothing is decided by it.
+// replayed returns the request that this one repeats, zero if the client names none. It is stored with the request
+// (rule S4), and nothing is decided by it.
 func (h *head) replayed() (id trade.RequestID, bad *problem) {
 	if h.replaysOf == 0 {
 		return id, nil

@@ -10,8 +10,8 @@ import (
 	"tradestore/trade"
 )
 
-// getHistory answers GET /api/v1/trades/{trade_id}/history: every decided submission of the trade that the journal
-// remembers, in log order. Members that don't apply are left out.
+// getHistory answers GET /api/v1/trades/{trade_id}/history: every decided submission of the trade in the journal, in
+// log order. Members that don't apply are left out.
 func (s *Server) getHistory(c *call, q query) {
 	id, ok := c.pathTradeID()
 	if !ok {
@@ -32,35 +32,35 @@ func (s *Server) getHistory(c *call, q query) {
 	}
 	ctx, cancel := s.storeContext()
 	defer cancel()
-	found, err := s.trades.History(ctx, id, after, limit+1) // one more tells whether there is another page
-	if err == nil && len(found) == 0 && after == (trade.HistoryPosition{}) {
+	entries, err := s.trades.History(ctx, id, after, limit+1) // one more shows whether there is another page
+	if err == nil && len(entries) == 0 && after == (trade.HistoryPosition{}) {
 		err = trade.ErrNotFound
 	}
 	if err != nil {
 		c.refuseRead(err, "no submission of the trade is remembered; the setting outcome-retention says for how long")
 		return
 	}
-	more := len(found) > limit
+	more := len(entries) > limit
 	if more {
-		found = found[:limit]
+		entries = entries[:limit]
 	}
-	body := append(aboutTrade(id, 512*len(found)), `"items":[`...)
-	for i := range found {
+	body := append(aboutTrade(id, 512*len(entries)), `"items":[`...)
+	for i := range entries {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = appendHistoryEntry(body, &found[i])
+		body = appendHistoryEntry(body, &entries[i])
 	}
 	body = append(body, ']')
 	if more {
 		body = append(body, `,"next_cursor":"`...)
-		body = appendHistoryCursor(body, id, found[limit-1].Position())
+		body = appendHistoryCursor(body, id, entries[limit-1].Position())
 		body = append(body, '"')
 	}
 	c.json(200, append(body, '}'))
 }
 
-// appendSubmission writes a submission as its request is shown, with what was submitted and what that replaced.
+// appendHistoryEntry writes a submission: the state of its request, the payload, and what it replaced.
 func appendHistoryEntry(dst []byte, s *trade.HistoryEntry) []byte {
 	dst = appendState(dst, &s.RequestState)
 	if s.Trade.TradeID != "" {
@@ -84,12 +84,13 @@ func appendHistoryEntry(dst []byte, s *trade.HistoryEntry) []byte {
 	return append(dst, '}')
 }
 
-// getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then. Whether they had
-// expired is judged by that day, too.
+// getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then, and whether
+// they had expired on that day.
 func (s *Server) getTradeAsOf(c *call, id, text string) {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || !strings.HasSuffix(text, "Z") || at.After(s.now()) || at.Year() < 1 {
-		c.refuse(problem{code: InvalidQuery, detail: "as_of: an instant like 2026-11-23T09:00:00.5Z (RFC 3339, UTC) that is not in the future"})
+		const detail = "as_of: an instant like 2026-11-23T09:00:00.5Z (RFC 3339, UTC) that is not in the future"
+		c.refuse(problem{code: InvalidQuery, detail: detail})
 		return
 	}
 	ctx, cancel := s.storeContext()
@@ -97,7 +98,8 @@ func (s *Server) getTradeAsOf(c *call, id, text string) {
 	trades, err := s.trades.AsOf(ctx, id, at)
 	switch {
 	case errors.Is(err, trade.ErrForgotten):
-		c.refuse(problem{code: NotRetained, detail: "as_of: a version has been replaced since then, and what it replaced may be forgotten; the setting outcome-retention says how long submissions are remembered"})
+		c.refuse(problem{code: NotRetained, detail: "as_of: a version has been replaced since then, and what it replaced " +
+			"may be deleted; the setting outcome-retention says how long submissions are kept"})
 		return
 	case err == nil && len(trades) == 0:
 		err = trade.ErrNotFound
@@ -132,7 +134,7 @@ func appendPending(dst []byte, pending []trade.PendingRequest) []byte {
 	return append(dst, ']')
 }
 
-// appendPlaceCursor writes the cursor behind a place in the history of a trade.
+// appendHistoryCursor writes the cursor behind a position in the history of a trade.
 func appendHistoryCursor(dst []byte, tradeID string, p trade.HistoryPosition) []byte {
 	var room [4 + 8 + 16]byte
 	position := binary.BigEndian.AppendUint32(room[:0], uint32(p.Generation))
@@ -140,13 +142,17 @@ func appendHistoryCursor(dst []byte, tradeID string, p trade.HistoryPosition) []
 	return appendCursor(dst, cursorOfHistory, tradeID, append(position, p.ID[:]...))
 }
 
-// parsePlaceCursor reads what appendPlaceCursor wrote, and nothing else.
+// parseHistoryCursor parses what appendHistoryCursor wrote, and nothing else.
 func parseHistoryCursor(s, tradeID string) (trade.HistoryPosition, error) {
 	position, err := parseCursor(s, cursorOfHistory, tradeID)
 	if err != nil || len(position) != 4+8+16 {
 		return trade.HistoryPosition{}, errCursor
 	}
-	p := trade.HistoryPosition{Generation: int32(binary.BigEndian.Uint32(position)), Offset: int64(binary.BigEndian.Uint64(position[4:])), ID: trade.RequestID(position[12:])}
+	p := trade.HistoryPosition{
+		Generation: int32(binary.BigEndian.Uint32(position)),
+		Offset:     int64(binary.BigEndian.Uint64(position[4:])),
+		ID:         trade.RequestID(position[12:]),
+	}
 	if p.Generation < 1 || p.Offset < 0 {
 		return trade.HistoryPosition{}, errCursor
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"tradestore/trade"
@@ -13,13 +14,13 @@ const anonymous = ""
 
 var errOneKey = errors.New("send Idempotency-Key once")
 
-// keyed is what a submission under an idempotency key has beside its request.
+// keyed is the part of a post under an idempotency key.
 type keyed struct {
 	key     trade.IdempotencyKey
 	hash    trade.PayloadHash
-	matured *trade.Invalid // the refusal by its date, held back until the key is known to be free (rule K2b)
-	free    bool           // its attempt has no entry
-	attempt int            // that the id of the request was derived for
+	matured *trade.Invalid // the refusal by its date, sent only if the key is free (rule K2b)
+	free    bool           // the attempt has no entry
+	attempt int            // the id of the request is derived from it
 }
 
 // key returns the idempotency key of the request, empty if it has none.
@@ -35,109 +36,111 @@ func (h *head) key() (trade.IdempotencyKey, error) {
 
 func splitByKey(batch []*pendingPost) (plain, keyed []*pendingPost) {
 	plain = make([]*pendingPost, 0, len(batch))
-	for _, s := range batch {
-		if s.keyed == nil {
-			plain = append(plain, s)
+	for _, post := range batch {
+		if post.keyed == nil {
+			plain = append(plain, post)
 		} else {
-			keyed = append(keyed, s)
+			keyed = append(keyed, post)
 		}
 	}
 	return plain, keyed
 }
 
-// withFreeKeys answers the submissions whose key has an entry, and returns the others with the id of the first attempt
-// that has none, in their order. An attempt that was not delivered has had no effect, so it is passed over (rule K3).
-// Nothing has been stored by then: a submission that is answered or given up here leaves no trace under its key (rule K4).
+// withFreeKeys answers the posts whose key has an entry. It returns the others in their order, with the id of the first
+// attempt that has no entry. An attempt that ended NOT_DELIVERED had no effect and is passed over (rule K3). Nothing is
+// stored before: a post that is answered or given up here leaves no trace under its key (rule K4).
 //
-// The id may be written without a lock: until the stage is left by compare-and-swap, no one else reads it.
-func (b *batcher) withFreeKeys(batch []*pendingPost) (free []*pendingPost) {
-	b.seekFreeKeys(batch)
-	for _, s := range batch {
-		if s.keyed.free {
-			free = append(free, s)
+// The id is written without a lock: nobody else reads it until the stage is left by compare-and-swap.
+func (f *flusher) withFreeKeys(batch []*pendingPost) (free []*pendingPost) {
+	f.findFreeKeys(batch)
+	for _, post := range batch {
+		if post.keyed.free {
+			free = append(free, post)
 		}
 	}
 	return free
 }
 
-func (b *batcher) seekFreeKeys(batch []*pendingPost) {
-	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.OpenTimeout)
+func (f *flusher) findFreeKeys(batch []*pendingPost) {
+	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.OpenTimeout)
 	defer cancel()
 	for attempt := 0; len(batch) > 0; attempt++ {
-		if attempt == b.cfg.IdempotencyAttempts {
-			for _, s := range batch {
-				b.replyKeyed(s, keyExhausted, answer{code: IdempotencyKeyExhausted,
-					detail: "no attempt reached the log, and none had an effect: use another key; the setting idempotency-attempts limits them"})
+		if attempt == f.cfg.IdempotencyAttempts {
+			detail := fmt.Sprintf("all %d attempts under the key ended NOT_DELIVERED, none had an effect: use another key",
+				attempt)
+			for _, post := range batch {
+				f.replyKeyed(post, keyExhausted, answer{code: IdempotencyKeyExhausted, detail: detail})
 			}
 			return
 		}
 		ids := make([]trade.RequestID, len(batch))
-		for i, s := range batch {
-			s.keyed.attempt, s.req.ID = attempt, trade.DeriveRequestID(anonymous, s.keyed.key, attempt)
-			ids[i] = s.req.ID
+		for i, post := range batch {
+			post.keyed.attempt, post.req.ID = attempt, trade.DeriveRequestID(anonymous, post.keyed.key, attempt)
+			ids[i] = post.req.ID
 		}
 		start := time.Now()
-		states, err := b.keys.GetKeyed(ctx, ids)
-		b.traceStage(batch, spanKeys, start, func(int) error { return err })
+		states, err := f.keys.GetKeyed(ctx, ids)
+		f.observe.keysRead(batch, start, err)
 		if err != nil {
-			b.log.Warn().Err(err).Int("requests", len(batch)).Msg("cannot read idempotency keys")
-			for _, s := range batch {
-				b.reply(s, answer{code: RequestStoreUnavailable})
+			f.log.Warn().Err(err).Int("requests", len(batch)).Msg("cannot read idempotency keys")
+			for _, post := range batch {
+				f.reply(post, answer{code: RequestStoreUnavailable})
 			}
 			return
 		}
 		var passedOver []*pendingPost
-		for _, s := range batch {
-			switch state, found := states[s.req.ID]; {
-			case found && state.Hash == s.keyed.hash && state.Reason == trade.NotDelivered:
-				passedOver = append(passedOver, s)
+		for _, post := range batch {
+			switch state, found := states[post.req.ID]; {
+			case found && state.Hash == post.keyed.hash && state.Reason == trade.NotDelivered:
+				passedOver = append(passedOver, post)
 			case found:
-				b.answerKnown(s, state)
-			case s.keyed.matured != nil:
-				b.reply(s, answer{code: s.keyed.matured.Code})
+				f.replyKnown(post, state)
+			case post.keyed.matured != nil:
+				f.reply(post, answer{code: post.keyed.matured.Code})
 			default:
-				s.keyed.free = true
+				post.keyed.free = true
 			}
 		}
 		batch = passedOver
 	}
 }
 
-// answerKnown answers a submission whose key has an entry (rule K2). While that is PENDING its record may be on its way to
-// the log or not, so another 202 could lie.
-func (b *batcher) answerKnown(s *pendingPost, state trade.KeyedState) {
+// replyKnown answers a post whose key has an entry (rule K2). While the entry is PENDING, nobody knows whether its
+// record reached the log, so another 202 could lie.
+func (f *flusher) replyKnown(post *pendingPost, state trade.KeyedState) {
 	switch {
-	case state.Hash != s.keyed.hash:
-		b.replyKeyed(s, keyReused, answer{code: IdempotencyKeyReused, detail: "an earlier request under this key had other fields"})
+	case state.Hash != post.keyed.hash:
+		const detail = "an earlier request under this key had other fields"
+		f.replyKeyed(post, keyReused, answer{code: IdempotencyKeyReused, detail: detail})
 	case !state.Status.Terminal():
-		b.replyKeyed(s, keyInProgress, answer{code: RequestInProgress})
+		f.replyKeyed(post, keyInProgress, answer{code: RequestInProgress})
 	default:
-		b.replyKeyed(s, keyReplayed, answer{replayed: true})
+		f.replyKeyed(post, keyReplayed, answer{replayed: true})
 	}
 }
 
-// openKeyed sends PENDING for submissions whose keys were free.
-func (b *batcher) openKeyed(batch []*pendingPost) []error {
+// openKeyed sends PENDING for posts whose keys were free.
+func (f *flusher) openKeyed(batch []*pendingPost) []error {
 	requests := make([]*trade.KeyedRequest, len(batch))
-	for i, s := range batch {
-		requests[i] = &trade.KeyedRequest{Request: &s.req, Hash: s.keyed.hash, Nonce: trade.NewNonce()}
+	for i, post := range batch {
+		requests[i] = &trade.KeyedRequest{Request: &post.req, Hash: post.keyed.hash, Nonce: trade.NewNonce()}
 	}
-	errs := b.timedOpen(batch, func(ctx context.Context) []error { return b.keys.OpenKeyed(ctx, requests) })
-	for i, s := range batch {
-		if errOf(errs, i) != nil {
+	errs := f.limitedOpen(batch, func(ctx context.Context) []error { return f.keys.OpenKeyed(ctx, requests) })
+	for i, post := range batch {
+		if errAt(errs, i) != nil {
 			continue
 		}
-		if s.keyed.attempt == 0 {
-			b.m.keyed[keyOpened].Inc()
+		if post.keyed.attempt == 0 {
+			f.observe.m.keyed[keyOpened].Inc()
 		} else {
-			b.m.keyed[keyReopened].Inc()
+			f.observe.m.keyed[keyReopened].Inc()
 		}
 	}
 	return errs
 }
 
-// settleKeyed answers s and counts what its key led to.
-func (b *batcher) replyKeyed(s *pendingPost, result string, a answer) {
-	b.m.keyed[result].Inc()
-	b.reply(s, a)
+// replyKeyed answers a post and counts what its key led to.
+func (f *flusher) replyKeyed(post *pendingPost, result string, a answer) {
+	f.observe.m.keyed[result].Inc()
+	f.reply(post, a)
 }

@@ -217,7 +217,7 @@ func TestAKeyIsTriedSoManyTimes(t *testing.T) {
 			s.ends(t, s.send("k", body).unknown(t), trade.NotDelivered)
 		}
 		m := s.send("k", body).problem(t, http.StatusUnprocessableEntity, IdempotencyKeyExhausted)
-		assert.Contains(t, m["detail"], "idempotency-attempts")
+		assert.Contains(t, m["detail"], "all 3 attempts")
 		s.down.Store(false)
 		s.send("another", body).took(t)
 		s.records(1)
@@ -292,7 +292,7 @@ func TestAShedRequestLeavesNoTrace(t *testing.T) {
 	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
 	a.post(tradeJSON("T1", 1), "Idempotency-Key: k").noEffect(t, DeadlineExceeded)
 	gate.open()
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	a.stores.set(func() { assert.Empty(t, a.stores.keys) })
 	a.post(tradeJSON("T1", 1), "Idempotency-Key: k").took(t)
 	a.records(1)

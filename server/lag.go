@@ -3,8 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/valyala/fasthttp"
 
 	"tradestore/internal/telemetry"
 	"tradestore/kafka"
@@ -22,21 +19,20 @@ import (
 )
 
 const (
-	lagInterval  = time.Second // between two looks
-	mostLagging  = 100         // partitions in one answer
-	mostDrain    = 24 * 3600   // seconds: a longer estimate is none
-	mostPolling  = 30          // seconds: the longest Retry-After that comes from the lag
-	newestWeight = 0.3         // of the latest second in the rate at which the position moves
+	lagInterval  = time.Second // between two measurements
+	maxLagging   = 100         // partitions in one answer
+	maxDrain     = 24 * 3600   // seconds: a longer estimate is drainStalled
+	newestWeight = 0.3         // of the latest second in the rate at which the positions move
 )
 
-// What is known of the time that the backlog takes, beside a number of seconds.
+// Values of drain that are not a number of seconds.
 const (
 	drainUnknown = -1 // nothing could be read
 	drainStalled = -2 // there is a backlog, and nothing moves
 )
 
-// lag knows how far the log is applied. It looks once a second, so that whoever needs an estimate reads a number and
-// asks nobody. One look at most is under way.
+// lag measures how far the log is applied. It measures once a second, so that an estimate for Retry-After is one atomic
+// load and asks no store. At most one measurement is under way.
 type lag struct {
 	topic      string
 	partitions int
@@ -51,7 +47,7 @@ type lag struct {
 	behind atomic.Int64 // records
 
 	mu      sync.Mutex // held while the stores are asked; protects the rest
-	at      time.Time  // of the latest look
+	at      time.Time  // of the latest measurement
 	applied int64      // sum of the positions then
 	left    int64      // records behind then
 	rate    float64    // records applied per second while there was something to apply; 0 before it is known
@@ -78,20 +74,20 @@ type partitionLag struct {
 
 func newLag(cfg *Config, deps *Deps, m *metrics) *lag {
 	l := &lag{
-		topic: cfg.Topic, partitions: cfg.Partitions, timeout: cfg.StoreTimeout, maxAge: cfg.ProbeMaxAge, client: deps.Kafka, journal: deps.Journal, m: m,
-		log: telemetry.Sampled(deps.Log),
+		topic: cfg.Topic, partitions: cfg.Partitions, timeout: cfg.StoreTimeout, maxAge: cfg.ProbeMaxAge,
+		client: deps.Kafka, journal: deps.Journal, m: m, log: telemetry.Sampled(deps.Log),
 	}
 	l.drain.Store(drainUnknown)
 	return l
 }
 
-// run looks once a second until done is closed.
+// run measures once a second until done is closed.
 func (l *lag) run(done <-chan struct{}) {
 	tick := time.NewTicker(lagInterval)
 	defer tick.Stop()
 	for {
 		l.mu.Lock()
-		if _, err := l.describe(); err != nil {
+		if _, err := l.measure(); err != nil {
 			l.log.Warn().Err(err).Msg("cannot see how far the log is applied")
 		}
 		l.mu.Unlock()
@@ -103,8 +99,9 @@ func (l *lag) run(done <-chan struct{}) {
 	}
 }
 
-// look asks both stores and notes what follows. Positions are read first: what is appended meanwhile is behind. mu is held.
-func (l *lag) describe() (behind []partitionLag, err error) {
+// measure reads positions and ends of the partitions, and notes the totals. Positions are read first: records that are
+// appended meanwhile count as behind. mu is held.
+func (l *lag) measure() (behind []partitionLag, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	defer func() {
@@ -122,7 +119,8 @@ func (l *lag) describe() (behind []partitionLag, err error) {
 		return nil, err
 	}
 	if len(positions) != len(ends) {
-		return nil, fmt.Errorf("the store has positions of %d partitions, the topic %d partitions", len(positions), len(ends))
+		return nil, fmt.Errorf("the store has positions of %d partitions, the topic has %d partitions",
+			len(positions), len(ends))
 	}
 	var applied, left int64
 	for i, p := range positions {
@@ -136,8 +134,8 @@ func (l *lag) describe() (behind []partitionLag, err error) {
 	return behind, nil
 }
 
-// note measures the rate over the time since the look before, unless there was nothing to apply then: what comes in
-// slowly is not applied slowly.
+// note updates the rate over the time since the measurement before, unless there was nothing to apply then: a low
+// offered load is not a low rate.
 func (l *lag) note(now time.Time, applied, left int64) {
 	if span := now.Sub(l.at).Seconds(); l.left > 0 && span > 0 {
 		rate := float64(applied-l.applied) / span
@@ -151,37 +149,26 @@ func (l *lag) note(now time.Time, applied, left int64) {
 	drain := int64(drainStalled)
 	if seconds := float64(left) / l.rate; left == 0 {
 		drain = 0
-	} else if seconds <= mostDrain { // not so for no rate: the quotient is infinite
+	} else if seconds <= maxDrain { // false without a rate: the quotient is infinite
 		drain = int64(math.Ceil(seconds))
 	}
 	l.drain.Store(drain)
 }
 
-// retryAfter is when it is worth to ask again, in seconds: when what is in the log now will have been applied. It asks
-// nobody. Where nothing is known it is a second.
-func (l *lag) retryAfter() int {
-	switch drain := l.drain.Load(); drain {
-	case drainUnknown:
-		return retrySoon
-	case drainStalled:
-		return mostPolling
-	default:
-		return int(min(max(drain, retrySoon), mostPolling))
-	}
-}
-
-// ask returns an answer that is no older than maxAge. Calls that come together share one look.
+// ask returns a report that is no older than maxAge. Calls that come together share one measurement.
 func (l *lag) ask() (*lagReport, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.report != nil && time.Since(l.report.at) < l.maxAge {
 		return l.report, nil
 	}
-	behind, err := l.describe()
+	behind, err := l.measure()
 	if err != nil {
 		return nil, err
 	}
-	r := &lagReport{at: l.at, MeasuredAt: l.at.UTC().Truncate(time.Millisecond), RecordsBehind: l.left, Partitions: []partitionLag{}}
+	r := &lagReport{
+		at: l.at, MeasuredAt: l.at.UTC().Truncate(time.Millisecond), RecordsBehind: l.left, Partitions: []partitionLag{},
+	}
 	if drain := l.drain.Load(); drain >= 0 {
 		seconds := float64(drain)
 		r.DrainSeconds = &seconds
@@ -193,12 +180,13 @@ func (l *lag) ask() (*lagReport, error) {
 		}
 		r.OldestSeconds = max(math.Round(1000*r.MeasuredAt.Sub(oldest).Seconds())/1000, 0)
 		slices.SortFunc(behind, func(a, b partitionLag) int { return cmp.Compare(b.RecordsBehind, a.RecordsBehind) })
-		r.Partitions = behind[:min(len(behind), mostLagging)]
+		r.Partitions = behind[:min(len(behind), maxLagging)]
 	}
 	l.report = r
 	return r, nil
 }
 
+// oldest returns when the oldest record that is not applied was sent.
 func (l *lag) oldest(behind []partitionLag) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
@@ -212,18 +200,4 @@ func (l *lag) oldest(behind []partitionLag) (time.Time, error) {
 		return oldest, err
 	}
 	return oldest, nil
-}
-
-// getLag answers GET /api/v1/lag.
-func (s *Server) getLag(c *call, _ query) {
-	report, err := s.lag.ask()
-	var body []byte
-	if err == nil {
-		body, err = json.Marshal(report)
-	}
-	if err != nil {
-		c.refuseRead(errors.Join(errors.New("cannot tell the lag"), err), "")
-		return
-	}
-	c.json(fasthttp.StatusOK, body)
 }

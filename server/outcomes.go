@@ -4,130 +4,98 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/rs/zerolog"
-
-	"tradestore/internal/telemetry"
 	"tradestore/trade"
 )
 
-const endedAtOnce = 500 // requests in one read
+const maxEndedIDs = 500 // requests in one read
 
-// outcomeNotifier tells those who wait for the end of a request. One goroutine reads for all of them, many requests at a time: waiting
-// costs the stores the same for one client and for a thousand. Where a worker of the same process shows outcomes, it says
-// so, and the next read follows at once.
+// outcomeNotifier wakes the calls that wait for an outcome. One goroutine reads for all of them, many requests in one
+// read: waiting costs the stores the same for one client and for a thousand.
 type outcomeNotifier struct {
-	journalPoller
+	pollLoop
 	requests RequestStore
-	timeout  time.Duration // of one read
-	log      zerolog.Logger
-	close    func() // ends every wait, now and later; may be repeated
 
 	mu      sync.Mutex // protects waiting
 	waiting map[trade.RequestID][]*waiter
 }
 
-// waiter waits for the end of one request.
+// waiter waits for the outcome of one request.
 type waiter struct {
 	id    trade.RequestID
 	ended chan trade.RequestState // capacity 1, written once
 }
 
-func newOutcomeNotifier(cfg *Config, requests RequestStore, m *metrics, log zerolog.Logger) *outcomeNotifier {
-	closed := make(chan struct{})
+func newOutcomeNotifier(cfg *Config, deps *Deps, m *metrics, closed <-chan struct{}) *outcomeNotifier {
 	return &outcomeNotifier{
-		journalPoller: newJournalPoller(closed, m), requests: requests, timeout: cfg.StoreTimeout, log: telemetry.Sampled(log),
-		close: sync.OnceFunc(func() { close(closed) }), waiting: map[trade.RequestID][]*waiter{},
+		pollLoop: newPollLoop(cfg, deps, m, closed, m.outcomeReads, m.outcomeErrors),
+		requests: deps.Requests, waiting: map[trade.RequestID][]*waiter{},
 	}
 }
 
-// enter waits for the end of a request; leave must follow.
-func (h *outcomeNotifier) enter(id trade.RequestID) *waiter {
+// enter waits for the outcome of a request; leave must follow.
+func (n *outcomeNotifier) enter(id trade.RequestID) *waiter {
 	w := &waiter{id: id, ended: make(chan trade.RequestState, 1)}
-	h.mu.Lock()
-	h.waiting[id] = append(h.waiting[id], w)
-	h.mu.Unlock()
-	notify(h.arrived)
+	n.mu.Lock()
+	n.waiting[id] = append(n.waiting[id], w)
+	n.mu.Unlock()
+	notify(n.joined)
 	return w
 }
 
-func (h *outcomeNotifier) leave(w *waiter) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	kept := slices.DeleteFunc(h.waiting[w.id], func(other *waiter) bool { return other == w })
-	if len(kept) == 0 {
-		delete(h.waiting, w.id)
+func (n *outcomeNotifier) leave(w *waiter) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	others := slices.DeleteFunc(n.waiting[w.id], func(other *waiter) bool { return other == w })
+	if len(others) == 0 {
+		delete(n.waiting, w.id)
 	} else {
-		h.waiting[w.id] = kept
+		n.waiting[w.id] = others
 	}
 }
 
-// run reads while someone waits, until close.
-func (h *outcomeNotifier) run() {
-	h.poll(func() bool { return len(h.ids()) > 0 }, h.notify, func(err error) {
-		h.m.outcomeErrors.Inc()
-		h.log.Warn().Err(err).Int("requests", len(h.ids())).Msg("cannot read the ends that clients wait for: trying again")
-	})
+// run reads while someone waits, until closed.
+func (n *outcomeNotifier) run() {
+	anyone := func() bool { return len(n.ids()) > 0 }
+	n.poll(anyone, n.round, "cannot read the outcomes that clients wait for: trying again")
 }
 
-func (h *outcomeNotifier) ids() []trade.RequestID {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ids := make([]trade.RequestID, 0, len(h.waiting))
-	for id := range h.waiting {
+// ids returns the requests that someone waits for.
+func (n *outcomeNotifier) ids() []trade.RequestID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ids := make([]trade.RequestID, 0, len(n.waiting))
+	for id := range n.waiting {
 		ids = append(ids, id)
 	}
 	return ids
 }
 
-// tell reads which requests have ended and tells who waits for them.
-func (h *outcomeNotifier) notify() error {
-	for part := range slices.Chunk(h.ids(), endedAtOnce) {
-		if err := h.notifySome(part); err != nil {
+// round reads the outcomes of all requests that someone waits for.
+func (n *outcomeNotifier) round() error {
+	for ids := range slices.Chunk(n.ids(), maxEndedIDs) {
+		var states []trade.RequestState
+		err := n.read(func(ctx context.Context) (err error) {
+			states, err = n.requests.Ended(ctx, ids)
+			return err
+		})
+		if err != nil {
 			return err
 		}
+		n.tell(states)
 	}
 	return nil
 }
 
-func (h *outcomeNotifier) notifySome(ids []trade.RequestID) error {
-	ctx, cancel := context.WithTimeout(context.Background(), h.timeout)
-	defer cancel()
-	began := time.Now()
-	states, err := h.requests.Ended(ctx, ids)
-	h.m.outcomeReads.Observe(time.Since(began).Seconds())
-	if err != nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// tell wakes the waiters of requests that have ended.
+func (n *outcomeNotifier) tell(states []trade.RequestState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, state := range states {
 		injectStatus(&state)
-		for _, w := range h.waiting[state.ID] {
+		for _, w := range n.waiting[state.ID] {
 			w.ended <- state
 		}
-		delete(h.waiting, state.ID) // nobody is told twice
+		delete(n.waiting, state.ID) // nobody is told twice
 	}
-	return nil
 }
-
-// places bounds how many of something there are at once. The zero value has none.
-type slots struct {
-	limit int64
-	taken atomic.Int64
-}
-
-// take says whether there was a place; give must follow then.
-func (p *slots) acquire() bool {
-	if p.taken.Add(1) > p.limit {
-		p.taken.Add(-1)
-		return false
-	}
-	return true
-}
-
-func (p *slots) release() { p.taken.Add(-1) }
-
-func (p *slots) count() int { return int(p.taken.Load()) }

@@ -2,5 +2,5 @@
 
 package server
 
-// isGone can't be known here: a client that left keeps its place until its time is over.
-func (c *conn) isGone() bool { return false }
+// peerClosed can't be known here: a client that left keeps its slot until its wait is over.
+func (c *conn) peerClosed() bool { return false }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// isGone says whether the client has closed the connection, without taking a byte from it. One that has sent more on the
-// same connection, or has left without a word, is still there.
+// peerClosed says whether the client has closed the connection, without consuming a byte. A client that has sent more
+// bytes, or that vanished without a FIN, counts as connected.
 func (c *conn) peerClosed() bool {
 	tcp, ok := c.Conn.(syscall.Conn)
 	if !ok {
@@ -18,11 +18,12 @@ func (c *conn) peerClosed() bool {
 	if err != nil {
 		return true
 	}
-	gone := false
+	closed := false
 	err = raw.Control(func(fd uintptr) {
 		var one [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK) // the descriptor does not block
-		gone = n == 0 && err == nil || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+		failed := err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+		closed = n == 0 && err == nil || failed
 	})
-	return gone || err != nil
+	return closed || err != nil
 }

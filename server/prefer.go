@@ -2,17 +2,17 @@ package server
 
 import "bytes"
 
-// mostSeconds is what a longer wait than anyone can mean is read as.
-const mostSeconds = 1_000_000
+// maxPreferSeconds replaces any longer wait.
+const maxPreferSeconds = 1_000_000
 
-// prefer takes the preference wait out of one Prefer field (RFC 7240): of several, in one field or in many, the first
-// counts. Other preferences are ignored, and so are one that is not a number of seconds and all that does not follow the
-// grammar: a preference never makes a request fail.
+// prefer reads the preference wait from one Prefer field (RFC 7240). Of several, in one field or in many, the first
+// counts. Other preferences are ignored, like one that is not a number of seconds and anything outside the grammar: a
+// preference never makes a request fail.
 func (h *head) prefer(field []byte) {
 	p := preferences{field}
 	for {
 		p.space()
-		if p.take(',') { // an empty element of a list is allowed (RFC 9110, section 5.6.1)
+		if p.skip(',') { // an empty element of a list is allowed (RFC 9110, section 5.6.1)
 			continue
 		}
 		name, value, ok := p.pair()
@@ -32,21 +32,21 @@ func deltaSeconds(value []byte) (n int) {
 		if c < '0' || c > '9' {
 			return 0
 		}
-		n = min(n*10+int(c-'0'), mostSeconds)
+		n = min(n*10+int(c-'0'), maxPreferSeconds)
 	}
 	return n
 }
 
-// preferences is what is left to read of a field.
+// preferences is the unread rest of a field.
 type preferences struct{ rest []byte }
 
-// pair reads token [ BWS "=" BWS word ]. A quoted string keeps its quotes: what it says is no number.
+// pair reads token [ BWS "=" BWS word ]. A quoted string keeps its quotes, so it is not a number.
 func (p *preferences) pair() (name, value []byte, ok bool) {
 	if name = p.token(); len(name) == 0 {
 		return nil, nil, false
 	}
 	p.space()
-	if !p.take('=') {
+	if !p.skip('=') {
 		return name, nil, true
 	}
 	p.space()
@@ -57,9 +57,9 @@ func (p *preferences) pair() (name, value []byte, ok bool) {
 	return name, p.token(), true // an empty value is no value
 }
 
-// parameters passes over *( OWS ";" [ OWS parameter ] ) and says whether the element ends there.
+// parameters skips *( OWS ";" [ OWS parameter ] ) and says whether the element ends there.
 func (p *preferences) parameters() bool {
-	for p.space(); p.take(';'); p.space() {
+	for p.space(); p.skip(';'); p.space() {
 		p.space()
 		if len(p.rest) > 0 && p.rest[0] != ';' && p.rest[0] != ',' {
 			if _, _, ok := p.pair(); !ok {
@@ -72,7 +72,8 @@ func (p *preferences) parameters() bool {
 
 func (p *preferences) space() { p.rest = bytes.TrimLeft(p.rest, " \t") }
 
-func (p *preferences) take(c byte) bool {
+// skip skips the byte c and says whether it was there.
+func (p *preferences) skip(c byte) bool {
 	if len(p.rest) == 0 || p.rest[0] != c {
 		return false
 	}
@@ -106,5 +107,6 @@ func (p *preferences) quoted() (text []byte, ok bool) {
 
 // isTokenByte says whether c is a tchar (RFC 9110, section 5.6.2).
 func isTokenByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		bytes.IndexByte([]byte("!#$%&'*+-.^_`|~"), c) >= 0
 }

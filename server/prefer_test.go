@@ -32,7 +32,7 @@ func TestPreferenceToWait(t *testing.T) {
 	f(10, "respond-async", "wait=10")
 	f(10, `handling="", wait=10`)
 	f(7, "wait=007")
-	f(mostSeconds, "wait="+strings.Repeat("9", 100))
+	f(maxPreferSeconds, "wait="+strings.Repeat("9", 100))
 
 	// Of several the first counts (RFC 7240, section 2).
 	f(10, "wait=10, wait=20")
@@ -72,7 +72,7 @@ func FuzzPrefer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, field []byte) {
 		var h head
 		h.prefer(field)
-		if h.wait < 0 || h.wait > mostSeconds {
+		if h.wait < 0 || h.wait > maxPreferSeconds {
 			t.Fatalf("%q waits for %d s", field, h.wait)
 		}
 	})

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -12,42 +13,43 @@ import (
 
 // Codes of problem documents, beside those of package trade.
 const (
-	MalformedHTTP           trade.Code = "MALFORMED_HTTP"            // the message can't be read, or could be read in two ways
+	MalformedHTTP           trade.Code = "MALFORMED_HTTP"            // the message is not valid, or is ambiguous
 	InvalidPath             trade.Code = "INVALID_PATH"              // the path is not in its normal form
-	InvalidRequestID        trade.Code = "INVALID_REQUEST_ID"        // the request id in the path is not one
-	InvalidTradeID          trade.Code = "INVALID_TRADE_ID"          // the trade id in the path is not one
-	InvalidQuery            trade.Code = "INVALID_QUERY"             // a query parameter is unknown, doubled or out of range
+	InvalidRequestID        trade.Code = "INVALID_REQUEST_ID"        // the path has no valid request id
+	InvalidTradeID          trade.Code = "INVALID_TRADE_ID"          // the path has no valid trade id
+	InvalidQuery            trade.Code = "INVALID_QUERY"             // a parameter is unknown, repeated or out of range
 	InvalidCursor           trade.Code = "INVALID_CURSOR"            // the cursor was not made by this service
-	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array; nothing of it was looked at
+	MalformedBatch          trade.Code = "MALFORMED_BATCH"           // the body is not one JSON array
 	EmptyBatch              trade.Code = "EMPTY_BATCH"               // a bulk request without a trade
-	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // setting bulk-items; nothing of the request was looked at
-	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before what the journal remembers: setting outcome-retention
-	TooManyExports          trade.Code = "TOO_MANY_EXPORTS"          // setting max-exports
+	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // more trades than BulkItems: none was decoded
+	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before outcome-retention
+	TooManyExports          trade.Code = "TOO_MANY_EXPORTS"          // MaxExports are under way
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	InvalidReplayOf         trade.Code = "INVALID_REPLAY_OF"         // Trade-Replay-Of is not one request id
 	NotFound                trade.Code = "NOT_FOUND"                 // nothing is there
-	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under this key is not decided yet: its request_id is given
+	RequestInProgress       trade.Code = "REQUEST_IN_PROGRESS"       // a request under the key is not decided: poll it
 	IdempotencyKeyReused    trade.Code = "IDEMPOTENCY_KEY_REUSED"    // the key belongs to another payload; no effect
-	IdempotencyKeyExhausted trade.Code = "IDEMPOTENCY_KEY_EXHAUSTED" // setting idempotency-attempts; no effect
+	IdempotencyKeyExhausted trade.Code = "IDEMPOTENCY_KEY_EXHAUSTED" // after IdempotencyAttempts; no effect
 	MethodNotAllowed        trade.Code = "METHOD_NOT_ALLOWED"        // the Allow header lists the methods that are
 	RequestTimeout          trade.Code = "REQUEST_TIMEOUT"           // the client took too long to send the request
-	BodyTooLarge            trade.Code = "BODY_TOO_LARGE"            // settings max-body-bytes and bulk-bytes
+	BodyTooLarge            trade.Code = "BODY_TOO_LARGE"            // setting max-body-bytes; of a bulk request BulkBytes
 	UnsupportedMediaType    trade.Code = "UNSUPPORTED_MEDIA_TYPE"    // not plain JSON in UTF-8
 	TooManyRequests         trade.Code = "TOO_MANY_REQUESTS"         // setting max-conns-per-addr
-	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // setting max-header-bytes
-	Internal                trade.Code = "INTERNAL"                  // a fault in the service; the effect of the call is unknown
+	HeadersTooLarge         trade.Code = "HEADERS_TOO_LARGE"         // more than MaxHeaderBytes
+	Internal                trade.Code = "INTERNAL"                  // a bug; the effect of the call is unknown
 	TooManyConnections      trade.Code = "TOO_MANY_CONNECTIONS"      // setting max-conns
-	TooManyStreams          trade.Code = "TOO_MANY_STREAMS"          // setting max-streams
+	TooManyStreams          trade.Code = "TOO_MANY_STREAMS"          // MaxStreams are open
 	QueueFull               trade.Code = "QUEUE_FULL"                // settings queue-items and queue-bytes; no effect
-	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline passed in the queue; no effect
+	DeadlineExceeded        trade.Code = "DEADLINE_EXCEEDED"         // setting accept-deadline; no effect
+	NotReady                trade.Code = "NOT_READY"                 // schema and topic are not verified; no effect
 	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
 	RequestStoreUnavailable trade.Code = "REQUEST_STORE_UNAVAILABLE" // requests can't be tracked now; no effect
-	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent, the rest is unknown: poll request_id
+	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent: poll request_id
 	StoreUnavailable        trade.Code = "STORE_UNAVAILABLE"         // a store can't answer a read now
 )
 
-// problemTypes is the one table from code to HTTP answer. A code that is missing here is a fault of ours.
+// problemTypes maps each code to its HTTP answer. A code that is not here is a bug, and answered as a 500.
 var problemTypes = map[trade.Code]struct {
 	status int
 	title  string
@@ -85,6 +87,7 @@ var problemTypes = map[trade.Code]struct {
 	TooManyStreams:          {fasthttp.StatusServiceUnavailable, "Too many streams are open"},
 	QueueFull:               {fasthttp.StatusServiceUnavailable, "Too many requests are under way"},
 	DeadlineExceeded:        {fasthttp.StatusServiceUnavailable, "The request waited too long"},
+	NotReady:                {fasthttp.StatusServiceUnavailable, "The service is not ready"},
 	ShuttingDown:            {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
 	RequestStoreUnavailable: {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
 	DeliveryUnknown:         {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
@@ -93,17 +96,16 @@ var problemTypes = map[trade.Code]struct {
 
 const (
 	problemMedia  = "application/problem+json"
-	problemPrefix = "urn:tradestore:problem:" // of the type: names the kind of problem, is no address
-	retrySoon     = 1                         // seconds: the usual Retry-After
+	problemPrefix = "urn:tradestore:problem:" // of the member "type": a name, not an address
 )
 
 // problem is an answer that is not a success, as an RFC 9457 document.
 type problem struct {
 	code       trade.Code
-	detail     string            // for people; never quotes input, unless it is known to be harmless
+	detail     string            // for people; never quotes input, unless that was validated
 	violations []trade.Violation // becomes errors[]
-	requestID  trade.RequestID   // only when PENDING was sent, by this call (unknown) or an earlier one: poll it
-	retryAfter int               // seconds; 0 leaves the header to the status
+	requestID  trade.RequestID   // only if PENDING was sent, by this call (unknown) or an earlier one: poll it
+	retryAfter int               // seconds, from the rate of the queue; 0: see retry.go
 	stored     trade.Stored      // STALE_VERSION only: what is stored instead, where known
 }
 
@@ -113,17 +115,6 @@ func (p *problem) status() int {
 		return kind.status
 	}
 	return fasthttp.StatusInternalServerError
-}
-
-// retry returns the value of Retry-After in seconds, 0 for none. Every 409, 429 and 503 has one.
-func (p *problem) retry() int {
-	switch status := p.status(); {
-	case p.retryAfter > 0:
-		return p.retryAfter
-	case status == fasthttp.StatusServiceUnavailable, status == fasthttp.StatusTooManyRequests, status == fasthttp.StatusConflict:
-		return retrySoon
-	}
-	return 0
 }
 
 // append writes the document to dst.
@@ -167,7 +158,7 @@ func (p *problem) append(dst []byte, correlationID string) []byte {
 	return append(dst, '}')
 }
 
-// appendString writes s as a JSON string. Most texts are plain ASCII; anything else takes the slow and careful way.
+// appendString writes s as a JSON string. Plain ASCII is copied; anything else goes through encoding/json.
 func appendString(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
@@ -180,8 +171,8 @@ func appendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// ofInvalid is the problem of a trade that can't be accepted.
-func ofInvalid(bad *trade.Invalid) problem {
+// ofInvalid returns the problem of a trade that can't be accepted.
+func ofInvalid(bad *trade.Invalid) *problem {
 	detail := "errors lists what is wrong"
 	if len(bad.Violations) == 1 {
 		detail = bad.Violations[0].Detail
@@ -189,10 +180,10 @@ func ofInvalid(bad *trade.Invalid) problem {
 			detail = field + ": " + detail
 		}
 	}
-	return problem{code: bad.Code, detail: detail, violations: bad.Violations}
+	return &problem{code: bad.Code, detail: detail, violations: bad.Violations}
 }
 
-// ofStore is the problem of a read that failed.
+// ofStore returns the problem of a read that failed.
 func ofStore(err error, missing string) problem {
 	if errors.Is(err, trade.ErrNotFound) {
 		return problem{code: NotFound, detail: missing}
@@ -200,15 +191,16 @@ func ofStore(err error, missing string) problem {
 	return problem{code: StoreUnavailable, detail: "repeat the request later"}
 }
 
-// ofWire is the problem of a message that the HTTP parser gave up on.
-func ofWire(err error) problem {
+// ofWire returns the problem of a message that the HTTP parser could not read.
+func ofWire(err error, cfg *Config) problem {
 	var small *fasthttp.ErrSmallBuffer
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		return problem{code: BodyTooLarge, detail: "the setting max-body-bytes limits the body"}
 	case errors.As(err, &small):
-		return problem{code: HeadersTooLarge, detail: "the setting max-header-bytes limits the headers"}
+		detail := fmt.Sprintf("the first line and the headers are larger than %d bytes", cfg.MaxHeaderBytes)
+		return problem{code: HeadersTooLarge, detail: detail}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return problem{code: RequestTimeout, detail: "the setting read-timeout limits the time to send a request"}
 	}

@@ -30,14 +30,16 @@ const (
 	paramPending      = "pending"
 )
 
-// filterParams are those that choose trades, in the order in which a cursor remembers them.
-var filterParams = []string{paramPrefix, paramCounterparty, paramBook, paramMaturityFrom, paramMaturityTo, paramExpired, paramLatest}
+// filterParams are the parameters of a filter, in their order in the scope of a cursor.
+var filterParams = []string{
+	paramPrefix, paramCounterparty, paramBook, paramMaturityFrom, paramMaturityTo, paramExpired, paramLatest,
+}
 
-// query holds the parameters of a read by name; one that was not given is absent, and none is empty.
+// query holds the parameters of a read by name. No value is empty.
 type query map[string]string
 
-// parseQuery reads a query string strictly: known names, each once. No value that is accepted needs an escape, so none
-// is decoded but in a time, whose colons many clients escape.
+// parseQuery parses a query string strictly: known names, each once. No valid value needs an escape, so escapes are
+// decoded only in a time, whose colons many clients escape.
 func parseQuery(raw []byte, known []string) (query, *problem) {
 	if len(raw) == 0 {
 		return nil, nil
@@ -62,7 +64,7 @@ func parseQuery(raw []byte, known []string) (query, *problem) {
 	return q, nil
 }
 
-// limit reads how many items a page may have.
+// limit returns how many items a page may have.
 func (q query) limit() (int, *problem) {
 	text, given := q[paramLimit]
 	if !given {
@@ -75,13 +77,14 @@ func (q query) limit() (int, *problem) {
 	return n, nil
 }
 
-// filter reads which trades are wanted. Expired means expired on the day today.
+// filter returns which trades to list. Expired means expired on the day today.
 func (q query) filter(today trade.Date) (trade.Filter, *problem) {
 	f := trade.AllTrades()
 	f.Prefix, f.CounterpartyID, f.BookID = q[paramPrefix], q[paramCounterparty], q[paramBook]
 	for _, name := range []string{paramPrefix, paramCounterparty, paramBook} {
 		if id := q[name]; id != "" && !isTradeID(id) {
-			return f, &problem{code: InvalidQuery, detail: name + ": 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"}
+			const detail = ": 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit"
+			return f, &problem{code: InvalidQuery, detail: name + detail}
 		}
 	}
 	for name, into := range map[string]*trade.Date{paramMaturityFrom: &f.MaturityFrom, paramMaturityTo: &f.MaturityTo} {
@@ -111,7 +114,7 @@ func (q query) filter(today trade.Date) (trade.Filter, *problem) {
 	return f, nil
 }
 
-// scope returns the parameters that a cursor is bound to, in one spelling: those that choose trades.
+// scope returns the parameters of the filter, to which a cursor is bound, in one spelling.
 func (q query) scope() string {
 	var b strings.Builder
 	for _, name := range filterParams {
@@ -122,7 +125,7 @@ func (q query) scope() string {
 	return b.String()
 }
 
-// isTradeID says whether s can be the id of a trade: what the decoder accepts.
+// isTradeID says whether s is a valid trade id, as in the decoder.
 func isTradeID(s string) bool {
 	if len(s) < 1 || len(s) > maxTradeID {
 		return false

@@ -11,8 +11,8 @@ import (
 )
 
 // getRequest answers GET /api/v1/requests/{request_id}. Members that don't apply are left out: reason and detail unless
-// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and stored_by
-// unless STALE_VERSION. Only an answer that won't change may be kept.
+// FAILED, decided_at while PENDING, trade_id and version for a record that could not be read, stored_version and
+// stored_by unless STALE_VERSION. Only an outcome may be cached.
 func (s *Server) getRequest(c *call, _ query) {
 	state, ok := s.requested(c)
 	if !ok {
@@ -20,8 +20,9 @@ func (s *Server) getRequest(c *call, _ query) {
 	}
 	ended := state.Status.Terminal()
 	if !ended {
-		if end, inTime := s.wait(c, state.ID); inTime {
-			state, ended = end, true
+		var outcome trade.RequestState
+		if outcome, ended = s.wait(c, state.ID); ended {
+			state = outcome
 		}
 	}
 	var room [512]byte
@@ -30,11 +31,11 @@ func (s *Server) getRequest(c *call, _ query) {
 		c.validated(body)
 		return
 	}
-	c.retryAfter(s.lag.retryAfter())
+	c.setRetryAfter(s.lag.retryAfter())
 	c.json(fasthttp.StatusOK, body)
 }
 
-// requested returns the request that the path names; not ok if the call was refused instead.
+// requested returns the request that the path names; ok is false if it has refused the call.
 func (s *Server) requested(c *call) (state trade.RequestState, ok bool) {
 	id, err := trade.ParseRequestID(c.param("request_id"))
 	if err != nil {
@@ -52,7 +53,7 @@ func (s *Server) requested(c *call) (state trade.RequestState, ok bool) {
 	return state, true
 }
 
-// appendState writes the state of a request, with what is stored instead of a version that was stale.
+// appendState writes the state of a request, and for a stale version what is stored instead.
 func (s *Server) appendState(dst []byte, state *trade.RequestState) []byte {
 	dst = appendState(dst, state)
 	if state.Reason == trade.StaleVersion {
@@ -63,7 +64,7 @@ func (s *Server) appendState(dst []byte, state *trade.RequestState) []byte {
 	return append(dst, '}')
 }
 
-// stored returns what is stored of a trade now; nothing if that can't be told: it is a detail of an answer that is known.
+// stored returns the highest stored version of a trade; nothing on an error: the answer is complete without it.
 func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
 	newest, err := s.trades.Newest(ctx, []string{tradeID})
 	if err != nil {
@@ -75,9 +76,9 @@ func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
 // maxPending bounds the requests that are shown as pending for a trade.
 const maxPending = 100
 
-// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. Requests that are PENDING are
-// shown if nothing is stored, so that what was just accepted is not a 404, or if they are asked for: to find them costs
-// more than to read the versions.
+// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. PENDING requests are shown
+// if nothing is stored, so that an accepted trade is not a 404, or on request: they cost more to find than the
+// versions.
 func (s *Server) getTrade(c *call, q query) {
 	id, ok := c.pathTradeID()
 	if !ok {
@@ -103,7 +104,7 @@ func (s *Server) getTrade(c *call, q query) {
 		pending = s.pendingOf(ctx, c, id)
 	}
 	if err == nil && len(trades)+len(pending) == 0 {
-		trades, err = s.trades.Versions(ctx, id) // what was pending may have been stored between the two reads
+		trades, err = s.trades.Versions(ctx, id) // a pending one may have been stored meanwhile
 		if err == nil && len(trades) == 0 {
 			err = trade.ErrNotFound
 		}
@@ -119,20 +120,20 @@ func (s *Server) getTrade(c *call, q query) {
 	c.validated(append(body, '}'))
 }
 
-// aboutTrade begins a document about one trade, with room for so many bytes behind the id, which pathTradeID has checked.
+// aboutTrade starts a document about one trade, with room for more bytes. pathTradeID has checked the id.
 func aboutTrade(id string, room int) []byte {
 	body := append(make([]byte, 0, 256+room), `{"trade_id":"`...)
 	return append(append(body, id...), `",`...)
 }
 
-// pendingOf returns what is PENDING of a trade; nothing if that can't be told soon: it is an extra beside what is stored. The
-// look-up costs as much as a hundred others, and who asks for trades that do not exist causes it: hence its pace.
+// pendingOf returns the PENDING requests of a trade; nothing if that takes too long: it is optional. The look-up costs
+// as much as a hundred others, and every call for an unknown trade causes one: hence the throttle.
 func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade.PendingRequest {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout/4)
 	defer cancel()
 	var pending []trade.PendingRequest
 	var err error
-	s.pendings.do(func() { pending, err = s.requests.PendingOf(ctx, tradeID, maxPending) })
+	s.throttle.do(func() { pending, err = s.requests.PendingOf(ctx, tradeID, maxPending) })
 	if err != nil {
 		s.failures.Warn().Err(err).Str("correlation_id", c.correlationID).Msg("cannot look for pending requests of a trade")
 	}
@@ -143,7 +144,8 @@ func (s *Server) pendingOf(ctx context.Context, c *call, tradeID string) []trade
 func (c *call) pathTradeID() (id string, ok bool) {
 	id = c.param("trade_id")
 	if !isTradeID(id) {
-		c.refuse(problem{code: InvalidTradeID, detail: "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"})
+		const detail = "a trade id is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit"
+		c.refuse(problem{code: InvalidTradeID, detail: detail})
 		return "", false
 	}
 	c.tradeID = id
@@ -165,7 +167,7 @@ func (s *Server) listTrades(c *call, q query) {
 		return
 	}
 	c.varyByAccept()
-	if media := wanted(c.head.accept, mediaJSON, mediaCSV, mediaNDJSON); media != mediaJSON {
+	if media := preferred(c.head.accept, mediaJSON, mediaCSV, mediaNDJSON); media != mediaJSON {
 		if q[paramLimit]+q[paramCursor] != "" {
 			c.refuse(problem{code: InvalidQuery, detail: "limit, cursor: an export has no pages"})
 			return
@@ -204,7 +206,7 @@ func (c *call) param(name string) string {
 	return value
 }
 
-// storeContext bounds one read. It does not end with the connection, which fasthttp can't watch while a handler runs.
+// storeContext bounds one read. It does not end with the connection: fasthttp can't watch it while a handler runs.
 func (s *Server) storeContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), s.cfg.StoreTimeout)
 }
@@ -218,7 +220,7 @@ func (c *call) refuseRead(err error, missing string) {
 	c.refuse(p)
 }
 
-// appendState writes what is known of a request, without the closing brace.
+// appendState writes the state of a request, without the closing brace.
 func appendState(dst []byte, state *trade.RequestState) []byte {
 	dst = append(dst, `{"request_id":"`...)
 	dst = state.ID.Append(dst)
@@ -246,7 +248,7 @@ func appendState(dst []byte, state *trade.RequestState) []byte {
 	return append(dst, '"')
 }
 
-// appendStored writes the members that name what is stored in the place of a stale version, if that is known.
+// appendStored writes the members about what is stored instead of a stale version, if it is known.
 func appendStored(dst []byte, stored trade.Stored) []byte {
 	if stored.Version == 0 {
 		return dst

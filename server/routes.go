@@ -27,19 +27,20 @@ const (
 	tradeEvents   = "/api/v1/events"
 )
 
-// callKey is where the router's handlers find their call among the user values.
+// callKey is the user value that holds the call for the router's handlers.
 const callKey = "call"
 
 type handlers map[string]func(*call)
 
-// routes returns the table of everything that can be asked for.
+// routes returns the table of all routes.
 func (s *Server) routes() *router.Router {
 	r := router.New()
-	// A path that is nearly right is wrong: a redirect would teach clients two spellings, and bypass rules on paths.
+	// No redirects: they would teach clients two spellings of a path, and bypass rules on paths.
 	r.RedirectTrailingSlash, r.RedirectFixedPath = false, false
 	r.HandleMethodNotAllowed, r.HandleOPTIONS = false, false // its Allow would offer OPTIONS
 	r.NotFound = onRoute(noRoute, func(c *call) { c.refuse(problem{code: NotFound, detail: "there is no such path"}) })
-	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)})
+	list := s.api(s.listTrades, append([]string{paramLimit, paramCursor}, filterParams...)...)
+	s.route(r, tradesPath, handlers{fasthttp.MethodPost: s.accept, fasthttp.MethodGet: list})
 	s.route(r, bulkPath, handlers{fasthttp.MethodPost: s.acceptBulk})
 	s.route(r, tradePath, handlers{fasthttp.MethodGet: s.api(s.getTrade, paramAsOf, paramPending)})
 	s.route(r, historyPath, handlers{fasthttp.MethodGet: s.api(s.getHistory, paramLimit, paramCursor)})
@@ -58,7 +59,7 @@ func (s *Server) routes() *router.Router {
 	return r
 }
 
-// route registers the methods of a path. GET answers HEAD as well, and every other method meets a 405.
+// route registers the methods of a path. GET answers HEAD as well; every other method gets a 405.
 func (s *Server) route(r *router.Router, path string, methods handlers) {
 	if get, ok := methods[fasthttp.MethodGet]; ok {
 		methods[fasthttp.MethodHead] = get
@@ -85,17 +86,17 @@ func onRoute(path string, handle func(*call)) fasthttp.RequestHandler {
 	}
 }
 
-// handle answers one request. It is the only way in, so what it checks holds for every route.
+// handle answers one request. Every request passes it, so its checks hold for every route.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	c := s.newCall(ctx)
 	defer c.finish()
 	uri := ctx.URI()
 	if version := string(ctx.Request.Header.Protocol()); version != "HTTP/1.1" && version != "HTTP/1.0" {
-		c.head.fault = "HTTP/1.1 is spoken here"
+		c.head.fault = "send the request as HTTP/1.1"
 	}
 	switch {
 	case c.head.fault != "":
-		// Two readers of this message could see two different requests: nothing after it can be trusted.
+		// Two parsers could see two different requests in this message, so nothing after it can be trusted.
 		c.refuse(problem{code: MalformedHTTP, detail: c.head.fault})
 		hangUp(ctx, lingerBytes)
 		return
@@ -107,7 +108,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	s.router.Handler(ctx)
 }
 
-// onWireError answers a message that the parser gave up on. Where there was none, nothing is said.
+// onWireError answers a message that the parser could not read. A connection without a byte gets no answer.
 func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	ctx.Response.Reset()
 	if open, ok := ctx.Conn().(*conn); ok && !open.heard.Load() {
@@ -115,7 +116,7 @@ func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	c := s.newCall(ctx)
 	defer c.finish()
-	p, unread := ofWire(err), lingerBytes
+	p, unread := ofWire(err, &s.cfg), lingerBytes
 	if bulk, ok := s.bodies.refusal(&ctx.Request); ok && p.code == BodyTooLarge {
 		p, unread = bulk, max(unread, s.cfg.BulkBytes)
 	}
@@ -123,7 +124,7 @@ func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	hangUp(ctx, unread)
 }
 
-// hangUp closes the connection after the answer, although more bytes, this many, may be on their way.
+// hangUp closes the connection after the answer. This many more bytes may still arrive.
 func hangUp(ctx *fasthttp.RequestCtx, bytes int) {
 	ctx.SetConnectionClose()
 	if open, ok := ctx.Conn().(*conn); ok {
@@ -131,7 +132,7 @@ func hangUp(ctx *fasthttp.RequestCtx, bytes int) {
 	}
 }
 
-// read wraps the handler of a GET: a body would be a second request to some readers.
+// read wraps the handler of a GET. It refuses a body: some parsers would take it for a second request.
 func (s *Server) read(handle func(*call)) func(*call) {
 	return func(c *call) {
 		if len(c.ctx.Request.Body()) > 0 || c.head.chunked {
@@ -143,7 +144,7 @@ func (s *Server) read(handle func(*call)) func(*call) {
 	}
 }
 
-// api wraps a read of the API, whose query is as strict as its bodies: it has the parameters named and no others.
+// api wraps a read of the API. Its query may have the given parameters and no others.
 func (s *Server) api(handle func(*call, query), params ...string) func(*call) {
 	return s.read(func(c *call) {
 		q, bad := parseQuery(c.ctx.URI().QueryString(), params)

@@ -33,7 +33,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		for i := range admitted {
 			posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 		}
-		require.Eventually(t, func() bool { return a.srv.batcher.held().items == admitted }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot().items == admitted })
 		gate.reached(t)
 		for range 20 {
 			a.post(tradeJSON("T9", 1)).noEffect(t, QueueFull)
@@ -45,7 +45,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		gate.open()
 		posts.Wait()
 		a.post(tradeJSON("T9", 1)).accepted(t)
-		require.Eventually(t, func() bool { return a.srv.batcher.held() == load{} }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 	}
 	body := len(tradeJSON("T1", 1))
 	f(func(cfg *Config) { cfg.QueueItems = 3 }, 3, shedItems)
@@ -55,21 +55,70 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 	}, 2, shedBytes)
 }
 
+func verified() error { return nil }
+
+// While the checks do not pass no POST has an effect; a check that fails also stops posts that wait for a flush.
+func TestPostsAreRejectedUntilTheChecksPass(t *testing.T) {
+	t.Parallel()
+	var passed atomic.Bool
+	a := start(t, func(_ *Config, deps *Deps) {
+		deps.Verified = func() error {
+			if passed.Load() {
+				return nil
+			}
+			return errDown
+		}
+	})
+	f := func(headers ...string) {
+		t.Helper()
+		r := a.post(tradeJSON("T1", 1), headers...)
+		r.noEffect(t, NotReady)
+		assert.Equal(t, "2", r.header.Get("Retry-After"))
+		assert.NotContains(t, r.body, "secret-host")
+		r = a.bulk([]string{tradeJSON("T1", 1), `{}`, tradeJSON("T2", 1)}, headers...)
+		items := r.items(t, 3)
+		items[0].noEffect(NotReady)
+		items[1].problem(400, trade.InvalidTrade)
+		items[2].noEffect(NotReady)
+		assert.Equal(t, "2", r.header.Get("Retry-After"))
+	}
+	f()
+	f("Idempotency-Key: k")
+	a.get(tradesPath+"/T1").problem(t, 404, NotFound)
+	lookUps, opens := a.stores.calls()
+	assert.Zero(t, lookUps+opens)
+	a.stores.set(func() { assert.Empty(t, a.stores.keys) })
+	counted(t, 2, a.srv.m.problems.WithLabelValues(string(NotReady)))
+
+	passed.Store(true)
+	a.post(tradeJSON("T1", 1)).accepted(t)
+	gate := newGate()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	waits := a.later(func() reply { return a.post(tradeJSON("T2", 1)) })
+	gate.reached(t)
+	passed.Store(false)
+	gate.open()
+	(<-waits).noEffect(t, NotReady)
+	_, opens = a.stores.calls()
+	assert.Equal(t, 1, opens)
+	a.records(1)
+}
+
 func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBatcher(&Config{}, &Deps{}, newMetrics())
+		q := newQueue(&Config{}, verified, newMetrics())
 		answer := func(perSecond, seconds int) {
 			for range seconds {
 				for range perSecond {
-					b.rate.add(time.Now())
+					q.rate.add(time.Now())
 				}
 				time.Sleep(time.Second)
 			}
 		}
 		f := func(items, want int) {
 			t.Helper()
-			b.load.items = items
-			assert.Equal(t, want, b.retryAfter())
+			q.load.items = items
+			assert.Equal(t, want, q.retryAfter())
 		}
 		f(10, 30) // nothing was answered so far
 		answer(100, 3)
@@ -88,27 +137,27 @@ func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
 // The line is as long as it can be served in time, once there is one that is not.
 func TestAQueueThatIsTooLongIsShed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBatcher(&Config{AcceptDeadline: 4 * time.Second, Flushes: 2}, &Deps{}, newMetrics())
+		q := newQueue(&Config{AcceptDeadline: 4 * time.Second, Flushes: 2}, verified, newMetrics())
 		for range 3 {
 			for range 1000 {
-				b.rate.add(time.Now())
+				q.rate.add(time.Now())
 			}
 			time.Sleep(time.Second)
 		}
 		f := func(waited time.Duration, items int, late bool) {
 			t.Helper()
-			b.shares[1].waiting = []*pendingPost{{arrived: time.Now().Add(-waited)}}
-			b.load.items = items
-			assert.Equal(t, late, b.late(time.Now()))
+			q.shares[1].waiting = []*pendingPost{{arrived: time.Now().Add(-waited)}}
+			q.load.items = items
+			assert.Equal(t, late, q.late(time.Now()))
 		}
 		f(499*time.Millisecond, 100_000, false) // a burst
 		f(500*time.Millisecond, 1999, false)
 		f(500*time.Millisecond, 2000, true)
-		b.shares[1].waiting = nil
-		assert.False(t, b.late(time.Now()), "nobody waits")
+		q.shares[1].waiting = nil
+		assert.False(t, q.late(time.Now()), "nobody waits")
 		time.Sleep(10 * time.Second) // nothing is answered
-		f(10*time.Second, leastInLine-1, false)
-		f(10*time.Second, leastInLine, true)
+		f(10*time.Second, minBacklog-1, false)
+		f(10*time.Second, minBacklog, true)
 	})
 }
 
@@ -120,7 +169,7 @@ func TestBatchesAreCapped(t *testing.T) {
 	for i := range 10 {
 		posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 	}
-	require.Eventually(t, func() bool { return a.srv.batcher.held().items == 10 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.queue.snapshot().items == 10 })
 	gate.open()
 	posts.Wait()
 	assert.Equal(t, 4, a.stores.largest)
@@ -143,7 +192,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return accepted.Load() > 200 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return accepted.Load() > 200 })
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
 	defer cancel()
 	require.NoError(t, a.srv.Drain(ctx))
@@ -164,7 +213,7 @@ func TestDrainSaysNotReadyFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	drained := make(chan error)
 	go func() { drained <- a.srv.Drain(ctx) }()
-	require.Eventually(t, func() bool { return a.srv.draining.Load() }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.draining.Load() })
 	r, closed := a.raw(message("GET /readyz HTTP/1.1", ""))
 	assert.Equal(t, 503, r.status)
 	assert.JSONEq(t, `{"status":"draining"}`, r.body)
@@ -191,7 +240,7 @@ func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	assert.ErrorContains(t, err, "drain-timeout")
 	assert.ErrorContains(t, err, "requests under way")
 	c := &pendingPost{cost: 1}
-	_, shed := a.srv.batcher.admit(c)
+	_, shed := a.srv.queue.admit(c)
 	assert.Equal(t, ShuttingDown, shed.code)
 	gate.open()
 }
@@ -200,7 +249,7 @@ func TestServeAfterDrainReturnsAtOnce(t *testing.T) {
 	a := start(t, nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return a.srv.conns.Load() != nil }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return a.srv.conns.Load() != nil })
 	require.ErrorContains(t, a.srv.Serve(ln), "twice")
 	a.srv.conns.Store(nil)
 	a.srv.draining.Store(true)

@@ -5,45 +5,45 @@ import (
 	"time"
 )
 
-// paceWait is how long a caller waits for its turn at most: what is looked up is an extra, and must not hold up the rest.
+// throttleWait is how long a caller waits for its turn at most: the look-up is optional and must not delay the answer.
 const throttleWait = 20 * time.Millisecond
 
-// paceRest is how many times as long as a look-up the rest behind it is.
-const throttleRest = 2
+// throttlePause is how many times as long as a look-up the pause after it is.
+const throttlePause = 2
 
-// pace lets one look-up run at a time, and rests behind each, so that they cost a store a third of the time of one caller at
-// most, however many clients ask. What everyone may ask for must not slow down what the store is there for.
+// throttle runs one look-up at a time and pauses after each: look-ups cost a store at most a third of the time of one
+// caller, however many clients ask. So they cannot slow down other calls.
 type throttle struct {
-	turn chan time.Time // capacity 1: holds when the next look-up may begin, while none runs
+	turn chan time.Time // capacity 1: while none runs, holds when the next look-up may start
 }
 
 func newThrottle() *throttle {
-	p := &throttle{make(chan time.Time, 1)}
-	p.turn <- time.Time{}
-	return p
+	t := &throttle{make(chan time.Time, 1)}
+	t.turn <- time.Time{}
+	return t
 }
 
-// do runs look when its turn comes, and says whether it came soon enough.
-func (p *throttle) do(look func()) bool {
-	soon, cancel := context.WithTimeout(context.Background(), throttleWait)
+// do runs look when its turn comes. It returns false, without a call, if the turn does not come within throttleWait.
+func (t *throttle) do(look func()) bool {
+	limit, cancel := context.WithTimeout(context.Background(), throttleWait)
 	defer cancel()
 	var from time.Time
 	select {
-	case from = <-p.turn:
-	case <-soon.Done():
+	case from = <-t.turn:
+	case <-limit.Done():
 		return false
 	}
-	rest := time.NewTimer(time.Until(from))
-	defer rest.Stop()
+	pause := time.NewTimer(time.Until(from))
+	defer pause.Stop()
 	select {
-	case <-rest.C:
-	case <-soon.Done():
-		p.turn <- from
+	case <-pause.C:
+	case <-limit.Done():
+		t.turn <- from
 		return false
 	}
-	began := time.Now()
-	defer func() { // also behind a panic
-		p.turn <- time.Now().Add(throttleRest * time.Since(began))
+	start := time.Now()
+	defer func() { // also after a panic
+		t.turn <- time.Now().Add(throttlePause * time.Since(start))
 	}()
 	look()
 	return true

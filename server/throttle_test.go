@@ -32,8 +32,8 @@ func TestLookUpsRunOneAtATimeAndRest(t *testing.T) {
 	all.Wait()
 	require.EqualValues(t, 20, done.Load())
 	require.EqualValues(t, 1, most.Load())
-	last := spent.Load() / 20 * throttleRest // nobody rests behind the last one
-	require.LessOrEqual(t, spent.Load()*(1+throttleRest)-2*last, int64(time.Since(began)))
+	last := spent.Load() / 20 * throttlePause // nobody rests behind the last one
+	require.LessOrEqual(t, spent.Load()*(1+throttlePause)-2*last, int64(time.Since(began)))
 }
 
 func TestALookUpWhoseTurnDoesNotComeSoonIsLeftOut(t *testing.T) {
@@ -43,10 +43,10 @@ func TestALookUpWhoseTurnDoesNotComeSoonIsLeftOut(t *testing.T) {
 	p.do(func() {
 		require.False(t, p.do(look), "one is under way")
 	})
-	require.Eventually(t, func() bool { return p.do(look) }, giveUpAfter, time.Millisecond, "the turn is not lost")
+	eventually(t, func() bool { return p.do(look) }, "the turn is not lost")
 	require.Equal(t, 1, looks)
 	require.Eventually(t, func() bool {
 		return assert.Panics(t, func() { p.do(func() { panic("in a store") }); panic("its turn did not come") })
 	}, giveUpAfter, time.Millisecond)
-	require.Eventually(t, func() bool { return p.do(look) }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return p.do(look) })
 }

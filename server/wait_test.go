@@ -33,7 +33,7 @@ func (a *api) end(id trade.RequestID, status trade.Status) {
 // waiting demands that so many calls wait.
 func (a *api) waiting(n int) {
 	a.t.Helper()
-	require.Eventually(a.t, func() bool { return a.srv.waits.count() == n }, giveUpAfter, time.Millisecond, "%d wait", a.srv.waits.count())
+	eventually(a.t, func() bool { return a.srv.waits.count() == n }, "%d wait", a.srv.waits.count())
 }
 
 // later sends a request in the background.
@@ -91,7 +91,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxWait, cfg.MaxWaiters = time.Second, 1 })
 	r := a.post(tradeJSON("T1", 1), preferWait)
 	id := r.accepted(t)
-	assert.Equal(t, "wait=1", r.header.Get("Preference-Applied"), "the setting max-wait")
+	assert.Equal(t, "wait=1", r.header.Get("Preference-Applied"), "MaxWait")
 	assert.NotEmpty(t, r.header.Get("Retry-After"))
 	r = a.send("GET", requestsPath+id.String(), "", preferWait)
 	assert.Equal(t, "PENDING", r.fields(t)["status"])
@@ -108,7 +108,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	a.waiting(1)
 	r = a.post(tradeJSON("T4", 1), preferWait)
 	r.accepted(t)
-	assert.Empty(t, r.header.Get("Preference-Applied"), "no place: answered at once")
+	assert.Empty(t, r.header.Get("Preference-Applied"), "no slot: answered at once")
 	counted(t, 1, a.srv.m.waits[waitRefused])
 	(<-first).accepted(t)
 }
@@ -119,7 +119,7 @@ func TestAWaitOutlastsAnOutage(t *testing.T) {
 	answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
 	a.waiting(1)
 	a.stores.set(func() { a.stores.onRead = func() error { panic("a fault in the store") } })
-	require.Eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.outcomeErrors) > 0 }, giveUpAfter, time.Millisecond)
+	eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.outcomeErrors) > 0 })
 	a.stores.set(func() {
 		a.stores.onRead = nil
 		for id := range a.stores.opened {
@@ -146,7 +146,7 @@ func TestADrainAnswersWhoeverWaits(t *testing.T) {
 	counted(t, 20, a.srv.m.waits[waitDrained])
 }
 
-// A client that leaves frees its place, which others wait for.
+// A client that leaves frees its slot for others.
 func TestAClientThatLeavesWaitsNoMore(t *testing.T) {
 	a := start(t, nil)
 	conn, err := net.Dial("tcp", a.addr)

@@ -166,7 +166,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxConns, cfg.MaxConnsPerAddr = maxConns, perAddr })
 		first, err := net.Dial("tcp", a.addr)
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 1 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.conns.Load().count() == 1 })
 		second, err := net.Dial("tcp", a.addr)
 		require.NoError(t, err)
 		resp, err := http.ReadResponse(bufio.NewReader(second), nil) // refused before it has said anything
@@ -177,7 +177,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		assert.NotEmpty(t, r.header.Get("Retry-After"))
 		counted(t, 1, a.srv.m.connsRefused[string(code)])
 		first.Close()
-		require.Eventually(t, func() bool { return a.srv.conns.Load().count() == 0 }, giveUpAfter, time.Millisecond)
+		eventually(t, func() bool { return a.srv.conns.Load().count() == 0 })
 		assert.Equal(t, 200, a.get("/livez").status)
 	}
 	f(1, 10, 503, TooManyConnections)
@@ -273,15 +273,16 @@ func (buggy) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade,
 }
 
 func TestWireErrors(t *testing.T) {
-	f := func(err error, code trade.Code) {
+	f := func(err error, code trade.Code, detail string) {
 		t.Helper()
-		p := ofWire(err)
+		p := ofWire(err, &Config{MaxHeaderBytes: 8192})
 		assert.Equal(t, code, p.code)
+		assert.Contains(t, p.detail, detail)
 	}
-	f(fasthttp.ErrBodyTooLarge, BodyTooLarge)
-	f(&fasthttp.ErrSmallBuffer{}, HeadersTooLarge)
-	f(fmt.Errorf("reading: %w", os.ErrDeadlineExceeded), RequestTimeout)
-	f(errors.New("anything else"), MalformedHTTP)
+	f(fasthttp.ErrBodyTooLarge, BodyTooLarge, "the setting max-body-bytes")
+	f(&fasthttp.ErrSmallBuffer{}, HeadersTooLarge, "larger than 8192 bytes")
+	f(fmt.Errorf("reading: %w", os.ErrDeadlineExceeded), RequestTimeout, "the setting read-timeout")
+	f(errors.New("anything else"), MalformedHTTP, "HTTP/1.1")
 }
 
 func TestHeaders(t *testing.T) {

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,8 +14,6 @@ import (
 	"tradestore/internal/checks"
 	"tradestore/kafka"
 	"tradestore/postgres"
-	"tradestore/server"
-	"tradestore/trade"
 )
 
 // stores says what must hold for the stores of a role (rules T1 to T7).
@@ -73,18 +70,14 @@ func watch(ctx context.Context, log zerolog.Logger, interval time.Duration, moni
 	}
 }
 
-// gate keeps the accept line shut unless the topology has been verified: a 202 for a record in the wrong topic would be a
-// promise that nobody keeps. Reads and probes are answered meanwhile.
-type gate struct {
-	server.RequestStore
-	server.KeyedStore
-	open atomic.Bool
-}
+// gate tells the server whether schema and topic are verified. POSTs are rejected until then: a 202 to the wrong topic
+// would lose the trade. Reads and probes are answered meanwhile.
+type gate struct{ open atomic.Bool }
 
 var errUnverified = errors.New("schema and topic are not verified yet")
 
-// keep opens the gate when every check holds and shuts it when one does not hold any more, which is an error. At the end
-// of ctx it stays as it is: what was let in is finished by the drain.
+// keep opens the gate when every check passes, and shuts it when one fails later, which is an error. At the end of ctx the
+// gate stays as it is: the drain finishes what was admitted.
 func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
 	if err := await(ctx, log, monitor); err != nil {
 		return err
@@ -98,32 +91,8 @@ func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Durat
 	return err
 }
 
-// Open refuses every request with no effect until the gate is open.
-func (g *gate) Open(ctx context.Context, batch []*trade.Request) []error {
-	if g.open.Load() {
-		return g.RequestStore.Open(ctx, batch)
-	}
-	return refuse(len(batch))
-}
-
-// OpenKeyed is Open for requests under idempotency keys.
-func (g *gate) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []error {
-	if g.open.Load() {
-		return g.KeyedStore.OpenKeyed(ctx, batch)
-	}
-	return refuse(len(batch))
-}
-
-func refuse(n int) []error {
-	refused := make([]error, n)
-	for i := range refused {
-		refused[i] = fmt.Errorf("%w: %w", trade.ErrNotOpened, errUnverified)
-	}
-	return refused
-}
-
-// check is what readiness asks.
-func (g *gate) check(context.Context) error {
+// err returns an error while the gate is shut (server.Deps.Verified).
+func (g *gate) err() error {
 	if g.open.Load() {
 		return nil
 	}

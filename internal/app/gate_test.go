@@ -1,24 +1,45 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
-	"tradestore/trade"
+	"tradestore/internal/checks"
 )
 
-// A shut gate asks no request store, and what it refuses has no effect.
-func TestAShutGateLetsNothingIn(t *testing.T) {
-	g := &gate{} // any call of a log would be a panic
-	for _, errs := range [][]error{
-		g.Open(t.Context(), make([]*trade.Request, 2)),
-		g.OpenKeyed(t.Context(), make([]*trade.KeyedRequest, 2)),
-	} {
-		require.Len(t, errs, 2)
-		for _, err := range errs {
-			require.ErrorIs(t, err, trade.ErrNotOpened)
-			require.ErrorIs(t, err, errUnverified)
-		}
+// The gate opens when the checks pass, and shuts when one fails. A check that can't be made changes nothing.
+func TestTheGateFollowsTheChecks(t *testing.T) {
+	t.Parallel()
+	var result atomic.Pointer[checks.Check]
+	var rounds atomic.Int64
+	monitor, err := checks.NewMonitor(prometheus.NewRegistry(), patience, func(context.Context) []checks.Check {
+		defer rounds.Add(1)
+		return []checks.Check{*result.Load()}
+	})
+	require.NoError(t, err)
+	g, kept := &gate{}, make(chan error, 1)
+	next := func(c checks.Check) {
+		result.Store(&c)
+		seen := rounds.Load()
+		require.Eventually(t, func() bool { return rounds.Load() >= seen+2 || len(kept) > 0 }, patience, time.Millisecond)
 	}
+	unknown := checks.CanNotTell("T1", "topic", "exists", errors.New("down"))
+	result.Store(&unknown)
+	go func() { kept <- g.keep(t.Context(), zerolog.Nop(), time.Millisecond, monitor) }()
+	next(unknown)
+	require.ErrorIs(t, g.err(), errUnverified)
+	next(checks.Compare("T1", "topic", "exists", "exists", true))
+	require.NoError(t, g.err())
+	next(unknown)
+	require.NoError(t, g.err())
+	next(checks.Compare("T1", "topic", "exists", "is absent", false))
+	require.ErrorIs(t, <-kept, checks.ErrWrong)
+	require.ErrorIs(t, g.err(), errUnverified)
 }

@@ -51,9 +51,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	accept := &gate{RequestStore: log.entries, KeyedStore: log.entries}
+	accept := &gate{}
 	srv, err := server.New(cfg.Role(), server.Deps{
-		Requests: accept, Keys: accept,
+		Requests: log.entries, Keys: log.entries,
 		Trades:   postgres.NewReader(reads),
 		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
 		Kafka:    producer,
@@ -62,6 +62,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		Log:      env.Log,
 		Tracer:   env.tracer,
 		Now:      env.Now,
+		Verified: accept.err,
 	})
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kg
 		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
 		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
 		{Name: "request_store", Probe: log.probe},
-		{Name: "checks", Probe: accept.check},
+		{Name: "checks", Probe: func(context.Context) error { return accept.err() }},
 	}
 }
 

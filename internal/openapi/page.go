@@ -23,8 +23,8 @@ type File struct {
 	Gzip  bool // Body is compressed
 }
 
-// Index is the page, and Assets are its other parts by name. The scripts and the style sheet are those of Swagger UI, from
-// a module that keeps them compressed.
+// Index is the page, and Assets are its other parts by name. The scripts and the style sheet are those of Swagger UI,
+// from a module that keeps them compressed.
 var (
 	Index  = File{"text/html; charset=utf-8", must(page, "page/index.html"), false}
 	Assets = map[string]File{

@@ -100,8 +100,8 @@ func (c *Contract) find(method, path string) (*Operation, map[string]string) {
 	return nil, nil
 }
 
-// Check says how an exchange departs from the description: an answer that is not described, or a success for a request
-// that should have been refused.
+// Check returns an error if an exchange breaks the description: an answer that is not described, or a success for a
+// request that should have been refused.
 func (c *Contract) Check(x *Exchange) error {
 	path, query, _ := strings.Cut(x.Target, "?")
 	op, params := c.find(x.Method, path)
@@ -188,10 +188,11 @@ func (v *value) check(values []string) error {
 	return nil
 }
 
-// check holds a body against the schema of its media type; nil of either is content that is not checked.
+// check validates a body against the schema of its media type. Without one of them nothing is checked.
 func check(schema *jsonschema.Schema, body []byte, x *Exchange, described bool) error {
 	if !described {
-		return fmt.Errorf("%s %s: %d with media type %q is not described", x.Method, x.Target, x.Status, mediaOf(x.AnswerHeader))
+		return fmt.Errorf("%s %s: %d with media type %q is not described",
+			x.Method, x.Target, x.Status, mediaOf(x.AnswerHeader))
 	}
 	if schema == nil || body == nil || x.Method == http.MethodHead {
 		return nil
@@ -231,7 +232,7 @@ func compile(text []byte) (c *Contract, err error) {
 		return nil, err
 	}
 	c = &Contract{problem: r.schema("/components/schemas/Problem")}
-	root := place{document, ""}
+	root := object{document, ""}
 	for path := range root.node["paths"].(map[string]any) {
 		item := r.at(root, "paths", path)
 		for method := range item.node {
@@ -244,8 +245,7 @@ func compile(text []byte) (c *Contract, err error) {
 	return c, r.err
 }
 
-// strict closes every schema of an object that lists its members: clients have to bear new ones, but here each one is
-// described.
+// strict forbids members that are not described. Clients must accept new members, but here each one must be described.
 func strict(node any) {
 	switch node := node.(type) {
 	case map[string]any:

@@ -17,19 +17,19 @@ type reader struct {
 	err      error
 }
 
-// place is an object in the document, and the JSON pointer to it.
-type place struct {
+// object is an object of the document, and the JSON pointer to it.
+type object struct {
 	node    map[string]any
 	pointer string
 }
 
-// at steps down from a place, through references; an absent member is a place without a node.
-func (r *reader) at(p place, keys ...string) place {
+// at follows keys from an object, through references. An absent member is an object without a node.
+func (r *reader) at(p object, keys ...string) object {
 	for _, key := range keys {
 		node, _ := p.node[key].(map[string]any)
-		p = place{node, p.pointer + "/" + escape(key)}
+		p = object{node, p.pointer + "/" + escape(key)}
 		if target, ok := p.node["$ref"].(string); ok {
-			p = r.at(place{r.document, ""}, strings.Split(strings.TrimPrefix(target, "#/"), "/")...)
+			p = r.at(object{r.document, ""}, strings.Split(strings.TrimPrefix(target, "#/"), "/")...)
 		}
 	}
 	return p
@@ -47,20 +47,21 @@ func (r *reader) schema(pointer string) *jsonschema.Schema {
 	return schema
 }
 
-// member is schema of a place that may have none.
-func (r *reader) member(p place) *jsonschema.Schema {
+// member returns the schema of an object, nil if it has none.
+func (r *reader) member(p object) *jsonschema.Schema {
 	if p.node["schema"] == nil {
 		return nil
 	}
 	return r.schema(p.pointer + "/schema")
 }
 
-func (r *reader) operation(p place, method, path string) *Operation {
-	op := &Operation{Method: strings.ToUpper(method), Path: path, steps: strings.Split(path, "/"), responses: map[string]response{}}
+func (r *reader) operation(p object, method, path string) *Operation {
+	op := &Operation{Method: strings.ToUpper(method), Path: path, steps: strings.Split(path, "/")}
+	op.responses = map[string]response{}
 	list, _ := p.node["parameters"].([]any)
 	for i, node := range list {
-		// A place inside a list: the same, as if the list were an object.
-		members := place{map[string]any{"0": node}, ""}
+		// An element of a list is read as if the list were an object.
+		members := object{map[string]any{"0": node}, ""}
 		param := r.at(members, "0")
 		if param.pointer == "/0" {
 			param.pointer = fmt.Sprintf("%s/parameters/%d", p.pointer, i)
@@ -88,13 +89,13 @@ func (r *reader) operation(p place, method, path string) *Operation {
 	return op
 }
 
-func (r *reader) value(p place, name string) value {
+func (r *reader) value(p object, name string) value {
 	required, _ := p.node["required"].(bool)
 	kind := r.at(p, "schema").node["type"]
 	return value{name: name, required: required, bare: kind == "integer" || kind == "boolean", schema: r.member(p)}
 }
 
-func (r *reader) content(p place) map[string]*jsonschema.Schema {
+func (r *reader) content(p object) map[string]*jsonschema.Schema {
 	content := r.at(p, "content")
 	schemas := map[string]*jsonschema.Schema{}
 	for media := range content.node {

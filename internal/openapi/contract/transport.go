@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Transport is an http.RoundTripper that checks each exchange. The body of an answer is read to its end first, unless it
-// is a stream or a text, whose content is not described.
+// Transport is an http.RoundTripper that checks each exchange. The body of an answer is read to its end first, unless
+// it is a stream or a text, whose content is not described.
 type Transport struct {
 	Base   http.RoundTripper
 	Report func(error) // called for an exchange that breaks the contract; from any goroutine

@@ -114,13 +114,17 @@ func TestLatenciesHaveTheTraceAsExemplar(t *testing.T) {
 }
 
 func TestWithoutATracerACallAllocatesNothingForIt(t *testing.T) {
-	s, c := &Server{}, &call{head: head{traceParent: clientsParent}, correlationID: "c"}
-	b, batch := &batcher{cfg: &Config{}}, []*pendingPost{{}, {}}
+	c := &call{head: head{traceParent: clientsParent}, correlationID: "c"}
+	o, batch := &observer{m: newMetrics()}, []*pendingPost{{}, {}}
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		s.startSpan(c, spanPost, ofPost)
-		b.traceStage(batch, spanLookUp, c.start, func(int) error { return nil })
-		b.traceProduce(batch[0], c.start, nil)
-		c.endSpan(202)
+		o.startSpan(c, spanPost, ofPost)
+		o.dequeued(batch)
+		o.keysRead(batch, c.start, nil)
+		o.lookedUp(batch, c.start, nil)
+		o.opened(batch, c.start, nil)
+		o.produced(batch[0], c.start, nil)
+		o.waited(c, c.start)
+		o.endSpan(c, 202)
 	}))
 	require.Equal(t, clientsParent, c.traceParent)
 }
