@@ -40,26 +40,26 @@ const (
 
 // chain says what the whole chain in one process is made of: server, worker and broker, composed as `tradestore dev` does
 // and with the default settings of the roles, but for what is replaced.
-type chain struct {
+type chainSpec struct {
 	broker   string   // onDisk, inMemory or blackhole
 	replaced []string // stores that do nothing
 	database string   // URL; for the stores that are left
 }
 
-func (c chain) has(store string) bool { return !slices.Contains(c.replaced, store) }
+func (c chainSpec) has(store string) bool { return !slices.Contains(c.replaced, store) }
 
-func (c chain) needsDatabase() bool { return c.has(lookUp) || c.has(requestStore) || c.has(apply) }
+func (c chainSpec) needsDatabase() bool { return c.has(lookUp) || c.has(requestStore) || c.has(apply) }
 
 // serveChain runs a chain until its parent ends it. dir is for the broker.
-func serveChain(c chain, dir string) error {
+func serveChain(c chainSpec, dir string) error {
 	brokers, stopBroker, err := startBroker(c.broker, dir)
 	if err != nil {
 		return err
 	}
 	defer stopBroker()
-	r := &running{}
-	defer r.close()
-	if err := c.build(context.Background(), brokers, r); err != nil {
+	p := &chainProcess{}
+	defer p.close()
+	if err := c.build(context.Background(), brokers, p); err != nil {
 		return err
 	}
 	api, err := net.Listen("tcp", "127.0.0.1:0")
@@ -74,11 +74,11 @@ func serveChain(c chain, dir string) error {
 	if err != nil {
 		return err
 	}
-	return r.run(ctx, api, metrics)
+	return p.run(ctx, api, metrics)
 }
 
 // running is what a chain is made of, as far as it has been built.
-type running struct {
+type chainProcess struct {
 	server  *server.Server
 	worker  *worker.Worker
 	metrics http.Handler // of the worker
@@ -86,18 +86,18 @@ type running struct {
 }
 
 // close closes the connections, the last opened first.
-func (r *running) close() {
-	for _, f := range slices.Backward(r.closers) {
+func (p *chainProcess) close() {
+	for _, f := range slices.Backward(p.closers) {
 		f()
 	}
 }
 
 // run serves until ctx ends or one of the two fails.
-func (r *running) run(ctx context.Context, api, metrics net.Listener) error {
-	scrapes := &http.Server{Handler: r.metrics, ReadHeaderTimeout: time.Second}
+func (p *chainProcess) run(ctx context.Context, api, metrics net.Listener) error {
+	scrapes := &http.Server{Handler: p.metrics, ReadHeaderTimeout: time.Second}
 	work, inner := errgroup.WithContext(ctx)
-	work.Go(func() error { return r.server.Serve(api) })
-	work.Go(func() error { return r.worker.Run(inner) })
+	work.Go(func() error { return p.server.Serve(api) })
+	work.Go(func() error { return p.worker.Run(inner) })
 	work.Go(func() error {
 		if err := scrapes.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -107,26 +107,26 @@ func (r *running) run(ctx context.Context, api, metrics net.Listener) error {
 	<-inner.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	drained := r.server.Drain(limit)
+	drained := p.server.Drain(limit)
 	_ = scrapes.Close()
 	return errors.Join(work.Wait(), drained)
 }
 
 // build wires server and worker as package role does, which replaces nothing. The caller closes r, also after an error.
-func (c chain) build(ctx context.Context, brokers []string, r *running) error {
+func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess) error {
 	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
 	id, err := c.prepare(ctx, brokers, log)
 	if err != nil {
 		return err
 	}
-	if err := c.buildServer(ctx, r, brokers, log); err != nil {
+	if err := c.buildServer(ctx, p, brokers, log); err != nil {
 		return err
 	}
-	return c.buildWorker(ctx, r, brokers, id, log)
+	return c.buildWorker(ctx, p, brokers, id, log)
 }
 
 // prepare makes the topic and, with a database, schema and positions.
-func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
+func (c chainSpec) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
 		err := app.Migrate(ctx, app.MigrateConfig{
 			Kafka:    app.KafkaFlags{Brokers: brokers, Topic: topic, Partitions: partitions},
@@ -144,14 +144,14 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 	return kafka.Config{Brokers: brokers, Topic: topic, ClientID: id}
 }
 
-func (c chain) buildServer(ctx context.Context, r *running, brokers []string, log zerolog.Logger) error {
-	deps := server.Deps{Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Journal: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
+func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []string, log zerolog.Logger) error {
+	deps := server.Deps{Requests: noopStore{}, Keys: noopStore{}, Trades: noopStore{}, Journal: noopStore{}, Registry: telemetry.NewRegistry(), Log: log}
 	if c.has(requestStore) {
 		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
+		p.closers = append(p.closers, pool.Close)
 		requests := postgres.NewRequestStore(pool)
 		deps.Requests, deps.Keys = requests, requests
 	}
@@ -160,7 +160,7 @@ func (c chain) buildServer(ctx context.Context, r *running, brokers []string, lo
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
+		p.closers = append(p.closers, pool.Close)
 		deps.Trades = postgres.NewReader(pool)
 	}
 	cfg := kafkaClient(brokers, "bench-server")
@@ -169,16 +169,16 @@ func (c chain) buildServer(ctx context.Context, r *running, brokers []string, lo
 	if deps.Kafka, err = kafka.NewProducer(cfg, deps.Registry, log); err != nil {
 		return err
 	}
-	r.closers = append(r.closers, deps.Kafka.Close)
-	r.server, err = server.New(server.Config{Topic: topic, Partitions: partitions, QueueItems: queueItems}, deps)
+	p.closers = append(p.closers, deps.Kafka.Close)
+	p.server, err = server.New(server.Config{Topic: topic, Partitions: partitions, QueueItems: queueItems}, deps)
 	return err
 }
 
-func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id trade.TopicID, log zerolog.Logger) error {
+func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []string, id trade.TopicID, log zerolog.Logger) error {
 	reg := telemetry.NewRegistry()
-	r.metrics = telemetry.Handler(reg)
+	p.metrics = telemetry.Handler(reg)
 	deps := worker.Deps{
-		Store: newPositions(id, partitions), Journal: nothing{}, Closer: nothing{}, Requests: nothing{}, Maintainer: nothing{},
+		Store: newPositionStore(id, partitions), Journal: noopStore{}, Closer: noopStore{}, Requests: noopStore{}, Maintainer: noopStore{},
 		Registry: reg, Log: log, Now: time.Now,
 	}
 	if c.has(apply) {
@@ -187,12 +187,12 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
+		p.closers = append(p.closers, pool.Close)
 		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"}, reg)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, keep.Close)
+		p.closers = append(p.closers, keep.Close)
 		store := postgres.NewStore(pool, postgres.StoreConfig{Topic: topic})
 		deps.Store, deps.Journal, deps.Closer, deps.Maintainer = store, store, store, postgres.NewMaintainer(keep)
 		if c.has(requestStore) {
@@ -202,6 +202,6 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 	cfg := kafkaClient(brokers, "bench-worker")
 	cfg.Group = "bench-workers"
 	var err error
-	r.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps) // the default of the role
+	p.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps) // the default of the role
 	return err
 }

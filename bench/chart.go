@@ -82,16 +82,16 @@ func draw(title, under string, rows []row) drawing {
 		if !w.chart {
 			continue
 		}
-		if n := len(d.Groups); n == 0 || d.Groups[n-1].Title != escape(w.stage) {
+		if n := len(d.Groups); n == 0 || d.Groups[n-1].Title != escapeXML(w.stage) {
 			if n > 0 {
 				y += groupGap
 			}
 			limit := fmt.Sprintf("%s, %s %s/s", w.limit, thousands(w.limitRate.median), w.unit)
-			d.Groups = append(d.Groups, group{Y: y, Top: y + groupTop - 3, Title: escape(w.stage), Limit: escape(limit)})
+			d.Groups = append(d.Groups, group{Y: y, Top: y + groupTop - 3, Title: escapeXML(w.stage), Limit: escapeXML(limit)})
 			y += groupTop
 		}
 		g := &d.Groups[len(d.Groups)-1]
-		g.Bars = append(g.Bars, bar{Y: y, Name: escape(w.name), Width: scale(w.ratio.median), Low: barLeft + scale(w.ratio.low),
+		g.Bars = append(g.Bars, bar{Y: y, Name: escapeXML(w.name), Width: scale(w.ratio.median), Low: barLeft + scale(w.ratio.low),
 			High: barLeft + scale(w.ratio.high), Ratio: digits(w.ratio.median), Rate: thousands(w.rate.median) + "/s"})
 		y += barStep
 		g.End = y - barStep + barHeight + 3
@@ -108,7 +108,7 @@ func draw(title, under string, rows []row) drawing {
 	return d
 }
 
-func escape(s string) string {
+func escapeXML(s string) string {
 	b := &bytes.Buffer{}
 	template.HTMLEscape(b, []byte(s))
 	return b.String()

@@ -18,22 +18,22 @@ type fact struct{ name, value string }
 func cores() int { return runtime.NumCPU() }
 
 // facts tell what was measured where, at the end of a run.
-func (l *harness) facts(ctx context.Context) []fact {
+func (h *harness) facts(ctx context.Context) []fact {
 	all := []fact{
 		{"date", time.Now().UTC().Format(time.DateOnly)},
 		{"commit", commit(ctx)},
 		{"machine", machine()},
 		{"Go", runtime.Version()},
 	}
-	if l.postgres != nil {
+	if h.postgres != nil {
 		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, shared_buffers %s, max_wal_size %s",
-			l.postgres.Version(), sharedBuffers(), maxWAL)})
+			h.postgres.Version(), sharedBuffers(), maxWAL)})
 	}
-	if l.kafka != nil {
+	if h.kafka != nil {
 		all = append(all, fact{"Apache Kafka", services.KafkaVersion + ", one broker on the same machine, acknowledging from memory as it does by default"})
 	}
-	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", l.rounds, l.hold, l.connections)},
-		fact{"took", time.Since(l.began).Round(time.Second).String()})
+	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", h.rounds, h.hold, h.connections)},
+		fact{"took", time.Since(h.began).Round(time.Second).String()})
 }
 
 // commit names the source. A tree with changes is marked.

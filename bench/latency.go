@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	calm        = 1000.0 // trades per second, at which the stack is idle most of the time
-	brisk       = 3000.0 // to warm up: Java compiles what it has run often enough
+	pacedRate   = 1000.0 // trades per second, at which the stack is idle most of the time
+	warmupRate  = 3000.0 // to warm up: Java compiles what it has run often enough
 	followed    = 50.0   // of them per second are asked for until they show their end
 	followLimit = 20 * time.Second
 
@@ -29,23 +29,23 @@ type delays struct {
 
 // latency measures how long a trade takes when there is little to do: until its 202, against the HTTP server that does
 // nothing, and until its request shows SUCCESS.
-func latency(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+func latency(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	t, _, err := l.newRoles(ctx, "latency")
+	t, _, err := h.newRoles(ctx, "latency")
 	if err != nil {
 		return err
 	}
-	l.say("warming up with %s/s", thousands(brisk))
-	if _, err := l.paced(ctx, l.limit, brisk, l.hold); err != nil {
+	h.say("warming up with %s/s", thousands(warmupRate))
+	if _, err := h.paced(ctx, h.limit, warmupRate, h.hold); err != nil {
 		return err
 	}
-	if _, err := l.paced(ctx, t, brisk, 4*l.hold); err != nil {
+	if _, err := h.paced(ctx, t, warmupRate, 4*h.hold); err != nil {
 		return err
 	}
-	limit, ours := l.calmly(l.limit), l.calmly(t)
-	if err := l.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {
+	limit, ours := h.pacedSeries(h.limit), h.pacedSeries(t)
+	if err := h.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
 	for _, g := range latencyGoals(limit, ours) {
@@ -54,13 +54,13 @@ func latency(ctx context.Context, l *harness, r *results) error {
 	return nil
 }
 
-func (l *harness) calmly(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.paced(ctx, t, calm, hold) }}
+func (h *harness) pacedSeries(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.paced(ctx, t, pacedRate, hold) }}
 }
 
 // paced sends new trades at a rate and follows some of them.
-func (l *harness) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
-	load := l.load(rate, hold)
+func (h *harness) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
+	load := h.newLoad(rate, hold)
 	var follower *loadtest.Follower
 	if t.worker != "" {
 		api := loadtest.NewAPI(t.url(), partitions, followLimit)
@@ -111,7 +111,7 @@ func latencyGoals(limit, ours *series) []goal {
 	success := func(s sample) float64 { return s.paced.success }
 	one := func(what, want string, most float64, more, ours, limit figure) goal {
 		return goal{
-			figure: fmt.Sprintf("%s at %s/s", what, thousands(calm)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
+			figure: fmt.Sprintf("%s at %s/s", what, thousands(pacedRate)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
 			got: fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
 			part: "latency",
 		}
@@ -138,18 +138,18 @@ type load struct {
 }
 
 // load makes one that begins now.
-func (l *harness) load(rate float64, hold time.Duration) *load {
-	return &load{l.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
+func (h *harness) newLoad(rate float64, hold time.Duration) *load {
+	return &load{h.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
 }
 
 // send returns after the last answer. Connections bounds how many there are, 0 leaves it to the generator.
-func (o *load) send(ctx context.Context, t target, connections int) error {
-	if err := (loadtest.Light{Connections: connections}).Attack(ctx, t.url(), o.plan, o.schedule, o.results); err != nil {
+func (l *load) send(ctx context.Context, t target, connections int) error {
+	if err := (loadtest.Light{Connections: connections}).Attack(ctx, t.url(), l.plan, l.schedule, l.results); err != nil {
 		return fmt.Errorf("cannot send trades to %s: %w", t.name, err)
 	}
 	return nil
 }
 
-func (o *load) findings() loadtest.Findings {
-	return loadtest.Analyse(o.schedule, o.plan, o.results, o.schedule.Length())
+func (l *load) findings() loadtest.Findings {
+	return loadtest.Analyse(l.schedule, l.plan, l.results, l.schedule.Length())
 }

@@ -27,11 +27,11 @@ type part struct {
 	name, about string
 	needs       []*need
 	measure     func(ctx context.Context, l *harness, r *results) error
-	loop        loop // what it is measured under
+	loop        closedLoop // what it is measured under
 }
 
 // loop is how trades are sent in a closed loop.
-type loop struct {
+type closedLoop struct {
 	connections int  // 0: as asked for
 	vegeta      bool // by vegeta, in place of the light generator
 }
@@ -49,13 +49,13 @@ var parts = []part{
 
 // goalParts measure what the product is held to. They take longer, so -goals asks for them.
 var goalParts = []part{
-	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256},
+	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: closedLoop{connections: 256},
 		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
-	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256, vegeta: true},
+	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: closedLoop{connections: 256, vegeta: true},
 		about: "the same with vegeta as the generator, which takes more of the cores"},
-	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
+	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram}, loop: closedLoop{connections: 256},
 		about: "the memory of server and worker under the same load, held for 30 times as long"},
-	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
+	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram}, loop: closedLoop{connections: 256},
 		about: "server and worker that are scraped, traced at 1 % and logged, against the same unobserved"},
 	{name: "drain", measure: draining, needs: []*need{needPostgres, needApache, needProgram, needBenchmarks},
 		about: "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone"},
@@ -108,7 +108,7 @@ var childModes = map[string]func() error{
 	"noop":   serveNoop,
 	"broker": func() error { return serveBroker(arg(2), arg(3)) },
 	"chain": func() error {
-		return serveChain(chain{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)}, arg(2))
+		return serveChain(chainSpec{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)}, arg(2))
 	},
 }
 
@@ -202,28 +202,28 @@ func choose(list string, goals bool) ([]part, error) {
 
 // measure runs the parts and tells what they found: to the folder, or on stdout without one.
 func measure(ctx context.Context, s settings, chosen []part, folder string, stdout, progress io.Writer) error {
-	l, err := newHarness(s, progress)
+	h, err := newHarness(s, progress)
 	if err != nil {
 		return err
 	}
-	defer l.stop()
-	if err := l.prepare(ctx, chosen); err != nil {
+	defer h.stop()
+	if err := h.prepare(ctx, chosen); err != nil {
 		return err
 	}
-	l.say("that took %.0f s", time.Since(l.began).Seconds())
+	h.say("that took %.0f s", time.Since(h.began).Seconds())
 	r := &results{flags: s.flags}
 	for _, p := range chosen {
 		began := time.Now()
-		l.loop = loop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}
-		if err := p.measure(ctx, l, r); err != nil {
+		h.loop = closedLoop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}
+		if err := p.measure(ctx, h, r); err != nil {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}
-		l.say("%s took %.0f s", p.name, time.Since(began).Seconds())
+		h.say("%s took %.0f s", p.name, time.Since(began).Seconds())
 	}
-	if l.noKafka != nil {
-		r.notes = append(r.notes, "Without Apache Kafka: "+l.noKafka.Error()+".")
+	if h.noKafka != nil {
+		r.notes = append(r.notes, "Without Apache Kafka: "+h.noKafka.Error()+".")
 	}
-	r.facts = l.facts(ctx)
+	r.facts = h.facts(ctx)
 	if folder == "" {
 		_, err := stdout.Write(r.markdown())
 		return err
@@ -231,6 +231,6 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 	if err := r.write(folder); err != nil {
 		return err
 	}
-	l.say("wrote RESULTS.md and the charts to %s", folder)
+	h.say("wrote RESULTS.md and the charts to %s", folder)
 	return nil
 }

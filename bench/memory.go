@@ -16,21 +16,21 @@ const (
 
 // memory holds the sustained load for long and watches the memory of server and worker: what leaks a little with each trade
 // shows only after millions.
-func memory(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+func memory(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	t, _, err := l.newRoles(ctx, "memory")
+	t, _, err := h.newRoles(ctx, "memory")
 	if err != nil {
 		return err
 	}
-	hold := memoryLong * l.sustain
-	l.say("holding the load for %v", hold)
+	hold := memoryLong * h.sustain
+	h.say("holding the load for %v", hold)
 	var load sample
-	of := func(w watched) look { return func(context.Context) (float64, error) { return memoryOf(w.pid) } }
+	of := func(w watched) gauge { return func(context.Context) (float64, error) { return memoryOf(w.pid) } }
 	var worker []float64
-	server := watch(ctx, hold, memoryPoll, of(t.watched[0]), func() {
-		worker = watch(ctx, hold, memoryPoll, of(t.watched[1]), func() { load, err = l.attack(ctx, t, hold) })
+	server := sampleGauge(ctx, hold, memoryPoll, of(t.watched[0]), func() {
+		worker = sampleGauge(ctx, hold, memoryPoll, of(t.watched[1]), func() { load, err = h.attack(ctx, t, hold) })
 	})
 	if err != nil {
 		return err

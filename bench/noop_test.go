@@ -13,7 +13,7 @@ import (
 )
 
 func TestPositionsFollowTheBatches(t *testing.T) {
-	s := newPositions(trade.TopicID{7}, 3)
+	s := newPositionStore(trade.TopicID{7}, 3)
 	apply := func(spans ...trade.Span) error {
 		_, err := s.Apply(t.Context(), &trade.Batch{Spans: spans})
 		return err
@@ -32,9 +32,9 @@ func TestPositionsFollowTheBatches(t *testing.T) {
 
 // The no-op server answers as the product does, so that the generator has as much to read.
 func TestNoopServerAccepts(t *testing.T) {
-	l := testHarness(t)
-	require.NoError(t, makeLimit(t.Context(), l))
-	res, err := http.Post("http://"+l.limit.api+"/api/v1/trades", "application/json", nil)
+	h := testHarness(t)
+	require.NoError(t, makeLimit(t.Context(), h))
+	res, err := http.Post("http://"+h.limit.api+"/api/v1/trades", "application/json", nil)
 	require.NoError(t, err)
 	defer res.Body.Close()
 	require.Equal(t, http.StatusAccepted, res.StatusCode)
@@ -47,7 +47,7 @@ func TestNoopServerAccepts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, trade.Pending, said.Status)
 
-	got, err := l.attack(t.Context(), l.limit, 100*time.Millisecond)
+	got, err := h.attack(t.Context(), h.limit, 100*time.Millisecond)
 	require.NoError(t, err)
 	require.Positive(t, got.rate)
 	require.Positive(t, got.count)
@@ -76,9 +76,9 @@ func TestSummary(t *testing.T) {
 
 // A server that accepts nothing has no rate.
 func TestAttackOnNobody(t *testing.T) {
-	l := testHarness(t)
+	h := testHarness(t)
 	address, err := freeAddress()
 	require.NoError(t, err)
-	_, err = l.attack(t.Context(), target{name: "nobody", api: address}, 50*time.Millisecond)
+	_, err = h.attack(t.Context(), target{name: "nobody", api: address}, 50*time.Millisecond)
 	require.ErrorContains(t, err, "nobody: nothing is accepted: status 0")
 }

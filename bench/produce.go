@@ -17,25 +17,25 @@ import (
 )
 
 // produce compares the server's producer with what the Kafka client can do at best, on each broker.
-func produce(ctx context.Context, l *harness, r *results) error {
-	l.say("starting the embedded broker")
-	_, at, err := l.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(l.dir, "broker"))
+func produce(ctx context.Context, h *harness, r *results) error {
+	h.say("starting the embedded broker")
+	_, at, err := h.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(h.dir, "broker"))
 	if err != nil {
 		return err
 	}
-	embedded, err := l.producers(ctx, "Kafka: produce, embedded broker", at.Brokers)
+	embedded, err := h.producers(ctx, "Kafka: produce, embedded broker", at.Brokers)
 	if err != nil {
 		return err
 	}
 	stages := []stage{embedded}
-	if l.kafka != nil {
-		apache, err := l.producers(ctx, "Kafka: produce, Apache Kafka", l.kafka.Addrs())
+	if h.kafka != nil {
+		apache, err := h.producers(ctx, "Kafka: produce, Apache Kafka", h.kafka.Addrs())
 		if err != nil {
 			return err
 		}
 		stages = append(stages, apache)
 	}
-	if err := l.measure(ctx, true, stages...); err != nil {
+	if err := h.measure(ctx, true, stages...); err != nil {
 		return err
 	}
 	r.add(stages...)
@@ -43,11 +43,11 @@ func produce(ctx context.Context, l *harness, r *results) error {
 }
 
 // plenty is more records under way than a broker needs to be busy.
-const plenty = 50_000
+const maxUnderWay = 50_000
 
 // producers makes a topic, and the limit and our producer on it: with as many records under way as the limit has, which
 // shows what encoding costs, and with no more than the server lets in, which is what it can use.
-func (l *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
+func (h *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
 	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
 	if _, err := kafka.CreateTopic(ctx, cfg, kafka.TopicSpec{Partitions: partitions}); err != nil {
@@ -57,16 +57,16 @@ func (l *harness) producers(ctx context.Context, title string, brokers []string)
 	if err != nil {
 		return stage{}, err
 	}
-	l.onStop(raw.Close)
-	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand", run: pump(raw, copies(name))}}
-	for _, underWay := range []int{plenty, queueItems} {
+	h.onStop(raw.Close)
+	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand", run: pumpRecords(raw, copies(name))}}
+	for _, underWay := range []int{maxUnderWay, queueItems} {
 		cfg.MaxBufferedRecords = underWay
 		ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 		if err != nil {
 			return stage{}, err
 		}
-		l.onStop(ours.Close)
-		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way", run: pump(ours, encoded(name))})
+		h.onStop(ours.Close)
+		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way", run: pumpRecords(ours, encoded(name))})
 	}
 	return s, nil
 }
@@ -75,7 +75,7 @@ func (l *harness) producers(ctx context.Context, title string, brokers []string)
 // it is as it comes, and may wait for more records to send at once.
 func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
 	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(plenty))
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(maxUnderWay))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a Kafka client: %w", err)
 	}
@@ -84,7 +84,7 @@ func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
 
 // pump hands records to a producer for the time given, never more at once than it buffers, and counts those that were
 // acknowledged until the last one was.
-func pump(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
+func pumpRecords(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
 	return func(ctx context.Context, hold time.Duration) (sample, error) {
 		var acknowledged atomic.Int64
 		var failure atomic.Pointer[error]

@@ -22,14 +22,14 @@ type row struct {
 
 // results is what the parts found.
 type results struct {
-	flags   string // given to the run: " -hold 20s"
-	facts   []fact
-	rows    []row
-	turn    *stage // the chain with its stores replaced in turn
-	stacks  *stage
-	goals   []goal
-	scaling []row    // what is varied is the stage
-	notes   []string // what was left out, and why
+	flags    string // given to the run: " -hold 20s"
+	facts    []fact
+	rows     []row
+	replaced *stage // the chain with its stores replaced in turn
+	stacks   *stage
+	goals    []goal
+	scaling  []row    // what is varied is the stage
+	notes    []string // what was left out, and why
 }
 
 // add puts stages into the table, every series with its limit.
@@ -46,8 +46,8 @@ func (s stage) row(one *series, name string, value func(sample) float64, chart b
 }
 
 // addTurn puts the accept path alone into the table; the others are compared with the whole chain.
-func (r *results) addTurn(s stage) {
-	r.turn = &s
+func (r *results) addReplaced(s stage) {
+	r.replaced = &s
 	alone := s.ours[len(s.ours)-1]
 	r.rows = append(r.rows, s.row(alone, alone.name, rate, true))
 }
@@ -80,8 +80,8 @@ func (r *results) markdown() []byte {
 		fmt.Fprint(b, "\n![Each stage and its limit](results.svg)\n")
 		r.table(b)
 	}
-	if r.turn != nil {
-		r.writeTurn(b)
+	if r.replaced != nil {
+		r.writeReplaced(b)
 	}
 	if r.stacks != nil {
 		r.writeStacks(b)
@@ -110,11 +110,11 @@ func (r *results) table(b *bytes.Buffer) {
 }
 
 // writeTurn shows what the chain gains without each store, and says which binds.
-func (r *results) writeTurn(b *bytes.Buffer) {
-	base := r.turn.ours[0]
+func (r *results) writeReplaced(b *bytes.Buffer) {
+	base := r.replaced.ours[0]
 	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its stores replaced in turn by ones that do nothing.\n\n"+
 		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL |\n|---|---:|---:|---:|---:|\n")
-	for _, s := range r.turn.ours {
+	for _, s := range r.replaced.ours {
 		kept := "nothing is stored"
 		if s.of(stored).median > 0 {
 			kept = s.of(stored).perSecond("")
@@ -127,7 +127,7 @@ func (r *results) writeTurn(b *bytes.Buffer) {
 
 // refusals tell of answers that were no 202: they cost time as well, and are in no rate.
 func (r *results) refusals() (notes []string) {
-	for _, s := range []*stage{r.turn, r.stacks} {
+	for _, s := range []*stage{r.replaced, r.stacks} {
 		if s == nil {
 			continue
 		}
@@ -144,7 +144,7 @@ func (r *results) refusals() (notes []string) {
 func gain(s, base *series) figure {
 	values := make([]float64, len(s.rounds))
 	for i := range s.rounds {
-		values[i] = through(s.rounds[i]) / through(base.rounds[i])
+		values[i] = passed(s.rounds[i]) / passed(base.rounds[i])
 	}
 	return figureOf(values)
 }
@@ -154,9 +154,9 @@ const notable = 1.1
 
 // binding names the store whose absence gains most, if one does.
 func (r *results) binding() string {
-	base := r.turn.ours[0]
+	base := r.replaced.ours[0]
 	most, gained := "", notable
-	for _, s := range r.turn.ours {
+	for _, s := range r.replaced.ours {
 		if g := gain(s, base).median; s.lacks != "" && g >= gained {
 			most, gained = s.lacks, g
 		}
@@ -174,7 +174,7 @@ func (r *results) writeStacks(b *bytes.Buffer) {
 	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
 		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
 	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(wait).short(), s.of(cost).short(), s.allCores())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(passed).perSecond(""), s.of(wait).short(), s.of(cost).short(), s.allCores())
 	}
 }
 

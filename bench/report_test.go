@@ -49,7 +49,7 @@ func found() *results {
 	dev := &series{name: "tradestore dev, embedded stores", rounds: grown(sample{rate: 6_800, stored: 6_700, count: 34_000, lasted: 5 * time.Second,
 		cpu: used("generator", 0.5, wholeChain, 3.4, inPostgres, 2.0)})}
 	r := &results{facts: []fact{{"date", "2026-11-23"}, {"commit", "abc"}}}
-	r.addTurn(turn)
+	r.addReplaced(turn)
 	r.add(stage{"Kafka: produce, <embedded> broker", "records", kgo, []*series{{name: "our producer & its encoder", rounds: grown(sample{rate: 300_000})}}},
 		stage{"PostgreSQL: apply, against COPY alone", "rows", copying, apply})
 	r.addStacks(stage{"Whole chain", "trades", limit, []*series{dev}})
@@ -82,7 +82,7 @@ func TestRefusalsAreTold(t *testing.T) {
 
 func TestNothingBinds(t *testing.T) {
 	r := found()
-	for _, s := range r.turn.ours {
+	for _, s := range r.replaced.ours {
 		for i := range s.rounds {
 			s.rounds[i].stored = 6_900 + 10*float64(i)
 		}

@@ -39,7 +39,7 @@ type stage struct {
 
 // measure runs every series of the stages once per round, in turn. With warm each one runs shortly before the first round:
 // connections, caches and compilers of a process that just started are no part of what it can do.
-func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error {
+func (h *harness) measure(ctx context.Context, warm bool, stages ...stage) error {
 	var all []*series
 	for _, s := range stages {
 		for _, one := range append([]*series{s.limit}, s.ours...) {
@@ -50,16 +50,16 @@ func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error
 	}
 	if warm {
 		for _, s := range all {
-			l.say("warming up: %s", s.name)
-			if _, err := s.run(ctx, l.hold/5); err != nil {
+			h.say("warming up: %s", s.name)
+			if _, err := s.run(ctx, h.hold/5); err != nil {
 				return fmt.Errorf("cannot measure %s: %w", s.name, err)
 			}
 		}
 	}
-	for round := range l.rounds {
+	for round := range h.rounds {
 		for _, s := range all {
-			l.say("round %d of %d: %s", round+1, l.rounds, s.name)
-			got, err := s.run(ctx, l.hold)
+			h.say("round %d of %d: %s", round+1, h.rounds, s.name)
+			got, err := s.run(ctx, h.hold)
 			if err != nil {
 				return fmt.Errorf("cannot measure %s: %w", s.name, err)
 			}
@@ -112,7 +112,7 @@ func rate(s sample) float64   { return s.rate }
 func stored(s sample) float64 { return s.stored }
 
 // through is how many per second went all the way that there is: a store that was replaced may leave nothing to store.
-func through(s sample) float64 {
+func passed(s sample) float64 {
 	if s.stored > 0 {
 		return s.stored
 	}

@@ -24,45 +24,45 @@ const (
 
 // sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
 // checkpoints have come round, against the HTTP server that does nothing.
-func sustained(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+func sustained(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
 	name, by := "sustained", ""
-	if l.loop.vegeta {
+	if h.loop.vegeta {
 		name, by = "vegeta", ", generator vegeta"
 	}
-	t, database, err := l.newRoles(ctx, name)
+	t, database, err := h.newRoles(ctx, name)
 	if err != nil {
 		return err
 	}
-	lag, err := l.newLag(ctx, name, database)
+	lag, err := h.newLag(ctx, name, database)
 	if err != nil {
 		return err
 	}
 	var lags [][]float64 // of each attack, those to warm up as well
 	hold := func(ctx context.Context, hold time.Duration) (s sample, err error) {
-		seen := watch(ctx, hold, lagPoll, lag.now, func() { s, err = l.attack(ctx, t, hold) })
+		seen := sampleGauge(ctx, hold, lagPoll, lag.now, func() { s, err = h.attack(ctx, t, hold) })
 		lags = append(lags, seen)
 		return s, err
 	}
-	l.say("warming up for %v: Java compiles what is used", l.sustain/3)
-	if _, err := hold(ctx, l.sustain/3); err != nil {
+	h.say("warming up for %v: Java compiles what is used", h.sustain/3)
+	if _, err := hold(ctx, h.sustain/3); err != nil {
 		return err
 	}
-	ours := l.guarded(t.name, hold)
-	limit := l.series(l.limit)
-	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
+	ours := h.sustainedSeries(t.name, hold)
+	limit := h.attackSeries(h.limit)
+	if err := h.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
-	r.addSustained(name, by, limit, ours, lags[len(lags)-l.rounds:])
+	r.addSustained(name, by, limit, ours, lags[len(lags)-h.rounds:])
 	return nil
 }
 
 // held runs a load in each round for as long as a sustained one is held.
-func (l *harness) guarded(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
+func (h *harness) sustainedSeries(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
 	return &series{name: name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
-		longer := l.sustain.Seconds() / l.hold.Seconds()
+		longer := h.sustain.Seconds() / h.hold.Seconds()
 		return hold(ctx, time.Duration(longer*float64(asked)))
 	}}
 }
@@ -90,17 +90,17 @@ type lag struct {
 	conn   *pgx.Conn
 }
 
-func (l *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
-	client, err := kafka.NewProducer(kafka.Config{Brokers: l.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
+func (h *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
+	client, err := kafka.NewProducer(kafka.Config{Brokers: h.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		return nil, err
 	}
-	l.onStop(client.Close)
+	h.onStop(client.Close)
 	conn, hangUp, err := connect(ctx, database)
 	if err != nil {
 		return nil, err
 	}
-	l.onStop(hangUp)
+	h.onStop(hangUp)
 	return &lag{topic, client, conn}, nil
 }
 
@@ -120,10 +120,10 @@ func (l *lag) now(ctx context.Context) (float64, error) {
 }
 
 // look is one reading of a gauge.
-type look func(ctx context.Context) (float64, error)
+type gauge func(ctx context.Context) (float64, error)
 
 // watch returns the readings of a gauge over the time given, while load runs. A look that fails is one less.
-func watch(ctx context.Context, hold, poll time.Duration, now look, load func()) []float64 {
+func sampleGauge(ctx context.Context, hold, poll time.Duration, now gauge, load func()) []float64 {
 	done := make(chan []float64)
 	go func() {
 		var seen []float64

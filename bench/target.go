@@ -30,14 +30,14 @@ type target struct {
 }
 
 // series attacks t in each round.
-func (l *harness) series(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, t, hold) }}
+func (h *harness) attackSeries(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.attack(ctx, t, hold) }}
 }
 
 // attack posts new trades for the time given, on all connections at once, each its next one as soon as the one before is
 // answered: a closed loop finds the highest rate, and says nothing about latency. Then it waits until every trade that was
 // accepted is stored.
-func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
+func (h *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
 	before, err := t.position(ctx)
 	if err != nil {
 		return sample{}, err
@@ -47,7 +47,7 @@ func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sam
 		return sample{}, err
 	}
 	results := loadtest.NewResults(time.Now())
-	l.loop.send(ctx, t, l.plan(), hold, results)
+	h.loop.send(ctx, t, h.plan(), hold, results)
 	s, err := summary(results)
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", t.name, err)
@@ -64,18 +64,18 @@ func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sam
 }
 
 // send posts trades without a pause.
-func (o loop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
-	if o.vegeta {
-		loadtest.Vegeta{MaxWorkers: uint64(o.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
+func (c closedLoop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
+	if c.vegeta {
+		loadtest.Vegeta{MaxWorkers: uint64(c.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
 		return
 	}
-	loadtest.Light{Connections: o.connections}.Closed(ctx, t.url(), p, hold, into)
+	loadtest.Light{Connections: c.connections}.Closed(ctx, t.url(), p, hold, into)
 }
 
 // plan is one of trades that nobody sent before.
-func (l *harness) plan() *loadtest.Plan {
-	l.attacks++
-	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
+func (h *harness) plan() *loadtest.Plan {
+	h.attacks++
+	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", h.began.Unix(), h.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
 }
 
 func (t target) url() *url.URL { return &url.URL{Scheme: "http", Host: t.api} }

@@ -32,13 +32,13 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	f.Load.Asked = due - min(due, warm)
 	var accept, sent, delay []time.Duration
 	var inTime, good, accepted uint64
-	answered := newReplies()
+	answers := newAnswerStats()
 	perSecond := make([][]time.Duration, len(f.Timeline))
 	var op Op
 	for r := range results.All() {
 		plan.Fill(&op, r.Seq)
-		right := answered.add(&op, r)
-		f.tell(r, right, perSecond)
+		right := answers.add(&op, r)
+		f.addToTimeline(r, right, perSecond)
 		if r.Seq < warm || r.Due >= until {
 			continue
 		}
@@ -59,7 +59,7 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	for i := range f.Timeline {
 		f.Timeline[i].describe(perSecond[i])
 	}
-	f.Answers = answered.list()
+	f.Answers = answers.list()
 	f.Accept, f.Sent, f.Load.DelayP99 = Describe(accept), Describe(sent), Describe(delay).P99
 	if held := (until - warmup).Seconds(); held > 0 && f.Load.Asked > 0 {
 		f.Load.Attained = float64(inTime) / float64(f.Load.Asked)
@@ -85,7 +85,7 @@ func emptySeconds(schedule Schedule, until time.Duration) []Second {
 
 // tell puts a result into the timeline: latency and errors in the second in which it was due, what was sent and accepted
 // in the second in which that happened.
-func (f *Findings) tell(r *Result, right bool, latencies [][]time.Duration) {
+func (f *Findings) addToTimeline(r *Result, right bool, latencies [][]time.Duration) {
 	second := func(at time.Duration) *Second {
 		if i := int(at / time.Second); i < len(f.Timeline) {
 			return &f.Timeline[i]
@@ -110,20 +110,20 @@ func (s *Second) describe(latencies []time.Duration) {
 }
 
 // replies counts what came back, by kind of operation.
-type replies [Kinds]KindAnswers
+type answerStats [Kinds]KindAnswers
 
-func newReplies() *replies {
-	a := new(replies)
-	for kind := range a {
-		a[kind] = KindAnswers{Kind: Kind(kind).String(), Counts: map[string]uint64{}}
+func newAnswerStats() *answerStats {
+	stats := new(answerStats)
+	for kind := range stats {
+		stats[kind] = KindAnswers{Kind: Kind(kind).String(), Counts: map[string]uint64{}}
 	}
-	return a
+	return stats
 }
 
 // add counts a result and says whether it is the answer that the operation must get. One that could not be had, or was
 // refused because the server is full or ending (429, 503), is not right, but not wrong either.
-func (a *replies) add(op *Op, r *Result) (right bool) {
-	counts := &a[op.Kind]
+func (s *answerStats) add(op *Op, r *Result) (right bool) {
+	counts := &s[op.Kind]
 	counts.Sent++
 	counts.Counts[answerName(r)]++
 	switch {
@@ -136,8 +136,8 @@ func (a *replies) add(op *Op, r *Result) (right bool) {
 	return false
 }
 
-func (a *replies) list() []KindAnswers {
-	return slices.DeleteFunc(slices.Clone(a[:]), func(k KindAnswers) bool { return k.Sent == 0 })
+func (s *answerStats) list() []KindAnswers {
+	return slices.DeleteFunc(slices.Clone(s[:]), func(k KindAnswers) bool { return k.Sent == 0 })
 }
 
 // rightAnswer says whether an operation may be answered like this.

@@ -19,7 +19,7 @@ type badBody struct {
 const (
 	contentJSON = "application/json"
 	idMark      = "$ID"
-	soundTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01","maturity_date":"2090-12-29","created_date":"2026-01-05"}`
+	validTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01","maturity_date":"2090-12-29","created_date":"2026-01-05"}`
 	tooLarge    = 17 << 10 // bytes: more than a server takes by default
 )
 
@@ -38,12 +38,12 @@ var badBodies = func() (all []badBody) {
 	}
 	malformed := func(body string) { add(http.StatusBadRequest, trade.MalformedJSON, contentJSON, body) }
 	invalid := func(old, instead string) {
-		add(http.StatusBadRequest, trade.InvalidTrade, contentJSON, strings.Replace(soundTrade, old, instead, 1))
+		add(http.StatusBadRequest, trade.InvalidTrade, contentJSON, strings.Replace(validTrade, old, instead, 1))
 	}
-	malformed(strings.TrimSuffix(soundTrade, "}"))
-	malformed("[" + soundTrade + "]")
-	malformed(soundTrade + soundTrade)
-	malformed(strings.Replace(soundTrade, `"CP-1"`, `{"id":"CP-1"}`, 1))
+	malformed(strings.TrimSuffix(validTrade, "}"))
+	malformed("[" + validTrade + "]")
+	malformed(validTrade + validTrade)
+	malformed(strings.Replace(validTrade, `"CP-1"`, `{"id":"CP-1"}`, 1))
 	invalid(`"book_id":"RATES-EUR-01",`, ``)               // missing
 	invalid(`"RATES-EUR-01"`, `null`)                      // as good as missing
 	invalid(`"book_id"`, `"Book_ID"`)                      // case matters
@@ -57,7 +57,7 @@ var badBodies = func() (all []badBody) {
 	invalid(`"CP-1"`, `"`+strings.Repeat("C", 65)+`"`)     // too long
 	invalid(`"2090-12-29"`, `"2090-02-29"`)                // no such day
 	invalid(`"2026-01-05"`, `"05.01.2026"`)                // another form
-	add(http.StatusUnsupportedMediaType, unsupportedMediaType, "text/plain", soundTrade)
-	add(http.StatusRequestEntityTooLarge, bodyTooLarge, contentJSON, soundTrade+strings.Repeat(" ", tooLarge))
+	add(http.StatusUnsupportedMediaType, unsupportedMediaType, "text/plain", validTrade)
+	add(http.StatusRequestEntityTooLarge, bodyTooLarge, contentJSON, validTrade+strings.Repeat(" ", tooLarge))
 	return all
 }()

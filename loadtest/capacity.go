@@ -37,37 +37,37 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 	if err == nil && knee > 0 {
 		err = c.overload(ctx, knee)
 	}
-	if err != nil && !errors.Is(err, errCut) {
+	if err != nil && !errors.Is(err, errInterrupted) {
 		return nil, nil, err
 	}
 	if c.report == nil {
 		return nil, nil, fmt.Errorf("nothing was measured: %w", err)
 	}
-	c.found.Knee, c.found.Beyond = knee, beyond
-	c.found.Saturated = c.saturated(beyond)
+	c.result.Knee, c.result.Beyond = knee, beyond
+	c.result.Saturated = c.saturated(beyond)
 	return c.conclude(), c.results, nil
 }
 
 // errCut ends a search whose run was interrupted.
-var errCut = errors.New("the search was interrupted")
+var errInterrupted = errors.New("the search was interrupted")
 
 // capacitySearch is a search for the capacity.
 type capacitySearch struct {
 	*session
-	found    Capacity
-	facts    []facts // of each step
-	light    bool    // vegeta was too slow
-	report   *Report // of the highest rate sustained, or of the last one tried if none was
-	results  *Results
-	kept     bool // report is of a rate that was sustained
-	cut      string
-	proof    Reconciliation // of all steps
-	answers  []KindAnswers  // of all steps
-	timeline []Second       // of all steps
+	result      Capacity
+	measured    []measuredStep // of each step
+	light       bool           // vegeta was too slow
+	report      *Report        // of the highest rate sustained, or of the last one tried if none was
+	results     *Results
+	sustained   bool // report is of a rate that was sustained
+	interrupted string
+	proof       Reconciliation // of all steps
+	answers     []KindAnswers  // of all steps
+	timeline    []Second       // of all steps
 }
 
 // facts are a step and what was measured beside it.
-type facts struct {
+type measuredStep struct {
 	Step
 	generator string
 	machine   float64            // cores that were busy
@@ -77,20 +77,20 @@ type facts struct {
 // try holds a rate and says whether it is sustained. The light generator takes over when vegeta can't make the rate.
 func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool, err error) {
 	schedule := NewSchedule(c.cfg.Warmup, []Stage{{rate, rate, c.cfg.StepDuration}})
-	a, r, err := c.hold(ctx, schedule)
+	a, r, err := c.measure(ctx, schedule)
 	if err != nil {
 		return false, err
 	}
 	if r.Load.Attained < leastAttained && r.Load.Generator == withVegeta && c.cfg.Generator == auto {
 		c.progress.Say("vegeta attained %s of %s/s: the light generator goes on", asShare(r.Load.Attained), asNumber(rate))
 		c.light = true
-		if a, r, err = c.hold(ctx, schedule); err != nil {
+		if a, r, err = c.measure(ctx, schedule); err != nil {
 			return false, err
 		}
 	}
 	step := c.judge(rate, a, r)
-	if better := c.report == nil || step.Sustained && (!c.kept || rate > c.report.Load.Rate); better || !c.kept {
-		c.report, c.results, c.kept = r, a.results, step.Sustained
+	if better := c.report == nil || step.Sustained && (!c.sustained || rate > c.report.Load.Rate); better || !c.sustained {
+		c.report, c.results, c.sustained = r, a.results, step.Sustained
 	}
 	mark, why := "sustained", ""
 	if !step.Sustained {
@@ -101,7 +101,7 @@ func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool,
 }
 
 // hold makes an attack and adds it to what is known of all of them.
-func (c *capacitySearch) hold(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
+func (c *capacitySearch) measure(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
 	generator := c.generator(schedule.Max())
 	if c.light {
 		generator = Light{Connections: c.cfg.Connections}
@@ -113,11 +113,11 @@ func (c *capacitySearch) hold(ctx context.Context, schedule Schedule) (*attack, 
 	r := c.session.report(a)
 	c.add(a, r)
 	if a.interrupted != "" {
-		c.cut = a.interrupted
+		c.interrupted = a.interrupted
 		if c.report == nil {
 			c.report, c.results = r, a.results
 		}
-		return nil, nil, errCut
+		return nil, nil, errInterrupted
 	}
 	return a, r, nil
 }
@@ -136,7 +136,7 @@ func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 		step.Sustained = false
 		step.Why = append(step.Why, fmt.Sprintf("the lag grew by %s records per second", asNumber(grows)))
 	}
-	f := facts{Step: step, generator: a.generator.Name(), stages: map[string]float64{}}
+	f := measuredStep{Step: step, generator: a.generator.Name(), stages: map[string]float64{}}
 	for _, one := range r.Series {
 		mean, _ := one.mean()
 		switch {
@@ -146,17 +146,17 @@ func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 			f.stages[one.Name] = mean
 		}
 	}
-	c.facts = append(c.facts, f)
-	c.found.Steps = append(c.found.Steps, step)
+	c.measured = append(c.measured, f)
+	c.result.Steps = append(c.result.Steps, step)
 	return &step
 }
 
 // lagOf returns the lag as seen from outside, or else as the worker says.
 func lagOf(all []Series) Series {
-	if seen := find(all, lagRecords); len(seen.Points) > 0 {
+	if seen := seriesNamed(all, lagSeries); len(seen.Points) > 0 {
 		return seen
 	}
-	return find(all, workerLag)
+	return seriesNamed(all, workerLag)
 }
 
 // add adds an attack to what is known of all of them.
@@ -197,7 +197,7 @@ func (c *capacitySearch) add(a *attack, r *Report) {
 func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	rate := min(overloadBy*knee, fastest)
 	c.progress.Say("beyond the knee: %s/s, then %s/s", asNumber(rate), asNumber(recoverAt*knee))
-	a, r, err := c.hold(ctx, NewSchedule(c.cfg.Warmup, []Stage{
+	a, r, err := c.measure(ctx, NewSchedule(c.cfg.Warmup, []Stage{
 		{rate, rate, c.cfg.StepDuration}, {recoverAt * knee, recoverAt * knee, recoverFor * c.cfg.StepDuration},
 	}))
 	if err != nil {
@@ -222,7 +222,7 @@ func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	}
 	held := c.cfg.StepDuration.Seconds()
 	lag := lagOf(shifted(c.monitor.Between(a.offset, math.Inf(1)), -a.offset))
-	c.found.Overload = Overload{
+	c.result.Overload = Overload{
 		Rate: sent / held, Goodput: accepted / held, Shed: shed / max(due, 1),
 		Recovery: c.recovery(r.Timeline, lag.Points, end, recoverAt*knee),
 	}
@@ -256,11 +256,11 @@ func (c *capacitySearch) recovery(timeline []Second, lag []Sample, end time.Dura
 // conclude makes the report of the search from that of its best step.
 func (c *capacitySearch) conclude() *Report {
 	r := c.report
-	r.Reconciliation, r.Answers, r.Interrupted = c.proof, c.answers, c.cut
+	r.Reconciliation, r.Answers, r.Interrupted = c.proof, c.answers, c.interrupted
 	Judge(r, c.objectives())
 	r.Timeline, r.Series = c.timeline, c.monitor.Stop()
 	r.Took = time.Since(c.began).Seconds()
 	r.Notes = slices.Concat(c.notes, c.monitor.Failures())
-	r.Capacity = &c.found
+	r.Capacity = &c.result
 	return r
 }

@@ -8,12 +8,12 @@ import (
 
 // saturated says what gave out first, with the figures that show it.
 func (c *capacitySearch) saturated(beyond float64) string {
-	if beyond == 0 || len(c.facts) == 0 {
+	if beyond == 0 || len(c.measured) == 0 {
 		return "nothing: every rate that was tried was sustained"
 	}
-	low := c.facts[0]
-	var at facts // the lowest rate that was not sustained
-	for _, f := range c.facts {
+	low := c.measured[0]
+	var at measuredStep // the lowest rate that was not sustained
+	for _, f := range c.measured {
 		if f.Rate < low.Rate {
 			low = f
 		}
@@ -26,7 +26,7 @@ func (c *capacitySearch) saturated(beyond float64) string {
 
 // explain names what gave out between a low rate and one that was not sustained, on a machine with so many cores, of which
 // the generator may use some.
-func explain(low, at facts, cores, mine float64) string {
+func explain(low, at measuredStep, cores, mine float64) string {
 	used := "CPU at " + asNumber(at.Rate) + "/s: " + usageText(at.CPU)
 	generator := 0.0
 	for _, u := range at.CPU {
@@ -60,7 +60,7 @@ func explain(low, at facts, cores, mine float64) string {
 }
 
 // slowestStage is the stage whose time grew most; waiting for a flush only if nothing else grew, because it follows from that.
-func slowestStage(low, at facts) (stage string, ok bool) {
+func slowestStage(low, at measuredStep) (stage string, ok bool) {
 	most := 0.005 // seconds: less explains nothing
 	for _, name := range []string{"version look-up", "request store", "Kafka produce", "apply transaction"} {
 		if grew := at.stages[name] - low.stages[name]; grew > most {
@@ -74,7 +74,7 @@ func slowestStage(low, at facts) (stage string, ok bool) {
 }
 
 // slower tells how long a stage took at both rates, if it was measured.
-func slower(low, at facts, stage string) string {
+func slower(low, at measuredStep, stage string) string {
 	if at.stages[stage] == 0 {
 		return ""
 	}

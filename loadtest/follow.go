@@ -17,10 +17,10 @@ type Finality struct {
 }
 
 const (
-	followTick = 2 * time.Millisecond // between two looks at the results
-	firstLook  = 5 * time.Millisecond // after the 202 was noticed, and the shortest pause between two looks
-	calmest    = time.Second          // the longest one
-	followers  = 128                  // requests that are followed at once; beyond them a sample is missed
+	followTick     = 2 * time.Millisecond // between two looks at the results
+	minFollowPause = 5 * time.Millisecond // after the 202 was noticed, and the shortest pause between two looks
+	maxFollowPause = time.Second          // the longest one
+	maxFollowed    = 128                  // requests that are followed at once; beyond them a sample is missed
 )
 
 // Follower follows a sample of what is accepted to its end. It looks often at a young request and ever less often at an old
@@ -30,42 +30,42 @@ type Follower struct {
 	plan    *Plan
 	results *Results
 
-	quit    chan struct{} // closed when no more samples are chosen
-	give    context.CancelFunc
-	looking context.Context // ends with the patience of those who look
-	running sync.WaitGroup  // the one who chooses, and those who look
-	slots   chan struct{}   // one for each who looks
+	stopSampling chan struct{} // closed when no more samples are chosen
+	cancel       context.CancelFunc
+	ctx          context.Context // ends with the patience of those who look
+	running      sync.WaitGroup  // the one who chooses, and those who look
+	slots        chan struct{}   // one for each who looks
 
-	mu     sync.Mutex // protects what follows
-	ended  []Finality
-	missed uint64
+	mu       sync.Mutex // protects what follows
+	finished []Finality
+	missed   uint64
 }
 
 // Follow starts following perSecond of the operations that are to be accepted, chosen before they are sent, so that slow
 // ones are as likely to be chosen as fast ones. It ends with Wait, or with ctx.
 func Follow(ctx context.Context, api *API, p *Plan, into *Results, perSecond float64) *Follower {
-	f := &Follower{api: api, plan: p, results: into, quit: make(chan struct{}), slots: make(chan struct{}, followers)}
-	f.looking, f.give = context.WithCancel(ctx)
-	f.running.Go(func() { f.choose(perSecond) })
+	f := &Follower{api: api, plan: p, results: into, stopSampling: make(chan struct{}), slots: make(chan struct{}, maxFollowed)}
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.running.Go(func() { f.sampleLoop(perSecond) })
 	return f
 }
 
 // Wait chooses no more samples, and waits until those chosen have ended, for limit at most. It returns them by their
 // numbers; those that did not end are among them. Missed is how many could not be followed because too many were.
 func (f *Follower) Wait(limit time.Duration) (ended []Finality, missed uint64) {
-	close(f.quit)
-	patience := time.AfterFunc(limit, f.give)
+	close(f.stopSampling)
+	patience := time.AfterFunc(limit, f.cancel)
 	defer patience.Stop()
 	f.running.Wait()
-	f.give()
+	f.cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	slices.SortFunc(f.ended, func(a, b Finality) int { return cmp.Compare(a.Seq, b.Seq) })
-	return f.ended, f.missed
+	slices.SortFunc(f.finished, func(a, b Finality) int { return cmp.Compare(a.Seq, b.Seq) })
+	return f.finished, f.missed
 }
 
 // choose picks operations that are about to be sent, and starts following each when it has been accepted.
-func (f *Follower) choose(perSecond float64) {
+func (f *Follower) sampleLoop(perSecond float64) {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	var chosen []uint64    // not answered yet
@@ -74,10 +74,10 @@ func (f *Follower) choose(perSecond float64) {
 	for {
 		select {
 		case <-tick.C:
-		case <-f.looking.Done():
+		case <-f.ctx.Done():
 			return
-		case <-f.quit:
-			f.pick(chosen)
+		case <-f.stopSampling:
+			f.followAccepted(chosen)
 			return
 		}
 		now := time.Now()
@@ -88,7 +88,7 @@ func (f *Follower) choose(perSecond float64) {
 			chosen = f.sample(chosen, from, to, min(uint64(due), to-from))
 			due, sent, ahead = due-float64(uint64(due)), next, to
 		}
-		chosen = f.pick(chosen)
+		chosen = f.followAccepted(chosen)
 	}
 }
 
@@ -109,7 +109,7 @@ func (f *Follower) sample(chosen []uint64, begin, end, n uint64) []uint64 {
 }
 
 // pick starts following those of the chosen that have been accepted, and returns those that have no answer yet.
-func (f *Follower) pick(chosen []uint64) []uint64 {
+func (f *Follower) followAccepted(chosen []uint64) []uint64 {
 	return slices.DeleteFunc(chosen, func(seq uint64) bool {
 		result, ok := f.results.Get(seq)
 		if !ok {
@@ -132,8 +132,8 @@ func (f *Follower) pick(chosen []uint64) []uint64 {
 // follow looks at a request until it has ended, or patience has.
 func (f *Follower) follow(result *Result) {
 	it := Finality{Seq: result.Seq}
-	for wait := firstLook; Sleep(f.looking, wait); {
-		s, _, asked, err := f.api.describe(f.looking, result.Request)
+	for wait := minFollowPause; Sleep(f.ctx, wait); {
+		s, _, asked, err := f.api.describe(f.ctx, result.Request)
 		if err == nil {
 			it.State = s // of a 404 the zero value: Reconcile tells what that means
 		}
@@ -141,10 +141,10 @@ func (f *Follower) follow(result *Result) {
 			break
 		}
 		age := f.results.Now() - result.Done
-		wait = max(firstLook, min(age/8, calmest), asked)
+		wait = max(minFollowPause, min(age/8, maxFollowPause), asked)
 	}
 	it.Final = f.results.Now() - result.Due
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ended = append(f.ended, it)
+	f.finished = append(f.finished, it)
 }

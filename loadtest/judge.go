@@ -34,11 +34,11 @@ func Judge(r *Report, o Objectives) {
 		latencyObjective("accept p99", "--max-accept-p99", r.Accept, o.AcceptP99),
 		latencyObjective("final status p99", "--max-final-p99", r.Final, o.FinalP99),
 		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors), OK: r.Load.Errors <= o.ErrorRate},
-		none("wrong answers", wrongAnswers(r.Answers)),
-		none("lost", r.Reconciliation.Lost.Count),
-		none("doubled", r.Reconciliation.Doubled.Count),
-		none("stuck", r.Reconciliation.Stuck.Count),
-		none("wrong ends or contents", r.Reconciliation.Wrong.Count),
+		noneAllowed("wrong answers", wrongAnswers(r.Answers)),
+		noneAllowed("lost", r.Reconciliation.Lost.Count),
+		noneAllowed("doubled", r.Reconciliation.Doubled.Count),
+		noneAllowed("stuck", r.Reconciliation.Stuck.Count),
+		noneAllowed("wrong ends or contents", r.Reconciliation.Wrong.Count),
 	}
 	broken := false
 	r.Why = nil
@@ -81,7 +81,7 @@ func latencyObjective(name, flag string, l Latency, limit time.Duration) Objecti
 	return o
 }
 
-func none(name string, count uint64) Objective {
+func noneAllowed(name string, count uint64) Objective {
 	return Objective{Name: name, Limit: "0", Seen: strconv.FormatUint(count, 10), OK: count == 0}
 }
 
@@ -96,7 +96,7 @@ func wrongAnswers(all []KindAnswers) uint64 {
 // tooSlow says why the generator sent less than it should have.
 func tooSlow(r *Report) string {
 	cores, mine := float64(r.Machine.Cores), float64(r.Load.Cores)
-	generator, machine, waiting := find(r.Series, generatorCPU), find(r.Series, machineCPU), find(r.Series, inFlight)
+	generator, machine, waiting := seriesNamed(r.Series, generatorCPU), seriesNamed(r.Series, machineCPU), seriesNamed(r.Series, inFlight)
 	own, _ := generator.mean()
 	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*mine {
 		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores, usageText(usages(r.Series)))

@@ -93,7 +93,7 @@ func TestLightReadsAnswersStrictly(t *testing.T) {
 func TestLightReplacesIdleConnections(t *testing.T) {
 	w := newFake(t, NewPlan("r1", 1, Mix{New: 1}, 1, 0), 3)
 	into := NewResults(time.Now())
-	l := newLine(w.url, w.plan, into, time.Second)
+	l := newConn(w.url, w.plan, into, time.Second)
 	defer l.close()
 	l.send(0, 0)
 	l.send(1, 0)
@@ -126,7 +126,7 @@ func TestLightSpeaksTLS(t *testing.T) {
 	srv := httptest.NewTLSServer(w)
 	t.Cleanup(srv.Close)
 	into := NewResults(time.Now())
-	l := newLine(parseURL(t, srv.URL), p, into, time.Second)
+	l := newConn(parseURL(t, srv.URL), p, into, time.Second)
 	defer l.close()
 	l.send(0, 0)
 	first, _ := into.Get(0)
@@ -141,7 +141,7 @@ func TestLightSpeaksTLS(t *testing.T) {
 func TestLightAddresses(t *testing.T) {
 	f := func(target, address, host, base string) {
 		t.Helper()
-		l := newLine(parseURL(t, target), nil, nil, 0)
+		l := newConn(parseURL(t, target), nil, nil, 0)
 		require.Equal(t, []string{address, host, base}, []string{l.address, l.host, l.base})
 	}
 	f("http://127.0.0.1:8000", "127.0.0.1:8000", "127.0.0.1:8000", "")

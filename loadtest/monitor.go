@@ -97,7 +97,7 @@ func (m *Monitor) watch(ctx context.Context, s Source) {
 		if ctx.Err() != nil {
 			return
 		}
-		m.take(s.Name, time.Since(m.began), readings, err)
+		m.record(s.Name, time.Since(m.began), readings, err)
 		select {
 		case <-ctx.Done():
 			return
@@ -108,7 +108,7 @@ func (m *Monitor) watch(ctx context.Context, s Source) {
 
 // take adds what a source said at a time. A total that shrank belongs to another process than before: the next one
 // counts from there.
-func (m *Monitor) take(source string, at time.Duration, readings []Reading, err error) {
+func (m *Monitor) record(source string, at time.Duration, readings []Reading, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -190,7 +190,7 @@ func (s *Series) highest() float64 {
 }
 
 // find returns the series of that name, or an empty one.
-func find(all []Series, name string) Series {
+func seriesNamed(all []Series, name string) Series {
 	for _, s := range all {
 		if s.Name == name {
 			return s

@@ -42,7 +42,7 @@ func TestMonitor(t *testing.T) {
 		require.True(t, known)
 		require.EqualValues(t, 5, level)
 		require.Len(t, m.Between(1, 3), 2)
-		require.Equal(t, []Sample{{1, 2}, {2, 3}}, find(m.Between(1, 3), "level").Points)
+		require.Equal(t, []Sample{{1, 2}, {2, 3}}, seriesNamed(m.Between(1, 3), "level").Points)
 
 		all := m.Stop()
 		require.Equal(t, []Series{
@@ -95,9 +95,9 @@ func TestMetricsSource(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, second, Reading{Name: "request store", Group: groupStages, Unit: "seconds", Value: 2})
 
-	w, err := whoIs(t.Context(), base)
+	w, err := identify(t.Context(), base)
 	require.NoError(t, err)
-	require.Equal(t, who{build: "v1 abc", started: 17}, w)
+	require.Equal(t, processIdentity{build: "v1 abc", started: 17}, w)
 	require.False(t, oneProcess(t.Context(), base, base), "nothing proves it")
 	down = true
 	_, err = source.Read(t.Context())

@@ -11,7 +11,7 @@ const (
 	// CPU: BenchmarkGenerators shows both.
 	timerSlack = 2 * time.Millisecond
 	// leastNap bounds how often a high rate wakes the generator: it sends in bursts of what is due within that time.
-	leastNap = 400 * time.Microsecond
+	minSleep = 400 * time.Microsecond
 )
 
 // waitUntil returns at a time of the attack, or as soon as ctx ends, and says whether to go on.
@@ -26,7 +26,7 @@ func waitUntil(ctx context.Context, into *Results, due time.Duration) bool {
 		case left > timerSlack:
 			Sleep(ctx, left-timerSlack)
 		default:
-			nap(max(left, leastNap))
+			shortSleep(max(left, minSleep))
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // nap sleeps for about d. It may return early, because of a signal.
-func nap(d time.Duration) {
+func shortSleep(d time.Duration) {
 	left := syscall.NsecToTimespec(int64(d))
 	_ = syscall.Nanosleep(&left, nil)
 }

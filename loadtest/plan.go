@@ -22,12 +22,12 @@ const (
 // Plan says what each operation is. Everything is a function of its arguments and the operation's number, so that a run can
 // be repeated and a checker can ask again what was sent. A Plan never changes; all its methods may be called at once.
 type Plan struct {
-	run   string
-	key   uint64 // the seed, scrambled
-	below [Kinds]uint64
-	lag   uint64
-	first uint64
-	leis  []string
+	run        string
+	key        uint64 // the seed, scrambled
+	cumulative [Kinds]uint64
+	lag        uint64
+	first      uint64
+	leis       []string
 }
 
 // NewPlan makes the plan of one attack. Run begins the trade ids of the run and must fit into one: 1 to 40 letters,
@@ -39,7 +39,7 @@ func NewPlan(run string, seed uint64, mix Mix, lag, first uint64) *Plan {
 	sum := uint64(0)
 	for kind, weight := range mix {
 		sum += uint64(weight)
-		p.below[kind] = sum
+		p.cumulative[kind] = sum
 	}
 	p.leis = make([]string, counterparties)
 	for i := range p.leis {
@@ -62,9 +62,9 @@ func (p *Plan) hash(seq uint64) uint64 {
 }
 
 // drawn is what the mix makes of an operation. It becomes New if there is nothing that it can refer to.
-func (p *Plan) drawn(seq uint64) Kind {
-	draw, _ := bits.Mul64(p.hash(seq), p.below[Kinds-1]) // the hash as a share of the total weight
-	for kind, below := range p.below {
+func (p *Plan) drawKind(seq uint64) Kind {
+	draw, _ := bits.Mul64(p.hash(seq), p.cumulative[Kinds-1]) // the hash as a share of the total weight
+	for kind, below := range p.cumulative {
 		if draw < below {
 			return Kind(kind)
 		}
@@ -108,7 +108,7 @@ type reference struct {
 // and Stale has its own, and each operation has one for itself as long as there are enough. So nothing interferes with a
 // stale version but its base, and the answer that is expected is the usual one. Reads may be about any of them.
 func (p *Plan) refer(seq uint64) reference {
-	kind := p.drawn(seq)
+	kind := p.drawKind(seq)
 	fresh := reference{kind: New, of: seq}
 	begin, back := seq-seq%block, p.lag+block-1
 	switch {
@@ -120,7 +120,7 @@ func (p *Plan) refer(seq uint64) reference {
 	var news [block]uint64
 	n := 0
 	for s := begin - back; s < begin-back+block; s++ {
-		if p.drawn(s) == New {
+		if p.drawKind(s) == New {
 			news[n] = s
 			n++
 		}
@@ -133,7 +133,7 @@ func (p *Plan) refer(seq uint64) reference {
 	}
 	before, own, all, rank := 0, 0, 0, 0 // operations of the block: of the kinds before this one, of this one, of all three
 	for s := begin; s < begin+block; s++ {
-		switch k := p.drawn(s); {
+		switch k := p.drawKind(s); {
 		case k != Higher && k != Replace && k != Stale:
 			continue
 		case k < kind:

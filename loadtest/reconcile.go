@@ -24,10 +24,10 @@ type ReconcileConfig struct {
 }
 
 const (
-	patience     = 10 * time.Second // a read may take this long, or up to the end of the wait
-	lastAccepted = 256              // requests whose end stands for that of the backlog
+	readTimeout  = 10 * time.Second // a read may take this long, or up to the end of the wait
+	drainSample  = 256              // requests whose end stands for that of the backlog
 	progressStep = 256              // reads between two calls of Progress
-	mostProblems = 1000             // that are remembered by their text
+	maxProblems  = 1000             // that are remembered by their text
 )
 
 // Reconcile waits until everything that was accepted has ended, and compares what is shown and stored with what was
@@ -36,7 +36,7 @@ const (
 // Errors: the target or the database does not answer; what is returned beside the error is not complete.
 func Reconcile(ctx context.Context, api *API, db *Database, p *Plan, results *Results, cfg ReconcileConfig) (Reconciliation, error) {
 	began := time.Now()
-	r := &reconciler{api: api, db: db, plan: p, results: results, cfg: cfg, problems: map[uint64]string{}, legend: []shown{{}}}
+	r := &reconciler{api: api, db: db, plan: p, results: results, cfg: cfg, problems: map[uint64]string{}, states: []shown{{}}}
 	r.cfg.Wait = cmp.Or(cfg.Wait, time.Minute)
 	r.cfg.Concurrency = cmp.Or(cfg.Concurrency, 32)
 	r.deadline = began.Add(r.cfg.Wait)
@@ -54,7 +54,7 @@ func Reconcile(ctx context.Context, api *API, db *Database, p *Plan, results *Re
 }
 
 // known is a POST to compare, and what was shown of it last. There may be millions of them.
-type known struct {
+type postRef struct {
 	group uint64 // the operation that made up the trade id
 	seq   uint64
 	shown uint16 // index into reconciler.legend
@@ -70,9 +70,9 @@ type reconciler struct {
 	cfg      ReconcileConfig
 	deadline time.Time // for what was accepted
 
-	index  []known  // sorted by group, then by number
-	groups []uint32 // where in index each group begins
-	ask    []uint32 // where in index the requests are whose end matters
+	index   []postRef // sorted by group, then by number
+	groups  []uint32  // where in index each group begins
+	queried []uint32  // where in index the requests are whose end matters
 
 	rec      Reconciliation
 	tally    tally
@@ -82,7 +82,7 @@ type reconciler struct {
 	done     atomic.Uint64
 
 	mu       sync.Mutex        // protects what follows, and calls of Progress
-	legend   []shown           // few different ones; the first is the zero value
+	states   []shown           // few different ones; the first is the zero value
 	problems map[uint64]string // by number of the operation: what was shown in place of a state
 }
 
@@ -101,27 +101,27 @@ func (r *reconciler) find() {
 			r.rec.MayExist++
 		case Refused: // and must not have had an effect
 		}
-		r.index = append(r.index, known{group: r.plan.refer(result.Seq).of, seq: result.Seq})
+		r.index = append(r.index, postRef{group: r.plan.refer(result.Seq).of, seq: result.Seq})
 	}
-	slices.SortFunc(r.index, known.compare)
+	slices.SortFunc(r.index, postRef.compare)
 	for i := range r.index {
 		if i == 0 || r.index[i].group != r.index[i-1].group {
 			r.groups = append(r.groups, uint32(i))
 		}
 		if result, _ := r.results.Get(r.index[i].seq); !result.Request.IsZero() && verdictOf(&result) != Refused {
-			r.ask = append(r.ask, uint32(i))
+			r.queried = append(r.queried, uint32(i))
 		}
 	}
-	r.total = uint64(len(r.ask) + len(r.groups))
+	r.total = uint64(len(r.queried) + len(r.groups))
 	for _, f := range r.cfg.Seen {
-		i, ok := slices.BinarySearchFunc(r.index, known{group: r.plan.refer(f.Seq).of, seq: f.Seq}, known.compare)
+		i, ok := slices.BinarySearchFunc(r.index, postRef{group: r.plan.refer(f.Seq).of, seq: f.Seq}, postRef.compare)
 		if ok && f.State.Status.Terminal() {
-			r.show(&r.index[i], f.State)
+			r.setShown(&r.index[i], f.State)
 		}
 	}
 }
 
-func (k known) compare(o known) int {
+func (k postRef) compare(o postRef) int {
 	return cmp.Or(cmp.Compare(k.group, o.group), cmp.Compare(k.seq, o.seq))
 }
 
@@ -138,14 +138,14 @@ func verdictOf(result *Result) Verdict {
 // drain reads what is shown of every request, again and again while some that were accepted are PENDING and the wait is not
 // over. It begins with those that were sent last: asking for all of a backlog would only make it last longer.
 func (r *reconciler) drain(ctx context.Context, began time.Time) error {
-	latest := slices.Clone(r.ask)
+	latest := slices.Clone(r.queried)
 	slices.SortFunc(latest, func(a, b uint32) int { return cmp.Compare(r.index[b].seq, r.index[a].seq) })
-	if _, err := r.await(ctx, latest[:min(len(latest), lastAccepted)]); err != nil {
+	if _, err := r.await(ctx, latest[:min(len(latest), drainSample)]); err != nil {
 		return err
 	}
 	r.rec.Drain = time.Since(began).Seconds()
 	r.counting = true
-	rounds, err := r.await(ctx, r.ask)
+	rounds, err := r.await(ctx, r.queried)
 	if rounds > 1 {
 		r.rec.Drain = time.Since(began).Seconds()
 	}
@@ -181,13 +181,13 @@ func (r *reconciler) describe(ctx context.Context, todo []uint32) (pending []uin
 			return err
 		case s.Status != "" && op.Kind != Bad && (s.TradeID != op.Trade.TradeID || s.Version != op.Trade.Version):
 			r.problem(k.seq, fmt.Sprintf("GET shows trade %.64q version %d", s.TradeID, s.Version))
-		case s.Status == trade.Pending && result.Verdict() == Accepted && r.show(k, s):
+		case s.Status == trade.Pending && result.Verdict() == Accepted && r.setShown(k, s):
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			pending = append(pending, todo[n])
 			return nil
 		default:
-			r.show(k, s)
+			r.setShown(k, s)
 		}
 		r.advance(1)
 		return nil
@@ -197,26 +197,26 @@ func (r *reconciler) describe(ctx context.Context, todo []uint32) (pending []uin
 
 // show remembers what is shown of a request. It returns false when that is not what was shown before: a terminal state
 // never changes (I6).
-func (r *reconciler) show(k *known, s State) bool {
+func (r *reconciler) setShown(k *postRef, s State) bool {
 	now := shown{s.Status, s.Reason}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.legend[k.shown]
+	before := r.states[k.shown]
 	if before == now {
 		return true
 	}
 	if before.status.Terminal() {
-		r.remember(k.seq, fmt.Sprintf("shown as %s, and later as %s", before, now))
+		r.addProblem(k.seq, fmt.Sprintf("shown as %s, and later as %s", before, now))
 		return false
 	}
-	i := slices.Index(r.legend, now)
-	if i < 0 && len(r.legend) == mostProblems { // there are four reasons
-		r.remember(k.seq, fmt.Sprintf("shown as %.100q", now))
+	i := slices.Index(r.states, now)
+	if i < 0 && len(r.states) == maxProblems { // there are four reasons
+		r.addProblem(k.seq, fmt.Sprintf("shown as %.100q", now))
 		return false
 	}
 	if i < 0 {
-		i = len(r.legend)
-		r.legend = append(r.legend, now)
+		i = len(r.states)
+		r.states = append(r.states, now)
 	}
 	k.shown = uint16(i)
 	return true
@@ -226,15 +226,15 @@ func (r *reconciler) show(k *known, s State) bool {
 func (r *reconciler) problem(seq uint64, why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.remember(seq, why)
+	r.addProblem(seq, why)
 }
 
 // remember keeps the first text of an operation. r.mu is held.
-func (r *reconciler) remember(seq uint64, why string) {
+func (r *reconciler) addProblem(seq uint64, why string) {
 	if r.problems[seq] != "" {
 		return
 	}
-	if len(r.problems) >= mostProblems {
+	if len(r.problems) >= maxProblems {
 		why = "another of many answers that can't be"
 	}
 	r.problems[seq] = why
@@ -247,7 +247,7 @@ func (r *reconciler) each(ctx context.Context, n int, f func(ctx context.Context
 	for range min(n, r.cfg.Concurrency) {
 		g.Go(func() error {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				limit := time.Now().Add(patience)
+				limit := time.Now().Add(readTimeout)
 				if limit.Before(r.deadline) {
 					limit = r.deadline
 				}

@@ -24,14 +24,14 @@ func (r *reconciler) compare(ctx context.Context) error {
 			return err
 		}
 		r.rec.By = "HTTP and SQL"
-		r.tally.add(r.last+1, tables.strangers)
+		r.tally.add(r.last+1, tables.unexpected)
 	}
 	return r.each(ctx, len(r.groups), func(ctx context.Context, g int) error {
 		defer r.advance(1)
 		h := r.history(g)
 		if tables != nil {
 			h.sql = true
-			h.rows, h.journal = tables.of(uint32(g))
+			h.rows, h.journal = tables.group(uint32(g))
 		} else if err := r.readRows(ctx, h); err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (r *reconciler) history(g int) *history {
 		result, _ := r.results.Get(k.seq)
 		op := r.plan.Op(k.seq)
 		h.posts[i] = post{seq: k.seq, trade: op.Trade, content: digest(&op.Trade), verdict: verdictOf(&result), status: result.Status,
-			id: result.Request, sent: result.Sent, done: result.Done, shown: r.legend[k.shown], problem: r.problems[k.seq]}
+			id: result.Request, sent: result.Sent, done: result.Done, shown: r.states[k.shown], problem: r.problems[k.seq]}
 		if op.Kind == Bad {
 			h.posts[i].problem = "a body that is no trade was answered 202"
 		}
@@ -83,7 +83,7 @@ func (r *reconciler) history(g int) *history {
 // groupOf returns the group of a trade id. One that belongs to none is known not to be; ours says that no other attack of
 // the run has it either.
 func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
-	n, ok := number(tradeID, r.plan.Prefix())
+	n, ok := operationNumber(tradeID, r.plan.Prefix())
 	if !ok {
 		return 0, false, true
 	}
@@ -109,13 +109,13 @@ func digest(t *trade.Trade) uint64 {
 type tally struct {
 	mu      sync.Mutex // protects what follows
 	counts  [wrong + 1]uint64
-	first   [wrong + 1][]offender // those of the lowest numbers, in their order
+	first   [wrong + 1][]namedOffender // those of the lowest numbers, in their order
 	success uint64
 	failed  uint64
 	rows    uint64
 }
 
-type offender struct {
+type namedOffender struct {
 	seq  uint64
 	text string
 }
@@ -125,10 +125,10 @@ func (t *tally) add(seq uint64, found []finding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range found {
-		t.counts[f.breach]++
-		first := &t.first[f.breach]
-		*first = append(*first, offender{seq, f.text})
-		slices.SortStableFunc(*first, func(a, b offender) int { return cmp.Compare(a.seq, b.seq) })
+		t.counts[f.kind]++
+		first := &t.first[f.kind]
+		*first = append(*first, namedOffender{seq, f.text})
+		slices.SortStableFunc(*first, func(a, b namedOffender) int { return cmp.Compare(a.seq, b.seq) })
 		*first = (*first)[:min(len(*first), namedOffenders)]
 	}
 }
@@ -140,7 +140,7 @@ func (t *tally) count(h *history) {
 	t.rows += uint64(len(h.rows))
 	for i := range h.posts {
 		switch p := &h.posts[i]; {
-		case p.verdict != Accepted || p.offends:
+		case p.verdict != Accepted || p.counted:
 		case p.shown.status == trade.Success:
 			t.success++
 		default:
@@ -154,9 +154,9 @@ func (t *tally) fill(rec *Reconciliation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rec.Success, rec.Failed, rec.Rows = t.success, t.failed, t.rows
-	for b, into := range [...]*Offenders{lost: &rec.Lost, doubled: &rec.Doubled, stuck: &rec.Stuck, wrong: &rec.Wrong} {
-		into.Count = t.counts[b]
-		for _, o := range t.first[b] {
+	for kind, into := range [...]*Offenders{lost: &rec.Lost, doubled: &rec.Doubled, stuck: &rec.Stuck, wrong: &rec.Wrong} {
+		into.Count = t.counts[kind]
+		for _, o := range t.first[kind] {
 			into.First = append(into.First, o.text)
 		}
 	}

@@ -21,7 +21,7 @@ type post struct {
 	shown   shown
 	problem string // what was shown in place of a state; empty: nothing was wrong with it
 
-	offends bool // it has been counted: nothing is concluded from what it shows
+	counted bool // it has been counted: nothing is concluded from what it shows
 }
 
 // shown is what GET shows of a request, as far as it may never change. The zero value is a 404, or a request that nobody
@@ -57,7 +57,7 @@ type entry struct {
 	at      logPosition
 	shown   shown
 
-	offends bool // it has been counted
+	counted bool // it has been counted
 }
 
 // place is where a record lies in the log.
@@ -77,10 +77,10 @@ type history struct {
 }
 
 // breach is a kind of broken promise.
-type breach uint8
+type violation uint8
 
 const (
-	lost breach = iota
+	lost violation = iota
 	doubled
 	stuck
 	wrong
@@ -88,8 +88,8 @@ const (
 
 // finding is one broken promise.
 type finding struct {
-	breach breach
-	text   string
+	kind violation
+	text string
 }
 
 // before says that p lies before q in the log, if q is there at all: p was answered 202 before q was sent. It follows from
@@ -110,9 +110,9 @@ func (h *history) judge() []finding {
 	var found []finding
 	for i := range h.posts {
 		p := &h.posts[i]
-		if breach, why := h.misjudged(p); why != "" {
-			p.offends = true
-			found = append(found, finding{breach, p.String() + ": " + why})
+		if kind, why := h.checkOutcome(p); why != "" {
+			p.counted = true
+			found = append(found, finding{kind, p.String() + ": " + why})
 		}
 	}
 	if h.unreadable != "" {
@@ -126,7 +126,7 @@ func (h *history) judge() []finding {
 }
 
 // misjudged says what is wrong with the end of a request; why is empty when nothing is.
-func (h *history) misjudged(p *post) (b breach, why string) {
+func (h *history) checkOutcome(p *post) (kind violation, why string) {
 	switch {
 	case p.verdict == Refused:
 		return 0, ""
@@ -135,7 +135,7 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 	case p.verdict == Accepted && p.id.IsZero():
 		return wrong, "answered 202 without a request id"
 	}
-	if q := h.find(func(q *post) bool { return q.id == p.id && q.seq < p.seq }); q != nil && !p.id.IsZero() {
+	if q := h.firstPost(func(q *post) bool { return q.id == p.id && q.seq < p.seq }); q != nil && !p.id.IsZero() {
 		return wrong, fmt.Sprintf("operations %d and %d, two calls, were answered with this one request", q.seq, p.seq)
 	}
 	if p.verdict == Accepted {
@@ -152,7 +152,7 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 	}
 	switch {
 	case p.shown.status == trade.Success:
-		if q := h.overtaken(p); q != nil {
+		if q := h.higherBefore(p); q != nil {
 			return wrong, fmt.Sprintf("ended SUCCESS, but version %d was answered 202 before it was sent", q.trade.Version)
 		}
 	case p.shown.status == trade.Failed && p.shown.reason != trade.StaleVersion && p.shown.reason != trade.NotDelivered:
@@ -162,15 +162,15 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 }
 
 // overtaken returns a higher version that lies before p in the log; nil if there is none.
-func (h *history) overtaken(p *post) *post {
-	return h.find(func(q *post) bool {
+func (h *history) higherBefore(p *post) *post {
+	return h.firstPost(func(q *post) bool {
 		return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
 	})
 }
 
 // stale says whether a higher version may lie before p in the log.
 func (h *history) stale(p *post) bool {
-	return h.find(func(q *post) bool { return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q) }) != nil
+	return h.firstPost(func(q *post) bool { return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q) }) != nil
 }
 
 // mayApply says whether the trade of p may have been stored. A 404 of a request that was not answered 202 means that it
@@ -179,7 +179,7 @@ func (p *post) mayApply() bool {
 	switch {
 	case p.verdict == Refused:
 		return false
-	case p.offends:
+	case p.counted:
 		return true
 	case p.verdict == Unknown && !p.id.IsZero() && p.shown.status == "":
 		return false
@@ -187,7 +187,7 @@ func (p *post) mayApply() bool {
 	return p.shown.status != trade.Failed
 }
 
-func (h *history) find(is func(*post) bool) *post {
+func (h *history) firstPost(is func(*post) bool) *post {
 	for i := range h.posts {
 		if is(&h.posts[i]) {
 			return &h.posts[i]
@@ -201,14 +201,14 @@ func (h *history) judgeRows(found []finding) []finding {
 	for i := range h.posts {
 		p := &h.posts[i]
 		stored := slices.ContainsFunc(h.rows, func(r row) bool { return r.version == p.trade.Version })
-		if p.shown.status == trade.Success && !p.offends && !stored {
-			p.offends = true
+		if p.shown.status == trade.Success && !p.counted && !stored {
+			p.counted = true
 			found = append(found, finding{lost, p.String() + ": ended SUCCESS, this version is not stored"})
 		}
 	}
 	for i := range h.rows {
-		if breach, why := h.misplaced(&h.rows[i]); why != "" {
-			found = append(found, finding{breach, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID, h.rows[i].version, why)})
+		if kind, why := h.checkRow(&h.rows[i]); why != "" {
+			found = append(found, finding{kind, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID, h.rows[i].version, why)})
 		}
 	}
 	return found
@@ -216,21 +216,21 @@ func (h *history) judgeRows(found []finding) []finding {
 
 // misplaced says what is wrong with a row; why is empty when nothing is. A row may be that of any request of its version
 // that can be the last one of them in the log.
-func (h *history) misplaced(r *row) (b breach, why string) {
+func (h *history) checkRow(r *row) (kind violation, why string) {
 	same := func(p *post) bool { return p.trade.Version == r.version && p.content == r.content }
 	switch {
-	case h.find(func(p *post) bool { return same(p) && p.mayApply() && h.replacement(p) == nil }) != nil:
+	case h.firstPost(func(p *post) bool { return same(p) && p.mayApply() && h.replacement(p) == nil }) != nil:
 		return 0, ""
-	case h.find(func(p *post) bool { return p.trade.Version == r.version }) == nil:
+	case h.firstPost(func(p *post) bool { return p.trade.Version == r.version }) == nil:
 		return doubled, "but nobody sent that version"
 	}
-	if p := h.find(func(p *post) bool { return same(p) && p.mayApply() }); p != nil {
+	if p := h.firstPost(func(p *post) bool { return same(p) && p.mayApply() }); p != nil {
 		return wrong, fmt.Sprintf("as sent by %s, but %s replaced it", p, h.replacement(p))
 	}
-	if p := h.find(func(p *post) bool { return same(p) && p.verdict == Refused }); p != nil {
+	if p := h.firstPost(func(p *post) bool { return same(p) && p.verdict == Refused }); p != nil {
 		return wrong, fmt.Sprintf("as sent by operation %d, which was refused with %d", p.seq, p.status)
 	}
-	if p := h.find(same); p != nil {
+	if p := h.firstPost(same); p != nil {
 		return wrong, fmt.Sprintf("as sent by %s, which ended %s", p, p.shown)
 	}
 	return wrong, "with fields that nobody sent"
@@ -238,7 +238,7 @@ func (h *history) misplaced(r *row) (b breach, why string) {
 
 // replacement returns a request that has certainly replaced the row of p; nil if there is none.
 func (h *history) replacement(p *post) *post {
-	return h.find(func(q *post) bool {
+	return h.firstPost(func(q *post) bool {
 		return q.trade.Version == p.trade.Version && q.shown.status == trade.Success && p.before(q)
 	})
 }

@@ -83,7 +83,7 @@ func verdictsOf(h *history) (all []string) {
 		for n := range 10 {
 			text = strings.ReplaceAll(text, requestID(strconv.Itoa(n)).String(), strconv.Itoa(n))
 		}
-		all = append(all, breachNames[f.breach]+": "+text)
+		all = append(all, breachNames[f.kind]+": "+text)
 	}
 	return all
 }

@@ -130,7 +130,7 @@ func throughputChart(timeline []Second) chart {
 func percentileChart(r *Report) chart {
 	c := chart{ID: "percentiles", Title: "Percentiles", X: overShare, Unit: "seconds", Log: true,
 		Note: "How long a share of all took at most. The gap between the first two is what a closed loop would have hidden."}
-	place := func(curve []Quant, count uint64) []Sample {
+	points := func(curve []Quant, count uint64) []Sample {
 		var samples []Sample
 		for _, q := range curve {
 			above := 1 - q.Q
@@ -142,9 +142,9 @@ func percentileChart(r *Report) chart {
 		return samples
 	}
 	c.join([]Series{
-		{Name: "accept, from when it was due", Points: place(r.Accept.Curve, r.Accept.Count)},
-		{Name: "accept, from when it was sent", Points: place(r.Sent.Curve, r.Sent.Count)},
-		{Name: "final status", Points: place(r.Final.Curve, r.Final.Count)},
+		{Name: "accept, from when it was due", Points: points(r.Accept.Curve, r.Accept.Count)},
+		{Name: "accept, from when it was sent", Points: points(r.Sent.Curve, r.Sent.Count)},
+		{Name: "final status", Points: points(r.Final.Curve, r.Final.Count)},
 	})
 	return c
 }
@@ -164,7 +164,7 @@ func seriesCharts(all []Series) []chart {
 	charts := make([]chart, 0, len(order))
 	for i, k := range order {
 		c := chart{ID: "series" + strconv.Itoa(i), Title: capital(cmp.Or(k.group, k.unit)), X: overTime, Unit: k.unit}
-		c.join(wholeSeconds(groups[k]))
+		c.join(roundToSeconds(groups[k]))
 		charts = append(charts, c)
 	}
 	return charts
@@ -172,7 +172,7 @@ func seriesCharts(all []Series) []chart {
 
 // wholeSeconds moves each point to the nearest second. Sources answer at times of their own, and a crosshair that meets
 // one line at a time compares nothing.
-func wholeSeconds(all []Series) []Series {
+func roundToSeconds(all []Series) []Series {
 	rounded := slices.Clone(all)
 	for i := range rounded {
 		rounded[i].Points = slices.Clone(rounded[i].Points)
@@ -216,20 +216,20 @@ func (c *chart) add(at float64, values ...float64) {
 // join makes lines of series that were measured at different places.
 func (c *chart) join(all []Series) {
 	tones := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
-	var places column
+	var positions column
 	for i, s := range all {
 		c.Lines = append(c.Lines, chartLine{Name: s.Name, Tone: tones[i%len(tones)]})
 		for _, p := range s.Points {
-			places = append(places, p.At)
+			positions = append(positions, p.At)
 		}
 	}
-	slices.Sort(places)
-	places = slices.Compact(places)
-	c.Data = []column{places}
+	slices.Sort(positions)
+	positions = slices.Compact(positions)
+	c.Data = []column{positions}
 	for _, s := range all {
-		values := slices.Repeat(column{math.NaN()}, len(places))
+		values := slices.Repeat(column{math.NaN()}, len(positions))
 		for _, p := range s.Points {
-			if i, found := slices.BinarySearch(places, p.At); found {
+			if i, found := slices.BinarySearch(positions, p.At); found {
 				values[i] = p.Value
 			}
 		}

@@ -34,7 +34,7 @@ const withScript = `document.documentElement.className='js'`
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"count": asCount, "number": asNumber, "seconds": asSeconds, "took": asTook, "share": asShare,
-	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent, "words": inWords,
+	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent, "words": describeSchedule,
 }).Parse(pageText))
 
 // htmlPage is what the template sees: the report, and what is computed from it for showing.
@@ -44,7 +44,7 @@ type htmlPage struct {
 	Style              template.CSS
 	Flag, Plot, Script template.JS
 	Latencies          []latencyRow
-	Offences           []offence
+	Violations         []violationRow
 
 	Latency, Throughput, Measured, Steps []chart
 	Data                                 pageData
@@ -65,24 +65,24 @@ type latencyRow struct {
 }
 
 // offence is one way to break a promise, and who did.
-type offence struct {
+type violationRow struct {
 	Name, Means string
 	Offenders
 }
 
 // writeHTML makes the page. All text of the report is escaped by the template; only the files embedded above are not.
 func writeHTML(r *Report) ([]byte, error) {
-	p := htmlPage{Report: r, Latencies: r.latencies(), Offences: r.Reconciliation.offences()}
+	p := htmlPage{Report: r, Latencies: r.latencies(), Violations: r.Reconciliation.violations()}
 	p.Style = template.CSS(plotStyle + pageStyle)                                                         //nolint:gosec // ours
 	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript)                                   //nolint:gosec // ours
 	p.Plot = template.JS("/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n" + plotScript) //nolint:gosec // embedded
 	p.Policy = pagePolicy(string(p.Style), string(p.Flag), string(p.Plot), string(p.Script))
 
-	p.Latency = drawn(latencyChart(r.Timeline), percentileChart(r))
-	p.Throughput = drawn(throughputChart(r.Timeline))
-	p.Measured = drawn(seriesCharts(r.Series)...)
+	p.Latency = nonEmpty(latencyChart(r.Timeline), percentileChart(r))
+	p.Throughput = nonEmpty(throughputChart(r.Timeline))
+	p.Measured = nonEmpty(seriesCharts(r.Series)...)
 	if r.Capacity != nil {
-		p.Steps = drawn(capacityCharts(r.Capacity)...)
+		p.Steps = nonEmpty(capacityCharts(r.Capacity)...)
 	}
 	p.Data = pageData{Charts: append([]chart{}, slices.Concat(p.Steps, p.Latency, p.Throughput, p.Measured)...)}
 	for _, c := range p.Data.Charts {
@@ -116,7 +116,7 @@ func pagePolicy(style string, scripts ...string) string {
 }
 
 // drawn leaves out the charts that have nothing to show.
-func drawn(charts ...chart) []chart {
+func nonEmpty(charts ...chart) []chart {
 	return slices.DeleteFunc(charts, func(c chart) bool { return c.Empty() })
 }
 
@@ -135,8 +135,8 @@ func (r *Reconciliation) Broken() uint64 {
 }
 
 // offences lists what must not happen.
-func (r *Reconciliation) offences() []offence {
-	return []offence{
+func (r *Reconciliation) violations() []violationRow {
+	return []violationRow{
 		{"lost", "accepted, and not there", r.Lost},
 		{"doubled", "decided twice, or stored though nobody sent it", r.Doubled},
 		{"stuck", "still PENDING when the wait was over", r.Stuck},

@@ -15,11 +15,11 @@ func (r *Report) Title() string {
 	if c := r.Capacity; c != nil {
 		return "capacity " + asNumber(c.Knee) + "/s"
 	}
-	return cmp.Or(inWords(r.Load.Schedule), "nothing was sent")
+	return cmp.Or(describeSchedule(r.Load.Schedule), "nothing was sent")
 }
 
 // inWords reads a schedule like "1000/30s,1000..2000/1m" out loud.
-func inWords(schedule string) string {
+func describeSchedule(schedule string) string {
 	stages := strings.Split(schedule, ",")
 	for i, stage := range stages {
 		rate, length, ok := strings.Cut(stage, "/")
@@ -111,22 +111,22 @@ func (r *Report) Command() string {
 // paint wraps text in a colour of the terminal, or leaves it alone.
 type paint bool
 
-func (p paint) in(code, text string) string {
+func (p paint) code(code, text string) string {
 	if !p || text == "" {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (p paint) bold(text string) string  { return p.in("1", text) }
-func (p paint) faint(text string) string { return p.in("2", text) }
+func (p paint) bold(text string) string  { return p.code("1", text) }
+func (p paint) faint(text string) string { return p.code("2", text) }
 
 // holds is text in the colour of what holds, or of what doesn't.
-func (p paint) holds(ok bool, text string) string {
+func (p paint) passFail(ok bool, text string) string {
 	if ok {
-		return p.in("32", text)
+		return p.code("32", text)
 	}
-	return p.in("1;31", text)
+	return p.code("1;31", text)
 }
 
 // Print writes the report for a terminal, in colour if wanted. What a server has put into it can't move the cursor.
@@ -162,11 +162,11 @@ func (r *Report) Print(w io.Writer, colour bool) {
 func (p paint) verdict(v string) string {
 	switch v {
 	case Pass:
-		return p.in("1;32", v)
+		return p.code("1;32", v)
 	case Void:
-		return p.in("1;33", v)
+		return p.code("1;33", v)
 	default:
-		return p.in("1;31", plain(v))
+		return p.code("1;31", plain(v))
 	}
 }
 
@@ -191,7 +191,7 @@ func (r *Report) printAnswers(w io.Writer, p paint) {
 		}
 		var tint func(string) string
 		if k.Wrong > 0 {
-			tint = func(s string) string { return p.holds(false, s) }
+			tint = func(s string) string { return p.passFail(false, s) }
 		}
 		t.add(tint, k.Kind, asCount(k.Sent), asCount(k.Wrong), strings.Join(texts, ", "))
 	}
@@ -205,7 +205,7 @@ func (r *Report) printObjectives(w io.Writer, p paint) {
 		if o.OK {
 			mark = "✓ "
 		}
-		t.add(func(s string) string { return p.holds(o.OK, s) }, mark+o.Name, o.Seen, o.Limit, o.Flag)
+		t.add(func(s string) string { return p.passFail(o.OK, s) }, mark+o.Name, o.Seen, o.Limit, o.Flag)
 	}
 	t.print(w, p)
 }
@@ -219,8 +219,8 @@ func (rec *Reconciliation) print(w io.Writer, p paint) {
 	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s compared; drained in %s, checked in %s\n",
 		asCount(rec.Accepted), asCount(rec.Success), asCount(rec.Failed), plural(rec.MayExist, "operation", "operations"),
 		plural(rec.Rows, "row", "rows"), asTook(rec.Drain), asTook(rec.Took))
-	for _, o := range rec.offences() {
-		fmt.Fprintf(w, "  %s\n", p.holds(o.Count == 0, fmt.Sprintf("%-8s %s", o.Name, asCount(o.Count))))
+	for _, o := range rec.violations() {
+		fmt.Fprintf(w, "  %s\n", p.passFail(o.Count == 0, fmt.Sprintf("%-8s %s", o.Name, asCount(o.Count))))
 		for _, first := range o.First {
 			fmt.Fprintf(w, "           %s\n", plain(first))
 		}
@@ -249,7 +249,7 @@ func (c *Capacity) print(w io.Writer, p paint) {
 		if s.Sustained {
 			mark = "✓ "
 		}
-		t.add(func(text string) string { return p.holds(s.Sustained, text) }, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
+		t.add(func(text string) string { return p.passFail(s.Sustained, text) }, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
 			asSeconds(s.FinalP99), asNumber(s.LagGrowth)+"/s", asCount(s.Lost), strings.Join(s.Why, "; "))
 	}
 	t.print(w, p)

@@ -112,11 +112,11 @@ func (s *session) report(a *attack) *Report {
 	found.Load.Generator, found.Load.Warmup = a.generator.Name(), warmup.Seconds()
 	found.Load.Connections, found.Load.Cores = s.cfg.Connections, runtime.GOMAXPROCS(0)
 	under := shifted(s.monitor.Between(a.offset+warmup.Seconds(), a.offset+a.until.Seconds()), -a.offset)
-	cpu := find(under, generatorCPU)
+	cpu := seriesNamed(under, generatorCPU)
 	found.Load.CPU, _ = cpu.mean()
 	host, _ := os.Hostname() // a name is a courtesy
 	r := &Report{
-		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(), Target: s.cfg.Target, Stack: s.behind,
+		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(), Target: s.cfg.Target, Stack: s.deployment,
 		Machine:  Machine{Host: host, CPU: processorName(), Cores: runtime.NumCPU(), OS: runtime.GOOS + " " + runtime.GOARCH},
 		Build:    s.env.Build,
 		Settings: s.env.Settings, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent,

@@ -109,7 +109,7 @@ type piece struct {
 }
 
 // whole is the tolerance for sums that a float can't hold exactly: 10,000 times 0.1 must be 1,000 operations.
-const whole = 1e-6
+const tolerance = 1e-6
 
 // NewSchedule puts a warm-up in front of the stages: for its first half the rate rises from a tenth of the first stage's
 // to all of it, and stays there for the other half. The first stage begins with an operation of its own. Stages are as
@@ -139,7 +139,7 @@ func (s *Schedule) add(first float64, stages ...Stage) float64 {
 }
 
 // ceil counts the whole numbers below n: those of the operations that n makes room for.
-func ceil(n float64) uint64 { return uint64(math.Ceil(n - whole)) }
+func ceil(n float64) uint64 { return uint64(math.Ceil(n - tolerance)) }
 
 // At returns when operation seq is due, counted from the start. Those at or beyond Total are never due; for them it
 // returns Length.
@@ -151,7 +151,7 @@ func (s Schedule) At(seq uint64) time.Duration {
 	// The last piece that begins at or before k, pauses left out: operation 1000 of "1000/1s,0/1s,1000/1s" is due after the
 	// pause, because the first second has its 1000 already.
 	for i := len(s.pieces) - 1; i >= 0; i-- {
-		if p := &s.pieces[i]; p.ops > 0 && p.first <= k+whole {
+		if p := &s.pieces[i]; p.ops > 0 && p.first <= k+tolerance {
 			return p.at(k)
 		}
 	}

@@ -30,17 +30,17 @@ type session struct {
 	run      string // begins every trade id
 	used     uint64 // operations of the attacks so far: their numbers are taken
 
-	stack    *Stack // nil: the target is somebody else's
-	target   *url.URL
-	behind   string // what runs there, as far as it is known
-	server   string // build
-	api      *API
-	database *Database // nil: HTTP alone
-	lag      *lag      // nil: as the worker says
-	monitor  *Monitor
-	began    time.Time
-	notes    []string
-	current  atomic.Pointer[Results] // of the attack that runs
+	stack      *Stack // nil: the target is somebody else's
+	target     *url.URL
+	deployment string // what runs there, as far as it is known
+	server     string // build
+	api        *API
+	database   *Database // nil: HTTP alone
+	lag        *lag      // nil: as the worker says
+	monitor    *Monitor
+	began      time.Time
+	notes      []string
+	current    atomic.Pointer[Results] // of the attack that runs
 }
 
 // prepare makes everything ready for the first operation. On an error nothing is left running.
@@ -53,7 +53,7 @@ func prepare(ctx context.Context, cfg Config, env Env) (*session, error) {
 		s.close()
 		return nil, err
 	}
-	s.progress.Say("run %s against %s, seed %d", s.run, strings.TrimSpace(s.cfg.Target+" "+s.behind), s.seed)
+	s.progress.Say("run %s against %s, seed %d", s.run, strings.TrimSpace(s.cfg.Target+" "+s.deployment), s.seed)
 	return s, nil
 }
 
@@ -123,7 +123,7 @@ func (s *session) startStack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.stack, s.behind = stack, "embedded Kafka and PostgreSQL, one process"
+	s.stack, s.deployment = stack, "embedded Kafka and PostgreSQL, one process"
 	s.cfg.Target, s.cfg.WorkerURL = stack.API, stack.Worker
 	s.cfg.DatabaseURL, s.cfg.KafkaBrokers = stack.Database, []string{stack.Kafka}
 	return nil
@@ -138,7 +138,7 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 		return 0
 	})}
 	at := endpoints{roles: []string{hostPort(s.target, "80")}, stores: []store{{"Kafka", s.cfg.KafkaBrokers}}}
-	server, err := whoIs(ctx, s.target)
+	server, err := identify(ctx, s.target)
 	if err != nil {
 		s.notes = append(s.notes, "the server's CPU, memory and queue: "+err.Error())
 	}
@@ -150,13 +150,13 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 			return nil, err
 		}
 		at.roles = append(at.roles, hostPort(worker, "80"))
-		if _, err := whoIs(ctx, worker); err != nil {
+		if _, err := identify(ctx, worker); err != nil {
 			s.notes = append(s.notes, "the worker's CPU, memory and lag: "+err.Error())
 		}
 		both := oneProcess(ctx, s.target, worker)
 		if both {
 			serverName = "dev"
-			s.behind = cmp.Or(s.behind, "server and worker in one process")
+			s.deployment = cmp.Or(s.deployment, "server and worker in one process")
 		}
 		sources = append(sources, metricsSource(worker, "worker", !both))
 	}
@@ -223,16 +223,16 @@ func (s *session) stackEnded() string {
 }
 
 // behindBy returns how many records are not applied yet: as seen from outside, or as the worker says.
-func (s *session) behindBy() (float64, bool) {
-	if behind, ok := s.monitor.Latest(lagRecords); ok {
-		return behind, true
+func (s *session) lagRecords() (float64, bool) {
+	if records, ok := s.monitor.Latest(lagSeries); ok {
+		return records, true
 	}
 	return s.monitor.Latest(workerLag)
 }
 
 func (s *session) lagText() string {
-	if behind, ok := s.behindBy(); ok {
-		return "   lag " + asNumber(behind)
+	if records, ok := s.lagRecords(); ok {
+		return "   lag " + asNumber(records)
 	}
 	return ""
 }

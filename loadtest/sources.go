@@ -30,7 +30,7 @@ const (
 	generatorCPU = "generator CPU"
 	machineCPU   = "machine CPU"
 	inFlight     = "generator in flight"
-	lagRecords   = "lag"
+	lagSeries    = "lag"
 	workerLag    = "worker lag"
 )
 
@@ -190,43 +190,43 @@ func has(m *dto.Metric, label, value string) bool {
 }
 
 // who is what the metrics of a role tell about its process.
-type who struct {
+type processIdentity struct {
 	build     string  // version and commit
 	started   float64 // seconds since 1970, to the kernel's tick
 	allocated float64 // bytes since then: it only grows, and no two processes have the same
 }
 
 // whoIs asks a role which process it is.
-func whoIs(ctx context.Context, base *url.URL) (who, error) {
+func identify(ctx context.Context, base *url.URL) (processIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	families, err := scrape(ctx, http.DefaultClient, base)
 	if err != nil {
-		return who{}, err
+		return processIdentity{}, err
 	}
-	var w who
-	w.started, _ = sum(families["process_start_time_seconds"])
-	w.allocated, _ = sum(families["go_memstats_alloc_bytes_total"])
+	var id processIdentity
+	id.started, _ = sum(families["process_start_time_seconds"])
+	id.allocated, _ = sum(families["go_memstats_alloc_bytes_total"])
 	for _, m := range families["tradestore_build_info"].GetMetric() {
 		parts := map[string]string{}
 		for _, pair := range m.GetLabel() {
 			parts[pair.GetName()] = pair.GetValue()
 		}
-		w.build = strings.TrimSpace(parts["version"] + " " + parts["commit"])
+		id.build = strings.TrimSpace(parts["version"] + " " + parts["commit"])
 	}
-	return w, nil
+	return id, nil
 }
 
 // oneProcess says whether two roles are one process, as in `tradestore dev`: what it has allocated lies between two looks
 // at the other. Processes that were started together may share everything else.
 func oneProcess(ctx context.Context, server, worker *url.URL) bool {
-	var looks [3]who
+	var identities [3]processIdentity
 	for i, base := range []*url.URL{server, worker, server} {
 		var err error
-		if looks[i], err = whoIs(ctx, base); err != nil {
+		if identities[i], err = identify(ctx, base); err != nil {
 			return false
 		}
 	}
-	first, between, last := looks[0], looks[1], looks[2]
+	first, between, last := identities[0], identities[1], identities[2]
 	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated && between.allocated <= last.allocated
 }

@@ -67,7 +67,7 @@ func (l *lag) source() Source {
 		}
 		behind := int64(0)
 		ends.Each(func(end kadm.ListedOffset) { behind += max(0, end.Offset-positions[end.Partition]) })
-		return []Reading{{Name: lagRecords, Group: groupLag, Unit: "records", Value: float64(behind)}}, nil
+		return []Reading{{Name: lagSeries, Group: groupLag, Unit: "records", Value: float64(behind)}}, nil
 	}}
 }
 

@@ -44,7 +44,7 @@ func TestLag(t *testing.T) {
 		defer l.close()
 		readings, err := l.source().Read(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []Reading{{Name: lagRecords, Group: groupLag, Unit: "records", Value: want}}, readings)
+		require.Equal(t, []Reading{{Name: lagSeries, Group: groupLag, Unit: "records", Value: want}}, readings)
 	}
 	f(database, 3) // of 4 and 3 records, 3 and 1 are applied
 	offsets := make(kadm.Offsets)

@@ -122,9 +122,9 @@ func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithTimeout(hit.Context(), t.timeout)
 	defer cancel()
-	place := *t.base
-	place.Path = strings.TrimSuffix(place.Path, "/") + path
-	req := (&http.Request{Method: op.Method, URL: &place, ContentLength: int64(len(op.Body)), Header: http.Header{}}).WithContext(ctx)
+	to := *t.base
+	to.Path = strings.TrimSuffix(to.Path, "/") + path
+	req := (&http.Request{Method: op.Method, URL: &to, ContentLength: int64(len(op.Body)), Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("X-Correlation-ID", t.plan.Correlation(seq))
 	if op.Body != nil {
 		req.Header.Set("Content-Type", op.ContentType)

@@ -28,24 +28,24 @@ type storeEnv struct {
 	database   string   // URL
 	env        []string // of the roles
 	records    int      // of each drain
-	made       int      // trades so far: each has a number
+	tradesMade int      // trades so far: each has a number
 	filled     bool     // its tables hold rows that are to stay
 }
 
 // newSite makes one, empty, for drains of so many records. The name is that of topic, group and database.
-func (l *harness) newEnv(ctx context.Context, name string, partitions, records int) (*storeEnv, error) {
-	l.say("making topic and database %s", name)
-	database, err := l.database(ctx, name)
+func (h *harness) newEnv(ctx context.Context, name string, partitions, records int) (*storeEnv, error) {
+	h.say("making topic and database %s", name)
+	database, err := h.database(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	env, err := l.migrate(ctx, name, database, fmt.Sprintf("TRADESTORE_PARTITIONS=%d", partitions))
-	return &storeEnv{topic: name, partitions: partitions, database: database, env: env, records: records}, err
+	settings, err := h.migrate(ctx, name, database, fmt.Sprintf("TRADESTORE_PARTITIONS=%d", partitions))
+	return &storeEnv{topic: name, partitions: partitions, database: database, env: settings, records: records}, err
 }
 
 // exec executes a statement in the database of a site.
-func (s *storeEnv) exec(ctx context.Context, statement string, args ...any) error {
-	conn, hangUp, err := connect(ctx, s.database)
+func (e *storeEnv) exec(ctx context.Context, statement string, args ...any) error {
+	conn, hangUp, err := connect(ctx, e.database)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *storeEnv) exec(ctx context.Context, statement string, args ...any) erro
 }
 
 // flow says what the trade of each number is.
-type flow func(number int) (id string, version int32)
+type tradeSource func(number int) (id string, version int32)
 
 // workers is the workers of a drain.
 type workers struct {
@@ -66,26 +66,26 @@ type workers struct {
 }
 
 // newDrains is drainNew as a series: a drain lasts as long as it takes.
-func (l *harness) newDrains(name string, s *storeEnv, c workers, trades flow) *series {
-	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return l.drainNew(ctx, s, c, trades) }}
+func (h *harness) newDrains(name string, e *storeEnv, spec workers, trades tradeSource) *series {
+	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return h.drainNew(ctx, e, spec, trades) }}
 }
 
 // drainNew drains trades that nobody sent before, into empty tables unless they are to stay filled.
-func (l *harness) drainNew(ctx context.Context, s *storeEnv, c workers, trades flow) (sample, error) {
-	if !s.filled {
-		if err := s.exec(ctx, "TRUNCATE trades, journal"); err != nil {
+func (h *harness) drainNew(ctx context.Context, e *storeEnv, spec workers, trades tradeSource) (sample, error) {
+	if !e.filled {
+		if err := e.exec(ctx, "TRUNCATE trades, journal"); err != nil {
 			return sample{}, err
 		}
 	}
-	s.made += s.records
-	return l.drain(ctx, s, c, s.made-s.records, trades)
+	e.tradesMade += e.records
+	return h.drain(ctx, e, spec, e.tradesMade-e.records, trades)
 }
 
 // drain measures how fast workers get through trades that lie in the topic: they are started, frozen while the topic is
 // filled with the trades from a number on, and thawed. So neither their start nor their group is in it; the clock runs from
 // the first move of the positions that was seen to the last.
-func (l *harness) drain(ctx context.Context, s *storeEnv, c workers, first int, trades flow) (sample, error) {
-	conn, hangUp, err := connect(ctx, s.database)
+func (h *harness) drain(ctx context.Context, e *storeEnv, spec workers, first int, trades tradeSource) (sample, error) {
+	conn, hangUp, err := connect(ctx, e.database)
 	if err != nil {
 		return sample{}, err
 	}
@@ -94,7 +94,7 @@ func (l *harness) drain(ctx context.Context, s *storeEnv, c workers, first int, 
 		err = conn.QueryRow(ctx, appliedQuery).Scan(&sum)
 		return sum, err
 	}
-	workers, err := l.hire(ctx, s, c)
+	workers, err := h.startWorkers(ctx, e, spec)
 	defer func() {
 		for _, w := range workers {
 			w.stop()
@@ -107,16 +107,16 @@ func (l *harness) drain(ctx context.Context, s *storeEnv, c workers, first int, 
 	if err != nil {
 		return sample{}, fmt.Errorf("cannot read the positions: %w", err)
 	}
-	tell(workers, syscall.SIGSTOP)
-	err = l.fill(ctx, s, first, trades)
-	tell(workers, syscall.SIGCONT)
+	signalAll(workers, syscall.SIGSTOP)
+	err = h.fillTopic(ctx, e, first, trades)
+	signalAll(workers, syscall.SIGCONT)
 	if err != nil {
 		return sample{}, err
 	}
-	return moves(ctx, position, before, float64(s.records))
+	return measureProgress(ctx, position, before, float64(e.records))
 }
 
-func tell(workers []*child, s syscall.Signal) {
+func signalAll(workers []*child, s syscall.Signal) {
 	for _, w := range workers {
 		_ = w.cmd.Process.Signal(s) // one that has ended is missed soon
 	}
@@ -124,14 +124,14 @@ func tell(workers []*child, s syscall.Signal) {
 
 // hire starts workers and waits until each holds a share of the partitions and nobody else holds any. Those that were
 // started are returned with an error as well.
-func (l *harness) hire(ctx context.Context, s *storeEnv, c workers) (workers []*child, err error) {
+func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (workers []*child, err error) {
 	var addresses []string
-	for range c.count {
+	for range spec.count {
 		address, err := freeAddress()
 		if err != nil {
 			return workers, err
 		}
-		w, err := l.start("tradestore worker", l.program, s.env, append([]string{"worker", "--listen", address}, c.args...)...)
+		w, err := h.start("tradestore worker", h.program, e.env, append([]string{"worker", "--listen", address}, spec.args...)...)
 		if err != nil {
 			return workers, err
 		}
@@ -144,7 +144,7 @@ func (l *harness) hire(ctx context.Context, s *storeEnv, c workers) (workers []*
 	defer cancel()
 	poll := time.NewTicker(storedPoll)
 	defer poll.Stop()
-	for !shared(ctx, addresses, s.partitions) {
+	for !partitionsShared(ctx, addresses, e.partitions) {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
@@ -155,7 +155,7 @@ func (l *harness) hire(ctx context.Context, s *storeEnv, c workers) (workers []*
 }
 
 // shared says whether all partitions are held, and some of them by each worker that can have one.
-func shared(ctx context.Context, addresses []string, partitions int) bool {
+func partitionsShared(ctx context.Context, addresses []string, partitions int) bool {
 	held, idle := 0, 0
 	for _, address := range addresses {
 		page, err := get(ctx, "http://"+address+"/metrics")
@@ -172,28 +172,28 @@ func shared(ctx context.Context, addresses []string, partitions int) bool {
 }
 
 // fill produces as many records as a drain has, with the trades from the number given on.
-func (l *harness) fill(ctx context.Context, s *storeEnv, first int, trades flow) error {
-	cfg := kafka.Config{Brokers: l.kafka.Addrs(), Topic: s.topic, ClientID: "bench-fill", MaxBufferedRecords: plenty}
+func (h *harness) fillTopic(ctx context.Context, e *storeEnv, first int, trades tradeSource) error {
+	cfg := kafka.Config{Brokers: h.kafka.Addrs(), Topic: e.topic, ClientID: "bench-fill", MaxBufferedRecords: maxUnderWay}
 	client, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	var failed kgo.FirstErrPromise
-	for i := first; i < first+s.records; i++ {
+	for i := first; i < first+e.records; i++ {
 		id, version := trades(i)
-		request := newRequest(time.Now().UTC().Truncate(time.Microsecond), i, id, version, s.partitions)
-		client.Produce(ctx, kafka.Encode(s.topic, &request), failed.Promise())
+		request := newRequest(time.Now().UTC().Truncate(time.Microsecond), i, id, version, e.partitions)
+		client.Produce(ctx, kafka.Encode(e.topic, &request), failed.Promise())
 	}
 	if err := failed.Err(); err != nil {
-		return fmt.Errorf("cannot fill topic %s: %w", s.topic, err)
+		return fmt.Errorf("cannot fill topic %s: %w", e.topic, err)
 	}
 	return nil
 }
 
 // moves follows a position until it has moved by as much as given. The first move that is seen starts the clock and does
 // not count, unless it is the last as well: then the clock started with the look before.
-func moves(ctx context.Context, position func() (float64, error), before, all float64) (sample, error) {
+func measureProgress(ctx context.Context, position func() (float64, error), before, all float64) (sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the workers do not get through"))
 	defer cancel()
 	poll := time.NewTicker(drainPoll)
