@@ -11,7 +11,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// Units that are ours.
+// Units that Grafana does not have.
 const (
 	tradesPerSecond  = "suffix: trades/s"
 	recordsPerSecond = "suffix: records/s"
@@ -25,7 +25,7 @@ const (
 // limits are the thresholds of a panel, lowest first.
 type limits []dashboard.Threshold
 
-// Build hands them to the builder of a panel.
+// Build implements cog.Builder.
 func (l limits) Build() (dashboard.ThresholdsConfig, error) {
 	return dashboard.ThresholdsConfig{Mode: dashboard.ThresholdsModeAbsolute, Steps: l}, nil
 }
@@ -34,7 +34,7 @@ func step(from float64, color string) dashboard.Threshold {
 	return dashboard.Threshold{Value: &from, Color: color}
 }
 
-// unjudged colours values that are neither good nor bad by themselves.
+// unjudged is for values that are neither good nor bad by themselves.
 func unjudged() limits { return limits{{Color: "green"}} }
 
 // above turns orange and red as a value grows.
@@ -47,13 +47,13 @@ func below(orange, red float64) limits {
 	return limits{{Color: "red"}, step(red, "orange"), step(orange, "green")}
 }
 
-// never is for what must not happen at all.
+// never is for what must not happen.
 func never() limits { return limits{{Color: "green"}, step(1e-9, "red")} }
 
-// built marks the 1,000 trades a second that Trade Store is built for. More is no fault, and neither is less.
+// built marks the 1,000 trades a second that Trade Store is built for. Other values are no fault.
 func built() limits { return limits{{Color: "green"}, step(1000, "blue")} }
 
-// rare is for what heals by itself, so that a little of it is only worth a look.
+// rare is for faults that heal by themselves.
 func rare() limits { return limits{{Color: "green"}, step(1e-9, "orange")} }
 
 // lines draws each series over time, with the limits as dashed lines.
@@ -123,7 +123,7 @@ func sizes(histogram string) []query {
 	return []query{mean("mean", histogram, ""), quantile("p99", 0.99, histogram, "")}
 }
 
-// also joins labels to those of {@}.
+// also appends labels to those of {@}.
 func also(labels string) string {
 	if labels == "" {
 		return ""

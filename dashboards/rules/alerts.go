@@ -22,13 +22,13 @@ var acceptAlerts = []Alert{
 	{
 		Name: "TradestoreShedSustained", Severity: Ticket, Dashboard: ingest, For: "10m",
 		Expr:        `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
-		Summary:     "Servers turn trades away because they are full.",
+		Summary:     "Servers refuse trades because they are full.",
 		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause {{ $labels.cause }}).",
 	},
 }
 
-// Of a partition that nobody reads there is no lag to be seen, and of a worker that is gone no metric at all. Hence the
-// sums over all workers beside the rules for one partition.
+// A partition that no worker reads has no lag metric, and a stopped worker has no metrics at all. So there are rules over
+// all workers in addition to those for one partition.
 var applyAlerts = []Alert{
 	{
 		Name: "TradestoreNothingDecided", Severity: Page, Dashboard: worker, For: "2m",
@@ -60,7 +60,7 @@ var applyAlerts = []Alert{
 	{
 		Name: "TradestoreFenceLost", Severity: Ticket, Dashboard: worker,
 		Expr:        `sum by (job) (increase(tradestore_apply_fenced_total[15m])) > 0`,
-		Summary:     "A worker went on with partitions that it had lost.",
+		Summary:     "A worker continued with partitions that it had lost.",
 		Description: "{{ $value | humanize }} batches were dropped in 15 minutes because another worker had moved the position ({{ $labels.job }}).",
 	},
 	{
@@ -90,14 +90,14 @@ var outcomeAlerts = []Alert{
 			sum by (job) (increase(tradestore_orphan_closed_total[15m]))
 			+
 			sum by (job) (increase(tradestore_orphan_projected_total[15m])) > 0`,
-		Summary:     "Requests were left PENDING and had to be ended by the orphan reaper.",
+		Summary:     "The orphan reaper had to end PENDING requests.",
 		Description: "{{ $value | humanize }} requests in 15 minutes never reached the log, or had an outcome that was not shown ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreOutcomeConflict", Severity: Page, Dashboard: stores,
 		Expr:        `sum by (job) (increase(tradestore_dynamodb_condition_failures_total{found="conflict"}[1h])) > 0`,
 		Summary:     "A request is shown with another outcome than the one decided.",
-		Description: "{{ $value | humanize }} requests had two different ends within an hour ({{ $labels.job }}).",
+		Description: "{{ $value | humanize }} requests had two different outcomes within an hour ({{ $labels.job }}).",
 	},
 }
 
@@ -111,7 +111,7 @@ var storeAlerts = []Alert{
 	{
 		Name: "TradestoreTopologyCheckFailed", Severity: Page, Dashboard: stores,
 		Expr:        `max by (job, rule) (max_over_time(tradestore_checks{status="failed"}[10m])) > 0`,
-		Summary:     "A store is not what it has to be; servers and workers stop.",
+		Summary:     "A check of a store failed: servers and workers stop.",
 		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",
 	},
 	{
@@ -125,8 +125,8 @@ var storeAlerts = []Alert{
 	},
 }
 
-// A process that stops because something does not hold waits for a scrape to see why (--linger-after-fault), unless it is
-// killed. Then it is seen to start again and again.
+// A process keeps /metrics up for 30 s after a failed check, so that a scrape sees why it stops. If it is killed, its
+// restarts show.
 var processAlerts = []Alert{
 	{
 		Name: "TradestoreLoudStop", Severity: Page, Dashboard: runtime,
@@ -134,7 +134,7 @@ var processAlerts = []Alert{
 			max by (job, instance) (max_over_time(tradestore_worker_stopped[10m])) > 0
 			or
 			max by (job, instance) (changes(process_start_time_seconds{job=~"tradestore-(server|worker)"}[15m])) > 2`,
-		Summary:     "A process stops by itself, perhaps again and again.",
+		Summary:     "A process stops by itself, perhaps repeatedly.",
 		Description: "{{ $labels.instance }} ({{ $labels.job }}) has stopped {{ $value }} times or more within 15 minutes.",
 	},
 	{
@@ -149,7 +149,7 @@ var processAlerts = []Alert{
 			absent(tradestore_build_info{job="tradestore-server"})
 			or
 			absent(tradestore_build_info{job="tradestore-worker"})`,
-		Summary:     "No process of a role is seen at all.",
-		Description: "There are no metrics of {{ $labels.job }} (absent is {{ $value }}): none runs, or Prometheus does not know where.",
+		Summary:     "There are no metrics of any process of a role.",
+		Description: "There are no metrics of {{ $labels.job }} (absent is {{ $value }}): no process runs, or Prometheus has no address.",
 	},
 }

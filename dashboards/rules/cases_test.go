@@ -34,10 +34,10 @@ func TestAlertsFireAndResolve(t *testing.T) {
 		Want  []any  `yaml:"exp_alerts"`
 	}
 	var tests []any
-	told := map[string]bool{}
+	covered := map[string]bool{}
 	for _, s := range stories {
 		a := find(t, s)
-		told[a.Name+a.Labels["long"]] = true
+		covered[a.Name+a.Labels["long"]] = true
 		labels := map[string]string{"severity": a.Severity}
 		for _, more := range []map[string]string{a.Labels, s.labels} {
 			for name, value := range more {
@@ -53,7 +53,7 @@ func TestAlertsFireAndResolve(t *testing.T) {
 		tests = append(tests, map[string]any{"name": s.alert + s.long, "interval": "1m", "input_series": inputs(s.given), "alert_rule_test": moments})
 	}
 	for _, a := range rules.Alerts() {
-		assert.True(t, told[a.Name+a.Labels["long"]], "%s %s has no case", a.Name, a.Labels["long"])
+		assert.True(t, covered[a.Name+a.Labels["long"]], "%s %s has no case", a.Name, a.Labels["long"])
 	}
 	promtool(t, tests, "alerts.yaml")
 }
@@ -211,7 +211,7 @@ var stories = append(burnStories(), []story{
 			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="same"`):     "0+5x180", // repeats are harmless
 		},
 		quiet: "60m", fires: "62m", over: "122m", labels: byWorker,
-		says: "1 requests had two different ends within an hour (tradestore-worker).",
+		says: "1 requests had two different outcomes within an hour (tradestore-worker).",
 	},
 	{
 		alert: "TradestoreStoreUnreachable",
@@ -285,6 +285,6 @@ var stories = append(burnStories(), []story{
 			"tradestore_build_info" + aWorker: "1x20 stale _x18 1x20",
 		},
 		quiet: "20m 25m", fires: "30m", over: "42m", labels: byWorker,
-		says: "There are no metrics of tradestore-worker (absent is 1): none runs, or Prometheus does not know where.",
+		says: "There are no metrics of tradestore-worker (absent is 1): no process runs, or Prometheus has no address.",
 	},
 }...)
