@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Findings is what the results of one attack say.
+// Findings summarizes the results of one attack.
 type Findings struct {
 	Load     Load
 	Answers  []KindAnswers // warm-up included: a wrong answer is wrong at any time
@@ -17,12 +17,11 @@ type Findings struct {
 	Timeline []Second // warm-up included
 }
 
-// sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time: a moment
-// in which the machine did something else is no lack of load.
+// sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time.
 const sendGrace = 250 * time.Millisecond
 
-// Analyse sums up the results of an attack that followed the schedule until a time, its length unless it was interrupted.
-// It does not know the generator.
+// Analyse summarizes the results of an attack that followed the schedule up to until, which is its length unless the attack
+// was interrupted.
 func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duration) Findings {
 	warm, warmup := schedule.Warm()
 	until = min(until, schedule.Length())
@@ -69,7 +68,7 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	return f
 }
 
-// emptySeconds returns the seconds of a run with nothing in them but what was asked for.
+// emptySeconds returns the seconds of a run with only Asked set.
 func emptySeconds(schedule Schedule, until time.Duration) []Second {
 	timeline := make([]Second, int(math.Ceil(until.Seconds())))
 	before := uint64(0)
@@ -83,8 +82,8 @@ func emptySeconds(schedule Schedule, until time.Duration) []Second {
 	return timeline
 }
 
-// tell puts a result into the timeline: latency and errors in the second in which it was due, what was sent and accepted
-// in the second in which that happened.
+// addToTimeline adds a result to the timeline: latency and errors in the second of its due time, sent and accepted in the
+// second in which they happened.
 func (f *Findings) addToTimeline(r *Result, right bool, latencies [][]time.Duration) {
 	second := func(at time.Duration) *Second {
 		if i := int(at / time.Second); i < len(f.Timeline) {
@@ -109,7 +108,7 @@ func (s *Second) describe(latencies []time.Duration) {
 	s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
 }
 
-// replies counts what came back, by kind of operation.
+// answerStats counts the answers by kind of operation.
 type answerStats [Kinds]KindAnswers
 
 func newAnswerStats() *answerStats {
@@ -120,8 +119,7 @@ func newAnswerStats() *answerStats {
 	return stats
 }
 
-// add counts a result and says whether it is the answer that the operation must get. One that could not be had, or was
-// refused because the server is full or ending (429, 503), is not right, but not wrong either.
+// add counts a result and says whether it is a right answer. No answer, 429 and 503 are neither right nor wrong.
 func (s *answerStats) add(op *Op, r *Result) (right bool) {
 	counts := &s[op.Kind]
 	counts.Sent++
@@ -140,7 +138,7 @@ func (s *answerStats) list() []KindAnswers {
 	return slices.DeleteFunc(slices.Clone(s[:]), func(k KindAnswers) bool { return k.Sent == 0 })
 }
 
-// rightAnswer says whether an operation may be answered like this.
+// rightAnswer says whether the operation may get this answer.
 func rightAnswer(op *Op, r *Result) bool {
 	if !slices.Contains(op.Status, int(r.Status)) {
 		return false
@@ -148,7 +146,7 @@ func rightAnswer(op *Op, r *Result) bool {
 	return r.Status < 400 || op.Code == "" || op.Code == r.Code
 }
 
-// answerName is how a report calls an answer: "202", "400 STALE_VERSION", "no answer".
+// answerName names an answer in a report: "202", "400 STALE_VERSION", "no answer".
 func answerName(r *Result) string {
 	switch {
 	case r.Status == 0:
@@ -178,7 +176,7 @@ func Describe(latencies []time.Duration) Latency {
 		Count: uint64(n), Mean: total / float64(n), P50: at(.5), P90: at(.9), P95: at(.95), P99: at(.99), P999: at(.999),
 		Max: latencies[n-1].Seconds(),
 	}
-	// Eight points for each nine: 0, ..., 0.9, ..., 0.99, as far as there are latencies that tell them apart.
+	// Eight points for each nine: 0, ..., 0.9, ..., 0.99, up to the resolution that n latencies allow.
 	for k := 0; ; k++ {
 		beyond := math.Pow(10, -float64(k)/8)
 		if beyond*float64(n) < 1 {

@@ -7,8 +7,8 @@ import (
 	"tradestore/trade"
 )
 
-// badBody is a POST that is refused whatever is stored. Its body holds the id of the operation where idMark is, so that it
-// would be found if it were stored after all.
+// badBody is a POST that is always refused. Its body contains the id of the operation at idMark, so Reconcile finds the
+// trade if it is stored by mistake.
 type badBody struct {
 	before, after string // of the trade id
 	contentType   string
@@ -23,14 +23,14 @@ const (
 	tooLarge    = 17 << 10 // bytes: more than a server takes by default
 )
 
-// The codes of problems that the bad bodies and the reads meet, from the table of the API guide.
+// Problem codes of bad bodies and reads, from the API guide.
 const (
 	bodyTooLarge         trade.Code = "BODY_TOO_LARGE"
 	unsupportedMediaType trade.Code = "UNSUPPORTED_MEDIA_TYPE"
 	notFound             trade.Code = "NOT_FOUND"
 )
 
-// badBodies is one of each kind of mistake that the API guide names.
+// badBodies has one body for each mistake that the API guide names.
 var badBodies = func() (all []badBody) {
 	add := func(status int, code trade.Code, contentType, body string) {
 		before, after, _ := strings.Cut(body, idMark)

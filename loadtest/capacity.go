@@ -14,18 +14,17 @@ const (
 	overloadBy = 2.0 // times the knee
 	recoverAt  = 0.5 // times the knee
 	recoverFor = 2   // steps
-	steadyFor  = 3   // seconds in which everything must hold before a recovery counts
-	lagNoise   = 3   // standard errors: a slope within them is none
+	steadyFor  = 3   // seconds in which all objectives must hold before a recovery counts
+	lagNoise   = 3   // standard errors: a smaller slope is noise
 	lagGrowing = 0.01
-	lowestKnee = 1.0 // operations per second: nobody wants to know less
-	firstFew   = 5   // offenders that are named
+	lowestKnee = 1.0 // operations per second
 	noRecovery = -1.0
 )
 
-// FindCapacity finds the highest rate that the target sustains, what gives out first, and what happens beyond it. A rate
-// is sustained if all objectives hold and the lag does not grow. The report is that of the highest rate that was
-// sustained, with the reconciliation, the answers and the pictures of all that was sent.
-// When ctx ends it reports what is known by then. Errors: as for Run.
+// FindCapacity finds the highest rate that the target sustains, the first bottleneck, and the behaviour above that rate. A
+// rate is sustained if all objectives hold and the lag does not grow. The report is that of the highest sustained rate,
+// with reconciliation, answers and charts of all steps.
+// When ctx ends it reports what was measured so far. Errors: as for Run.
 func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	s, err := prepare(ctx, cfg, env)
 	if err != nil {
@@ -48,10 +47,10 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 	return c.conclude(), c.results, nil
 }
 
-// errCut ends a search whose run was interrupted.
+// errInterrupted ends a search whose run was interrupted.
 var errInterrupted = errors.New("the search was interrupted")
 
-// capacitySearch is a search for the capacity.
+// capacitySearch is the state of FindCapacity.
 type capacitySearch struct {
 	*session
 	result      Capacity
@@ -74,7 +73,7 @@ type measuredStep struct {
 	stages    map[string]float64 // mean seconds
 }
 
-// try holds a rate and says whether it is sustained. The light generator takes over when vegeta can't make the rate.
+// try sends a rate and says whether it is sustained. If vegeta cannot attain the rate, the light generator replaces it.
 func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool, err error) {
 	schedule := NewSchedule(c.cfg.Warmup, []Stage{{rate, rate, c.cfg.StepDuration}})
 	a, r, err := c.measure(ctx, schedule)
@@ -82,7 +81,7 @@ func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool,
 		return false, err
 	}
 	if r.Load.Attained < leastAttained && r.Load.Generator == withVegeta && c.cfg.Generator == auto {
-		c.progress.Say("vegeta attained %s of %s/s: the light generator goes on", asShare(r.Load.Attained), asNumber(rate))
+		c.progress.Say("vegeta attained %s of %s/s: switching to the light generator", asShare(r.Load.Attained), asNumber(rate))
 		c.light = true
 		if a, r, err = c.measure(ctx, schedule); err != nil {
 			return false, err
@@ -100,7 +99,7 @@ func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool,
 	return step.Sustained, nil
 }
 
-// hold makes an attack and adds it to what is known of all of them.
+// measure runs an attack and adds it to the totals.
 func (c *capacitySearch) measure(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
 	generator := c.generator(schedule.Max())
 	if c.light {
@@ -122,7 +121,7 @@ func (c *capacitySearch) measure(ctx context.Context, schedule Schedule) (*attac
 	return a, r, nil
 }
 
-// judge says whether a step was sustained, and keeps it.
+// judge decides whether a step was sustained, and records it.
 func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 	Judge(r, c.objectives())
 	_, warmup := a.schedule.Warm()
@@ -151,7 +150,7 @@ func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 	return &step
 }
 
-// lagOf returns the lag as seen from outside, or else as the worker says.
+// lagOf returns the lag as measured from outside, or else by the worker.
 func lagOf(all []Series) Series {
 	if seen := seriesNamed(all, lagSeries); len(seen.Points) > 0 {
 		return seen
@@ -159,7 +158,7 @@ func lagOf(all []Series) Series {
 	return seriesNamed(all, workerLag)
 }
 
-// add adds an attack to what is known of all of them.
+// add adds an attack to the totals.
 func (c *capacitySearch) add(a *attack, r *Report) {
 	for _, second := range r.Timeline {
 		second.At += a.offset
@@ -189,11 +188,11 @@ func (c *capacitySearch) add(a *attack, r *Report) {
 	for _, pair := range [][2]*Offenders{{&sum.Lost, &p.Lost}, {&sum.Doubled, &p.Doubled}, {&sum.Stuck, &p.Stuck}, {&sum.Wrong, &p.Wrong}} {
 		pair[0].Count += pair[1].Count
 		pair[0].First = append(pair[0].First, pair[1].First...)
-		pair[0].First = pair[0].First[:min(len(pair[0].First), firstFew)]
+		pair[0].First = pair[0].First[:min(len(pair[0].First), namedOffenders)]
 	}
 }
 
-// overload sends a multiple of the knee, then half of the knee, and sees what is shed and how soon everything holds again.
+// overload sends a multiple of the knee, then half of the knee. It measures shedding and the time until recovery.
 func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	rate := min(overloadBy*knee, fastest)
 	c.progress.Say("beyond the knee: %s/s, then %s/s", asNumber(rate), asNumber(recoverAt*knee))
@@ -229,9 +228,9 @@ func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	return nil
 }
 
-// recovery is how many seconds after end the objectives hold again, for a few seconds on end, at a rate; -1 if they don't.
+// recovery returns after how many seconds from end the objectives hold again for steadyFor seconds; -1 if they do not.
 func (c *capacitySearch) recovery(timeline []Second, lag []Sample, end time.Duration, rate float64) float64 {
-	behind := rate * c.cfg.MaxFinalP99.Seconds() // more than this is not decided in time
+	behind := rate * c.cfg.MaxFinalP99.Seconds() // a larger lag is not decided in time
 	well := 0
 	for _, second := range timeline {
 		if second.At < end.Seconds() {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// saturated says what gave out first, with the figures that show it.
+// saturated names the first bottleneck, with the figures that show it.
 func (c *capacitySearch) saturated(beyond float64) string {
 	if beyond == 0 || len(c.measured) == 0 {
 		return "nothing: every rate that was tried was sustained"
@@ -24,8 +24,8 @@ func (c *capacitySearch) saturated(beyond float64) string {
 	return explain(low, at, float64(runtime.NumCPU()), float64(runtime.GOMAXPROCS(0)))
 }
 
-// explain names what gave out between a low rate and one that was not sustained, on a machine with so many cores, of which
-// the generator may use some.
+// explain names the bottleneck between a low rate and one that was not sustained. mine is how many of the cores the
+// generator may use.
 func explain(low, at measuredStep, cores, mine float64) string {
 	used := "CPU at " + asNumber(at.Rate) + "/s: " + usageText(at.CPU)
 	generator := 0.0
@@ -59,9 +59,9 @@ func explain(low, at measuredStep, cores, mine float64) string {
 	return "not known: " + strings.Join(at.Why, "; ") + "; " + used
 }
 
-// slowestStage is the stage whose time grew most; waiting for a flush only if nothing else grew, because it follows from that.
+// slowestStage is the stage whose time grew most. The queue wait counts only if no other stage grew: it follows from them.
 func slowestStage(low, at measuredStep) (stage string, ok bool) {
-	most := 0.005 // seconds: less explains nothing
+	most := 0.005 // seconds: less is noise
 	for _, name := range []string{"version look-up", "request store", "Kafka produce", "apply transaction"} {
 		if grew := at.stages[name] - low.stages[name]; grew > most {
 			stage, most = name, grew
@@ -73,7 +73,7 @@ func slowestStage(low, at measuredStep) (stage string, ok bool) {
 	return stage, stage != ""
 }
 
-// slower tells how long a stage took at both rates, if it was measured.
+// slower describes the time of a stage at both rates, if it was measured.
 func slower(low, at measuredStep, stage string) string {
 	if at.stages[stage] == 0 {
 		return ""

@@ -40,9 +40,9 @@ type Config struct {
 	JSON bool   `name:"json" env:"-" group:"reporting" help:"Write report.json to standard output in place of the tables."`
 }
 
-// Env is what a run has of the process it runs in.
+// Env is what a run needs from its process.
 type Env struct {
-	Self     string    // path of a program that has the command dev, for runs without a target; empty: there is none
+	Self     string    // path of a program with the command dev, for runs without a target; empty: none
 	Build    Build     // of this program
 	Settings []Setting // as they were given, secrets masked
 	Progress io.Writer // nil: nothing is shown
@@ -54,7 +54,7 @@ const (
 	mostConnections  = 60_000         // an address has no more ports
 )
 
-// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+// Validate returns every mistake in the settings, one per line with its flag.
 func (c *Config) Validate() error {
 	var lines []error
 	wrong := func(format string, args ...any) { lines = append(lines, fmt.Errorf(format, args...)) }
@@ -149,5 +149,5 @@ const (
 	withLight  = "light"
 )
 
-// lightFrom is the rate, in operations per second, from which vegeta's CPU would be a large part of a small machine's.
+// lightFrom is the rate, in operations per second, from which vegeta would use a large part of the CPU of a small machine.
 const lightFrom = 4000

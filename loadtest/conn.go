@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// line is a connection to the target that is made again when it breaks. One operation at a time is on it.
+// conn is a connection to the target that reconnects when it breaks. It carries one operation at a time.
 type conn struct {
 	plan    *Plan
 	into    *Results
@@ -84,10 +84,10 @@ func (c *conn) send(seq uint64, due time.Duration) {
 	c.into.Add(r)
 }
 
-// exchange writes the request and reads the answer, whose body is in l.body then.
+// exchange writes the request and reads the answer into c.body.
 func (c *conn) exchange(path string, now time.Duration) (status int, err error) {
 	if c.tcp != nil && (now-c.used > idleLimit || c.in.Buffered() > 0) {
-		c.close() // it may be closed at the other end, or holds what nobody has asked for
+		c.close() // the server may have closed it, or it has an unexpected answer
 	}
 	if err := c.connect(); err != nil {
 		return 0, err
@@ -110,7 +110,8 @@ func (c *conn) connect() error {
 	if c.tcp != nil {
 		return nil
 	}
-	conn, err := c.dialer.DialContext(context.Background(), "tcp", c.address) // as long as the timeout; an end of the attack leaves it alone
+	// context.Background: the end of the attack does not cancel an operation. The dialer has the timeout.
+	conn, err := c.dialer.DialContext(context.Background(), "tcp", c.address)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (c *conn) connect() error {
 	return nil
 }
 
-// request writes the request of l.op into a buffer of the line.
+// request writes the request of c.op into a buffer of the connection.
 func (c *conn) request(path string) []byte {
 	b := append(append(c.requestBuffer[:0], c.op.Method...), ' ')
 	b = append(append(b, c.base...), path...)
@@ -142,7 +143,7 @@ var errAnswer = errors.New("not an HTTP/1.1 answer that the light generator read
 // headerLines bounds the header of an answer; each line fits the buffer of the reader.
 const headerLines = 100
 
-// answer reads one answer into l.body. Whatever the target sends, that ends: at the deadline at the latest.
+// answer reads one answer into c.body. It ends at the deadline at the latest, whatever the target sends.
 func (c *conn) answer() (status int, err error) {
 	status, err = c.status()
 	if err != nil {
@@ -213,7 +214,7 @@ func (c *conn) headerLine() ([]byte, error) {
 	return bytes.TrimRight(text, "\r\n"), nil
 }
 
-// grown returns a slice of n bytes, in the room of b if it is large enough.
+// resized returns a slice of n bytes. It reuses b if b is large enough.
 func resized(b []byte, n int) []byte {
 	if cap(b) < n {
 		return make([]byte, n)
@@ -221,7 +222,7 @@ func resized(b []byte, n int) []byte {
 	return b[:n]
 }
 
-// is says whether a name or value is the lower-case one given.
+// is compares a name or value with a lower-case one, ignoring case.
 func is(text []byte, want string) bool {
 	return len(text) == len(want) && bytes.EqualFold(text, []byte(want))
 }

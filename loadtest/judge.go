@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Objectives are the limits of a run that can be moved. The others can't: nothing may be lost, decided twice, left
+// Objectives are the limits of a run that have flags. The others are fixed: nothing may be lost, decided twice, left
 // undecided or answered wrongly.
 type Objectives struct {
 	AcceptP99 time.Duration
@@ -20,15 +20,15 @@ type Objectives struct {
 const (
 	leastAttained = 0.99 // of the rate asked for, or the run is void
 
-	// From these shares of the cores on, CPU is the reason for what went wrong. A process never gets all of them.
+	// From these shares of the cores on, CPU is the bottleneck. A process never gets all cores.
 	busyProcess = 0.80
 	busyMachine = 0.92
 
-	otherCPU = 0.1 // cores: less is the machine's own housekeeping
+	otherCPU = 0.1 // cores: less is normal background work
 )
 
-// Judge holds a report against the objectives. It fills Objectives, Verdict and Why. A promise that was broken fails a run
-// even if it is void otherwise: no lack of load explains a trade that is lost.
+// Judge compares a report with the objectives and fills Objectives, Verdict and Why. A broken promise fails a run that is
+// void otherwise: a low rate does not explain a lost trade.
 func Judge(r *Report, o Objectives) {
 	r.Objectives = []Objective{
 		latencyObjective("accept p99", "--max-accept-p99", r.Accept, o.AcceptP99),
@@ -93,7 +93,7 @@ func wrongAnswers(all []KindAnswers) uint64 {
 	return count
 }
 
-// tooSlow says why the generator sent less than it should have.
+// tooSlow says why the generator did not attain the rate.
 func tooSlow(r *Report) string {
 	cores, mine := float64(r.Machine.Cores), float64(r.Load.Cores)
 	generator, machine, waiting := seriesNamed(r.Series, generatorCPU), seriesNamed(r.Series, machineCPU), seriesNamed(r.Series, inFlight)
@@ -107,11 +107,11 @@ func tooSlow(r *Report) string {
 	case r.Load.Connections > 0 && waiting.highest() >= 0.99*float64(r.Load.Connections):
 		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too slowly, or they are too few", r.Load.Connections)
 	}
-	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; was the machine asleep or short of memory?",
+	return fmt.Sprintf("1 operation in 100 was at least %s late, though the generator used only %.1f of %.0f cores; was the machine asleep or short of memory?",
 		asSeconds(r.Load.DelayP99), own, mine)
 }
 
-// usages returns the mean CPU of each process that was measured, the largest first, and what else kept this machine busy.
+// usages returns the mean CPU of each measured process, the largest first, and the rest of the machine as "others".
 func usages(all []Series) []Usage {
 	var list []Usage
 	others := 0.0

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Light is a generator for rates that vegeta's CPU can't reach. It writes requests itself onto connections of its own, and
-// reads no more of an answer than a Result needs. One operation at a time is on a connection.
+// Light is a generator for rates that vegeta cannot reach. It writes HTTP/1.1 itself and reads only what a Result needs.
+// Each connection carries one operation at a time.
 type Light struct {
 	Connections int           // at most; default 1000. As many are opened as operations are under way at once
 	Timeout     time.Duration // of one operation, connecting included; default 5 s
@@ -28,9 +28,9 @@ func (l Light) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule,
 	return stopped(ctx, into, s.Total())
 }
 
-// Closed sends operations in a closed loop until hold has passed since the results began or ctx ends, over all its
-// connections at once: each sends the next operation as soon as it has the answer to the one before. That finds the
-// highest rate, and says nothing about latency: an operation is due when it is sent, so a slow server slows the load.
+// Closed sends operations in a closed loop over all connections until hold has passed since the results began, or ctx
+// ends. Each connection sends the next operation when it has the answer. This finds the highest rate but says nothing
+// about latency: a slow server slows the load.
 func (l Light) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.Duration, into *Results) {
 	newConn := l.connFactory(target, p, into)
 	var next atomic.Uint64
@@ -47,15 +47,15 @@ func (l Light) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.D
 	working.Wait()
 }
 
-// lines returns a function that makes a line to the target, which connects when it is used first.
+// connFactory returns a function that makes a conn to the target, which connects on first use.
 func (l Light) connFactory(target *url.URL, p *Plan, into *Results) func() *conn {
 	timeout := cmp.Or(l.Timeout, attackTimeout)
 	return func() *conn { return newConn(target, p, into, timeout) }
 }
 
-// dispatcher hands the operations that are due to connections that are free. One goroutine leads: it waits until the next operation is
-// due, and gives it to the line that was busy last, or to a new one. A line that is done takes the next operation
-// itself if that is due already; so a busy dispatcher needs no hand-over, and the leader sleeps.
+// dispatcher gives due operations to idle senders. run waits until the next operation is due and gives it to the sender
+// that was busy last, or to a new one. A sender that is done takes the next operation itself if it is due, so under high
+// load run sleeps.
 type dispatcher struct {
 	newConn  func() *conn
 	max      int
@@ -64,20 +64,20 @@ type dispatcher struct {
 	working  sync.WaitGroup
 
 	mu      sync.Mutex // protects what follows
-	changed sync.Cond  // signalled when a line gets free, the last operation is taken, or ended is set
-	next    uint64     // the operation that is sent next
+	changed sync.Cond  // signalled when a sender is idle, the last operation is taken, or stopped is set
+	next    uint64     // the next operation
 	idle    []*sender
 	senders int
 	stopped bool // nothing more is sent
 }
 
-// worker is a line and the operation that it was given.
+// sender is a connection and its channel of operations.
 type sender struct {
 	*conn
-	operations chan uint64 // capacity 1; closed when there is nothing more to do
+	operations chan uint64 // capacity 1; closed at the end
 }
 
-// lead hands out operations until the last one is taken or ctx ends.
+// run dispatches operations until the last one is taken or ctx ends.
 func (d *dispatcher) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, d.stop)()
 	for {
@@ -93,7 +93,7 @@ func (d *dispatcher) run(ctx context.Context) {
 	d.stop()
 }
 
-// pending returns the operation that is sent next, once there may be a line for it.
+// awaitConn waits until a sender is idle or may be made, and returns the next operation.
 func (d *dispatcher) awaitConn() (seq uint64, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -103,7 +103,7 @@ func (d *dispatcher) awaitConn() (seq uint64, more bool) {
 	return d.next, d.next < d.schedule.Total() && !d.stopped
 }
 
-// handOut gives what is due to lines that are free.
+// dispatchDue gives due operations to idle or new senders.
 func (d *dispatcher) dispatchDue() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +124,7 @@ func (d *dispatcher) dispatchDue() {
 	}
 }
 
-// take takes the next operation if it is due. The caller holds mu.
+// takeDue takes the next operation if it is due. The caller holds mu.
 func (d *dispatcher) takeDue() (seq uint64, due bool) {
 	if d.stopped || d.next >= d.schedule.Total() || d.schedule.At(d.next) > d.results.Now() {
 		return 0, false
@@ -136,7 +136,7 @@ func (d *dispatcher) takeDue() (seq uint64, due bool) {
 	return d.next - 1, true
 }
 
-// work sends what w is given and, as long as something is due when it is done, more.
+// serve sends the operations that s receives, and further ones while they are due.
 func (d *dispatcher) serve(s *sender) {
 	defer s.close()
 	for seq := range s.operations {
@@ -146,7 +146,7 @@ func (d *dispatcher) serve(s *sender) {
 	}
 }
 
-// done returns the operation that w sends next, or puts w among those that are free.
+// nextOrIdle returns the next operation for s, or marks s as idle.
 func (d *dispatcher) nextOrIdle(s *sender) (seq uint64, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,7 +162,7 @@ func (d *dispatcher) nextOrIdle(s *sender) (seq uint64, more bool) {
 	return 0, false
 }
 
-// end lets no more operations be sent. What was given to a line before is sent still.
+// stop ends the dispatching. Senders still send what they have received.
 func (d *dispatcher) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
