@@ -28,7 +28,7 @@ var ingest = page{
 				"The 99th percentile of the time from the end of reading a request to its answer, for all statuses.",
 				slowest("{{method}} {{route}}", "tradestore_http_request_duration_seconds", "method, route")),
 			lines("Requests in flight", units.Short, above(4000, 8000),
-				"Requests in progress, over all routes.",
+				"Requests that the servers are working on, over all routes.",
 				q("{{instance}}", `sum by (instance) (tradestore_http_requests_in_flight{@})`)),
 			lines("Connections", units.PercentUnit, above(0.7, 0.9),
 				"Open connections as a share of --max-conns.",

@@ -11,10 +11,10 @@ import (
 	"tradestore/trade"
 )
 
-// namedOffenders is how many of each kind are named.
+// namedOffenders is how many offenders of each kind are named.
 const namedOffenders = 5
 
-// compare judges the trades one after the other, with what is stored of each.
+// compare judges every trade, with what is stored of it.
 func (r *reconciler) compare(ctx context.Context) error {
 	var tables *stored
 	r.rec.By = "HTTP"
@@ -42,10 +42,10 @@ func (r *reconciler) compare(ctx context.Context) error {
 	})
 }
 
-// readRows asks for the versions of the trade.
+// readRows reads the versions of the trade by HTTP.
 func (r *reconciler) readRows(ctx context.Context, h *history) error {
 	tradeID := h.posts[0].trade.TradeID
-	if tradeID == "" { // the body of all posts is none
+	if tradeID == "" { // all bodies were invalid
 		return nil
 	}
 	versions, err := r.api.Trade(ctx, tradeID)
@@ -59,7 +59,7 @@ func (r *reconciler) readRows(ctx context.Context, h *history) error {
 	return err
 }
 
-// history puts together what is known of group g from the answers.
+// history collects what the answers say about group g.
 func (r *reconciler) history(g int) *history {
 	begin, end := int(r.groups[g]), len(r.index)
 	if g+1 < len(r.groups) {
@@ -80,8 +80,7 @@ func (r *reconciler) history(g int) *history {
 	return h
 }
 
-// groupOf returns the group of a trade id. One that belongs to none is known not to be; ours says that no other attack of
-// the run has it either.
+// groupOf returns the group of a trade id. known: it has a group. ours: no other attack of the run has it.
 func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
 	n, ok := operationNumber(tradeID, r.plan.Prefix())
 	if !ok {
@@ -97,7 +96,7 @@ func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
 
 var seed = maphash.MakeSeed()
 
-// digest tells apart the fields of a trade that are not its key. It is 0 when there are none.
+// digest is a hash of the fields that are not the key; 0 if there are none.
 func digest(t *trade.Trade) uint64 {
 	if t.CounterpartyID == "" {
 		return 0
@@ -105,7 +104,7 @@ func digest(t *trade.Trade) uint64 {
 	return maphash.Comparable(seed, [4]string{t.CounterpartyID, t.BookID, t.MaturityDate.String(), t.CreatedDate.String()})
 }
 
-// tally counts findings. It may be used concurrently.
+// tally counts findings. It is safe for concurrent use.
 type tally struct {
 	mu      sync.Mutex // protects what follows
 	counts  [wrong + 1]uint64
@@ -120,7 +119,7 @@ type namedOffender struct {
 	text string
 }
 
-// add takes what was found of a trade whose first operation is seq.
+// add adds the findings of a trade whose first operation is seq.
 func (t *tally) add(seq uint64, found []finding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,7 +132,7 @@ func (t *tally) add(seq uint64, found []finding) {
 	}
 }
 
-// count takes a history that has been judged.
+// count counts a history that was judged.
 func (t *tally) count(h *history) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

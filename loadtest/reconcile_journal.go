@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// compare orders places of one partition as they lie in the log.
+// compare orders positions of one partition.
 func (p logPosition) compare(o logPosition) int {
 	return cmp.Or(cmp.Compare(p.generation, o.generation), cmp.Compare(p.offset, o.offset))
 }
@@ -19,7 +19,7 @@ func (p logPosition) String() string {
 
 func (p logPosition) logged() bool { return p.offset >= 0 }
 
-// judgeJournal holds the journal against the answers, against what GET shows, and against its own order.
+// judgeJournal compares the journal with the answers, with what GET shows, and with the order of the log.
 func (h *history) judgeJournal(found []finding) []finding {
 	named := map[trade.RequestID][]*entry{}
 	for i := range h.journal {
@@ -42,7 +42,7 @@ func (h *history) judgeJournal(found []finding) []finding {
 	return h.replay(found)
 }
 
-// misrecorded says what is wrong with the journal rows of a request; why is empty when nothing is.
+// checkJournal says what is wrong with the journal rows of a request; why is empty if nothing is.
 func (p *post) checkJournal(entries []*entry) (kind violation, why string) {
 	switch {
 	case len(entries) > 1:
@@ -64,8 +64,7 @@ func (p *post) checkJournal(entries []*entry) (kind violation, why string) {
 	return 0, ""
 }
 
-// judgeUnnamed looks at outcomes of requests that no answer named. Each POST without an answer that names its id may have
-// left one.
+// judgeUnknownEntries checks entries whose request id is in no answer. Each POST without a known id may have caused one.
 func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.RequestID][]*entry) []finding {
 	used := map[uint64]bool{} // posts, by number
 	for i := range h.journal {
@@ -94,8 +93,8 @@ func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.Request
 	return found
 }
 
-// judgeOrder expects the records of the trade in one partition, and in the order in which they were sent where one was
-// answered before the next was sent (P1).
+// judgeOrder expects the records of the trade in one partition, and in sending order if one was answered before the next
+// was sent (P1).
 func (h *history) judgeOrder(found []finding) []finding {
 	at := map[trade.RequestID]logPosition{}
 	for _, e := range h.journal {
@@ -124,7 +123,7 @@ func (h *history) judgeOrder(found []finding) []finding {
 	return found
 }
 
-// replay decides the records of the trade once more, in the order of the log, and compares outcomes and rows.
+// replay decides the records of the trade again in log order, and compares outcomes and rows.
 func (h *history) replay(found []finding) []finding {
 	log := make([]*entry, 0, len(h.journal))
 	for i := range h.journal {
@@ -158,7 +157,7 @@ func (h *history) replay(found []finding) []finding {
 	return found
 }
 
-// blame adds a finding about an entry, unless it or its request has been counted already.
+// addViolation adds a finding about an entry, unless it or its request is counted already.
 func (h *history) addViolation(found []finding, e *entry, kind violation, why string) []finding {
 	p := h.firstPost(func(p *post) bool { return p.id == e.id })
 	if e.counted || p != nil && p.counted {

@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// post is a POST of a trade, its answer, and what GET shows of its request at the end.
+// post is a POST of a trade, its answer, and what GET shows of its request in the end.
 type post struct {
 	seq     uint64
 	trade   trade.Trade
@@ -19,13 +19,12 @@ type post struct {
 	sent    time.Duration
 	done    time.Duration
 	shown   shown
-	problem string // what was shown in place of a state; empty: nothing was wrong with it
+	problem string // what GET showed in place of a state; empty: no problem
 
-	counted bool // it has been counted: nothing is concluded from what it shows
+	counted bool // a finding about it is counted: do not conclude anything from it
 }
 
-// shown is what GET shows of a request, as far as it may never change. The zero value is a 404, or a request that nobody
-// could ask for.
+// shown is the part of a request state that must not change. The zero value is a 404, or a request with an unknown id.
 type shown struct {
 	status trade.Status
 	reason trade.Code
@@ -41,7 +40,7 @@ func (s shown) String() string {
 	return string(s.status) + " " + string(s.reason)
 }
 
-// row is a stored version of the trade. By HTTP alone it has no id and no place.
+// row is a stored version of the trade. By HTTP alone it has no id and no position.
 type row struct {
 	version int32
 	content uint64
@@ -49,7 +48,7 @@ type row struct {
 	at      logPosition
 }
 
-// entry is a decided request in the journal. One without a record has a place with offset trade.NoOffset and no content.
+// entry is a decision in the journal. Without a record its offset is trade.NoOffset and it has no content.
 type entry struct {
 	version int32
 	content uint64
@@ -60,23 +59,23 @@ type entry struct {
 	counted bool // it has been counted
 }
 
-// place is where a record lies in the log.
+// logPosition is the position of a record in the log.
 type logPosition struct {
 	generation, partition int32
 	offset                int64
 }
 
-// history is all that is known of one trade id.
+// history is everything known about one trade id.
 type history struct {
 	posts   []post // in the order of their numbers
 	rows    []row  // ascending by version
 	journal []entry
-	sql     bool // rows and journal were read from the tables; else the journal is not known
+	sql     bool // rows and journal are from the tables; else there is no journal
 
-	unreadable string // what was shown in place of the rows; empty: nothing was wrong with them
+	unreadable string // what GET showed in place of the rows; empty: no problem
 }
 
-// breach is a kind of broken promise.
+// violation is a kind of broken promise.
 type violation uint8
 
 const (
@@ -86,14 +85,14 @@ const (
 	wrong
 )
 
-// finding is one broken promise.
+// finding is one violation.
 type finding struct {
 	kind violation
 	text string
 }
 
-// before says that p lies before q in the log, if q is there at all: p was answered 202 before q was sent. It follows from
-// P1 and from the clock of the generator alone.
+// before says that p is before q in the log, if q is in it: p was answered 202 before q was sent. It follows from P1 and
+// the clock of the generator.
 func (p *post) before(q *post) bool { return p.verdict == Accepted && p.done < q.sent }
 
 func (p *post) String() string {
@@ -104,8 +103,8 @@ func (p *post) String() string {
 	return fmt.Sprintf("request %s, %s", p.id, name)
 }
 
-// judge compares what was answered with what is shown and stored, and returns every difference that the promises do not
-// allow. What an offender shows is not believed, so that one fault is not counted again for its neighbours.
+// judge compares the answers with what GET shows and the tables hold. It returns every violation. It ignores the state of
+// an offender, so that one fault is not counted again for other posts.
 func (h *history) judge() []finding {
 	var found []finding
 	for i := range h.posts {
@@ -125,7 +124,7 @@ func (h *history) judge() []finding {
 	return found
 }
 
-// misjudged says what is wrong with the end of a request; why is empty when nothing is.
+// checkOutcome says what is wrong with the outcome of a request; why is empty if nothing is.
 func (h *history) checkOutcome(p *post) (kind violation, why string) {
 	switch {
 	case p.verdict == Refused:
@@ -161,20 +160,19 @@ func (h *history) checkOutcome(p *post) (kind violation, why string) {
 	return 0, ""
 }
 
-// overtaken returns a higher version that lies before p in the log; nil if there is none.
+// higherBefore returns a higher version that is before p in the log, or nil.
 func (h *history) higherBefore(p *post) *post {
 	return h.firstPost(func(q *post) bool {
 		return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
 	})
 }
 
-// stale says whether a higher version may lie before p in the log.
+// stale says whether a higher version may be before p in the log.
 func (h *history) stale(p *post) bool {
 	return h.firstPost(func(q *post) bool { return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q) }) != nil
 }
 
-// mayApply says whether the trade of p may have been stored. A 404 of a request that was not answered 202 means that it
-// had no effect.
+// mayApply says whether the trade of p may be stored. A 404 of a request that was not answered 202 means: no effect.
 func (p *post) mayApply() bool {
 	switch {
 	case p.verdict == Refused:
@@ -196,7 +194,7 @@ func (h *history) firstPost(is func(*post) bool) *post {
 	return nil
 }
 
-// judgeRows holds the stored versions against the requests that may have written them.
+// judgeRows compares the stored versions with the requests that may have written them.
 func (h *history) judgeRows(found []finding) []finding {
 	for i := range h.posts {
 		p := &h.posts[i]
@@ -214,8 +212,8 @@ func (h *history) judgeRows(found []finding) []finding {
 	return found
 }
 
-// misplaced says what is wrong with a row; why is empty when nothing is. A row may be that of any request of its version
-// that can be the last one of them in the log.
+// checkRow says what is wrong with a row; why is empty if nothing is. A row may be from any request of its version that
+// can be the last of them in the log.
 func (h *history) checkRow(r *row) (kind violation, why string) {
 	same := func(p *post) bool { return p.trade.Version == r.version && p.content == r.content }
 	switch {
@@ -236,7 +234,7 @@ func (h *history) checkRow(r *row) (kind violation, why string) {
 	return wrong, "with fields that nobody sent"
 }
 
-// replacement returns a request that has certainly replaced the row of p; nil if there is none.
+// replacement returns a request that certainly replaced the row of p, or nil.
 func (h *history) replacement(p *post) *post {
 	return h.firstPost(func(q *post) bool {
 		return q.trade.Version == p.trade.Version && q.shown.status == trade.Success && p.before(q)
