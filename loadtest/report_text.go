@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Title says in a few words what was asked: of a search for the capacity, its result.
+// Title is the load in a few words, or the result of a capacity search.
 func (r *Report) Title() string {
 	if c := r.Capacity; c != nil {
 		return "capacity " + asNumber(c.Knee) + "/s"
@@ -18,7 +18,7 @@ func (r *Report) Title() string {
 	return cmp.Or(describeSchedule(r.Load.Schedule), "nothing was sent")
 }
 
-// inWords reads a schedule like "1000/30s,1000..2000/1m" out loud.
+// describeSchedule describes a schedule like "1000/30s,1000..2000/1m" in words.
 func describeSchedule(schedule string) string {
 	stages := strings.Split(schedule, ",")
 	for i, stage := range stages {
@@ -35,7 +35,7 @@ func describeSchedule(schedule string) string {
 	return strings.Join(stages, ", then ")
 }
 
-// rounded is a rate of a schedule as other figures are written.
+// rounded formats a rate of a schedule like other figures.
 func rounded(rate string) string {
 	v, err := strconv.ParseFloat(rate, 64)
 	if err != nil {
@@ -44,7 +44,7 @@ func rounded(rate string) string {
 	return asNumber(v)
 }
 
-// Line is the run in one line of Markdown, to be pasted into a pull request.
+// Line is the run in one line of Markdown, for a pull request.
 func (r *Report) Line() string {
 	parts := []string{"sent " + asNumber(r.Load.Rate) + "/s", "accepted " + asNumber(r.Load.Accepted) + "/s"}
 	if c := r.Capacity; c != nil && c.Saturated != "" {
@@ -80,7 +80,7 @@ func (m *Machine) Text() string {
 	return strings.TrimPrefix(fmt.Sprintf("%s, %s, %s", m.CPU, plural(uint64(m.Cores), "core", "cores"), m.OS), ", ")
 }
 
-// id is the commit, or the version of a build that doesn't know its commit.
+// id is the commit, or the version if the commit is not known.
 func (b *Build) id() string {
 	if b.Commit == "" || b.Commit == "unknown" {
 		return b.Version
@@ -88,7 +88,7 @@ func (b *Build) id() string {
 	return fmt.Sprintf("%.12s", b.Commit)
 }
 
-// Command repeats the run: the same operations in the same order.
+// Command is the command that repeats the run: the same operations in the same order.
 func (r *Report) Command() string {
 	words := []string{"tradestore", "loadtest"}
 	seeded := false
@@ -108,7 +108,7 @@ func (r *Report) Command() string {
 	return strings.Join(words, " ")
 }
 
-// paint wraps text in a colour of the terminal, or leaves it alone.
+// paint says whether text gets terminal colours.
 type paint bool
 
 func (p paint) code(code, text string) string {
@@ -121,7 +121,7 @@ func (p paint) code(code, text string) string {
 func (p paint) bold(text string) string  { return p.code("1", text) }
 func (p paint) faint(text string) string { return p.code("2", text) }
 
-// holds is text in the colour of what holds, or of what doesn't.
+// passFail is text in green or red.
 func (p paint) passFail(ok bool, text string) string {
 	if ok {
 		return p.code("32", text)
@@ -129,7 +129,7 @@ func (p paint) passFail(ok bool, text string) string {
 	return p.code("1;31", text)
 }
 
-// Print writes the report for a terminal, in colour if wanted. What a server has put into it can't move the cursor.
+// Print writes the report for a terminal. Text from a server cannot move the cursor.
 func (r *Report) Print(w io.Writer, colour bool) {
 	p := paint(colour)
 	fmt.Fprintf(w, "\n%s  %s\n", p.verdict(r.Verdict), p.bold(plain(r.Title())))

@@ -19,7 +19,7 @@ const (
 	openTimeout = 10 * time.Second // for opening the database
 )
 
-// session is what all attacks of a run have in common.
+// session is the shared state of all attacks of a run.
 type session struct {
 	cfg      Config
 	env      Env
@@ -28,22 +28,22 @@ type session struct {
 	stages   []Stage
 	seed     uint64
 	run      string // begins every trade id
-	used     uint64 // operations of the attacks so far: their numbers are taken
+	used     uint64 // operations of the attacks so far
 
-	stack      *Stack // nil: the target is somebody else's
+	stack      *Stack // nil: the target is external
 	target     *url.URL
-	deployment string // what runs there, as far as it is known
+	deployment string // what runs at the target, as far as it is known
 	server     string // build
 	api        *API
 	database   *Database // nil: HTTP alone
-	lag        *lag      // nil: as the worker says
+	lag        *lag      // nil: use the lag of the worker
 	monitor    *Monitor
 	began      time.Time
 	notes      []string
-	current    atomic.Pointer[Results] // of the attack that runs
+	current    atomic.Pointer[Results] // of the current attack
 }
 
-// prepare makes everything ready for the first operation. On an error nothing is left running.
+// prepare prepares everything for the first operation. On an error nothing is left running.
 func prepare(ctx context.Context, cfg Config, env Env) (*session, error) {
 	s := &session{cfg: cfg, env: env, progress: NewProgress(env.Progress, env.Terminal)}
 	if err := s.plan(time.Now()); err != nil {
@@ -57,7 +57,7 @@ func prepare(ctx context.Context, cfg Config, env Env) (*session, error) {
 	return s, nil
 }
 
-// plan reads what is to be sent.
+// plan reads the settings of the load.
 func (s *session) plan(now time.Time) error {
 	if err := s.cfg.Validate(); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (s *session) plan(now time.Time) error {
 
 func (s *session) schedule() Schedule { return NewSchedule(s.cfg.Warmup, s.stages) }
 
-// connect finds out where everything is, and starts to measure.
+// connect connects to the target and starts the monitor.
 func (s *session) connect(ctx context.Context) error {
 	if s.cfg.Target == "" {
 		if err := s.startStack(ctx); err != nil {
@@ -112,7 +112,7 @@ func (s *session) connect(ctx context.Context) error {
 	return nil
 }
 
-// startStack starts the embedded stack and takes it as the target.
+// startStack starts the embedded stack as the target.
 func (s *session) startStack(ctx context.Context) error {
 	if s.env.Self == "" {
 		return errors.New("there is no embedded stack to test: name a target with --target")
@@ -129,7 +129,7 @@ func (s *session) startStack(ctx context.Context) error {
 	return nil
 }
 
-// sources are all that can be measured with what is known.
+// sources returns all sources that the settings allow.
 func (s *session) sources(ctx context.Context) ([]Source, error) {
 	sources := []Source{generatorSource(func() float64 {
 		if results := s.current.Load(); results != nil {
@@ -175,7 +175,7 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 	return append(sources, localSources(at)...), nil
 }
 
-// close lets go of everything. The stack drains.
+// close closes everything. The stack drains.
 func (s *session) close() {
 	if s.monitor != nil {
 		s.monitor.Stop()
@@ -199,7 +199,7 @@ func (s *session) close() {
 	}
 }
 
-// watch calls end if the stack ends by itself, until it is called off.
+// watch calls end if the stack ends by itself, until off is called.
 func (s *session) watch(end func()) (off func()) {
 	if s.stack == nil {
 		return func() {}
@@ -237,7 +237,7 @@ func (s *session) lagText() string {
 	return ""
 }
 
-// liveLine is what is shown under load.
+// liveLine is the progress line under load.
 func (s *session) liveLine(a *attack) string {
 	c, at, phase := a.results.Count(), a.results.Now(), "load"
 	if at >= a.schedule.Length() {
@@ -251,7 +251,7 @@ func (s *session) liveLine(a *attack) string {
 		asCount(c.Accepted), asCount(c.Errors), asSeconds(c.P99.Seconds()), s.lagText(), (a.schedule.Length() - at).Round(time.Second))
 }
 
-// baseURL reads an address that Validate has seen.
+// baseURL parses an address that Validate has checked.
 func baseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	tcpEstablished, tcpListen = 0x01, 0x0A
 )
 
-// localSources measure what the roles' own metrics do not show: the whole machine, and the stores that run on it.
+// localSources measure the machine and the stores that run on it: the metrics of the roles do not show them.
 func localSources(at endpoints) []Source {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -42,7 +42,7 @@ func machineReadings(fs procfs.FS) ([]Reading, error) {
 	return []Reading{{Name: machineCPU, Group: groupCPU, Unit: "cores", Value: busy, Total: true}}, nil
 }
 
-// processorName is the model of the CPU, empty if the machine does not tell.
+// processorName is the model of the CPU, or empty.
 func processorName() string {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -55,8 +55,8 @@ func processorName() string {
 	return cores[0].ModelName
 }
 
-// surroundings finds the processes of the stores: those that listen where we were told, and those that the roles are
-// connected to. A store may be several processes, a parent and its children.
+// storeProcesses finds the processes of the stores: those that listen on the given addresses, and those that the roles are
+// connected to. A store may be a parent and its children.
 type storeProcesses struct {
 	fs         procfs.FS
 	endpoints  endpoints
@@ -105,7 +105,7 @@ func (p *storeProcesses) read(now time.Time) ([]Reading, error) {
 	return readings, nil
 }
 
-// below says whether a process is root or descends from it.
+// below says whether a process is root or a descendant of it.
 func below(stats map[int]procfs.ProcStat, pid, root int) bool {
 	for range 16 {
 		if pid == root {
@@ -120,7 +120,7 @@ func below(stats map[int]procfs.ProcStat, pid, root int) bool {
 	return false
 }
 
-// look returns the names of the stores that run here, by process.
+// discover returns the names of the stores on this machine, by process.
 func (p *storeProcesses) discover(all procfs.Procs, stats map[int]procfs.ProcStat) (map[int]string, error) {
 	sockets, err := p.sockets()
 	if err != nil {
@@ -155,7 +155,7 @@ func (p *storeProcesses) discover(all procfs.Procs, stats map[int]procfs.ProcSta
 	return names, nil
 }
 
-// listening returns the process that listens on each port; of several that share a socket, the first that was started.
+// listening returns the process that listens on each port; of several that share a socket, the oldest.
 func listening(sockets []socket, owners map[uint64][]int, stats map[int]procfs.ProcStat) map[uint64]int {
 	listeners := map[uint64]int{}
 	for _, l := range sockets {
@@ -195,13 +195,13 @@ func (p *storeProcesses) sockets() ([]socket, error) {
 	return all, nil
 }
 
-// socketOwners returns the processes that hold each socket, as far as we may see.
+// socketOwners returns the processes that hold each socket, as far as permissions allow.
 func socketOwners(all procfs.Procs) map[uint64][]int {
 	owners := map[uint64][]int{}
 	for _, p := range all {
 		targets, err := p.FileDescriptorTargets()
 		if err != nil {
-			continue // another user's
+			continue // it belongs to another user
 		}
 		for _, target := range targets {
 			var inode uint64
@@ -213,7 +213,7 @@ func socketOwners(all procfs.Procs) map[uint64][]int {
 	return owners
 }
 
-// storeName tells a store by its command line; empty: it is none that we know.
+// storeName identifies a store by its command line; empty: not known.
 func (p *storeProcesses) storeName(pid int) string {
 	proc, err := p.fs.Proc(pid)
 	if err != nil {
