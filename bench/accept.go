@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Names of processes that a table tells apart.
+// Names of processes in tables.
 const (
 	wholeChain = "server, worker, broker"
 	inPostgres = "PostgreSQL"
 )
 
-// variants are the chain as it is, the same with one store replaced, and what is left without any.
+// variants are the whole chain, the chain with one store replaced, and the chain without any store.
 var variants = []struct {
 	name, lacks string
 	chainSpec
@@ -29,8 +29,8 @@ var variants = []struct {
 	{"accept path alone: no store at all", "", chainSpec{broker: blackhole, replaced: []string{lookUp, requestStore, apply}}},
 }
 
-// accept measures the accept path and the whole chain with each store replaced by one that does nothing, in turn: what
-// is gained without a store is what it costs, and the store whose absence gains most is what binds.
+// accept measures the accept path, and the whole chain with each store replaced in turn by one that does nothing. The gain
+// without a store is its cost. The store with the largest gain is the bottleneck.
 func accept(ctx context.Context, h *harness, r *results) error {
 	s := stage{title: "HTTP: the accept path", unit: "trades", limit: h.attackSeries(h.limit)}
 	h.say("starting %d chains", len(variants))
@@ -57,7 +57,7 @@ func accept(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// chain starts one as a child, with a database of its own if it needs one.
+// chain starts a chain as a child, with its own database if it needs one.
 func (h *harness) chain(ctx context.Context, number int, name string, c chainSpec) (target, error) {
 	var env []string
 	if c.needsDatabase() {
@@ -80,7 +80,7 @@ func (h *harness) chain(ctx context.Context, number int, name string, c chainSpe
 		return target{}, err
 	}
 	if c.broker == blackhole {
-		t.worker = "" // what is acknowledged never reaches it
+		t.worker = "" // the records never reach it
 	}
 	return t, nil
 }

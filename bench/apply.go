@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// perBatch is the shape of the batches that are compared: a full one.
+// perBatch selects full batches.
 const perBatch = "rows=4000"
 
-// applying measures the apply transaction against what PostgreSQL takes of the same rows without anything around it: the
-// Go benchmarks of package postgres, in turn.
+// applying compares the apply transaction with plain writes of the same rows to PostgreSQL: the Go benchmarks of package
+// postgres, in turn.
 func applying(ctx context.Context, h *harness, r *results) error {
 	bench := func(name, path string) *series {
 		return &series{name: name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.benchmark(ctx, path, hold/5) }}
 	}
 	ours := bench("apply: position, trades, journal", "Apply/new/"+perBatch)
 	two := bench("apply on two connections, the default", "ApplyTwo/new/"+perBatch)
-	two.aside = true // the limits have one
+	two.aside = true // the limits use one
 	unnest := bench("upsert of unnested arrays", "RawUnnest")
 	stages := []stage{
 		{title: "PostgreSQL: apply, against COPY alone", unit: "rows", limit: bench("COPY into one table", "RawCopy"), ours: []*series{ours, two}},

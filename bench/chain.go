@@ -22,7 +22,7 @@ import (
 	"tradestore/worker"
 )
 
-// What the roles have by default, and the name that a child gets its database by.
+// Defaults of the roles, and the variable with the database URL of a child.
 const (
 	topic       = "trades-inbound"
 	partitions  = 12
@@ -31,19 +31,19 @@ const (
 	databaseVar = "TRADESTORE_DATABASE_URL"
 )
 
-// The stores of a chain that can be replaced by one that does nothing. The broker is another matter: see startBroker.
+// The stores of a chain that noopStore can replace. For the broker see startBroker.
 const (
 	lookUp       = "lookup"       // of the server: the highest stored version
 	requestStore = "requeststore" // of the server: PENDING
-	apply        = "apply"        // everything that the worker writes and reads
+	apply        = "apply"        // all stores of the worker
 )
 
-// chain says what the whole chain in one process is made of: server, worker and broker, composed as `tradestore dev` does
-// and with the default settings of the roles, but for what is replaced.
+// chainSpec describes a whole chain in one process: server, worker and broker, composed as in `tradestore dev` with default
+// settings, except for what is replaced.
 type chainSpec struct {
 	broker   string   // onDisk, inMemory or blackhole
 	replaced []string // stores that do nothing
-	database string   // URL; for the stores that are left
+	database string   // URL, for stores that are not replaced
 }
 
 func (c chainSpec) has(store string) bool { return !slices.Contains(c.replaced, store) }
@@ -77,7 +77,7 @@ func serveChain(c chainSpec, dir string) error {
 	return p.run(ctx, api, metrics)
 }
 
-// running is what a chain is made of, as far as it has been built.
+// chainProcess has the parts of a chain that are built so far.
 type chainProcess struct {
 	server  *server.Server
 	worker  *worker.Worker
@@ -112,7 +112,7 @@ func (p *chainProcess) run(ctx context.Context, api, metrics net.Listener) error
 	return errors.Join(work.Wait(), drained)
 }
 
-// build wires server and worker as package role does, which replaces nothing. The caller closes r, also after an error.
+// build wires server and worker like internal/app, which cannot replace stores. The caller closes p, also after an error.
 func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess) error {
 	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
 	id, err := c.prepare(ctx, brokers, log)
@@ -125,7 +125,7 @@ func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess)
 	return c.buildWorker(ctx, p, brokers, id, log)
 }
 
-// prepare makes the topic and, with a database, schema and positions.
+// prepare creates the topic and, with a database, schema and positions.
 func (c chainSpec) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
 		err := app.Migrate(ctx, app.MigrateConfig{

@@ -11,7 +11,7 @@ import (
 //go:embed results.svg.tmpl
 var chartSource string
 
-// Names in it come from this package, so escaping the five characters of XML is all that can be needed.
+// All names come from this package: escaping for XML is enough.
 var chartTemplate = template.Must(template.New("chart").Parse(chartSource))
 
 // The geometry of the chart, in pixels at its natural size.
@@ -27,7 +27,7 @@ const (
 	footHeight = 34
 )
 
-// drawing is what the template draws.
+// drawing is the data of the template.
 type drawing struct {
 	Width, Height           int
 	PaperWidth, PaperHeight int
@@ -57,8 +57,8 @@ type tick struct {
 	Label string
 }
 
-// svg draws the ratio of each row to its limit as a bar, with the spread of its rounds as a line across its end.
-// The limit is a dashed line.
+// svg draws the ratio of each row to its limit as a bar, with the spread of the rounds as a line at its end. The limit is a
+// dashed line.
 func svg(title, under string, rows []row) ([]byte, error) {
 	d := draw(title, under, rows)
 	b := &bytes.Buffer{}

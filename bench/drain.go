@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// draining measures how fast a worker gets through a topic that was filled beforehand, against an upsert alone on one
-// connection: what the journal, the version rule and the way from the log to the store cost. A worker as it comes has two
-// lanes, so two connections; one lane has no more than the upsert.
+// draining measures how fast a worker drains a filled topic, against an upsert alone on one connection: the cost of the
+// journal, the version rule and the way from log to store. By default a worker has two lanes and connections; with one lane
+// it has one, like the upsert.
 func draining(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -28,7 +28,7 @@ func draining(ctx context.Context, h *harness, r *results) error {
 		{workers{count: 1}, ""},
 		{workers{count: 1, args: []string{"--lanes", "1"}}, ", --lanes 1"},
 	} {
-		again := func(name string, version int32) *series { // of the trades that the last drain of new ones stored
+		again := func(name string, version int32) *series { // versions of the trades that the last drain stored
 			return &series{name: name + w.called, run: func(ctx context.Context, _ time.Duration) (sample, error) {
 				return h.drain(ctx, e, w.workers, e.tradesMade-e.records, scatteredIDs(version))
 			}}
@@ -46,16 +46,16 @@ func draining(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// storedVersion is the version that new trades have: there is one below.
+// storedVersion is the version of new trades: a lower one exists.
 const storedVersion = 2
 
-// scattered are trades whose ids are in no order, so that each new one falls between those that are stored.
+// scatteredIDs are trades with ids in random order, so that each new id is between stored ones.
 func scatteredIDs(version int32) tradeSource {
 	return func(number int) (string, int32) { return fmt.Sprintf("TRD-%010d-N", scatter(number)), version }
 }
 
-// scatter maps the numbers below 2^32 on each other, each on one that is far from those of its neighbours.
+// scatter is a bijection of the numbers below 2^32 that moves neighbours far apart.
 func scatter(number int) uint32 { return uint32(number) * 2654435761 } //nolint:gosec // it is meant to wrap
 
-// growing are trades whose ids come after all that are stored.
+// growingIDs are trades whose ids are after all stored ones.
 func growingIDs(number int) (string, int32) { return fmt.Sprintf("TRE-%010d-N", number), storedVersion }

@@ -23,7 +23,7 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// settings say how much is measured.
+// settings are the flags of a run.
 type settings struct {
 	rounds      int           // of each series
 	hold        time.Duration // of each round
@@ -31,10 +31,10 @@ type settings struct {
 	sustain     time.Duration // of each round of the sustained load
 	records     int           // of one drain
 	tableRows   int           // of a table that is full
-	flags       string        // that were given, for the report: see given
+	flags       string        // as given, for the report: see given
 }
 
-// check returns what is wrong.
+// check validates the settings.
 func (s settings) check() error {
 	if s.rounds < 1 || s.connections < 1 || s.hold <= 0 || s.sustain <= 0 {
 		return errors.New("-rounds and -connections take 1 or more, -hold and -sustain more than 0")
@@ -45,7 +45,7 @@ func (s settings) check() error {
 	return nil
 }
 
-// harness is what the parts of a run share. Everything that it started ends with stop.
+// harness is the shared state of the parts of a run. stop ends everything that it started.
 type harness struct {
 	settings
 	loop     closedLoop // of the part that runs
@@ -55,19 +55,19 @@ type harness struct {
 	children atomic.Int64 // started so far
 	attacks  int          // made so far: the trade ids of each begin with its number
 
-	mu    sync.Mutex // guards stops, which preparations that run at once add to
+	mu    sync.Mutex // guards stops: preparations run concurrently
 	stops []func()   // in the order of the starts
 
-	// What prepare makes, for the parts that need it.
+	// Made by prepare, if a part needs it.
 	program    string // path of the built tradestore
 	benchmarks string // path of the built Go benchmarks of package postgres
 	postgres   *embedded.Postgres
-	kafka      *services.Kafka // nil: this machine lacks what it needs
+	kafka      *services.Kafka // nil: not available on this machine
 	noKafka    error           // why
-	limit      target          // the HTTP server that does nothing
+	limit      target          // the no-op HTTP server
 }
 
-// need is something that parts work with, made once for all of them.
+// need is a shared resource of parts, made once.
 type need struct {
 	make func(ctx context.Context, l *harness) error
 }
@@ -100,7 +100,7 @@ func (h *harness) onStop(f func()) {
 	h.stops = append(h.stops, f)
 }
 
-// stop ends everything, the last started first.
+// stop ends everything in reverse order of the starts.
 func (h *harness) stop() {
 	for _, f := range slices.Backward(h.stops) {
 		f()
@@ -108,12 +108,12 @@ func (h *harness) stop() {
 	h.stops = nil
 }
 
-// say tells what is going on, and since when.
+// say reports progress with the elapsed time.
 func (h *harness) say(format string, args ...any) {
 	fmt.Fprintf(h.progress, "%5.0f s  %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// prepare makes what is needed, all at once: most of it is waiting.
+// prepare makes all needs concurrently.
 func (h *harness) prepare(ctx context.Context, chosen []part) error {
 	h.say("starting the stores and building what is measured")
 	var needs []*need
@@ -143,7 +143,7 @@ func makeBenchmarks(ctx context.Context, h *harness) error {
 
 const maxWAL = "8GB"
 
-// sharedBuffers is a quarter of the memory; little where that is, or where the system does not tell.
+// sharedBuffers is a quarter of the memory, or 256 MB if the memory is small or not known.
 func sharedBuffers() string {
 	_, gib := hardware()
 	if gib < 4 {
@@ -152,9 +152,9 @@ func sharedBuffers() string {
 	return fmt.Sprintf("%dGB", gib/4)
 }
 
-// makePostgres starts the PostgreSQL that all share but the embedded stack, which has one of its own. It is sized as a
-// server of its own would be: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and checkpoints far enough
-// apart that a page is rarely written to the log whole.
+// makePostgres starts the PostgreSQL of all parts except the embedded stack, which has its own. It has the size of a
+// dedicated server: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and rare checkpoints, so that full pages
+// are rarely written to the log.
 func makePostgres(ctx context.Context, h *harness) (err error) {
 	h.postgres, err = embedded.Start(ctx, embedded.Config{
 		Dir: filepath.Join(h.dir, "postgres"), SharedBuffers: sharedBuffers(), MaxWAL: maxWAL, Scratch: true,
@@ -166,7 +166,7 @@ func makePostgres(ctx context.Context, h *harness) (err error) {
 	return err
 }
 
-// makeApache starts an Apache Kafka that runs as it does for users, without the shortcuts that tests take.
+// makeApache starts Apache Kafka as users run it, without the shortcuts of tests.
 func makeApache(ctx context.Context, h *harness) error {
 	k, err := services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(h.dir, "kafka"), FullSpeed: true})
 	if errors.Is(err, services.ErrMissing) {
@@ -181,7 +181,7 @@ func makeApache(ctx context.Context, h *harness) error {
 	return nil
 }
 
-// makeLimit starts the HTTP server that does nothing.
+// makeLimit starts the no-op HTTP server.
 func makeLimit(ctx context.Context, h *harness) error {
 	c, at, err := h.self(ctx, "the no-op server", nil, "noop")
 	if err != nil {
@@ -191,7 +191,7 @@ func makeLimit(ctx context.Context, h *harness) error {
 	return nil
 }
 
-// goTool runs the go command at the root of the module.
+// goTool runs the go command in the root of the module.
 func (h *harness) goTool(ctx context.Context, args ...string) error {
 	root, err := module(ctx)
 	if err != nil {
@@ -214,7 +214,7 @@ func module(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// database makes an empty database and returns its URL, which holds a password.
+// database creates an empty database and returns its URL, which contains a password.
 func (h *harness) database(ctx context.Context, name string) (string, error) {
 	server := h.postgres.URL()
 	conn, hangUp, err := connect(ctx, server)
@@ -233,7 +233,7 @@ func (h *harness) database(ctx context.Context, name string) (string, error) {
 	return u.String(), nil
 }
 
-// connect opens a connection to a database. hangUp closes it, also when ctx has ended.
+// connect opens a connection to a database. hangUp closes it, also after the end of ctx.
 func connect(ctx context.Context, database string) (conn *pgx.Conn, hangUp func(), err error) {
 	if conn, err = pgx.Connect(ctx, database); err != nil {
 		return nil, nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)

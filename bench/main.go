@@ -1,8 +1,8 @@
-// Command bench measures each stage of Trade Store and, in the same rounds, the limit that it is held against; the result
-// is the stage table, bench/RESULTS.md, and a chart of it.
+// Command bench measures each stage of Trade Store and its limit in the same rounds, and writes bench/RESULTS.md and its
+// charts.
 //
-// Each thing that is measured runs in a process of its own, started by this one, which makes the load. Figures of one run
-// may be compared with each other, and with nothing else: machines differ, and so do hours.
+// This process makes the load and starts everything under test as processes of its own. Compare only figures of one run:
+// machines and times differ.
 package main
 
 import (
@@ -22,18 +22,18 @@ import (
 	"tradestore/internal/dev/embedded"
 )
 
-// part is a piece of the run that can be asked for by itself.
+// part is a piece of a run that -only can select.
 type part struct {
 	name, about string
 	needs       []*need
 	measure     func(ctx context.Context, l *harness, r *results) error
-	loop        closedLoop // what it is measured under
+	loop        closedLoop // of its attacks
 }
 
-// loop is how trades are sent in a closed loop.
+// closedLoop says how trades are sent in a closed loop.
 type closedLoop struct {
-	connections int  // 0: as asked for
-	vegeta      bool // by vegeta, in place of the light generator
+	connections int  // 0: that of -connections
+	vegeta      bool // use vegeta, not the light generator
 }
 
 var parts = []part{
@@ -47,7 +47,7 @@ var parts = []part{
 		about: "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL"},
 }
 
-// goalParts measure what the product is held to. They take longer, so -goals asks for them.
+// goalParts measure the goals. They take longer, so -goals selects them.
 var goalParts = []part{
 	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: closedLoop{connections: 256},
 		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
@@ -93,7 +93,7 @@ func main() {
 	}
 }
 
-// start is a run, or what this program does as a child of one.
+// start is a run, or the mode of a child of a run.
 func start() error {
 	if mode, ok := childModes[arg(1)]; ok {
 		return mode()
@@ -103,7 +103,7 @@ func start() error {
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// childModes are what this program is when it started itself, to be measured or to be a store.
+// childModes are the modes of this program as a child: a process under test or a store.
 var childModes = map[string]func() error{
 	"noop":   serveNoop,
 	"broker": func() error { return serveBroker(arg(2), arg(3)) },
@@ -119,7 +119,7 @@ func arg(n int) string {
 	return ""
 }
 
-// run measures what the arguments ask for.
+// run parses the arguments and measures.
 func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(progress)
@@ -156,7 +156,7 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	return measure(ctx, s, chosen, *out, stdout, progress)
 }
 
-// given returns the flags that change what is measured, as they are written behind a command.
+// given returns the given flags that change the measurement, as text for a command.
 func given(flags *flag.FlagSet) (all string) {
 	flags.Visit(func(f *flag.Flag) {
 		if !slices.Contains([]string{"out", "only", "goals"}, f.Name) {
@@ -166,7 +166,7 @@ func given(flags *flag.FlagSet) (all string) {
 	return all
 }
 
-// errUsage is a mistake in the flags that has been shown.
+// errUsage is a mistake in the flags that was already printed.
 var errUsage = errors.New("see -h")
 
 func help(w io.Writer, flags *flag.FlagSet) {
@@ -178,7 +178,7 @@ func help(w io.Writer, flags *flag.FlagSet) {
 	flags.PrintDefaults()
 }
 
-// choose returns the parts named, or for the empty list all that measure the stages, or the goals.
+// choose returns the named parts, or for an empty list all parts of the stages or of the goals.
 func choose(list string, goals bool) ([]part, error) {
 	switch {
 	case list == "" && goals:
@@ -200,7 +200,7 @@ func choose(list string, goals bool) ([]part, error) {
 	return chosen, nil
 }
 
-// measure runs the parts and tells what they found: to the folder, or on stdout without one.
+// measure runs the parts and writes the results to the folder, or to stdout if there is none.
 func measure(ctx context.Context, s settings, chosen []part, folder string, stdout, progress io.Writer) error {
 	h, err := newHarness(s, progress)
 	if err != nil {

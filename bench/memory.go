@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// What the memory under load is held to.
+// Goals for the memory under load.
 const (
 	memoryGoal = 150 // MiB, of each process
-	memoryLong = 30  // times the sustained load of one round: half an hour, if nothing else is asked for
+	memoryLong = 30  // times the sustained load of one round: half an hour by default
 	memoryPoll = time.Second
 )
 
-// memory holds the sustained load for long and watches the memory of server and worker: what leaks a little with each trade
-// shows only after millions.
+// memory sends the sustained load for a long time and samples the memory of server and worker: a small leak per trade shows
+// only after millions.
 func memory(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -40,8 +40,8 @@ func memory(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// addMemory adds the goal of one process: below the limit at its peak, and in the last third of the time not above what it was
-// at some moment of the second.
+// addMemory adds the goal of one process: the peak is below the limit, and the mean of the last third of the time is not
+// above the peak of the second.
 func (r *results) addMemory(name string, mib []float64, hold time.Duration, load sample) {
 	middle, last := thirds(mib)
 	peak := 0.0

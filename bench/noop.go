@@ -12,8 +12,8 @@ import (
 	"tradestore/trade"
 )
 
-// nothing stands for a store: it answers at once and keeps nothing. It is every seam of server and worker but
-// worker.TradeStore, whose stand-in is positions.
+// noopStore answers at once and keeps nothing. It implements every store interface of server and worker except
+// worker.TradeStore: see positionStore.
 type noopStore struct{}
 
 func (noopStore) Open(context.Context, []*trade.Request) []error { return nil }
@@ -86,13 +86,13 @@ func (noopStore) Sweep(context.Context, time.Time, trade.Retention) (trade.Swept
 	return trade.Swept{}, nil
 }
 
-// positions is a worker.TradeStore that remembers how far it was told to apply, and nothing else.
+// positionStore is a worker.TradeStore that keeps only the positions.
 type positionStore struct {
 	mu  sync.Mutex // guards all
 	all []trade.Position
 }
 
-// newPositions starts every partition of a topic at offset 0.
+// newPositionStore starts every partition of a topic at offset 0.
 func newPositionStore(topic trade.TopicID, partitions int) *positionStore {
 	s := &positionStore{}
 	for p := range partitions {
@@ -101,14 +101,14 @@ func newPositionStore(topic trade.TopicID, partitions int) *positionStore {
 	return s
 }
 
-// Positions returns where the partitions are.
+// Positions implements worker.TradeStore.
 func (s *positionStore) Positions(context.Context) ([]trade.Position, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]trade.Position(nil), s.all...), nil
 }
 
-// Apply moves the positions over the batch.
+// Apply moves the positions past the batch.
 func (s *positionStore) Apply(_ context.Context, batch *trade.Batch) (trade.Applied, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,8 +122,7 @@ func (s *positionStore) Apply(_ context.Context, batch *trade.Batch) (trade.Appl
 	return trade.Applied{Rows: len(batch.Records)}, nil
 }
 
-// serveNoop answers every request with a 202 of the usual size and does nothing else: the limit that HTTP itself sets.
-// It runs until its parent ends it.
+// serveNoop answers every request with a 202 of the usual size: the limit of HTTP alone. It runs until the parent ends it.
 func serveNoop() error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"tradestore/test/stack/otlp"
 )
 
-// What being observed is, and what it may cost.
+// Observation settings and their goal.
 const (
 	observedGoal = 0.95
 	tracedShare  = "0.01" // what docs/tracing.md recommends
 	scrapePause  = time.Second
 )
 
-// observing measures server and worker with everything on that operators watch them by, against the same with all of it off.
+// observing compares server and worker with metrics, traces and logs on with the same without them.
 func observing(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -29,7 +29,7 @@ func observing(ctx context.Context, h *harness, r *results) error {
 	if err != nil {
 		return err
 	}
-	off, err := h.observed(ctx, "nobody watches", "unobserved", "TRADESTORE_LOG_LEVEL=error")
+	off, err := h.observed(ctx, "unobserved", "unobserved", "TRADESTORE_LOG_LEVEL=error")
 	if err != nil {
 		return err
 	}
@@ -56,14 +56,14 @@ func observing(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// observed starts roles of their own.
+// observed starts a server and a worker with these settings.
 func (h *harness) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
 	t, _, err := h.newRoles(ctx, topic, settings...)
 	t.name = name
 	return t, err
 }
 
-// scrape asks both roles for their metrics as Prometheus does, until ctx ends.
+// scrape reads the metrics of both roles as Prometheus does, until ctx ends.
 func (t target) scrape(ctx context.Context) {
 	pause := time.NewTicker(scrapePause)
 	defer pause.Stop()
@@ -86,7 +86,7 @@ func (t target) scrape(ctx context.Context) {
 	}
 }
 
-// sink takes traces and counts them.
+// traceSink receives traces and counts the spans.
 type traceSink struct {
 	url   string
 	spans atomic.Int64

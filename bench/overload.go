@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	storeBytes  = 400 << 10 // that PostgreSQL is given per second: enough to accept about 1,500 trades
+	storeBytes  = 400 << 10 // per second to PostgreSQL: enough to accept about 1,500 trades
 	peakConns   = 256       // of the closed loop that finds the peak
-	overConns   = 8000      // of the overload, at most: with fewer the generator waits for the server, and relieves it
+	overConns   = 8000      // of the overload, at most: with fewer the generator would wait for the server
 	overBy      = 5.0       // times the peak
 	atRest      = 0.5       // times the peak, before the overload and after it
-	steadyFor   = 3         // seconds in which answers must be as quick as before until a recovery counts
-	quickAgain  = 2.0       // times the p99 of before
+	steadyFor   = 3         // seconds of normal latency until a recovery counts
+	quickAgain  = 2.0       // times the p99 before the overload
 	storedLooks = time.Second
 
 	goodputGoal  = 0.9 // of the peak
 	recoveryGoal = 10  // seconds
 )
 
-// overload measures what a stack does that is asked for several times what its store can take: how much of the peak it still
-// accepts, how soon it is quick again, and whether everything that it accepted is stored in the end.
+// overload sends several times the capacity of a slow store: how much of the peak is still accepted, how soon the latency
+// recovers, and whether everything accepted is stored in the end.
 func overload(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -65,7 +65,7 @@ func overload(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// strained is a stack whose store is slow.
+// overloadTest is a stack with a slow store.
 type overloadTest struct {
 	*harness
 	target
@@ -75,7 +75,7 @@ type overloadTest struct {
 	accepted []string   // trade ids
 }
 
-// strain starts a stack whose server and worker reach PostgreSQL through a slow proxy.
+// newOverloadTest starts a stack whose server and worker reach PostgreSQL through a slow proxy.
 func (h *harness) newOverloadTest(ctx context.Context) (*overloadTest, error) {
 	o := &overloadTest{harness: h}
 	var err error
@@ -95,12 +95,12 @@ func (h *harness) newOverloadTest(ctx context.Context) (*overloadTest, error) {
 	if err != nil {
 		return nil, err
 	}
-	// To the server the generator is one client, but it stands for many.
+	// The generator is one client address that represents many clients.
 	o.target, err = h.startRoles(ctx, "overload", slow, fmt.Sprintf("TRADESTORE_MAX_CONNS_PER_ADDR=%d", 2*overConns))
 	return o, err
 }
 
-// peak is what the stack accepts when no more is under way than it can take. The first round warms up.
+// peak measures the highest rate of a closed loop. The first round is a warm-up.
 func (o *overloadTest) peak(ctx context.Context) (figure, error) {
 	var rates []float64
 	for round := range o.rounds + 1 {
@@ -122,7 +122,7 @@ func (o *overloadTest) peak(ctx context.Context) (figure, error) {
 	return figureOf(rates), nil
 }
 
-// flood sends far too much and then, while that is still being answered, little.
+// flood sends far too much and then, while answers are still outstanding, little.
 func (o *overloadTest) flood(ctx context.Context, much, little float64) (flood, after *load, err error) {
 	hold := 4 * o.hold
 	during, end := context.WithTimeout(ctx, hold)
@@ -130,7 +130,7 @@ func (o *overloadTest) flood(ctx context.Context, much, little float64) (flood, 
 	flood = o.newLoad(much, hold)
 	done := make(chan error, 1)
 	go func() { done <- o.send(during, flood, overConns) }()
-	<-during.Done() // what has found no connection by now is never sent
+	<-during.Done() // operations without a connection are never sent
 	o.say("after it: %s/s", thousands(little))
 	after = o.newLoad(little, 3*o.hold)
 	err = o.send(ctx, after, overConns)
@@ -145,7 +145,7 @@ func (o *overloadTest) send(ctx context.Context, l *load, connections int) error
 	return l.send(ctx, o.target, connections)
 }
 
-// keep remembers what was accepted.
+// recordAccepted records the accepted trade ids.
 func (o *overloadTest) recordAccepted(plan *loadtest.Plan, results *loadtest.Results) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -156,7 +156,7 @@ func (o *overloadTest) recordAccepted(plan *loadtest.Plan, results *loadtest.Res
 	}
 }
 
-// lost waits until every trade accepted is stored, and returns how many are not when the time for that is over.
+// countMissing waits until every accepted trade is stored, up to storedLimit. It returns how many are missing.
 func (o *overloadTest) countMissing(ctx context.Context) (missing int, err error) {
 	conn, hangUp, err := connect(ctx, o.database)
 	if err != nil {
@@ -181,7 +181,7 @@ func (o *overloadTest) countMissing(ctx context.Context) (missing int, err error
 	}
 }
 
-// goals says what the loads came to.
+// goals evaluates the loads.
 func (o *overloadTest) goals(peak figure, flood, before, after *load, lost int) []goal {
 	hold := flood.schedule.Length()
 	good := 0
@@ -209,7 +209,7 @@ func (o *overloadTest) goals(peak figure, flood, before, after *load, lost int) 
 	}
 }
 
-// shares tells how much of a load was sent, and how that was answered.
+// shares describes how much of a load was sent and its answers.
 func (l *load) shares() string {
 	all := l.findings().Answers[0]
 	var shares []string
@@ -220,8 +220,8 @@ func (l *load) shares() string {
 		thousands(float64(all.Sent)/l.schedule.Length().Seconds()), strings.Join(shares, ", "))
 }
 
-// recovery is how long it takes until nothing is refused and the p99 is near that of before, for a few seconds on end. It
-// returns the length of the timeline and false if that is never so.
+// recovery returns after what time nothing is refused and the p99 is near that before the overload, for steadyFor seconds.
+// Otherwise it returns the length of the timeline and false.
 func recovery(timeline []loadtest.Second, before float64) (took time.Duration, back bool) {
 	well := 0
 	for i, second := range timeline {

@@ -16,7 +16,7 @@ import (
 	"tradestore/trade"
 )
 
-// produce compares the server's producer with what the Kafka client can do at best, on each broker.
+// produce compares the producer of the server with the Kafka client alone, on each broker.
 func produce(ctx context.Context, h *harness, r *results) error {
 	h.say("starting the embedded broker")
 	_, at, err := h.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(h.dir, "broker"))
@@ -42,11 +42,11 @@ func produce(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// plenty is more records under way than a broker needs to be busy.
+// maxUnderWay is enough records in flight to keep a broker busy.
 const maxUnderWay = 50_000
 
-// producers makes a topic, and the limit and our producer on it: with as many records under way as the limit has, which
-// shows what encoding costs, and with no more than the server lets in, which is what it can use.
+// producers makes a topic, the limit and our producer. Ours runs with as many records in flight as the limit, which shows
+// the cost of encoding, and with as many as the server allows.
 func (h *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
 	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
@@ -71,8 +71,8 @@ func (h *harness) producers(ctx context.Context, title string, brokers []string)
 	return s, nil
 }
 
-// newRawProducer is the client with the promise of ours, acks of all and no duplicates, on the same partitions. Otherwise
-// it is as it comes, and may wait for more records to send at once.
+// newRawProducer is a client with our guarantees (acks of all replicas, no duplicates), manual partitions and otherwise
+// default settings.
 func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
 	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(maxUnderWay))
@@ -82,8 +82,7 @@ func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
 	return c, nil
 }
 
-// pump hands records to a producer for the time given, never more at once than it buffers, and counts those that were
-// acknowledged until the last one was.
+// pumpRecords produces records for a time and counts the acknowledged ones, up to the last acknowledgement.
 func pumpRecords(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
 	return func(ctx context.Context, hold time.Duration) (sample, error) {
 		var acknowledged atomic.Int64
@@ -118,7 +117,7 @@ func pumpRecords(client *kgo.Client, next func() *kgo.Record) func(context.Conte
 	}
 }
 
-// requests returns some as the server makes them, over all partitions.
+// requests returns requests like those of the server, over all partitions.
 func requests() []trade.Request {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	all := make([]trade.Request, 4096)
@@ -129,7 +128,7 @@ func requests() []trade.Request {
 	return all
 }
 
-// newRequest is the i-th, for the trade and version given, as the server accepts it.
+// newRequest makes the i-th request, for a trade id and version.
 func newRequest(now time.Time, i int, id string, version int32, partitions int) trade.Request {
 	return trade.Request{
 		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
@@ -139,7 +138,7 @@ func newRequest(now time.Time, i int, id string, version int32, partitions int) 
 	}
 }
 
-// encoded makes each record anew, as the server has to.
+// encoded encodes each record anew, as the server does.
 func encoded(topic string) func() *kgo.Record {
 	all, i := requests(), 0
 	return func() *kgo.Record {
@@ -148,7 +147,7 @@ func encoded(topic string) func() *kgo.Record {
 	}
 }
 
-// copies returns records with the same bytes, made before.
+// copies returns records with the same bytes, encoded before.
 func copies(topic string) func() *kgo.Record {
 	var made []*kgo.Record
 	for _, q := range requests() {

@@ -20,19 +20,19 @@ type row struct {
 	chart     bool   // it is drawn as well
 }
 
-// results is what the parts found.
+// results are the results of all parts.
 type results struct {
 	flags    string // given to the run: " -hold 20s"
 	facts    []fact
 	rows     []row
-	replaced *stage // the chain with its stores replaced in turn
+	replaced *stage // the chain with stores replaced in turn
 	stacks   *stage
 	goals    []goal
-	scaling  []row    // what is varied is the stage
-	notes    []string // what was left out, and why
+	scaling  []row    // the stage is the varied setting
+	notes    []string // what was left out, and the reason
 }
 
-// add puts stages into the table, every series with its limit.
+// add adds every series of the stages to the table.
 func (r *results) add(stages ...stage) {
 	for _, s := range stages {
 		for _, one := range s.ours {
@@ -45,14 +45,14 @@ func (s stage) row(one *series, name string, value func(sample) float64, chart b
 	return row{s.title, s.unit, s.limit.name, s.limit.of(rate), name, one.of(value), one.over(s.limit, value), chart}
 }
 
-// addTurn puts the accept path alone into the table; the others are compared with the whole chain.
+// addReplaced adds the accept path alone to the table; the others are compared with the whole chain.
 func (r *results) addReplaced(s stage) {
 	r.replaced = &s
 	alone := s.ours[len(s.ours)-1]
 	r.rows = append(r.rows, s.row(alone, alone.name, rate, true))
 }
 
-// addStacks puts what was accepted and what was stored into the table.
+// addStacks adds the accepted and the stored rates to the table.
 func (r *results) addStacks(s stage) {
 	r.stacks = &s
 	for _, one := range s.ours {
@@ -109,7 +109,7 @@ func (r *results) table(b *bytes.Buffer) {
 	}
 }
 
-// writeTurn shows what the chain gains without each store, and says which binds.
+// writeReplaced writes the gain without each store, and names the bottleneck.
 func (r *results) writeReplaced(b *bytes.Buffer) {
 	base := r.replaced.ours[0]
 	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its stores replaced in turn by ones that do nothing.\n\n"+
@@ -125,7 +125,7 @@ func (r *results) writeReplaced(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\n%s\n", r.binding())
 }
 
-// refusals tell of answers that were no 202: they cost time as well, and are in no rate.
+// refusals reports answers other than 202: they cost time but are in no rate.
 func (r *results) refusals() (notes []string) {
 	for _, s := range []*stage{r.replaced, r.stacks} {
 		if s == nil {
@@ -140,7 +140,7 @@ func (r *results) refusals() (notes []string) {
 	return notes
 }
 
-// gain is how many times as much gets through as in the chain as it is, round by round.
+// gain is the throughput relative to the unchanged chain, round by round.
 func gain(s, base *series) figure {
 	values := make([]float64, len(s.rounds))
 	for i := range s.rounds {
@@ -149,10 +149,10 @@ func gain(s, base *series) figure {
 	return figureOf(values)
 }
 
-// notable is the gain from which on a store is said to bind; less is within the noise of a machine that does other things.
+// notable is the gain from which on a store is a bottleneck; less is noise.
 const notable = 1.1
 
-// binding names the store whose absence gains most, if one does.
+// binding names the store with the largest gain, if it is notable.
 func (r *results) binding() string {
 	base := r.replaced.ours[0]
 	most, gained := "", notable
@@ -169,7 +169,7 @@ func (r *results) binding() string {
 		base.cores(generator.name)+base.cores(wholeChain)+base.cores(inPostgres), cores())
 }
 
-// writeStacks shows what a trade costs and who uses the cores.
+// writeStacks writes the cost of a trade and the use of the cores.
 func (r *results) writeStacks(b *bytes.Buffer) {
 	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
 		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
@@ -196,7 +196,7 @@ func (s *series) cores(name string) float64 {
 	return s.of(func(r sample) float64 { return r.cpu[name].Seconds() / r.lasted.Seconds() }).median
 }
 
-// allCores tells who used how many.
+// allCores lists the cores used by each process.
 func (s *series) allCores() string {
 	var used []string
 	for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
@@ -212,7 +212,7 @@ func (f figure) perSecond(unit string) string {
 
 func (f figure) short() string { return fmt.Sprintf("%.0f (%.0f to %.0f)", f.median, f.low, f.high) }
 
-// ratio shows two digits that matter and the spread.
+// ratio shows about two significant digits and the spread.
 func (f figure) ratio() string {
 	return fmt.Sprintf("%s (%s to %s)", digits(f.median), digits(f.low), digits(f.high))
 }

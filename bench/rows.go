@@ -11,12 +11,11 @@ import (
 	"tradestore/postgres"
 )
 
-// rowsGoal is what a drain into full tables must reach of one into empty tables.
+// rowsGoal is the goal for a drain into full tables, relative to one into empty tables.
 const rowsGoal = 0.6
 
-// rows measures the drain of new trades into tables that hold many against the same into empty tables: with ids that grow,
-// as those of most systems do, and with ids in no order, where each new row goes to a page of the index that nobody used
-// of late.
+// rows compares the drain of new trades into full tables with the same into empty tables: with growing ids, as in most
+// systems, and with random ids, where each new row goes to an index page that is not cached.
 func rows(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -53,13 +52,13 @@ func rows(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// chunk is how many rows are inserted between two words on the progress.
+// chunk is how many rows are inserted between two progress messages.
 const chunk = 1_000_000
 
 // The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a journal
 // in the order of time. Generation 0 was before the first, so nothing of it is left to be projected.
 const (
-	// OFFSET keeps the planner from computing the inner columns once for each use.
+	// OFFSET 0 keeps the planner from computing the inner columns once per use.
 	earlier = `WITH earlier AS (
 		SELECT n, at, 'TRD-' || lpad((n * (4294967296 / $3::bigint))::text, 10, '0') || '-S' AS trade_id,
 			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(random, 1, 3) || '8' || substr(random, 4, 15))::uuid AS request_id
@@ -77,7 +76,7 @@ const (
 			trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
 )
 
-// fillTables puts rows into the tables of a site and returns the size of its database, for people.
+// fillTables fills the tables of an environment and returns the size of its database as text.
 func (h *harness) fillTables(ctx context.Context, e *storeEnv, rows int) (size string, err error) {
 	h.say("filling database %s with %s rows in each table", e.topic, thousands(float64(rows)))
 	if err := e.makeDays(ctx); err != nil {
@@ -115,7 +114,7 @@ func (h *harness) fillTables(ctx context.Context, e *storeEnv, rows int) (size s
 	return size, nil
 }
 
-// makeDays makes what a worker makes when it starts: the partitions that rows of today go to.
+// makeDays creates the partitions for the rows of today, as a worker does when it starts.
 func (e *storeEnv) makeDays(ctx context.Context) error {
 	pool, err := postgres.Open(ctx, postgres.Config{URL: e.database, MaxConns: 1, ApplicationName: "bench-days"}, prometheus.NewRegistry())
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// axis is one thing that is varied while all else is as it is by default.
+// axis is one setting that is varied while all others have their defaults.
 type axis struct {
 	title, unit string
-	base        *series // nothing is varied
+	base        *series // all settings have their defaults
 	cells       []setting
 }
 
@@ -20,15 +20,15 @@ type setting struct {
 	*series
 }
 
-// A drain of scaling is short, and the tables of its axis small: there are many.
+// There are many drains in scaling, so they are short and their tables are small.
 const (
 	cellShare  = 2  // of -records, one in so many
 	smallShare = 50 // of -table-rows
 	largeShare = 5
 )
 
-// scaling measures how the drain of a filled topic and the accept rate of a server change with what can be chosen, and
-// with what can't: the size of the tables and the mix of trade ids.
+// scaling measures how drain and accept rate change with settings, with the size of the tables and with the mix of trade
+// ids.
 func scaling(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -44,7 +44,7 @@ func scaling(ctx context.Context, h *harness, r *results) error {
 	return h.compare(ctx, slices.Concat(drains, accepts), r)
 }
 
-// compare measures axes together. Whatever is varied is as slow in the first seconds as what is not.
+// compare measures axes together, after a warm-up of both kinds of load.
 func (h *harness) compare(ctx context.Context, axes []axis, r *results) error {
 	var stages []stage
 	for _, a := range axes {
@@ -69,7 +69,7 @@ func (h *harness) compare(ctx context.Context, axes []axis, r *results) error {
 	return nil
 }
 
-// rows compares each cell with what nothing was varied in.
+// rows compares each setting with the base.
 func (a axis) rows() (rows []row) {
 	for _, c := range a.cells {
 		rows = append(rows, row{stage: a.title, unit: a.unit, limit: "nothing varied", limitRate: a.base.of(rate),
@@ -78,10 +78,10 @@ func (a axis) rows() (rows []row) {
 	return rows
 }
 
-// partitionCounts are those that are compared.
+// partitionCounts are the compared numbers of partitions.
 var partitionCounts = []int{1, 4, partitions, 48}
 
-// drainAxes are drains of new records. Axes share the series in which nothing is varied.
+// drainAxes are drains of new records. All axes share the base series.
 func (h *harness) drainAxes(ctx context.Context) ([]axis, error) {
 	fresh := scatteredIDs(storedVersion)
 	one := func(name string, e *storeEnv, spec workers, trades tradeSource) *series {
@@ -130,7 +130,7 @@ func (h *harness) drainAxes(ctx context.Context) ([]axis, error) {
 	return axes, nil
 }
 
-// hot are the same ten trades again and again.
+// hotIDs repeats the same ten trades.
 func hotIDs(number int) (string, int32) { return fmt.Sprintf("TRH-%d", number%10), storedVersion }
 
 // tenVersions are new trades, each in ten versions, one after the other.
@@ -138,7 +138,7 @@ func tenVersions(number int) (string, int32) {
 	return fmt.Sprintf("TRV-%010d", scatter(number/10)), int32(number%10) + 1
 }
 
-// acceptAxes are loads on a server without a worker, so that nobody competes with it but the stores and the generator.
+// acceptAxes are loads on a server without a worker, so that only stores and generator compete with it.
 func (h *harness) acceptAxes(ctx context.Context) ([]axis, error) {
 	byPartitions := axis{title: "Accept: partitions"}
 	var defaultEnv *storeEnv
@@ -169,7 +169,7 @@ func (h *harness) acceptAxes(ctx context.Context) ([]axis, error) {
 	return axes, nil
 }
 
-// serverAlone starts a server for each round, because its flags differ, warms it up and attacks it.
+// serverAlone starts a server with these flags for each round, warms it up and attacks it.
 func (h *harness) serverAlone(name string, e *storeEnv, args ...string) *series {
 	return &series{name: "accept, " + name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
 		address, err := freeAddress()

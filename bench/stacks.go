@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// stacks measures the product as users run it, program and stores, against the HTTP server that does nothing: everything
-// in one process, and server and worker against Apache Kafka and PostgreSQL.
+// stacks compares the product as users run it with the no-op HTTP server: all in one process, and server and worker with
+// Apache Kafka and PostgreSQL.
 func stacks(ctx context.Context, h *harness, r *results) error {
 	s := stage{title: "Whole chain", unit: "trades", limit: h.attackSeries(h.limit)}
 	dev, err := h.startDev(ctx)
@@ -52,7 +52,7 @@ func (h *harness) startDev(ctx context.Context) (target, error) {
 	return t, t.ready(ctx)
 }
 
-// newRoles starts roles on a topic and in a database of their own, both of this name.
+// newRoles starts roles with a topic and a database of this name.
 func (h *harness) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
 	if database, err = h.database(ctx, name); err == nil {
 		t, err = h.startRoles(ctx, name, database, settings...)
@@ -60,8 +60,8 @@ func (h *harness) newRoles(ctx context.Context, name string, settings ...string)
 	return t, database, err
 }
 
-// startRoles starts one server and one worker, as processes of their own, on a new topic of the shared Apache Kafka and on
-// an empty database of PostgreSQL. Settings are further TRADESTORE_ variables.
+// startRoles starts one server and one worker as processes, on a new topic of the shared Apache Kafka and an empty
+// database. settings are further TRADESTORE_ variables.
 func (h *harness) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
 	h.say("starting tradestore server and tradestore worker")
 	api, metrics, err := twoAddresses()
@@ -92,8 +92,8 @@ func (h *harness) startRoles(ctx context.Context, topic, database string, settin
 	return t, t.ready(ctx)
 }
 
-// migrate makes a new topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
-// the roles that work on them.
+// migrate creates a topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
+// their roles.
 func (h *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
 	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(h.kafka.Addrs(), ","),
 		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,

@@ -15,24 +15,24 @@ import (
 	"tradestore/kafka"
 )
 
-// drainPoll is short against a drain, and long against the look at the positions that it stands between.
+// drainPoll is short compared with a drain, and long compared with one read of the positions.
 const drainPoll = 10 * time.Millisecond
 
-// appliedQuery tells how many records of the log are applied.
+// appliedQuery returns how many records of the log are applied.
 const appliedQuery = "SELECT coalesce(sum(next_offset), 0)::float8 FROM ingest_offsets"
 
-// site is a topic on Apache Kafka and a database, made for each other: what workers drain.
+// storeEnv is a topic on Apache Kafka and a database for it, which workers drain.
 type storeEnv struct {
 	topic      string
 	partitions int
 	database   string   // URL
 	env        []string // of the roles
 	records    int      // of each drain
-	tradesMade int      // trades so far: each has a number
-	filled     bool     // its tables hold rows that are to stay
+	tradesMade int      // trades so far, numbered
+	filled     bool     // keep the rows of its tables
 }
 
-// newSite makes one, empty, for drains of so many records. The name is that of topic, group and database.
+// newEnv makes an empty environment for drains of so many records. Topic, group and database have this name.
 func (h *harness) newEnv(ctx context.Context, name string, partitions, records int) (*storeEnv, error) {
 	h.say("making topic and database %s", name)
 	database, err := h.database(ctx, name)
@@ -43,7 +43,7 @@ func (h *harness) newEnv(ctx context.Context, name string, partitions, records i
 	return &storeEnv{topic: name, partitions: partitions, database: database, env: settings, records: records}, err
 }
 
-// exec executes a statement in the database of a site.
+// exec executes a statement in the database.
 func (e *storeEnv) exec(ctx context.Context, statement string, args ...any) error {
 	conn, hangUp, err := connect(ctx, e.database)
 	if err != nil {
@@ -56,21 +56,21 @@ func (e *storeEnv) exec(ctx context.Context, statement string, args ...any) erro
 	return nil
 }
 
-// flow says what the trade of each number is.
+// tradeSource returns the trade of a number.
 type tradeSource func(number int) (id string, version int32)
 
-// workers is the workers of a drain.
+// workers describes the workers of a drain.
 type workers struct {
 	args  []string // flags of each
 	count int
 }
 
-// newDrains is drainNew as a series: a drain lasts as long as it takes.
+// newDrains is drainNew as a series. A drain ignores the requested time.
 func (h *harness) newDrains(name string, e *storeEnv, spec workers, trades tradeSource) *series {
 	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return h.drainNew(ctx, e, spec, trades) }}
 }
 
-// drainNew drains trades that nobody sent before, into empty tables unless they are to stay filled.
+// drainNew drains new trades, into empty tables unless the environment is filled.
 func (h *harness) drainNew(ctx context.Context, e *storeEnv, spec workers, trades tradeSource) (sample, error) {
 	if !e.filled {
 		if err := e.exec(ctx, "TRUNCATE trades, journal"); err != nil {
@@ -81,9 +81,9 @@ func (h *harness) drainNew(ctx context.Context, e *storeEnv, spec workers, trade
 	return h.drain(ctx, e, spec, e.tradesMade-e.records, trades)
 }
 
-// drain measures how fast workers get through trades that lie in the topic: they are started, frozen while the topic is
-// filled with the trades from a number on, and thawed. So neither their start nor their group is in it; the clock runs from
-// the first move of the positions that was seen to the last.
+// drain measures how fast workers drain a topic: it starts them, freezes them, fills the topic with the trades from number
+// first on, and resumes them. So the result does not include the start. The clock runs from the first to the last change of
+// the positions.
 func (h *harness) drain(ctx context.Context, e *storeEnv, spec workers, first int, trades tradeSource) (sample, error) {
 	conn, hangUp, err := connect(ctx, e.database)
 	if err != nil {
@@ -118,12 +118,11 @@ func (h *harness) drain(ctx context.Context, e *storeEnv, spec workers, first in
 
 func signalAll(workers []*child, s syscall.Signal) {
 	for _, w := range workers {
-		_ = w.cmd.Process.Signal(s) // one that has ended is missed soon
+		_ = w.cmd.Process.Signal(s) // an ended process shows later
 	}
 }
 
-// hire starts workers and waits until each holds a share of the partitions and nobody else holds any. Those that were
-// started are returned with an error as well.
+// startWorkers starts workers and waits until they share all partitions. It returns the started ones also with an error.
 func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (workers []*child, err error) {
 	var addresses []string
 	for range spec.count {
@@ -154,7 +153,7 @@ func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (
 	return workers, nil
 }
 
-// shared says whether all partitions are held, and some of them by each worker that can have one.
+// partitionsShared says whether all partitions are assigned, and as many workers as possible have one.
 func partitionsShared(ctx context.Context, addresses []string, partitions int) bool {
 	held, idle := 0, 0
 	for _, address := range addresses {
@@ -171,7 +170,7 @@ func partitionsShared(ctx context.Context, addresses []string, partitions int) b
 	return held == partitions && idle == max(0, len(addresses)-partitions)
 }
 
-// fill produces as many records as a drain has, with the trades from the number given on.
+// fillTopic produces the records of a drain, with the trades from number first on.
 func (h *harness) fillTopic(ctx context.Context, e *storeEnv, first int, trades tradeSource) error {
 	cfg := kafka.Config{Brokers: h.kafka.Addrs(), Topic: e.topic, ClientID: "bench-fill", MaxBufferedRecords: maxUnderWay}
 	client, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
@@ -191,8 +190,8 @@ func (h *harness) fillTopic(ctx context.Context, e *storeEnv, first int, trades 
 	return nil
 }
 
-// moves follows a position until it has moved by as much as given. The first move that is seen starts the clock and does
-// not count, unless it is the last as well: then the clock started with the look before.
+// measureProgress follows a position until it has grown by all. The first change starts the clock and does not count,
+// unless it is also the last: then the clock started with the read before.
 func measureProgress(ctx context.Context, position func() (float64, error), before, all float64) (sample, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the workers do not get through"))
 	defer cancel()

@@ -14,7 +14,7 @@ import (
 	"tradestore/kafka"
 )
 
-// What a sustained load is, and what it is held to.
+// Goals of the sustained load.
 const (
 	acceptedGoal = 0.5        // of the no-op server
 	storedGoal   = 0.45       // of the no-op server
@@ -22,8 +22,8 @@ const (
 	lagPoll      = 250 * time.Millisecond
 )
 
-// sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
-// checkpoints have come round, against the HTTP server that does nothing.
+// sustained compares server and worker on Apache Kafka and PostgreSQL with the no-op HTTP server, under a load long enough
+// for buffers, caches and checkpoints to reach a steady state.
 func sustained(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -40,7 +40,7 @@ func sustained(ctx context.Context, h *harness, r *results) error {
 	if err != nil {
 		return err
 	}
-	var lags [][]float64 // of each attack, those to warm up as well
+	var lags [][]float64 // of each attack, warm-up included
 	hold := func(ctx context.Context, hold time.Duration) (s sample, err error) {
 		seen := sampleGauge(ctx, hold, lagPoll, lag.now, func() { s, err = h.attack(ctx, t, hold) })
 		lags = append(lags, seen)
@@ -59,7 +59,7 @@ func sustained(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// held runs a load in each round for as long as a sustained one is held.
+// sustainedSeries runs a load in each round for -sustain instead of -hold.
 func (h *harness) sustainedSeries(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
 	return &series{name: name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
 		longer := h.sustain.Seconds() / h.hold.Seconds()
@@ -67,7 +67,7 @@ func (h *harness) sustainedSeries(name string, hold func(context.Context, time.D
 	}}
 }
 
-// addSustained adds the goals of a load that was held in a part, and by what unless that is the light generator.
+// addSustained adds the goals of a sustained load; by names the generator if it is not the light one.
 func (r *results) addSustained(part, by string, limit, ours *series, lags [][]float64) {
 	r.addGoal(atLeast(acceptedGoal, "accepted"+by, ours, limit, rate, part))
 	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat"+by, ours, limit, stored, part)
@@ -83,7 +83,7 @@ func (r *results) addSustained(part, by string, limit, ours *series, lags [][]fl
 		met: times.median <= costGoal, part: part})
 }
 
-// lag tells how many records of a topic are not applied.
+// lag measures how many records of a topic are not applied.
 type lag struct {
 	topic  string
 	client *kgo.Client
@@ -104,8 +104,7 @@ func (h *harness) newLag(ctx context.Context, topic, database string) (*lag, err
 	return &lag{topic, client, conn}, nil
 }
 
-// now looks at the positions first: a record that is written and applied between the two looks is then too much, not
-// too little.
+// now reads the positions first, so the lag may be too large but never too small.
 func (l *lag) now(ctx context.Context) (float64, error) {
 	var applied float64
 	if err := l.conn.QueryRow(ctx, appliedQuery).Scan(&applied); err != nil {
@@ -119,10 +118,10 @@ func (l *lag) now(ctx context.Context) (float64, error) {
 	return written - applied, err
 }
 
-// look is one reading of a gauge.
+// gauge reads one value.
 type gauge func(ctx context.Context) (float64, error)
 
-// watch returns the readings of a gauge over the time given, while load runs. A look that fails is one less.
+// sampleGauge samples a gauge for a time while load runs. A failed read is left out.
 func sampleGauge(ctx context.Context, hold, poll time.Duration, now gauge, load func()) []float64 {
 	done := make(chan []float64)
 	go func() {
@@ -146,7 +145,7 @@ func thirds(seen []float64) (middle, last []float64) {
 	return seen[n : 2*n], seen[2*n:]
 }
 
-// flat says whether a gauge is not above what it was in the middle, whose highest reading tells how far it swings by itself.
+// flat says whether the mean of the last third is not above the peak of the middle third, which shows the normal variation.
 func flat(middle, last []float64) bool {
 	return len(middle) > 0 && mean(last) <= slices.Max(middle)
 }

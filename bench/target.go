@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	storedLimit = 3 * time.Minute       // for what was accepted in one round
-	storedPoll  = 50 * time.Millisecond // each look is a scrape, on the same cores
+	storedLimit = 3 * time.Minute       // until everything accepted in one round is stored
+	storedPoll  = 50 * time.Millisecond // each poll is a scrape, on the same cores
 )
 
-// target is something that takes trades over HTTP.
+// target accepts trades over HTTP.
 type target struct {
 	name    string
 	api     string    // host:port
@@ -29,14 +29,13 @@ type target struct {
 	watched []watched // its processes
 }
 
-// series attacks t in each round.
+// attackSeries attacks t in each round.
 func (h *harness) attackSeries(t target) *series {
 	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.attack(ctx, t, hold) }}
 }
 
-// attack posts new trades for the time given, on all connections at once, each its next one as soon as the one before is
-// answered: a closed loop finds the highest rate, and says nothing about latency. Then it waits until every trade that was
-// accepted is stored.
+// attack posts new trades in a closed loop on all connections: that finds the highest rate, and says nothing about latency.
+// Then it waits until every accepted trade is stored.
 func (h *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
 	before, err := t.position(ctx)
 	if err != nil {
@@ -63,7 +62,7 @@ func (h *harness) attack(ctx context.Context, t target, hold time.Duration) (sam
 	return s, err
 }
 
-// send posts trades without a pause.
+// send posts trades in a closed loop.
 func (c closedLoop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
 	if c.vegeta {
 		loadtest.Vegeta{MaxWorkers: uint64(c.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
@@ -72,7 +71,7 @@ func (c closedLoop) send(ctx context.Context, t target, p *loadtest.Plan, hold t
 	loadtest.Light{Connections: c.connections}.Closed(ctx, t.url(), p, hold, into)
 }
 
-// plan is one of trades that nobody sent before.
+// plan returns a plan of new trades.
 func (h *harness) plan() *loadtest.Plan {
 	h.attacks++
 	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", h.began.Unix(), h.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
@@ -80,7 +79,7 @@ func (h *harness) plan() *loadtest.Plan {
 
 func (t target) url() *url.URL { return &url.URL{Scheme: "http", Host: t.api} }
 
-// summary counts what was accepted until the last answer. Errors: nothing was.
+// summary counts the accepted trades. Errors: there are none.
 func summary(results *loadtest.Results) (s sample, err error) {
 	var last, waited time.Duration
 	var other *loadtest.Result
@@ -104,7 +103,7 @@ func summary(results *loadtest.Results) (s sample, err error) {
 	return s, nil
 }
 
-// await waits until the worker has applied as many records as given.
+// await waits until the worker has applied so many records.
 func (t target) await(ctx context.Context, records float64) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the worker does not get through"))
 	defer cancel()
@@ -123,7 +122,7 @@ func (t target) await(ctx context.Context, records float64) error {
 	}
 }
 
-// position is how many records of the log the worker has applied: the sum over the partitions.
+// position is the number of records that the worker has applied, over all partitions.
 func (t target) position(ctx context.Context) (float64, error) {
 	if t.worker == "" {
 		return 0, nil
@@ -144,7 +143,7 @@ func (t target) position(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
-// ready waits until the worker holds every partition: until then its positions are no sum.
+// ready waits until the worker holds every partition: only then the sum of its positions is complete.
 func (t target) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
 	defer cancel()
