@@ -26,11 +26,12 @@ var variants = []struct {
 	{"without apply", "the apply transaction", chainSpec{broker: onDisk, replaced: []string{apply}}},
 	{"without the broker's disk", "the disk of the embedded broker", chainSpec{broker: inMemory}},
 	{"without Kafka, so nothing to apply", "", chainSpec{broker: blackhole}},
-	{"accept path alone: no store at all", "", chainSpec{broker: blackhole, replaced: []string{lookUp, requestStore, apply}}},
+	{"accept path alone: no store at all", "", chainSpec{broker: blackhole,
+		replaced: []string{lookUp, requestStore, apply}}},
 }
 
-// accept measures the accept path, and the whole chain with each store replaced in turn by one that does nothing. The gain
-// without a store is its cost. The store with the largest gain is the bottleneck.
+// accept measures the accept path, and the whole chain with each store replaced in turn by one that does nothing. The
+// gain without a store is its cost. The store with the largest gain is the bottleneck.
 func accept(ctx context.Context, h *harness, r *results) error {
 	s := stage{title: "HTTP: the accept path", unit: "trades", limit: h.attackSeries(h.limit)}
 	h.say("starting %d chains", len(variants))

@@ -38,8 +38,8 @@ const (
 	apply        = "apply"        // all stores of the worker
 )
 
-// chainSpec describes a whole chain in one process: server, worker and broker, composed as in `tradestore dev` with default
-// settings, except for what is replaced.
+// chainSpec describes a whole chain in one process: server, worker and broker, composed as in `tradestore dev` with
+// default settings, except for what is replaced.
 type chainSpec struct {
 	broker   string   // onDisk, inMemory or blackhole
 	replaced []string // stores that do nothing
@@ -112,7 +112,8 @@ func (p *chainProcess) run(ctx context.Context, api, metrics net.Listener) error
 	return errors.Join(work.Wait(), drained)
 }
 
-// build wires server and worker like internal/app, which cannot replace stores. The caller closes p, also after an error.
+// build wires server and worker like internal/app, which cannot replace stores. The caller closes p, also after an
+// error.
 func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess) error {
 	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
 	id, err := c.prepare(ctx, brokers, log)
@@ -145,9 +146,11 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 }
 
 func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []string, log zerolog.Logger) error {
-	deps := server.Deps{Requests: noopStore{}, Keys: noopStore{}, Trades: noopStore{}, Journal: noopStore{}, Registry: telemetry.NewRegistry(), Log: log}
+	deps := server.Deps{Requests: noopStore{}, Keys: noopStore{}, Trades: noopStore{}, Journal: noopStore{},
+		Registry: telemetry.NewRegistry(), Log: log}
 	if c.has(requestStore) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"},
+			deps.Registry)
 		if err != nil {
 			return err
 		}
@@ -156,7 +159,8 @@ func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []s
 		deps.Requests, deps.Keys = requests, requests
 	}
 	if c.has(lookUp) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"}, deps.Registry)
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"},
+			deps.Registry)
 		if err != nil {
 			return err
 		}
@@ -174,21 +178,25 @@ func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []s
 	return err
 }
 
-func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []string, id trade.TopicID, log zerolog.Logger) error {
+func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []string, id trade.TopicID,
+	log zerolog.Logger) error {
 	reg := telemetry.NewRegistry()
 	p.metrics = telemetry.Handler(reg)
 	deps := worker.Deps{
-		Store: newPositionStore(id, partitions), Journal: noopStore{}, Closer: noopStore{}, Requests: noopStore{}, Maintainer: noopStore{},
-		Registry: reg, Log: log, Now: time.Now,
+		Store: newPositionStore(id, partitions), Journal: noopStore{}, Closer: noopStore{}, Requests: noopStore{},
+		Maintainer: noopStore{},
+		Registry:   reg, Log: log, Now: time.Now,
 	}
 	if c.has(apply) {
 		const lanes = 2 // the worker's default; projector and reads of positions take two more
-		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2, ApplicationName: "bench-apply"}, reg)
+		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2,
+			ApplicationName: "bench-apply"}, reg)
 		if err != nil {
 			return err
 		}
 		p.closers = append(p.closers, pool.Close)
-		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"}, reg)
+		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"},
+			reg)
 		if err != nil {
 			return err
 		}
@@ -202,6 +210,7 @@ func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []s
 	cfg := kafkaClient(brokers, "bench-worker")
 	cfg.Group = "bench-workers"
 	var err error
-	p.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps) // the default of the role
+	// the default of the role
+	p.worker, err = worker.New(worker.Config{Kafka: cfg, Partitions: partitions, ApplyPause: 20 * time.Millisecond}, deps)
 	return err
 }

@@ -57,8 +57,8 @@ type tick struct {
 	Label string
 }
 
-// svg draws the ratio of each row to its limit as a bar, with the spread of the rounds as a line at its end. The limit is a
-// dashed line.
+// svg draws the ratio of each row to its limit as a bar, with the spread of the rounds as a line at its end. The limit
+// is a dashed line.
 func svg(title, under string, rows []row) ([]byte, error) {
 	d := draw(title, under, rows)
 	b := &bytes.Buffer{}
@@ -69,7 +69,8 @@ func svg(title, under string, rows []row) ([]byte, error) {
 }
 
 func draw(title, under string, rows []row) drawing {
-	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20, Title: title, Under: under}
+	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20,
+		Title: title, Under: under}
 	most := 1.0 // the limit is always on the scale
 	for _, w := range rows {
 		if w.chart {
@@ -91,7 +92,8 @@ func draw(title, under string, rows []row) drawing {
 			y += groupTop
 		}
 		g := &d.Groups[len(d.Groups)-1]
-		g.Bars = append(g.Bars, bar{Y: y, Name: escapeXML(w.name), Width: scale(w.ratio.median), Low: barLeft + scale(w.ratio.low),
+		g.Bars = append(g.Bars, bar{Y: y, Name: escapeXML(w.name), Width: scale(w.ratio.median),
+			Low:  barLeft + scale(w.ratio.low),
 			High: barLeft + scale(w.ratio.high), Ratio: digits(w.ratio.median), Rate: thousands(w.rate.median) + "/s"})
 		y += barStep
 		g.End = y - barStep + barHeight + 3

@@ -7,8 +7,8 @@ import (
 )
 
 // draining measures how fast a worker drains a filled topic, against an upsert alone on one connection: the cost of the
-// journal, the version rule and the way from log to store. By default a worker has two lanes and connections; with one lane
-// it has one, like the upsert.
+// journal, the version rule and the way from log to store. By default a worker has two lanes and connections; with one
+// lane it has one, like the upsert.
 func draining(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -17,7 +17,8 @@ func draining(ctx context.Context, h *harness, r *results) error {
 	if err != nil {
 		return err
 	}
-	unnest := &series{name: "upsert of unnested arrays", run: func(ctx context.Context, hold time.Duration) (sample, error) {
+	unnest := &series{name: "upsert of unnested arrays", run: func(ctx context.Context,
+		hold time.Duration) (sample, error) {
 		return h.benchmark(ctx, "RawUnnest", hold)
 	}}
 	kinds := stage{title: "Drain of a filled topic", unit: "records", limit: unnest}

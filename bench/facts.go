@@ -26,13 +26,16 @@ func (h *harness) facts(ctx context.Context) []fact {
 		{"Go", runtime.Version()},
 	}
 	if h.postgres != nil {
-		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, shared_buffers %s, max_wal_size %s",
+		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, "+
+			"shared_buffers %s, max_wal_size %s",
 			h.postgres.Version(), sharedBuffers(), maxWAL)})
 	}
 	if h.kafka != nil {
-		all = append(all, fact{"Apache Kafka", services.KafkaVersion + ", one broker on the same machine, acknowledging from memory as it does by default"})
+		all = append(all, fact{"Apache Kafka", services.KafkaVersion +
+			", one broker on the same machine, acknowledging from memory as it does by default"})
 	}
-	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", h.rounds, h.hold, h.connections)},
+	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", h.rounds,
+		h.hold, h.connections)},
 		fact{"took", time.Since(h.began).Round(time.Second).String()})
 }
 

@@ -43,9 +43,11 @@ func (r *results) writeGoals(b *bytes.Buffer) {
 
 // writeScaling writes how rates change with each setting.
 func (r *results) writeScaling(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%sScaling\n\nOne setting is varied at a time. A drain reads a filled topic into tables that are empty unless the row says otherwise. "+
+	fmt.Fprintf(b, "%sScaling\n\nOne setting is varied at a time. A drain reads a filled topic into tables that are "+
+		"empty unless the row says otherwise. "+
 		"A server\nalone, without a worker, accepts trades. `%s`, %s.\n\n![Rates by what is varied](scaling.svg)\n\n"+
-		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, r.command("scaling"), r.when())
+		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, r.command("scaling"),
+		r.when())
 	for i, w := range r.scaling {
 		title := w.stage
 		if i > 0 && r.scaling[i-1].stage == title {

@@ -24,7 +24,8 @@ func TestGoalsAndScalingAreMeasured(t *testing.T) {
 		require.NoError(t, n.make(t.Context(), h))
 	}
 	found := &results{}
-	for _, measure := range []func(context.Context, *harness, *results) error{sustained, memory, observing, draining, rows} {
+	for _, measure := range []func(context.Context, *harness, *results) error{sustained, memory, observing, draining,
+		rows} {
 		require.NoError(t, measure(t.Context(), h, found))
 	}
 	h.loop.vegeta = true
@@ -156,7 +157,8 @@ func goalsFound(commit string, figures ...string) *results {
 
 func TestGoalsInTheReport(t *testing.T) {
 	text := string(goalsFound("abc", "first", "missed").markdown())
-	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench -only drain -hold 20s` | 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
+	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench -only drain -hold 20s` "+
+		"| 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
 	require.NotContains(t, text, "Stages and their limits")
 	require.NotContains(t, text, "Scaling")
 }
@@ -179,14 +181,17 @@ func TestWriteMergesSections(t *testing.T) {
 	require.Equal(t, stages+"\n## Goals"+strings.SplitN(string(goals.markdown()), heading+"Goals", 2)[1]+byHand, read())
 
 	require.NoError(t, goalsFound("def", "second", "third").write(folder))
-	require.Regexp(t, `\| first \|.*abc \|\n\| second \|.*def \|\n\| third \|.*def \|\n\n## Capacity`, read(), "a row that was not measured stays")
+	require.Regexp(t, `\| first \|.*abc \|\n\| second \|.*def \|\n\| third \|.*def \|\n\n## Capacity`, read(),
+		"a row that was not measured stays")
 
-	varied := &results{scaling: []row{{stage: "Drain: lanes", unit: "records", limit: "nothing varied", name: "1", rate: figure{5, 4, 6}, ratio: figure{1, 1, 1}, chart: true}}}
+	varied := &results{scaling: []row{{stage: "Drain: lanes", unit: "records", limit: "nothing varied", name: "1",
+		rate: figure{5, 4, 6}, ratio: figure{1, 1, 1}, chart: true}}}
 	require.NoError(t, varied.write(folder))
 	require.NoError(t, found().write(folder))
 	text := read()
 	require.True(t, strings.HasPrefix(text, stages))
-	require.Regexp(t, `(?s)## Goals\n.*## Scaling\n.*\| Drain: lanes \| 1 \| 5 \(4 to 6\) records \| 1\.00 \(1\.00 to 1\.00\) \|\n\n## Capacity\n`, text)
+	require.Regexp(t, `(?s)## Goals\n.*## Scaling\n.*\| Drain: lanes \| 1 \| 5 \(4 to 6\) records \| 1\.00 \(1\.00 `+
+		`to 1\.00\) \|\n\n## Capacity\n`, text)
 	require.FileExists(t, filepath.Join(folder, "scaling.svg"))
 	require.Equal(t, 1, strings.Count(text, "## Scaling"))
 }

@@ -40,7 +40,8 @@ func (s settings) check() error {
 		return errors.New("-rounds and -connections take 1 or more, -hold and -sustain more than 0")
 	}
 	if s.records < cellShare || s.tableRows < smallShare {
-		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare, smallShare)
+		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare,
+			smallShare)
 	}
 	return nil
 }
@@ -153,8 +154,8 @@ func sharedBuffers() string {
 }
 
 // makePostgres starts the PostgreSQL of all parts except the embedded stack, which has its own. It has the size of a
-// dedicated server: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and rare checkpoints, so that full pages
-// are rarely written to the log.
+// dedicated server: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and rare checkpoints, so that full
+// pages are rarely written to the log.
 func makePostgres(ctx context.Context, h *harness) (err error) {
 	h.postgres, err = embedded.Start(ctx, embedded.Config{
 		Dir: filepath.Join(h.dir, "postgres"), SharedBuffers: sharedBuffers(), MaxWAL: maxWAL, Scratch: true,

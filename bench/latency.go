@@ -55,7 +55,9 @@ func latency(ctx context.Context, h *harness, r *results) error {
 }
 
 func (h *harness) pacedSeries(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.paced(ctx, t, pacedRate, hold) }}
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.paced(ctx, t, pacedRate, hold)
+	}}
 }
 
 // paced sends new trades at a rate and follows a sample.
@@ -94,7 +96,8 @@ func successes(ended []loadtest.Finality) (p99 float64, err error) {
 	took := make([]time.Duration, len(ended))
 	for i, one := range ended {
 		if one.State.Status != trade.Success {
-			return 0, fmt.Errorf("trade %d of this load was accepted and shows %q %s", one.Seq, one.State.Status, one.State.Reason)
+			return 0, fmt.Errorf("trade %d of this load was accepted and shows %q %s", one.Seq, one.State.Status,
+				one.State.Reason)
 		}
 		took[i] = one.Final
 	}
@@ -111,15 +114,19 @@ func latencyGoals(limit, ours *series) []goal {
 	success := func(s sample) float64 { return s.paced.success }
 	one := func(what, want string, most float64, more, ours, limit figure) goal {
 		return goal{
-			figure: fmt.Sprintf("%s at %s/s", what, thousands(pacedRate)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
-			got: fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
+			figure: fmt.Sprintf("%s at %s/s", what, thousands(pacedRate)),
+			want:   fmt.Sprintf("at most %.0f ms over %s", most, want),
+			got:    fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
 			part: "latency",
 		}
 	}
 	return []goal{
-		one("accept latency, median,", "the no-op's", medianGoal, ours.against(limit, above(median, median)), ours.of(median), limit.of(median)),
-		one("accept latency, p99,", "the no-op's", p99Goal, ours.against(limit, above(p99, p99)), ours.of(p99), limit.of(p99)),
-		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.against(ours, above(success, p99)), ours.of(success), ours.of(p99)),
+		one("accept latency, median,", "the no-op's", medianGoal, ours.against(limit, above(median, median)), ours.of(median),
+			limit.of(median)),
+		one("accept latency, p99,", "the no-op's", p99Goal, ours.against(limit, above(p99, p99)), ours.of(p99),
+			limit.of(p99)),
+		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.against(ours, above(success, p99)), ours.of(success),
+			ours.of(p99)),
 	}
 }
 
@@ -139,7 +146,8 @@ type load struct {
 
 // newLoad makes a load that begins now.
 func (h *harness) newLoad(rate float64, hold time.Duration) *load {
-	return &load{h.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
+	return &load{h.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}),
+		loadtest.NewResults(time.Now())}
 }
 
 // send sends the load and returns after the last answer. connections is a maximum; 0: the default of the generator.

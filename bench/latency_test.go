@@ -54,7 +54,8 @@ func TestWithoutKafkaNothingIsMeasured(t *testing.T) {
 func TestSuccesses(t *testing.T) {
 	ended := func(status trade.Status, millis ...int) (all []loadtest.Finality) {
 		for i, ms := range millis {
-			all = append(all, loadtest.Finality{Seq: uint64(i), Final: time.Duration(ms) * time.Millisecond, State: loadtest.State{Status: status}})
+			all = append(all, loadtest.Finality{Seq: uint64(i), Final: time.Duration(ms) * time.Millisecond,
+				State: loadtest.State{Status: status}})
 		}
 		return all
 	}

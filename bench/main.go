@@ -1,8 +1,8 @@
-// Command bench measures each stage of Trade Store and its limit in the same rounds, and writes bench/RESULTS.md and its
-// charts.
+// Command bench measures each stage of Trade Store and its limit in the same rounds, and writes bench/RESULTS.md and
+// its charts.
 //
-// This process makes the load and starts everything under test as processes of its own. Compare only figures of one run:
-// machines and times differ.
+// This process makes the load and starts everything under test as processes of its own. Compare only figures of one
+// run: machines and times differ.
 package main
 
 import (
@@ -38,7 +38,8 @@ type closedLoop struct {
 
 var parts = []part{
 	{name: "accept", measure: accept, needs: []*need{needPostgres, needLimit},
-		about: "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds"},
+		about: "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in " +
+			"turn: what binds"},
 	{name: "produce", measure: produce, needs: []*need{needApache},
 		about: "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka"},
 	{name: "apply", measure: applying, needs: []*need{needPostgres, needBenchmarks},
@@ -49,13 +50,17 @@ var parts = []part{
 
 // goalParts measure the goals. They take longer, so -goals selects them.
 var goalParts = []part{
-	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: closedLoop{connections: 256},
+	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		loop:  closedLoop{connections: 256},
 		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
-	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: closedLoop{connections: 256, vegeta: true},
+	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		loop:  closedLoop{connections: 256, vegeta: true},
 		about: "the same with vegeta as the generator, which takes more of the cores"},
-	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram}, loop: closedLoop{connections: 256},
+	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram},
+		loop:  closedLoop{connections: 256},
 		about: "the memory of server and worker under the same load, held for 30 times as long"},
-	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram}, loop: closedLoop{connections: 256},
+	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram},
+		loop:  closedLoop{connections: 256},
 		about: "server and worker that are scraped, traced at 1 % and logged, against the same unobserved"},
 	{name: "drain", measure: draining, needs: []*need{needPostgres, needApache, needProgram, needBenchmarks},
 		about: "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone"},
@@ -108,7 +113,8 @@ var childModes = map[string]func() error{
 	"noop":   serveNoop,
 	"broker": func() error { return serveBroker(arg(2), arg(3)) },
 	"chain": func() error {
-		return serveChain(chainSpec{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)}, arg(2))
+		return serveChain(chainSpec{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)},
+			arg(2))
 	},
 }
 
@@ -129,10 +135,13 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	var s settings
 	flags.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the median is reported with its spread")
 	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
-	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade when the last is answered, so this is how many are under way")
+	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade "+
+		"when the last is answered, so this is how many are under way")
 	flags.DurationVar(&s.sustain, "sustain", time.Minute, "of -goals: how long the sustained load is held in each round")
 	flags.IntVar(&s.records, "records", 300_000, "of -goals: records of one drain; of scaling half as many")
-	flags.IntVar(&s.tableRows, "table-rows", 50_000_000, "of -goals: rows in each table that is full, 0.4 GB for a million in both; scaling has tables of a fifth and a fiftieth")
+	flags.IntVar(&s.tableRows, "table-rows", 50_000_000,
+		"of -goals: rows in each table that is full, 0.4 GB for a million in both; scaling has tables of a fifth and a "+
+			"fiftieth")
 	flags.Usage = func() { help(progress, flags) }
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil

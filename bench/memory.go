@@ -14,8 +14,8 @@ const (
 	memoryPoll = time.Second
 )
 
-// memory sends the sustained load for a long time and samples the memory of server and worker: a small leak per trade shows
-// only after millions.
+// memory sends the sustained load for a long time and samples the memory of server and worker: a small leak per trade
+// shows only after millions.
 func memory(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -40,8 +40,8 @@ func memory(ctx context.Context, h *harness, r *results) error {
 	return nil
 }
 
-// addMemory adds the goal of one process: the peak is below the limit, and the mean of the last third of the time is not
-// above the peak of the second.
+// addMemory adds the goal of one process: the peak is below the limit, and the mean of the last third of the time is
+// not above the peak of the second.
 func (r *results) addMemory(name string, mib []float64, hold time.Duration, load sample) {
 	middle, last := thirds(mib)
 	peak := 0.0
@@ -50,7 +50,8 @@ func (r *results) addMemory(name string, mib []float64, hold time.Duration, load
 	}
 	r.addGoal(goal{figure: "memory of the " + name + " under sustained load",
 		want: fmt.Sprintf("under %d MiB, flat over 30 minutes", memoryGoal),
-		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s were accepted and stored",
+		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s "+
+			"were accepted and stored",
 			peak, hold, mean(middle), mean(last), thousands(load.stored)),
 		met: peak < memoryGoal && flat(middle, last) && hold >= 30*time.Minute, part: "memory"})
 }

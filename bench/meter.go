@@ -40,8 +40,8 @@ func newMeter(of []watched) (*meter, error) {
 	return m, err
 }
 
-// read returns the processor time of each process since newMeter, without children that have ended. It is empty on systems
-// that do not report it.
+// read returns the processor time of each process since newMeter, without children that have ended. It is empty on
+// systems that do not report it.
 func (m *meter) read() (map[string]usage, error) {
 	used, err := processorTimes(m.of)
 	for name := range used {

@@ -115,14 +115,16 @@ func (s *positionStore) Apply(_ context.Context, batch *trade.Batch) (trade.Appl
 	for _, span := range batch.Spans {
 		p := &s.all[span.Partition]
 		if p.NextOffset != span.From {
-			return trade.Applied{}, trade.Classed(trade.Fenced, "partition %d is at %d, not at %d", span.Partition, p.NextOffset, span.From)
+			return trade.Applied{}, trade.Classed(trade.Fenced, "partition %d is at %d, not at %d", span.Partition, p.NextOffset,
+				span.From)
 		}
 		p.NextOffset, p.LeaderEpoch = span.Next, span.LeaderEpoch
 	}
 	return trade.Applied{Rows: len(batch.Records)}, nil
 }
 
-// serveNoop answers every request with a 202 of the usual size: the limit of HTTP alone. It runs until the parent ends it.
+// serveNoop answers every request with a 202 of the usual size: the limit of HTTP alone. It runs until the parent ends
+// it.
 func serveNoop() error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

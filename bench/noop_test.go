@@ -18,9 +18,11 @@ func TestPositionsFollowTheBatches(t *testing.T) {
 		_, err := s.Apply(t.Context(), &trade.Batch{Spans: spans})
 		return err
 	}
-	require.NoError(t, apply(trade.Span{Partition: 0, From: 0, Next: 5}, trade.Span{Partition: 2, From: 0, Next: 1, LeaderEpoch: 4}))
+	require.NoError(t, apply(trade.Span{Partition: 0, From: 0, Next: 5},
+		trade.Span{Partition: 2, From: 0, Next: 1, LeaderEpoch: 4}))
 	require.NoError(t, apply(trade.Span{Partition: 0, From: 5, Next: 6}))
-	require.Equal(t, trade.Fenced, trade.ClassOf(apply(trade.Span{Partition: 2, From: 0, Next: 1})), "a batch that comes twice")
+	require.Equal(t, trade.Fenced, trade.ClassOf(apply(trade.Span{Partition: 2, From: 0, Next: 1})),
+		"a batch that comes twice")
 	all, err := s.Positions(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []trade.Position{

@@ -38,7 +38,9 @@ func observing(ctx context.Context, h *harness, r *results) error {
 	if err != nil {
 		return err
 	}
-	limit := h.sustainedSeries(off.name, func(ctx context.Context, hold time.Duration) (sample, error) { return h.attack(ctx, off, hold) })
+	limit := h.sustainedSeries(off.name, func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.attack(ctx, off, hold)
+	})
 	ours := h.sustainedSeries(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
 		watching, stop := context.WithCancel(ctx)
 		defer stop()
@@ -98,7 +100,8 @@ func (h *harness) newTraceSink() (*traceSink, error) {
 		return nil, fmt.Errorf("cannot take traces: %w", err)
 	}
 	s := &traceSink{url: "http://" + ln.Addr().String()}
-	srv := &http.Server{Handler: otlp.Handler(func(spans []otlp.Span) { s.spans.Add(int64(len(spans))) }), ReadHeaderTimeout: time.Second}
+	srv := &http.Server{Handler: otlp.Handler(func(spans []otlp.Span) { s.spans.Add(int64(len(spans))) }),
+		ReadHeaderTimeout: time.Second}
 	go func() {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			h.say("no more traces are taken: %v", err)

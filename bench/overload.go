@@ -29,8 +29,8 @@ const (
 	recoveryGoal = 10  // seconds
 )
 
-// overload sends several times the capacity of a slow store: how much of the peak is still accepted, how soon the latency
-// recovers, and whether everything accepted is stored in the end.
+// overload sends several times the capacity of a slow store: how much of the peak is still accepted, how soon the
+// latency recovers, and whether everything accepted is stored in the end.
 func overload(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -166,7 +166,8 @@ func (o *overloadTest) countMissing(ctx context.Context) (missing int, err error
 	look := time.NewTicker(storedLooks)
 	defer look.Stop()
 	for limit := time.Now().Add(storedLimit); ; {
-		const count = "SELECT count(*) FROM unnest($1::text[]) AS id WHERE NOT EXISTS (SELECT FROM trades WHERE trade_id = id)"
+		const count = "SELECT count(*) FROM unnest($1::text[]) AS id WHERE NOT EXISTS (SELECT FROM trades WHERE " +
+			"trade_id = id)"
 		if err := conn.QueryRow(ctx, count, o.accepted).Scan(&missing); err != nil {
 			return 0, fmt.Errorf("cannot count what is stored of %d trades: %w", len(o.accepted), err)
 		}
@@ -199,13 +200,17 @@ func (o *overloadTest) goals(peak figure, flood, before, after *load, lost int) 
 	}
 	const measured = "overload"
 	return []goal{
-		{fmt.Sprintf("goodput at %.0f times the peak, slow store", overBy), fmt.Sprintf("at least %.2f x the peak", goodputGoal),
-			fmt.Sprintf("%s x: %s/s against %s/s; %s", digits(goodput/peak.median), thousands(goodput), peak.perSecond(""), flood.shares()),
+		{fmt.Sprintf("goodput at %.0f times the peak, slow store", overBy),
+			fmt.Sprintf("at least %.2f x the peak", goodputGoal),
+			fmt.Sprintf("%s x: %s/s against %s/s; %s", digits(goodput/peak.median), thousands(goodput), peak.perSecond(""),
+				flood.shares()),
 			goodput >= goodputGoal*peak.median, measured},
-		{"recovery from it", fmt.Sprintf("under %d s until the accept p99 of a second is at most %.0f times what it was", recoveryGoal, quickAgain),
+		{"recovery from it", fmt.Sprintf("under %d s until the accept p99 of a second is at most %.0f times what it was",
+			recoveryGoal, quickAgain),
 			fmt.Sprintf("%s; the p99 at %s/s was %.0f ms", recovered, thousands(before.schedule.Max()), 1000*quick),
 			back && took < recoveryGoal*time.Second, measured},
-		{"accepted under overload and not stored", "none", fmt.Sprintf("%d of %s", lost, thousands(float64(len(o.accepted)))), lost == 0, measured},
+		{"accepted under overload and not stored", "none", fmt.Sprintf("%d of %s", lost, thousands(float64(len(o.accepted)))),
+			lost == 0, measured},
 	}
 }
 
@@ -220,8 +225,8 @@ func (l *load) shares() string {
 		thousands(float64(all.Sent)/l.schedule.Length().Seconds()), strings.Join(shares, ", "))
 }
 
-// recovery returns after what time nothing is refused and the p99 is near that before the overload, for steadyFor seconds.
-// Otherwise it returns the length of the timeline and false.
+// recovery returns after what time nothing is refused and the p99 is near that before the overload, for steadyFor
+// seconds. Otherwise it returns the length of the timeline and false.
 func recovery(timeline []loadtest.Second, before float64) (took time.Duration, back bool) {
 	well := 0
 	for i, second := range timeline {

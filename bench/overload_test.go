@@ -49,15 +49,18 @@ func TestOverloadGoals(t *testing.T) {
 	o := &overloadTest{harness: &harness{progress: io.Discard}}
 	accepted := func(done time.Duration) loadtest.Result { return loadtest.Result{Status: 202, Done: done} }
 	shed := loadtest.Result{Status: 503, Code: "QUEUE_FULL"}
-	flood := flooded(o.harness, 20, accepted(time.Millisecond), accepted(time.Second), accepted(1001*time.Millisecond), shed, shed)
+	flood := flooded(o.harness, 20, accepted(time.Millisecond), accepted(time.Second), accepted(1001*time.Millisecond),
+		shed, shed)
 	before := flooded(o.harness, 1, accepted(100*time.Millisecond))
 	o.recordAccepted(flood.plan, flood.results)
 	o.recordAccepted(before.plan, before.results)
-	require.Equal(t, []string{flood.plan.TradeID(0), flood.plan.TradeID(1), flood.plan.TradeID(2), before.plan.TradeID(0)}, o.accepted)
+	require.Equal(t, []string{flood.plan.TradeID(0), flood.plan.TradeID(1), flood.plan.TradeID(2), before.plan.TradeID(0)},
+		o.accepted)
 
 	got := o.goals(figure{2, 1, 3}, flood, before, flooded(o.harness, 1, accepted(time.Millisecond)), 0)
 	require.True(t, got[0].met)
-	require.Equal(t, "1.00 x: 2/s against 2 (1 to 3)/s; of 20/s 5/s found a connection, and of those got 60.0 % 202, 40.0 % 503 QUEUE_FULL", got[0].got)
+	require.Equal(t, "1.00 x: 2/s against 2 (1 to 3)/s; of 20/s 5/s found a connection, and of those got 60.0 % 202, "+
+		"40.0 % 503 QUEUE_FULL", got[0].got)
 	require.False(t, got[1].met, "a second is too short to be sure")
 	require.Equal(t, "not within 1 s; the p99 at 1/s was 100 ms", got[1].got)
 	require.True(t, got[2].met)

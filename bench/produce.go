@@ -45,8 +45,8 @@ func produce(ctx context.Context, h *harness, r *results) error {
 // maxUnderWay is enough records in flight to keep a broker busy.
 const maxUnderWay = 50_000
 
-// producers makes a topic, the limit and our producer. Ours runs with as many records in flight as the limit, which shows
-// the cost of encoding, and with as many as the server allows.
+// producers makes a topic, the limit and our producer. Ours runs with as many records in flight as the limit, which
+// shows the cost of encoding, and with as many as the server allows.
 func (h *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
 	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
@@ -58,7 +58,8 @@ func (h *harness) producers(ctx context.Context, title string, brokers []string)
 		return stage{}, err
 	}
 	h.onStop(raw.Close)
-	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand", run: pumpRecords(raw, copies(name))}}
+	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand",
+		run: pumpRecords(raw, copies(name))}}
 	for _, underWay := range []int{maxUnderWay, queueItems} {
 		cfg.MaxBufferedRecords = underWay
 		ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
@@ -66,7 +67,8 @@ func (h *harness) producers(ctx context.Context, title string, brokers []string)
 			return stage{}, err
 		}
 		h.onStop(ours.Close)
-		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way", run: pumpRecords(ours, encoded(name))})
+		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way",
+			run: pumpRecords(ours, encoded(name))})
 	}
 	return s, nil
 }
@@ -74,8 +76,10 @@ func (h *harness) producers(ctx context.Context, title string, brokers []string)
 // newRawProducer is a client with our guarantees (acks of all replicas, no duplicates), manual partitions and otherwise
 // default settings.
 func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
-	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(maxUnderWay))
+	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MaxBufferedRecords(maxUnderWay))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a Kafka client: %w", err)
 	}
@@ -131,9 +135,11 @@ func requests() []trade.Request {
 // newRequest makes the i-th request, for a trade id and version.
 func newRequest(now time.Time, i int, id string, version int32, partitions int) trade.Request {
 	return trade.Request{
-		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
+		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now),
+		Partition:     kafka.Partition(id, partitions),
 		CorrelationID: "6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e",
-		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-" + strconv.Itoa(i%97), BookID: "B-" + strconv.Itoa(i%13),
+		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-" + strconv.Itoa(i%97),
+			BookID:       "B-" + strconv.Itoa(i%13),
 			MaturityDate: trade.DateOf(now) + 100_000, CreatedDate: trade.DateOf(now)},
 	}
 }

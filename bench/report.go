@@ -99,27 +99,32 @@ func (r *results) markdown() []byte {
 }
 
 func (r *results) table(b *bytes.Buffer) {
-	fmt.Fprint(b, "\n## Stages and their limits\n\n| Stage | Limit | per second | Ours | per second | of the limit |\n|---|---|---:|---|---:|---:|\n")
+	fmt.Fprint(b, "\n## Stages and their limits\n\n| Stage | Limit | per second | Ours | per second | of the limit "+
+		"|\n|---|---|---:|---|---:|---:|\n")
 	for i, w := range r.rows {
 		title, limit, perSecond := w.stage, w.limit, w.limitRate.perSecond(w.unit)
 		if i > 0 && r.rows[i-1].stage == w.stage {
 			title, limit, perSecond = "", "", ""
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title, limit, perSecond, w.name, w.rate.perSecond(w.unit), w.ratio.ratio())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title, limit, perSecond, w.name, w.rate.perSecond(w.unit),
+			w.ratio.ratio())
 	}
 }
 
 // writeReplaced writes the gain without each store, and names the bottleneck.
 func (r *results) writeReplaced(b *bytes.Buffer) {
 	base := r.replaced.ours[0]
-	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its stores replaced in turn by ones that do nothing.\n\n"+
-		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL |\n|---|---:|---:|---:|---:|\n")
+	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its "+
+		"stores replaced in turn by ones that do nothing.\n\n"+
+		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL "+
+		"|\n|---|---:|---:|---:|---:|\n")
 	for _, s := range r.replaced.ours {
 		kept := "nothing is stored"
 		if s.of(stored).median > 0 {
 			kept = s.of(stored).perSecond("")
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f, %.2f, %.2f |\n", s.name, s.of(rate).perSecond(""), kept, gain(s, base).ratio(),
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f, %.2f, %.2f |\n", s.name, s.of(rate).perSecond(""), kept,
+			gain(s, base).ratio(),
 			s.cores(generator.name), s.cores(wholeChain), s.cores(inPostgres))
 	}
 	fmt.Fprintf(b, "\n%s\n", r.binding())
@@ -171,10 +176,12 @@ func (r *results) binding() string {
 
 // writeStacks writes the cost of a trade and the use of the cores.
 func (r *results) writeStacks(b *bytes.Buffer) {
-	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
+	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted "+
+		"and stored, and who used how many cores.\n\n"+
 		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
 	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(passed).perSecond(""), s.of(wait).short(), s.of(cost).short(), s.allCores())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(passed).perSecond(""), s.of(wait).short(),
+			s.of(cost).short(), s.allCores())
 	}
 }
 
@@ -207,7 +214,8 @@ func (s *series) allCores() string {
 
 // perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).
 func (f figure) perSecond(unit string) string {
-	return strings.TrimSuffix(fmt.Sprintf("%s (%s to %s) %s", thousands(f.median), thousands(f.low), thousands(f.high), unit), " ")
+	return strings.TrimSuffix(fmt.Sprintf("%s (%s to %s) %s", thousands(f.median), thousands(f.low), thousands(f.high),
+		unit), " ")
 }
 
 func (f figure) short() string { return fmt.Sprintf("%.0f (%.0f to %.0f)", f.median, f.low, f.high) }

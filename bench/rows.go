@@ -45,7 +45,8 @@ func rows(ctx context.Context, h *harness, r *results) error {
 		return err
 	}
 	for _, s := range stages {
-		g := atLeast(rowsGoal, fmt.Sprintf("drain at %s rows, %s", thousands(float64(h.tableRows)), s.title), s.ours[0], s.limit, rate, "rows")
+		g := atLeast(rowsGoal, fmt.Sprintf("drain at %s rows, %s", thousands(float64(h.tableRows)), s.title), s.ours[0],
+			s.limit, rate, "rows")
 		g.got += ", " + size + " in the database"
 		r.addGoal(g)
 	}
@@ -55,8 +56,8 @@ func rows(ctx context.Context, h *harness, r *results) error {
 // chunk is how many rows are inserted between two progress messages.
 const chunk = 1_000_000
 
-// The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a journal
-// in the order of time. Generation 0 was before the first, so nothing of it is left to be projected.
+// The rows of trades that were stored earlier today, $1 to $2 of $3: ids spread evenly over those of scattered, and a
+// journal in the order of time. Generation 0 was before the first, so nothing of it is left to be projected.
 const (
 	// OFFSET 0 keeps the planner from computing the inner columns once per use.
 	earlier = `WITH earlier AS (
@@ -116,7 +117,8 @@ func (h *harness) fillTables(ctx context.Context, e *storeEnv, rows int) (size s
 
 // makeDays creates the partitions for the rows of today, as a worker does when it starts.
 func (e *storeEnv) makeDays(ctx context.Context) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: e.database, MaxConns: 1, ApplicationName: "bench-days"}, prometheus.NewRegistry())
+	pool, err := postgres.Open(ctx, postgres.Config{URL: e.database, MaxConns: 1, ApplicationName: "bench-days"},
+		prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

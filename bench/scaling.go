@@ -27,8 +27,8 @@ const (
 	largeShare = 5
 )
 
-// scaling measures how drain and accept rate change with settings, with the size of the tables and with the mix of trade
-// ids.
+// scaling measures how drain and accept rate change with settings, with the size of the tables and with the mix of
+// trade ids.
 func scaling(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -118,12 +118,17 @@ func (h *harness) drainAxes(ctx context.Context) ([]axis, error) {
 	flag := func(args ...string) *series { return one(strings.Join(args, " "), defaultEnv, workers{args, 1}, fresh) }
 	mix := func(name string, trades tradeSource) *series { return one(name, defaultEnv, workers{count: 1}, trades) }
 	axes = append(axes,
-		axis{title: "Drain: --lanes", cells: []setting{{"1", flag("--lanes", "1")}, {"2 (default)", base}, {"4", flag("--lanes", "4")}}},
-		axis{title: "Drain: workers", cells: []setting{{"1 (default)", base}, {"2", one("2 workers", defaultEnv, workers{count: 2}, fresh)}}},
-		axis{title: "Drain: --max-poll-records", cells: []setting{{"250", flag("--max-poll-records", "250")}, {"1,000", flag("--max-poll-records", "1000")},
+		axis{title: "Drain: --lanes", cells: []setting{{"1", flag("--lanes", "1")}, {"2 (default)", base},
+			{"4", flag("--lanes", "4")}}},
+		axis{title: "Drain: workers", cells: []setting{{"1 (default)", base},
+			{"2", one("2 workers", defaultEnv, workers{count: 2}, fresh)}}},
+		axis{title: "Drain: --max-poll-records", cells: []setting{{"250", flag("--max-poll-records", "250")},
+			{"1,000", flag("--max-poll-records", "1000")},
 			{"4,000", flag("--max-poll-records", "4000")}, {"10,000 (default)", base}}},
-		axis{title: "Drain: trade ids", cells: []setting{{"all distinct (default)", base}, {"10 hot ones, replaced", mix("10 hot ids", hotIDs)}}},
-		axis{title: "Drain: versions of each trade", cells: []setting{{"1 (default)", base}, {"10", mix("10 versions", tenVersions)}}})
+		axis{title: "Drain: trade ids", cells: []setting{{"all distinct (default)", base},
+			{"10 hot ones, replaced", mix("10 hot ids", hotIDs)}}},
+		axis{title: "Drain: versions of each trade", cells: []setting{{"1 (default)", base},
+			{"10", mix("10 versions", tenVersions)}}})
 	for i := range axes {
 		axes[i].unit, axes[i].base = "records", base
 	}
@@ -161,8 +166,10 @@ func (h *harness) acceptAxes(ctx context.Context) ([]axis, error) {
 	}
 	flag := func(args ...string) *series { return h.serverAlone(strings.Join(args, " "), defaultEnv, args...) }
 	axes := []axis{byPartitions,
-		{title: "Accept: --flushes", cells: []setting{{"1", flag("--flushes", "1")}, {"2 (default)", base}, {"4", flag("--flushes", "4")}, {"8", flag("--flushes", "8")}}},
-		{title: "Accept: --max-batch", cells: []setting{{"64", flag("--max-batch", "64")}, {"512 (default)", base}, {"2,048", flag("--max-batch", "2048")}}}}
+		{title: "Accept: --flushes", cells: []setting{{"1", flag("--flushes", "1")}, {"2 (default)", base},
+			{"4", flag("--flushes", "4")}, {"8", flag("--flushes", "8")}}},
+		{title: "Accept: --max-batch", cells: []setting{{"64", flag("--max-batch", "64")}, {"512 (default)", base},
+			{"2,048", flag("--max-batch", "2048")}}}}
 	for i := range axes {
 		axes[i].unit, axes[i].base = "trades", base
 	}
@@ -176,7 +183,8 @@ func (h *harness) serverAlone(name string, e *storeEnv, args ...string) *series 
 		if err != nil {
 			return sample{}, err
 		}
-		server, err := h.start("tradestore server", h.program, e.env, append([]string{"server", "--listen", address}, args...)...)
+		server, err := h.start("tradestore server", h.program, e.env,
+			append([]string{"server", "--listen", address}, args...)...)
 		if err != nil {
 			return sample{}, err
 		}

@@ -44,14 +44,17 @@ func TestRoundsAreInterleaved(t *testing.T) {
 		}}
 	}
 	limit, a, b := one("limit"), one("a"), one("b")
-	require.NoError(t, h.measure(t.Context(), true, stage{limit: limit, ours: []*series{a}}, stage{limit: limit, ours: []*series{b, a}}))
+	require.NoError(t, h.measure(t.Context(), true, stage{limit: limit, ours: []*series{a}},
+		stage{limit: limit, ours: []*series{b, a}}))
 	require.Equal(t, []string{"limit 1s", "a 1s", "b 1s", "limit 5s", "a 5s", "b 5s", "limit 5s", "a 5s", "b 5s"}, order)
 	require.Equal(t, []sample{{rate: 4}, {rate: 7}}, limit.rounds, "warming up is not measured")
 }
 
 func TestAFailureNamesTheSeries(t *testing.T) {
 	h := &harness{settings: settings{rounds: 1}, progress: io.Discard}
-	broken := &series{name: "broken one", run: func(context.Context, time.Duration) (sample, error) { return sample{}, errors.New("down") }}
+	broken := &series{name: "broken one", run: func(context.Context, time.Duration) (sample, error) {
+		return sample{}, errors.New("down")
+	}}
 	for _, warm := range []bool{true, false} {
 		require.ErrorContains(t, h.measure(t.Context(), warm, stage{limit: broken}), "broken one: down")
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// stacks compares the product as users run it with the no-op HTTP server: all in one process, and server and worker with
-// Apache Kafka and PostgreSQL.
+// stacks compares the product as users run it with the no-op HTTP server: all in one process, and server and worker
+// with Apache Kafka and PostgreSQL.
 func stacks(ctx context.Context, h *harness, r *results) error {
 	s := stage{title: "Whole chain", unit: "trades", limit: h.attackSeries(h.limit)}
 	dev, err := h.startDev(ctx)
@@ -39,7 +39,8 @@ func (h *harness) startDev(ctx context.Context) (target, error) {
 		return target{}, err
 	}
 	data := filepath.Join(h.dir, "dev")
-	c, err := h.start("tradestore dev", h.program, nil, "dev", "--listen", api, "--worker-listen", worker, "--data-dir", data, "--log-level", "warn", "--log-format", "json")
+	c, err := h.start("tradestore dev", h.program, nil, "dev", "--listen", api, "--worker-listen", worker, "--data-dir",
+		data, "--log-level", "warn", "--log-format", "json")
 	if err != nil {
 		return target{}, err
 	}
@@ -53,7 +54,8 @@ func (h *harness) startDev(ctx context.Context) (target, error) {
 }
 
 // newRoles starts roles with a topic and a database of this name.
-func (h *harness) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
+func (h *harness) newRoles(ctx context.Context, name string, settings ...string) (t target,
+	database string, err error) {
 	if database, err = h.database(ctx, name); err == nil {
 		t, err = h.startRoles(ctx, name, database, settings...)
 	}
@@ -92,8 +94,8 @@ func (h *harness) startRoles(ctx context.Context, topic, database string, settin
 	return t, t.ready(ctx)
 }
 
-// migrate creates a topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
-// their roles.
+// migrate creates a topic on the shared Apache Kafka and the tables of an empty database, and returns the environment
+// of their roles.
 func (h *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
 	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(h.kafka.Addrs(), ","),
 		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,

@@ -67,7 +67,9 @@ type workers struct {
 
 // newDrains is drainNew as a series. A drain ignores the requested time.
 func (h *harness) newDrains(name string, e *storeEnv, spec workers, trades tradeSource) *series {
-	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) { return h.drainNew(ctx, e, spec, trades) }}
+	return &series{name: name, run: func(ctx context.Context, _ time.Duration) (sample, error) {
+		return h.drainNew(ctx, e, spec, trades)
+	}}
 }
 
 // drainNew drains new trades, into empty tables unless the environment is filled.
@@ -81,9 +83,9 @@ func (h *harness) drainNew(ctx context.Context, e *storeEnv, spec workers, trade
 	return h.drain(ctx, e, spec, e.tradesMade-e.records, trades)
 }
 
-// drain measures how fast workers drain a topic: it starts them, freezes them, fills the topic with the trades from number
-// first on, and resumes them. So the result does not include the start. The clock runs from the first to the last change of
-// the positions.
+// drain measures how fast workers drain a topic: it starts them, freezes them, fills the topic with the trades from
+// number first on, and resumes them. So the result does not include the start. The clock runs from the first to the
+// last change of the positions.
 func (h *harness) drain(ctx context.Context, e *storeEnv, spec workers, first int, trades tradeSource) (sample, error) {
 	conn, hangUp, err := connect(ctx, e.database)
 	if err != nil {
@@ -122,7 +124,8 @@ func signalAll(workers []*child, s syscall.Signal) {
 	}
 }
 
-// startWorkers starts workers and waits until they share all partitions. It returns the started ones also with an error.
+// startWorkers starts workers and waits until they share all partitions. It returns the started ones also with an
+// error.
 func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (workers []*child, err error) {
 	var addresses []string
 	for range spec.count {
@@ -130,7 +133,8 @@ func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (
 		if err != nil {
 			return workers, err
 		}
-		w, err := h.start("tradestore worker", h.program, e.env, append([]string{"worker", "--listen", address}, spec.args...)...)
+		w, err := h.start("tradestore worker", h.program, e.env, append([]string{"worker", "--listen", address},
+			spec.args...)...)
 		if err != nil {
 			return workers, err
 		}

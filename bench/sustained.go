@@ -22,8 +22,8 @@ const (
 	lagPoll      = 250 * time.Millisecond
 )
 
-// sustained compares server and worker on Apache Kafka and PostgreSQL with the no-op HTTP server, under a load long enough
-// for buffers, caches and checkpoints to reach a steady state.
+// sustained compares server and worker on Apache Kafka and PostgreSQL with the no-op HTTP server, under a load long
+// enough for buffers, caches and checkpoints to reach a steady state.
 func sustained(ctx context.Context, h *harness, r *results) error {
 	if h.kafka == nil {
 		return nil
@@ -78,8 +78,10 @@ func (r *results) addSustained(part, by string, limit, ours *series, lags [][]fl
 	}
 	r.addGoal(end)
 	times := ours.against(limit, func(one, limit sample) float64 { return cost(one) / cost(limit) })
-	r.addGoal(goal{figure: "CPU of server and worker per trade" + by, want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
-		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
+	r.addGoal(goal{figure: "CPU of server and worker per trade" + by,
+		want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
+		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(),
+			ours.allCores()),
 		met: times.median <= costGoal, part: part})
 }
 
@@ -91,7 +93,8 @@ type lag struct {
 }
 
 func (h *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
-	client, err := kafka.NewProducer(kafka.Config{Brokers: h.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
+	client, err := kafka.NewProducer(kafka.Config{Brokers: h.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"},
+		prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +148,8 @@ func thirds(seen []float64) (middle, last []float64) {
 	return seen[n : 2*n], seen[2*n:]
 }
 
-// flat says whether the mean of the last third is not above the peak of the middle third, which shows the normal variation.
+// flat says whether the mean of the last third is not above the peak of the middle third, which shows the normal
+// variation.
 func flat(middle, last []float64) bool {
 	return len(middle) > 0 && mean(last) <= slices.Max(middle)
 }

@@ -31,11 +31,13 @@ type target struct {
 
 // attackSeries attacks t in each round.
 func (h *harness) attackSeries(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return h.attack(ctx, t, hold) }}
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.attack(ctx, t, hold)
+	}}
 }
 
-// attack posts new trades in a closed loop on all connections: that finds the highest rate, and says nothing about latency.
-// Then it waits until every accepted trade is stored.
+// attack posts new trades in a closed loop on all connections: that finds the highest rate, and says nothing about
+// latency. Then it waits until every accepted trade is stored.
 func (h *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
 	before, err := t.position(ctx)
 	if err != nil {
@@ -145,7 +147,8 @@ func (t target) position(ctx context.Context) (float64, error) {
 
 // ready waits until the worker holds every partition: only then the sum of its positions is complete.
 func (t target) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startLimit,
+		errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
 	defer cancel()
 	poll := time.NewTicker(storedPoll)
 	defer poll.Stop()

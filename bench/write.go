@@ -16,7 +16,8 @@ const heading = "\n## "
 // stageSections are replaced together with the head, by a run that measures stages; other sections one by one.
 var stageSections = []string{"", "Stages and their limits", "What binds", "What a trade costs"}
 
-// write writes the report and the charts into a folder. It keeps sections of an old report that this run did not measure.
+// write writes the report and the charts into a folder. It keeps sections of an old report that this run did not
+// measure.
 func (r *results) write(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("cannot make the folder of the results: %w", err)
@@ -28,14 +29,16 @@ func (r *results) write(folder string) error {
 	}
 	files := map[string][]byte{path: []byte(merge(string(old), string(r.markdown())))}
 	if len(r.rows) > 0 {
-		chart, err := svg("Each stage, as a share of its limit", "dashed: the limit, in the same rounds; line: lowest to highest round", r.rows)
+		chart, err := svg("Each stage, as a share of its limit",
+			"dashed: the limit, in the same rounds; line: lowest to highest round", r.rows)
 		if err != nil {
 			return err
 		}
 		files[filepath.Join(folder, "results.svg")] = chart
 	}
 	if len(r.scaling) > 0 {
-		chart, err := svg("Rates by what is varied, one thing at a time", "dashed: nothing varied; line: lowest to highest round", r.scaling)
+		chart, err := svg("Rates by what is varied, one thing at a time",
+			"dashed: nothing varied; line: lowest to highest round", r.scaling)
 		if err != nil {
 			return err
 		}
@@ -106,8 +109,8 @@ func rank(order []string, name string) int {
 	return len(order)
 }
 
-// mergeRows returns the new text with the rows of the old table, in its order; new rows replace old ones with the same first
-// cell.
+// mergeRows returns the new text with the rows of the old table, in its order; new rows replace old ones with the same
+// first cell.
 func mergeRows(old, text string) string {
 	before, rows := table(text)
 	_, all := table(old)

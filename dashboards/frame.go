@@ -65,10 +65,13 @@ func variables() []cog.Builder[dashboard.VariableModel] {
 			Sort(dashboard.VariableSortAlphabeticalAsc).Multi(true).IncludeAll(true).AllValue(".+").Current(everything)
 	}
 	return []cog.Builder[dashboard.VariableModel]{
-		dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Description("The Prometheus that scrapes Trade Store.").Type("prometheus"),
+		dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Description("The Prometheus that " +
+			"scrapes Trade Store.").Type("prometheus"),
 		choice("job", "Job", "Scrape jobs: servers and workers.", `label_values(tradestore_build_info, job)`),
-		choice("instance", "Instance", "Single processes of these jobs.", `label_values(tradestore_build_info{job=~"$job"}, instance)`),
-		dashboard.NewIntervalVariableBuilder("interval").Label("Interval").Description("The shortest step between two points.").
+		choice("instance", "Instance", "Single processes of these jobs.",
+			`label_values(tradestore_build_info{job=~"$job"}, instance)`),
+		dashboard.NewIntervalVariableBuilder("interval").Label("Interval").Description("The shortest step between two " +
+			"points.").
 			Values(text("5s,15s,30s,1m,5m,15m,1h")).Current(option("15s")),
 		dashboard.NewConstantVariableBuilder("runbook_base").Label("Runbooks").Description("Address of docs/runbooks.md.").Value(text(rules.Runbooks)),
 	}
@@ -123,7 +126,8 @@ func (p placed) Build() (dashboard.Panel, error) {
 	if err != nil {
 		return dashboard.Panel{}, err
 	}
-	drawn.Id, drawn.Title, drawn.Description, drawn.Datasource, drawn.Interval = &p.id, &p.title, &p.about, &source, new("$interval")
+	drawn.Id, drawn.Title, drawn.Description, drawn.Datasource, drawn.Interval = &p.id, &p.title, &p.about, &source,
+		new("$interval")
 	drawn.GridPos = &p.at
 	for i, q := range p.queries {
 		target := prometheus.NewDataqueryBuilder().RefId(string(rune('A' + i))).Datasource(source).

@@ -14,7 +14,8 @@ var ingest = page{
 				"Requests answered, by method and route. The line at 1,000 is the load that Trade Store is built for.",
 				q("{{method}} {{route}}", `sum by (method, route) (rate(tradestore_http_requests_total{@}[$__rate_interval]) > 0)`)),
 			lines("Answers to submitted trades", units.RequestsPerSecond, unjudged(),
-				"Answers of POST /api/v1/trades by status code, and trades of bulk requests by what their client was told. 4xx is a mistake of the client. 5xx, 429, unavailable and unknown count against the objective.",
+				"Answers of POST /api/v1/trades by status code, and trades of bulk requests by what their client was told. "+
+					"4xx is a mistake of the client. 5xx, 429, unavailable and unknown count against the objective.",
 				q("{{code}}", `sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
 				q("bulk: {{result}}", `sum by (result) (rate(tradestore_accept_bulk_items_total{@}[$__rate_interval]))`)).
 				alert("TradestoreAcceptAvailabilityBurn"),
@@ -22,7 +23,8 @@ var ingest = page{
 				"From the arrival of a trade to its 202. The objective is 100 ms for 99 % of them.",
 				"tradestore_accept_duration_seconds", "").alert("TradestoreAcceptLatencyBurn"),
 			heat("Times to the 202", units.Seconds,
-				"Distribution of the time from arrival to 202. Two bands mean two kinds of requests. A band that rises means a queue that grows.",
+				"Distribution of the time from arrival to 202. Two bands mean two kinds of requests. A band that rises means "+
+					"a queue that grows.",
 				"tradestore_accept_duration_seconds", ""),
 			lines("Slowest 1 % by route", units.Seconds, above(0.1, 1),
 				"The 99th percentile of the time from the end of reading a request to its answer, for all statuses.",
@@ -34,7 +36,8 @@ var ingest = page{
 				"Open connections as a share of --max-conns.",
 				q("{{instance}}", `tradestore_http_connections{@} / tradestore_http_connections_limit{@}`)),
 			lines("Connections refused", perSecond, rare(),
-				"Connections refused because too many were open, in total or from one address, or because the process or the machine had no descriptors or memory left.",
+				"Connections refused because too many were open, in total or from one address, or because the process or the "+
+					"machine had no descriptors or memory left.",
 				q("{{code}}", `sum by (code) (rate(tradestore_http_connections_refused_total{@}[$__rate_interval]))`),
 				q("no descriptors or memory", `sum(rate(tradestore_http_accept_errors_total{@}[$__rate_interval]))`)),
 		}},
@@ -44,7 +47,8 @@ var ingest = page{
 				q("{{code}}", `sum by (code) (rate(tradestore_http_problems_total{@}[$__rate_interval])) > 0`).
 					empty("no request is refused; filled by a body that breaks a rule")),
 			lines("Shed by cause", tradesPerSecond, above(0.1, 1),
-				"Trades refused with 503 before any store call. items, bytes: the queue is full. late: the queue moves too slowly. closed: the server drains.",
+				"Trades refused with 503 before any store call. items, bytes: the queue is full. late: the queue moves too "+
+					"slowly. closed: the server drains.",
 				q("{{cause}}", `sum by (cause) (rate(tradestore_accept_shed_total{@}[$__rate_interval]))`)).alert("TradestoreShedSustained"),
 			lines("Panics", perSecond, never(),
 				"Panics that were caught. Each is a bug and answered one request with 500. The log has its stack.",
@@ -55,7 +59,8 @@ var ingest = page{
 				"Trades that wait for a flush. A few are normal: they form the next batch while the flushes are busy.",
 				q("{{instance}}", `tradestore_accept_queue_items{@}`)),
 			lines("Room used", units.PercentUnit, above(0.5, 0.9),
-				"Trades and bytes between arrival and answer, as a share of --queue-items and --queue-bytes. At 100 % trades are shed.",
+				"Trades and bytes between arrival and answer, as a share of --queue-items and --queue-bytes. At 100 % trades "+
+					"are shed.",
 				q("trades {{instance}}", `tradestore_accept_in_flight{@} / tradestore_accept_in_flight_limit{@}`),
 				q("bytes {{instance}}", `tradestore_accept_in_flight_bytes{@} / tradestore_accept_in_flight_limit_bytes{@}`)).alert("TradestoreShedSustained"),
 			spread("Wait", above(0.05, 0.375),
@@ -75,7 +80,8 @@ var ingest = page{
 		}},
 		{"PENDING", []panel{
 			spread("Opening a batch", above(0.1, 1),
-				"Time to write a batch to the request store as PENDING. After two thirds of the accept deadline (2 s) its requests are answered 503.",
+				"Time to write a batch to the request store as PENDING. After two thirds of the accept deadline (2 s) its "+
+					"requests are answered 503.",
 				stages, `stage="open"`),
 			lines("Flushes", perSecond, unjudged(),
 				"Batches that were opened and produced. An idle server flushes each trade alone.",
@@ -97,7 +103,8 @@ var ingest = page{
 		}},
 		{"Answer", []panel{
 			lines("Not known", tradesPerSecond, rare(),
-				"Requests answered 503 with an id: PENDING was sent, but no acknowledgement came in time. By the stage that failed. The record decides each of them, or the orphan reaper closes it.",
+				"Requests answered 503 with an id: PENDING was sent, but no acknowledgement came in time. By the stage that "+
+					"failed. The record decides each of them, or the orphan reaper closes it.",
 				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
 			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
 				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",

@@ -4,8 +4,10 @@ import "github.com/grafana/grafana-foundation-sdk/go/units"
 
 // kafkaAndWorker follows a trade from the log to its outcome.
 var kafkaAndWorker = page{
-	file: "kafka-worker", uid: "tradestore-worker", title: "Trade Store: Kafka and worker", since: "now-1h", refresh: "30s",
-	about: "A trade after its 202: the brokers, the wait in the log, the apply transaction, the projection and the maintenance.",
+	file: "kafka-worker", uid: "tradestore-worker", title: "Trade Store: Kafka and worker", since: "now-1h",
+	refresh: "30s",
+	about: "A trade after its 202: the brokers, the wait in the log, the apply transaction, the projection and the " +
+		"maintenance.",
 	rows: []row{
 		{"How far behind", []panel{
 			number("Lag", records, above(10_000, 100_000),
@@ -23,7 +25,8 @@ var kafkaAndWorker = page{
 		}},
 		{"Kafka", []panel{
 			lines("Into and out of the log", recordsPerSecond, built(),
-				"Records produced by the servers and fetched by the workers. Fetched is higher while workers catch up, and after a worker starts.",
+				"Records produced by the servers and fetched by the workers. Fetched is higher while workers catch up, and "+
+					"after a worker starts.",
 				q("produced", `sum(rate(tradestore_kafka_produce_records_total{@}[$__rate_interval]))`),
 				q("fetched", `sum(rate(tradestore_kafka_fetch_records_total{@}[$__rate_interval]))`)),
 			lines("Bytes", units.BytesPerSecondIEC, unjudged(),
@@ -31,7 +34,8 @@ var kafkaAndWorker = page{
 				q("produced", `sum(rate(tradestore_kafka_produce_compressed_bytes_total{@}[$__rate_interval]))`),
 				q("fetched", `sum(rate(tradestore_kafka_fetch_compressed_bytes_total{@}[$__rate_interval]))`)),
 			lines("Slowest 1 % of requests to brokers", units.Seconds, above(1, 6),
-				"From the first byte of a request to the last byte of its answer, by client. Without records a fetch waits up to 5 s.",
+				"From the first byte of a request to the last byte of its answer, by client. Without records a fetch waits up "+
+					"to 5 s.",
 				slowest("{{client}}", "tradestore_kafka_request_duration_e2e_seconds", "client")),
 			lines("Faults of connections", perSecond, rare(),
 				"Connections to brokers that failed, and reads and writes that failed. The client retries.",
@@ -41,10 +45,12 @@ var kafkaAndWorker = page{
 		}},
 		{"Kafka from inside, by its exporter", []panel{
 			lines("Lag of the groups", records, above(10_000, 100_000),
-				"Records after the group offsets. The group offsets are hints from the workers: the exact lag is at the top. This panel also shows a backlog when no worker runs.",
+				"Records after the group offsets. The group offsets are hints from the workers: the exact lag is at the top. "+
+					"This panel also shows a backlog when no worker runs.",
 				q("{{group_id}} {{topic_name}}", `sum by (group_id, topic_name) (kminion_kafka_consumer_group_topic_lag)`).empty(NeedsExporter)),
 			lines("Log on disk", units.BytesIEC, unjudged(),
-				"Bytes of each topic over all brokers, replicas included. It is flat when retention deletes as much as the servers produce.",
+				"Bytes of each topic over all brokers, replicas included. It is flat when retention deletes as much as the "+
+					"servers produce.",
 				q("{{topic_name}}", `sum by (topic_name) (kminion_kafka_topic_log_dir_size_total_bytes)`).empty(NeedsExporter)),
 			lines("Brokers", units.Short, unjudged(),
 				"Brokers that answer. With fewer brokers than replicas per partition, every record has too few copies.",
@@ -52,16 +58,19 @@ var kafkaAndWorker = page{
 		}},
 		{"Poll", []panel{
 			lines("Lag by partition", records, above(10_000, 100_000),
-				"Records between the position and the end of the log. One high partition means a hot trade id, or a partition that no worker reads.",
+				"Records between the position and the end of the log. One high partition means a hot trade id, or a partition "+
+					"that no worker reads.",
 				q("{{partition}}", `max by (partition) (tradestore_apply_lag_records{@})`)),
 			lines("Age of the lag by partition", units.Seconds, above(10, 60),
 				"Time since the oldest trade that waits in the partition was accepted.",
 				q("{{partition}}", `max by (partition) (tradestore_apply_lag_seconds{@})`)).alert("TradestoreLagOld"),
 			spread("From acceptance to poll", above(0.5, 1),
-				"Time from the acceptance of a trade until a lane has its record: server, Kafka, and the wait behind earlier records.",
+				"Time from the acceptance of a trade until a lane has its record: server, Kafka, and the wait behind earlier "+
+					"records.",
 				"tradestore_apply_poll_delay_seconds", ""),
 			lines("Partitions held", units.Short, unjudged(),
-				"Partitions that each worker reads, and the number of partitions of the topic. If the sum stays below that number, no worker reads some of them.",
+				"Partitions that each worker reads, and the number of partitions of the topic. If the sum stays below that "+
+					"number, no worker reads some of them.",
 				q("{{instance}}", `tradestore_apply_partitions{@}`),
 				q("of the topic", `max(tradestore_apply_topic_partitions{@})`)).alert("TradestorePartitionsUnread"),
 		}},
@@ -76,7 +85,8 @@ var kafkaAndWorker = page{
 				"Transactions grow with the backlog. Transactions of --max-poll-records (10,000) mean that the workers catch up.",
 				sizes("tradestore_apply_batch_records")...),
 			lines("Lanes busy", units.PercentUnit, above(0.7, 0.9),
-				"Share of the time that the lanes of a worker spend in transactions. Near 100 % the lag grows. If transactions take a second or more, one lane works at a time, and the lag grows near the share of one lane.",
+				"Share of the time that the lanes of a worker spend in transactions. Near 100 % the lag grows. If "+
+					"transactions take a second or more, one lane works at a time, and the lag grows near the share of one lane.",
 				q("{{instance}}", busy)).alert("TradestoreLagOld"),
 			lines("Decided", tradesPerSecond, unjudged(),
 				"Requests decided, by status and reason. A stale version is no fault. INVALID_RECORD and NOT_DELIVERED are faults.",
@@ -90,7 +100,8 @@ var kafkaAndWorker = page{
 				q("halved", `sum(rate(tradestore_apply_splits_total{@}[$__rate_interval]))`),
 				q("group offset not committed", `sum(rate(tradestore_apply_group_commit_errors_total{@}[$__rate_interval]))`)).alert("TradestoreFenceLost"),
 			lines("Could not be stored", recordsPerSecond, never(),
-				"Dead letters, and records that PostgreSQL refused. Look at each dead letter. 100 refused records in a row stop the worker.",
+				"Dead letters, and records that PostgreSQL refused. Look at each dead letter. 100 refused records in a row "+
+					"stop the worker.",
 				q("dead letters", `sum(rate(tradestore_apply_dead_letters_total{@}[$__rate_interval]))`),
 				q("refused", `sum(rate(tradestore_apply_refused_records_total{@}[$__rate_interval]))`)).alert("TradestoreDeadLetters"),
 			number("Refused in a row", records, above(1, 50),
@@ -108,7 +119,8 @@ var kafkaAndWorker = page{
 				"Age of the oldest decided outcome that clients cannot see yet: the lag of the project cursor.",
 				q("{{instance}}", `tradestore_projection_lag_seconds{@}`)).alert("TradestoreProjectionBehind"),
 			lines("Steps of the projector", units.Seconds, above(0.5, 5),
-				"The 99th percentiles of one step and of the time from decision to visible. Empty with the request store in PostgreSQL, where both are one commit.",
+				"The 99th percentiles of one step and of the time from decision to visible. Empty with the request store in "+
+					"PostgreSQL, where both are one commit.",
 				quantile("step", 0.99, "tradestore_projection_duration_seconds", "").empty(onlyDynamoDB),
 				quantile("decision to visible", 0.99, "tradestore_projection_delay_seconds", "").empty(onlyDynamoDB),
 				q("steps that failed per second", `sum(rate(tradestore_projection_errors_total{@}[$__rate_interval]))`)),
@@ -127,7 +139,8 @@ var kafkaAndWorker = page{
 				q("shown", `sum(rate(tradestore_orphan_projected_total{@}[$__rate_interval]))`),
 				q("failed", `sum(rate(tradestore_orphan_errors_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
 			lines("Time since the last sweep", units.Seconds, above(2*3600, 24*3600),
-				"Time since a worker last deleted days and rows past their retention. A sweep runs every 1 h. If sweeps fail, the disk fills.",
+				"Time since a worker last deleted days and rows past their retention. A sweep runs every 1 h. If sweeps fail, "+
+					"the disk fills.",
 				q("sweep", `time() - max(tradestore_sweep_last_success_timestamp_seconds{@} > 0)`),
 				q("sweeps that failed per second", `sum(rate(tradestore_sweep_errors_total{@}[$__rate_interval]))`)),
 		}},
@@ -141,4 +154,5 @@ const lag = `sum(tradestore_apply_lag_records{@})`
 const applied = `sum(rate(tradestore_apply_batch_records_sum{@}[$__rate_interval]))`
 
 // busy is the share of the lanes' time that passes in transactions, by worker.
-const busy = `sum by (instance) (rate(tradestore_apply_duration_seconds_sum{@}[$__rate_interval])) / (sum by (instance) (tradestore_apply_lanes{@}) > 0)`
+const busy = `sum by (instance) (rate(tradestore_apply_duration_seconds_sum{@}[$__rate_interval])) / (sum by ` +
+	`(instance) (tradestore_apply_lanes{@}) > 0)`

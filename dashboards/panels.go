@@ -92,23 +92,27 @@ func heat(title, unit, about, histogram, labels string) panel {
 			YAxis(heatmap.NewYAxisConfigBuilder().Unit(p.unit).AxisPlacement(common.AxisPlacementLeft)).
 			Build()
 	}
-	queries := []query{q("{{le}}", fmt.Sprintf(`sum by (le) (rate(%s_bucket{@%s}[$__rate_interval]))`, histogram, also(labels)))}
+	queries := []query{q("{{le}}", fmt.Sprintf(`sum by (le) (rate(%s_bucket{@%s}[$__rate_interval]))`, histogram,
+		also(labels)))}
 	return panel{draw: draw, height: 8, title: title, unit: unit, limits: unjudged(), about: about, queries: queries}
 }
 
 // quantile is the quantile of a histogram over the processes chosen.
 func quantile(legend string, phi float64, histogram, labels string) query {
-	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi, histogram, also(labels)))
+	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi,
+		histogram, also(labels)))
 }
 
 // slowest is the 99th percentile for each value of some labels, without those for which nothing was observed.
 func slowest(legend, histogram, by string) query {
-	return q(legend, fmt.Sprintf(`histogram_quantile(0.99, sum by (le, %s) (rate(%s_bucket{@}[$__rate_interval]))) >= 0`, by, histogram))
+	return q(legend, fmt.Sprintf(`histogram_quantile(0.99, sum by (le, %s) (rate(%s_bucket{@}[$__rate_interval]))) >= 0`,
+		by, histogram))
 }
 
 // mean is the mean of a histogram, without a value while nothing was observed.
 func mean(legend, histogram, labels string) query {
-	return q(legend, fmt.Sprintf(`sum(rate(%[1]s_sum{@%[2]s}[$__rate_interval])) / (sum(rate(%[1]s_count{@%[2]s}[$__rate_interval])) > 0)`,
+	return q(legend, fmt.Sprintf(`sum(rate(%[1]s_sum{@%[2]s}[$__rate_interval])) / `+
+		`(sum(rate(%[1]s_count{@%[2]s}[$__rate_interval])) > 0)`,
 		histogram, also(labels)))
 }
 

@@ -4,8 +4,9 @@ import "github.com/grafana/grafana-foundation-sdk/go/units"
 
 // stores shows PostgreSQL and DynamoDB as Trade Store sees them: its connections and its calls.
 var stores = page{
-	file: "stores", uid: "tradestore-stores", title: "Trade Store: PostgreSQL and DynamoDB", since: "now-1h", refresh: "30s",
-	about: "The stores as servers and workers see them: whether they answer, pass the checks and have enough connections.",
+	file: "stores", uid: "tradestore-stores", title: "Trade Store: PostgreSQL and DynamoDB", since: "now-1h",
+	refresh: "30s",
+	about:   "The stores as servers and workers see them: whether they answer, pass the checks and have enough connections.",
 	rows: []row{
 		{"Do the stores answer and pass the checks?", []panel{
 			lines("Probes that fail", units.Short, never(),
@@ -36,7 +37,9 @@ var stores = page{
 				q("rolled back", `sum(rate(pg_stat_database_xact_rollback[$__rate_interval]))`).empty(NeedsExporter)),
 			lines("Pages read from outside its buffers", units.PercentUnit, above(0.05, 0.2),
 				"Share of pages that were not in shared_buffers. If it grows with the tables, give PostgreSQL more memory.",
-				q("share", `sum(rate(pg_stat_database_blks_read[$__rate_interval])) / (sum(rate(pg_stat_database_blks_read[$__rate_interval])) + sum(rate(pg_stat_database_blks_hit[$__rate_interval])) > 0)`).
+				q("share", `sum(rate(pg_stat_database_blks_read[$__rate_interval])) / `+
+					`(sum(rate(pg_stat_database_blks_read[$__rate_interval])) + `+
+					`sum(rate(pg_stat_database_blks_hit[$__rate_interval])) > 0)`).
 					empty(NeedsExporter)),
 			lines("Size", units.BytesIEC, unjudged(),
 				"Size of each database on disk. Days past their retention are dropped as whole partitions. Trades stay.",
@@ -50,8 +53,10 @@ var stores = page{
 				"The 99th percentile of the time of a call, by operation.",
 				slowest("{{operation}}", "tradestore_dynamodb_request_duration_seconds", "operation").empty(onlyDynamoDB)),
 			lines("Calls that did not end well", perSecond, rare(),
-				"Calls by result. After an unknown result the effect is unknown, and only calls that are safe to repeat are repeated.",
-				q("{{operation}} {{result}}", `sum by (operation, result) (rate(tradestore_dynamodb_requests_total{@,result!~"ok|condition"}[$__rate_interval]) > 0)`).
+				"Calls by result. After an unknown result the effect is unknown, and only calls that are safe to repeat are "+
+					"repeated.",
+				q("{{operation}} {{result}}", `sum by (operation, result) `+
+					`(rate(tradestore_dynamodb_requests_total{@,result!~"ok|condition"}[$__rate_interval]) > 0)`).
 					empty("no call fails; filled by stopping DynamoDB")),
 			lines("Items not taken", itemsPerSecond, rare(),
 				"Items that DynamoDB refused for lack of capacity or left out of a batch. They are retried with backoff.",

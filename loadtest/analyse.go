@@ -20,8 +20,8 @@ type Findings struct {
 // sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time.
 const sendGrace = 250 * time.Millisecond
 
-// Analyse summarizes the results of an attack that followed the schedule up to until, which is its length unless the attack
-// was interrupted.
+// Analyse summarizes the results of an attack that followed the schedule up to until, which is its length unless the
+// attack was interrupted.
 func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duration) Findings {
 	warm, warmup := schedule.Warm()
 	until = min(until, schedule.Length())
@@ -82,8 +82,8 @@ func emptySeconds(schedule Schedule, until time.Duration) []Second {
 	return timeline
 }
 
-// addToTimeline adds a result to the timeline: latency and errors in the second of its due time, sent and accepted in the
-// second in which they happened.
+// addToTimeline adds a result to the timeline: latency and errors in the second of its due time, sent and accepted in
+// the second in which they happened.
 func (f *Findings) addToTimeline(r *Result, right bool, latencies [][]time.Duration) {
 	second := func(at time.Duration) *Second {
 		if i := int(at / time.Second); i < len(f.Timeline) {

@@ -21,10 +21,10 @@ const (
 	noRecovery = -1.0
 )
 
-// FindCapacity finds the highest rate that the target sustains, the first bottleneck, and the behaviour above that rate. A
-// rate is sustained if all objectives hold and the lag does not grow. The report is that of the highest sustained rate,
-// with reconciliation, answers and charts of all steps.
-// When ctx ends it reports what was measured so far. Errors: as for Run.
+// FindCapacity finds the highest rate that the target sustains, the first bottleneck, and the behaviour above that
+// rate. A rate is sustained if all objectives hold and the lag does not grow. The report is that of the highest
+// sustained rate, with reconciliation, answers and charts of all steps. When ctx ends it reports what was measured so
+// far. Errors: as for Run.
 func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	s, err := prepare(ctx, cfg, env)
 	if err != nil {
@@ -32,7 +32,9 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 	}
 	defer s.close()
 	c := &capacitySearch{session: s}
-	knee, beyond, err := search(cfg.Rate, lowestKnee, fastest, func(rate float64) (bool, error) { return c.try(ctx, rate) })
+	knee, beyond, err := search(cfg.Rate, lowestKnee, fastest, func(rate float64) (bool, error) {
+		return c.try(ctx, rate)
+	})
 	if err == nil && knee > 0 {
 		err = c.overload(ctx, knee)
 	}
@@ -81,7 +83,8 @@ func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool,
 		return false, err
 	}
 	if r.Load.Attained < leastAttained && r.Load.Generator == withVegeta && c.cfg.Generator == auto {
-		c.progress.Say("vegeta attained %s of %s/s: switching to the light generator", asShare(r.Load.Attained), asNumber(rate))
+		c.progress.Say("vegeta attained %s of %s/s: switching to the light generator", asShare(r.Load.Attained),
+			asNumber(rate))
 		c.light = true
 		if a, r, err = c.measure(ctx, schedule); err != nil {
 			return false, err
@@ -95,7 +98,8 @@ func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool,
 	if !step.Sustained {
 		mark, why = "not sustained", ": "+step.Why[0]
 	}
-	c.progress.Say("%s/s %s%s (accept p99 %s, final p99 %s)", asNumber(rate), mark, why, asSeconds(step.AcceptP99), asSeconds(step.FinalP99))
+	c.progress.Say("%s/s %s%s (accept p99 %s, final p99 %s)", asNumber(rate), mark, why, asSeconds(step.AcceptP99),
+		asSeconds(step.FinalP99))
 	return step.Sustained, nil
 }
 
@@ -128,8 +132,10 @@ func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 	half := a.offset + (warmup + c.cfg.StepDuration/2).Seconds()
 	grows, noise := growth(lagOf(c.monitor.Between(half, a.offset+a.until.Seconds())).Points)
 	step := Step{
-		Rate: rate, Sustained: r.Verdict == Pass, Why: r.Why, Accepted: r.Load.Accepted, AcceptP99: r.Accept.P99, FinalP99: r.Final.P99,
-		LagGrowth: grows, Lost: a.proof.Lost.Count, CPU: usages(r.Series), Attained: r.Load.Attained, DrainedTook: a.proof.Drain,
+		Rate: rate, Sustained: r.Verdict == Pass, Why: r.Why, Accepted: r.Load.Accepted, AcceptP99: r.Accept.P99,
+		FinalP99:  r.Final.P99,
+		LagGrowth: grows, Lost: a.proof.Lost.Count, CPU: usages(r.Series), Attained: r.Load.Attained,
+		DrainedTook: a.proof.Drain,
 	}
 	if grows > max(lagNoise*noise, lagGrowing*rate) {
 		step.Sustained = false
@@ -185,7 +191,8 @@ func (c *capacitySearch) add(a *attack, r *Report) {
 	sum.Rows += p.Rows
 	sum.Drain = max(sum.Drain, p.Drain)
 	sum.Took += p.Took
-	for _, pair := range [][2]*Offenders{{&sum.Lost, &p.Lost}, {&sum.Doubled, &p.Doubled}, {&sum.Stuck, &p.Stuck}, {&sum.Wrong, &p.Wrong}} {
+	for _, pair := range [][2]*Offenders{{&sum.Lost, &p.Lost}, {&sum.Doubled, &p.Doubled}, {&sum.Stuck, &p.Stuck},
+		{&sum.Wrong, &p.Wrong}} {
 		pair[0].Count += pair[1].Count
 		pair[0].First = append(pair[0].First, pair[1].First...)
 		pair[0].First = pair[0].First[:min(len(pair[0].First), namedOffenders)]

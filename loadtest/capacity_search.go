@@ -9,9 +9,10 @@ const (
 )
 
 // search finds the highest rate that try sustains (knee) and the lowest that it does not (beyond), less than 5 percent
-// apart: it doubles the rate, then bisects. It tries a rate that is not sustained twice, because a short disturbance of the
-// machine is no limit. beyond is 0 if the highest rate was sustained; knee is 0 if not even the lowest was.
-func search(start, lowest, highest float64, try func(rate float64) (sustained bool, err error)) (knee, beyond float64, err error) {
+// apart: it doubles the rate, then bisects. It tries a rate that is not sustained twice, because a short disturbance of
+// the machine is no limit. beyond is 0 if the highest rate was sustained; knee is 0 if not even the lowest was.
+func search(start, lowest, highest float64, try func(rate float64) (sustained bool, err error)) (knee,
+	beyond float64, err error) {
 	twice := func(rate float64) (bool, error) {
 		ok, err := try(rate)
 		if err != nil || ok {

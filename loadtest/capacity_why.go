@@ -37,16 +37,19 @@ func explain(low, at measuredStep, cores, mine float64) string {
 	machine := fmt.Sprintf("%.2f of %.0f cores of this machine were busy", at.machine, cores)
 	switch {
 	case at.Attained < leastAttained && generator >= busyProcess*mine:
-		return fmt.Sprintf("the generator (%s): it used %.2f of %.0f cores and attained %s of %s/s, so the target may do more; measure from another machine",
+		return fmt.Sprintf("the generator (%s): it used %.2f of %.0f cores and attained %s of %s/s, so the target may "+
+			"do more; measure from another machine",
 			at.generator, generator, mine, asShare(at.Attained), asNumber(at.Rate))
 	case at.machine >= busyMachine*cores && generator > 0.1*cores:
 		return "CPU of this machine, which the generator shares: " + machine + "; " + used
 	case at.machine >= busyMachine*cores:
 		return "CPU of this machine: " + machine + "; " + used
 	case at.Attained < leastAttained:
-		return fmt.Sprintf("the connections of the generator (%s): it attained %s of %s/s with CPU to spare; %s", at.generator, asShare(at.Attained), asNumber(at.Rate), used)
+		return fmt.Sprintf("the connections of the generator (%s): it attained %s of %s/s with CPU to spare; %s",
+			at.generator, asShare(at.Attained), asNumber(at.Rate), used)
 	case at.LagGrowth > lagGrowing*at.Rate:
-		return fmt.Sprintf("applying: the lag grew by %s records per second at %s/s%s; %s", asNumber(at.LagGrowth), asNumber(at.Rate), slower(low, at, "apply transaction"), used)
+		return fmt.Sprintf("applying: the lag grew by %s records per second at %s/s%s; %s", asNumber(at.LagGrowth),
+			asNumber(at.Rate), slower(low, at, "apply transaction"), used)
 	}
 	if stage, ok := slowestStage(low, at); ok {
 		return stage + slower(low, at, stage) + "; " + used
@@ -59,7 +62,8 @@ func explain(low, at measuredStep, cores, mine float64) string {
 	return "not known: " + strings.Join(at.Why, "; ") + "; " + used
 }
 
-// slowestStage is the stage whose time grew most. The queue wait counts only if no other stage grew: it follows from them.
+// slowestStage is the stage whose time grew most. The queue wait counts only if no other stage grew: it follows from
+// them.
 func slowestStage(low, at measuredStep) (stage string, ok bool) {
 	most := 0.005 // seconds: less is noise
 	for _, name := range []string{"version look-up", "request store", "Kafka produce", "apply transaction"} {
@@ -78,5 +82,6 @@ func slower(low, at measuredStep, stage string) string {
 	if at.stages[stage] == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": %s on average at %s/s, %s at %s/s", asSeconds(low.stages[stage]), asNumber(low.Rate), asSeconds(at.stages[stage]), asNumber(at.Rate))
+	return fmt.Sprintf(": %s on average at %s/s, %s at %s/s", asSeconds(low.stages[stage]), asNumber(low.Rate),
+		asSeconds(at.stages[stage]), asNumber(at.Rate))
 }

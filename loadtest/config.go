@@ -85,12 +85,14 @@ func (c *Config) validateEndpoints(wrong func(string, ...any)) {
 		if u.value == "" {
 			continue
 		}
-		if parsed, err := url.Parse(u.value); err != nil || parsed.Scheme != "http" || parsed.Host == "" || len(parsed.Path) > 1 || parsed.RawQuery != "" {
+		if parsed, err := url.Parse(u.value); err != nil || parsed.Scheme != "http" || parsed.Host == "" ||
+			len(parsed.Path) > 1 || parsed.RawQuery != "" {
 			wrong("%s: not a URL like http://127.0.0.1:8000", u.flag)
 		}
 	}
 	if c.DatabaseURL != "" {
-		if parsed, err := url.Parse(c.DatabaseURL); err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
+		if parsed, err := url.Parse(c.DatabaseURL); err != nil || parsed.Scheme != "postgres" &&
+			parsed.Scheme != "postgresql" {
 			wrong("--database-url: not a URL like postgres://user:password@host:5432/name")
 		}
 	}
@@ -105,7 +107,8 @@ func (c *Config) validateEndpoints(wrong func(string, ...any)) {
 	for _, given := range []struct {
 		flag string
 		set  bool
-	}{{"--database-url", c.DatabaseURL != ""}, {"--kafka-brokers", len(c.KafkaBrokers) > 0}, {"--worker-url", c.WorkerURL != ""}} {
+	}{{"--database-url", c.DatabaseURL != ""}, {"--kafka-brokers", len(c.KafkaBrokers) > 0},
+		{"--worker-url", c.WorkerURL != ""}} {
 		if given.set {
 			wrong("%s: belongs to a --target, and none is given; the embedded stack brings its own", given.flag)
 		}
@@ -149,5 +152,6 @@ const (
 	withLight  = "light"
 )
 
-// lightFrom is the rate, in operations per second, from which vegeta would use a large part of the CPU of a small machine.
+// lightFrom is the rate, in operations per second, from which vegeta would use a large part of the CPU of a small
+// machine.
 const lightFrom = 4000

@@ -63,7 +63,8 @@ type partition struct{ generation, number int32 }
 
 // read reads rows, journal and positions in one snapshot. group returns the group of a trade id. Trade ids of other
 // attacks of the run have none and are skipped.
-func (d *Database) read(ctx context.Context, prefix string, since time.Time, group func(tradeID string) (g uint32, known, ours bool)) (*stored, error) {
+func (d *Database) read(ctx context.Context, prefix string, since time.Time,
+	group func(tradeID string) (g uint32, known, ours bool)) (*stored, error) {
 	tx, err := d.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the tables of the target: %w", err)
@@ -88,12 +89,14 @@ func (d *Database) read(ctx context.Context, prefix string, since time.Time, gro
 
 const notSent = "but no such trade can be: nobody sent it, or only in bodies to be refused"
 
-func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string, group func(string) (uint32, bool, bool)) error {
+func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string,
+	group func(string) (uint32, bool, bool)) error {
 	rows, _ := tx.Query(ctx, `SELECT trade_id, version, counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01',
 		request_id, src_generation, src_partition, src_offset FROM trades WHERE trade_id >= $1 AND trade_id < $2`, prefix, prefixEnd(prefix)) // its error comes with the rows
 	var t trade.Trade
 	var r groupedRow
-	_, err := pgx.ForEachRow(rows, []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate,
+	_, err := pgx.ForEachRow(rows, []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate,
+		&t.CreatedDate,
 		(*[16]byte)(&r.id), &r.at.generation, &r.at.partition, &r.at.offset}, func() error {
 		var known, ours bool
 		r.group, known, ours = group(t.TradeID)
@@ -102,7 +105,8 @@ func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string, group f
 		case known:
 			s.rows = append(s.rows, r)
 		case ours:
-			s.unexpected = append(s.unexpected, finding{doubled, fmt.Sprintf("trade %s version %d is stored, by request %s, %s", t.TradeID, t.Version, r.id, notSent)})
+			s.unexpected = append(s.unexpected, finding{doubled, fmt.Sprintf("trade %s version %d is stored, by request %s, %s",
+				t.TradeID, t.Version, r.id, notSent)})
 		}
 		return nil
 	})
@@ -110,7 +114,8 @@ func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string, group f
 }
 
 // readJournal selects partitions by day. They have no index by trade id, so each is read once as a whole.
-func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, since time.Time, group func(string) (uint32, bool, bool)) error {
+func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, since time.Time,
+	group func(string) (uint32, bool, bool)) error {
 	rows, _ := tx.Query(ctx, `SELECT coalesce(trade_id, ''), coalesce(version, 0), coalesce(counterparty_id, ''), coalesce(book_id, ''),
 		coalesce(maturity_date - DATE '1970-01-01', 0), coalesce(created_date - DATE '1970-01-01', 0),
 		request_id, generation, partition, coalesce("offset", -1), outcome, coalesce(reason, '')
@@ -118,11 +123,14 @@ func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, sinc
 	var t trade.Trade
 	var e groupedEntry
 	var status, reason string
-	_, err := pgx.ForEachRow(rows, []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate,
+	_, err := pgx.ForEachRow(rows, []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate,
+		&t.CreatedDate,
 		(*[16]byte)(&e.id), &e.at.generation, &e.at.partition, &e.at.offset, &status, &reason}, func() error {
 		var known, ours bool
 		e.group, known, ours = group(t.TradeID)
-		e.version, e.content, e.shown = t.Version, digest(&t), shown{trade.Status(unique.Make(status).Value()), trade.Code(unique.Make(reason).Value())} // few different ones, kept once
+		// few different ones, kept once
+		e.version, e.content, e.shown = t.Version, digest(&t), shown{trade.Status(unique.Make(status).Value()),
+			trade.Code(unique.Make(reason).Value())}
 		p := partition{e.at.generation, e.at.partition}
 		if top, ok := s.highest[p]; e.at.logged() && (!ok || top.offset < e.at.offset) {
 			s.highest[p] = e.at
@@ -131,7 +139,8 @@ func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, sinc
 		case known:
 			s.journal = append(s.journal, e)
 		case ours:
-			s.unexpected = append(s.unexpected, finding{doubled, fmt.Sprintf("request %s, trade %s version %d: decided %s at %s, %s", e.id, t.TradeID, t.Version, e.shown, e.at, notSent)})
+			s.unexpected = append(s.unexpected, finding{doubled, fmt.Sprintf("request %s, trade %s version %d: decided %s "+
+				"at %s, %s", e.id, t.TradeID, t.Version, e.shown, e.at, notSent)})
 		}
 		return nil
 	})
@@ -146,7 +155,8 @@ func (s *stored) readPositions(ctx context.Context, tx pgx.Tx) error {
 	_, err := pgx.ForEachRow(rows, []any{&p.generation, &p.number, &next}, func() error { s.next[p] = next; return nil })
 	for p, top := range s.highest {
 		if next, ok := s.next[p]; !ok || next <= top.offset {
-			s.unexpected = append(s.unexpected, finding{wrong, fmt.Sprintf("partition %d is applied up to %d, by its position, but a record at %s is decided", p.number, next, top)})
+			s.unexpected = append(s.unexpected, finding{wrong, fmt.Sprintf("partition %d is applied up to %d, by its "+
+				"position, but a record at %s is decided", p.number, next, top)})
 		}
 	}
 	return err
@@ -158,7 +168,9 @@ func (s *stored) group(group uint32) (rows []row, journal []entry) {
 	for ; from < len(s.rows) && s.rows[from].group == group; from++ {
 		rows = append(rows, s.rows[from].row)
 	}
-	from, _ = slices.BinarySearchFunc(s.journal, group, func(e groupedEntry, g uint32) int { return cmp.Compare(e.group, g) })
+	from, _ = slices.BinarySearchFunc(s.journal, group, func(e groupedEntry, g uint32) int {
+		return cmp.Compare(e.group, g)
+	})
 	for ; from < len(s.journal) && s.journal[from].group == group; from++ {
 		journal = append(journal, s.journal[from].entry)
 	}

@@ -41,17 +41,18 @@ type Follower struct {
 	missed   uint64
 }
 
-// Follow starts to follow perSecond of the operations that must be accepted. It chooses them before they are sent, so slow
-// ones are as likely as fast ones. It ends with Wait or with ctx.
+// Follow starts to follow perSecond of the operations that must be accepted. It chooses them before they are sent, so
+// slow ones are as likely as fast ones. It ends with Wait or with ctx.
 func Follow(ctx context.Context, api *API, p *Plan, into *Results, perSecond float64) *Follower {
-	f := &Follower{api: api, plan: p, results: into, stopSampling: make(chan struct{}), slots: make(chan struct{}, maxFollowed)}
+	f := &Follower{api: api, plan: p, results: into, stopSampling: make(chan struct{}),
+		slots: make(chan struct{}, maxFollowed)}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	f.running.Go(func() { f.sampleLoop(perSecond) })
 	return f
 }
 
-// Wait ends the sampling and waits up to limit for the outcomes. It returns all samples by number, also those without an
-// outcome. missed counts samples that were not followed because too many were followed already.
+// Wait ends the sampling and waits up to limit for the outcomes. It returns all samples by number, also those without
+// an outcome. missed counts samples that were not followed because too many were followed already.
 func (f *Follower) Wait(limit time.Duration) (ended []Finality, missed uint64) {
 	close(f.stopSampling)
 	patience := time.AfterFunc(limit, f.cancel)

@@ -20,9 +20,9 @@ import (
 // Generator sends the operations of a plan when they are due, whether or not earlier ones are answered, and adds each
 // answer to the results. If all connections are busy an operation waits; its latency still counts from its due time.
 //
-// Attack returns after the last answer. When ctx ends it sends nothing more, waits for the answers to what was sent, and
-// returns an error that wraps that of ctx. Operations that were not sent have no result. A target that does not answer is
-// no error: it shows in the results.
+// Attack returns after the last answer. When ctx ends it sends nothing more, waits for the answers to what was sent,
+// and returns an error that wraps that of ctx. Operations that were not sent have no result. A target that does not
+// answer is no error: it shows in the results.
 type Generator interface {
 	Name() string
 	Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error

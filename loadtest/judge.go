@@ -27,13 +27,14 @@ const (
 	otherCPU = 0.1 // cores: less is normal background work
 )
 
-// Judge compares a report with the objectives and fills Objectives, Verdict and Why. A broken promise fails a run that is
-// void otherwise: a low rate does not explain a lost trade.
+// Judge compares a report with the objectives and fills Objectives, Verdict and Why. A broken promise fails a run that
+// is void otherwise: a low rate does not explain a lost trade.
 func Judge(r *Report, o Objectives) {
 	r.Objectives = []Objective{
 		latencyObjective("accept p99", "--max-accept-p99", r.Accept, o.AcceptP99),
 		latencyObjective("final status p99", "--max-final-p99", r.Final, o.FinalP99),
-		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors), OK: r.Load.Errors <= o.ErrorRate},
+		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors),
+			OK: r.Load.Errors <= o.ErrorRate},
 		noneAllowed("wrong answers", wrongAnswers(r.Answers)),
 		noneAllowed("lost", r.Reconciliation.Lost.Count),
 		noneAllowed("doubled", r.Reconciliation.Doubled.Count),
@@ -96,18 +97,23 @@ func wrongAnswers(all []KindAnswers) uint64 {
 // tooSlow says why the generator did not attain the rate.
 func tooSlow(r *Report) string {
 	cores, mine := float64(r.Machine.Cores), float64(r.Load.Cores)
-	generator, machine, waiting := seriesNamed(r.Series, generatorCPU), seriesNamed(r.Series, machineCPU), seriesNamed(r.Series, inFlight)
+	generator, machine, waiting := seriesNamed(r.Series, generatorCPU), seriesNamed(r.Series, machineCPU),
+		seriesNamed(r.Series, inFlight)
 	own, _ := generator.mean()
 	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*mine {
-		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores, usageText(usages(r.Series)))
+		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores,
+			usageText(usages(r.Series)))
 	}
 	switch {
 	case own >= busyProcess*mine:
-		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs less, another machine has more", own, mine)
+		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs "+
+			"less, another machine has more", own, mine)
 	case r.Load.Connections > 0 && waiting.highest() >= 0.99*float64(r.Load.Connections):
-		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too slowly, or they are too few", r.Load.Connections)
+		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too "+
+			"slowly, or they are too few", r.Load.Connections)
 	}
-	return fmt.Sprintf("1 operation in 100 was at least %s late, though the generator used only %.1f of %.0f cores; was the machine asleep or short of memory?",
+	return fmt.Sprintf("1 operation in 100 was at least %s late, though the generator used only %.1f of %.0f cores; "+
+		"was the machine asleep or short of memory?",
 		asSeconds(r.Load.DelayP99), own, mine)
 }
 

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Light is a generator for rates that vegeta cannot reach. It writes HTTP/1.1 itself and reads only what a Result needs.
-// Each connection carries one operation at a time.
+// Light is a generator for rates that vegeta cannot reach. It writes HTTP/1.1 itself and reads only what a Result
+// needs. Each connection carries one operation at a time.
 type Light struct {
 	Connections int           // at most; default 1000. As many are opened as operations are under way at once
 	Timeout     time.Duration // of one operation, connecting included; default 5 s
@@ -21,7 +21,8 @@ func (Light) Name() string { return "light" }
 
 // Attack implements Generator.
 func (l Light) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error {
-	d := &dispatcher{newConn: l.connFactory(target, p, into), max: cmp.Or(l.Connections, attackConns), schedule: s, results: into}
+	d := &dispatcher{newConn: l.connFactory(target, p, into), max: cmp.Or(l.Connections, attackConns), schedule: s,
+		results: into}
 	d.changed.L = &d.mu
 	d.run(ctx)
 	d.working.Wait()
@@ -54,8 +55,8 @@ func (l Light) connFactory(target *url.URL, p *Plan, into *Results) func() *conn
 }
 
 // dispatcher gives due operations to idle senders. run waits until the next operation is due and gives it to the sender
-// that was busy last, or to a new one. A sender that is done takes the next operation itself if it is due, so under high
-// load run sleeps.
+// that was busy last, or to a new one. A sender that is done takes the next operation itself if it is due, so under
+// high load run sleeps.
 type dispatcher struct {
 	newConn  func() *conn
 	max      int

@@ -31,8 +31,8 @@ var DefaultMix = Mix{New: 69, Higher: 5, Replace: 5, Stale: 3, Past: 1, Bad: 2, 
 
 const maxWeight = 1_000_000
 
-// ParseMix reads weights like "new=70,higher=10,read-trade=20"; other kinds have weight 0. A mix with kinds that refer to
-// an earlier new trade must have new trades.
+// ParseMix reads weights like "new=70,higher=10,read-trade=20"; other kinds have weight 0. A mix with kinds that refer
+// to an earlier new trade must have new trades.
 func ParseMix(text string) (Mix, error) {
 	var mix Mix
 	var seen [Kinds]bool

@@ -2,7 +2,8 @@ package loadtest
 
 import "time"
 
-// Report is the result of a run and the content of report.json. Durations are in seconds, CPU in cores, memory in bytes.
+// Report is the result of a run and the content of report.json. Durations are in seconds, CPU in cores, memory in
+// bytes.
 type Report struct {
 	Schema   int       `json:"schema"` // 1
 	Verdict  string    `json:"verdict"`
@@ -81,7 +82,8 @@ type Load struct {
 	Cores       int `json:"cores"`       // most that the generator might use
 }
 
-// KindAnswers counts the answers to one kind of operation, with the warm-up, by "202", "400 STALE_VERSION" or "no answer".
+// KindAnswers counts the answers to one kind of operation, with the warm-up, by "202", "400 STALE_VERSION" or "no
+// answer".
 type KindAnswers struct {
 	Kind   string            `json:"kind"`
 	Sent   uint64            `json:"sent"`

@@ -58,9 +58,11 @@ func TestMonitor(t *testing.T) {
 func TestMetricsSource(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tradestore_apply_lag_records"}, []string{"partition"})
-	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_accept_stage_duration_seconds"}, []string{"stage"})
+	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_accept_stage_duration_seconds"},
+		[]string{"stage"})
 	cpu := prometheus.NewCounter(prometheus.CounterOpts{Name: "process_cpu_seconds_total"})
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info", ConstLabels: prometheus.Labels{"version": "v1", "commit": "abc"}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info",
+		ConstLabels: prometheus.Labels{"version": "v1", "commit": "abc"}})
 	started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
 	reg.MustRegister(gauge, stages, cpu, build, started)
 	started.Set(17)
@@ -110,7 +112,8 @@ func TestOneProcess(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
 		started.Set(17)
-		reg.MustRegister(started, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "go_memstats_alloc_bytes_total"}, allocated))
+		reg.MustRegister(started, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "go_memstats_alloc_bytes_total"},
+			allocated))
 		srv := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		t.Cleanup(srv.Close)
 		base, err := url.Parse(srv.URL)
@@ -180,7 +183,8 @@ func TestLiveProgressIsOneLine(t *testing.T) {
 }
 
 func TestSourcesThatFail(t *testing.T) {
-	l, err := openLag(t.Context(), []string{"127.0.0.1:1"}, "trades", "workers", "postgres://127.0.0.1:1/x?connect_timeout=1")
+	l, err := openLag(t.Context(), []string{"127.0.0.1:1"}, "trades", "workers",
+		"postgres://127.0.0.1:1/x?connect_timeout=1")
 	require.NoError(t, err, "what is down shows when it is read")
 	defer l.close()
 	_, err = l.source().Read(t.Context())

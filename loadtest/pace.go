@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// Go timers of an idle process fire up to a millisecond late, as long as a fast server takes to answer. So the last part
-	// of a wait is a sleep in the kernel, which is several times more exact but costs CPU: see BenchmarkGenerators.
+	// Go timers of an idle process fire up to a millisecond late, as long as a fast server takes to answer. So the last
+	// part of a wait is a sleep in the kernel, which is several times more exact but costs CPU: see BenchmarkGenerators.
 	timerSlack = 2 * time.Millisecond
 	// minSleep limits how often a high rate wakes the generator: it sends in bursts.
 	minSleep = 400 * time.Microsecond

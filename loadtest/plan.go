@@ -19,8 +19,8 @@ const (
 	baseVersion = 10
 )
 
-// Plan says what each operation is: a function of its arguments and the number of the operation. So a run can be repeated,
-// and the comparison can ask again what was sent. A Plan is immutable and safe for concurrent use.
+// Plan says what each operation is: a function of its arguments and the number of the operation. So a run can be
+// repeated, and the comparison can ask again what was sent. A Plan is immutable and safe for concurrent use.
 type Plan struct {
 	run        string
 	key        uint64 // the seed, scrambled
@@ -32,7 +32,8 @@ type Plan struct {
 
 // NewPlan makes the plan of one attack. run is part of all trade ids: 1 to 40 letters, digits, dots and hyphens. An
 // operation refers to one at least lag operations earlier; with those of about two seconds the earlier trade is usually
-// stored. Operations count from 0 in each attack; first is the number used by earlier attacks and keeps trade ids apart.
+// stored. Operations count from 0 in each attack; first is the number used by earlier attacks and keeps trade ids
+// apart.
 func NewPlan(run string, seed uint64, mix Mix, lag, first uint64) *Plan {
 	p := &Plan{run: run, key: scramble(seed + 1), lag: lag, first: first}
 	sum := uint64(0)
@@ -101,10 +102,10 @@ type reference struct {
 	shared bool  // with others of the same kind
 }
 
-// refer finds the New operation that seq refers to. The operations of a block share those drawn as New in a window of the
-// same size, at least lag earlier; windows of two blocks do not overlap. Higher, Replace and Stale each have their own
-// part of the window, and each operation has its own New one if there are enough. So only its base interferes with a stale
-// version, and its answer is predictable. Reads may refer to any of them.
+// refer finds the New operation that seq refers to. The operations of a block share those drawn as New in a window of
+// the same size, at least lag earlier; windows of two blocks do not overlap. Higher, Replace and Stale each have their
+// own part of the window, and each operation has its own New one if there are enough. So only its base interferes with
+// a stale version, and its answer is predictable. Reads may refer to any of them.
 func (p *Plan) refer(seq uint64) reference {
 	kind := p.drawKind(seq)
 	fresh := reference{kind: New, of: seq}
@@ -129,7 +130,8 @@ func (p *Plan) refer(seq uint64) reference {
 	if kind.Reads() {
 		return reference{kind: kind, of: news[scramble(p.hash(seq))%uint64(n)]}
 	}
-	before, own, all, rank := 0, 0, 0, 0 // operations of the block: of the kinds before this one, of this one, of all three
+	// operations of the block: of the kinds before this one, of this one, of all three
+	before, own, all, rank := 0, 0, 0, 0
 	for s := begin; s < begin+block; s++ {
 		switch k := p.drawKind(s); {
 		case k != Higher && k != Replace && k != Stale:
@@ -172,7 +174,8 @@ func (p *Plan) Op(seq uint64) Op {
 // Fill sets op to operation seq and reuses its Body. Status is shared and must not be changed.
 func (p *Plan) Fill(op *Op, seq uint64) {
 	ref := p.refer(seq)
-	*op = Op{Seq: seq, Kind: ref.kind, Of: ref.of, Method: http.MethodPost, Path: tradesPath, Body: op.Body[:0], ContentType: contentJSON}
+	*op = Op{Seq: seq, Kind: ref.kind, Of: ref.of, Method: http.MethodPost, Path: tradesPath, Body: op.Body[:0],
+		ContentType: contentJSON}
 	hash := p.hash(seq)
 	if ref.kind == Bad {
 		bad := &badBodies[scramble(hash)%uint64(len(badBodies))]

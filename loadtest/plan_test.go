@@ -52,7 +52,8 @@ func TestParseMixSaysWhatItWants(t *testing.T) {
 
 func TestPlanIsRepeatable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		seed, lag, first := rapid.Uint64().Draw(t, "seed"), rapid.Uint64Max(3000).Draw(t, "lag"), rapid.Uint64Max(1e9).Draw(t, "first")
+		seed, lag, first := rapid.Uint64().Draw(t, "seed"), rapid.Uint64Max(3000).Draw(t, "lag"),
+			rapid.Uint64Max(1e9).Draw(t, "first")
 		seq := rapid.Uint64Max(10_000).Draw(t, "seq")
 		a, b := NewPlan("r1", seed, DefaultMix, lag, first), NewPlan("r1", seed, DefaultMix, lag, first)
 		a.Op(seq + 1) // what was asked before doesn't matter
@@ -159,8 +160,8 @@ func TestPlanRefersToEarlierTrades(t *testing.T) {
 }
 
 // A tiny model of the service: a trade is stored a while after it is sent, refused when a higher version is stored, and
-// judged again when it is stored. Each answer must be one that the plan expects, and as long as nothing takes longer than
-// the lag, the one that gives the kind its name.
+// judged again when it is stored. Each answer must be one that the plan expects, and as long as nothing takes longer
+// than the lag, the one that gives the kind its name.
 func TestPlanExpectsWhatTheRulesSay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const lag = 50
@@ -230,7 +231,8 @@ func TestPlanBodies(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal(op.Body, &doc))
 		want := op.Trade
-		require.Equal(t, fmt.Sprintln(want.TradeID, want.Version, want.CounterpartyID, want.BookID, want.MaturityDate, want.CreatedDate),
+		require.Equal(t, fmt.Sprintln(want.TradeID, want.Version, want.CounterpartyID, want.BookID, want.MaturityDate,
+			want.CreatedDate),
 			fmt.Sprintln(doc.TradeID, doc.Version, doc.Counterparty, doc.Book, doc.Maturity, doc.Created))
 		parties[doc.Counterparty] = true
 	}

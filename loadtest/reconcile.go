@@ -31,12 +31,14 @@ const (
 )
 
 // Reconcile waits for the outcomes of all accepted requests, and compares what GET shows and the tables hold with the
-// answers. Conclusions about order use only the clock of the generator. Without a database it uses GET alone; then a trade
-// that was stored twice with the same fields looks as if it was stored once.
-// Errors: the target or the database does not answer; the returned result is not complete.
-func Reconcile(ctx context.Context, api *API, db *Database, p *Plan, results *Results, cfg ReconcileConfig) (Reconciliation, error) {
+// answers. Conclusions about order use only the clock of the generator. Without a database it uses GET alone; then a
+// trade that was stored twice with the same fields looks as if it was stored once. Errors: the target or the database
+// does not answer; the returned result is not complete.
+func Reconcile(ctx context.Context, api *API, db *Database, p *Plan, results *Results,
+	cfg ReconcileConfig) (Reconciliation, error) {
 	began := time.Now()
-	r := &reconciler{api: api, db: db, plan: p, results: results, cfg: cfg, problems: map[uint64]string{}, states: []shown{{}}}
+	r := &reconciler{api: api, db: db, plan: p, results: results, cfg: cfg, problems: map[uint64]string{},
+		states: []shown{{}}}
 	r.cfg.Wait = cmp.Or(cfg.Wait, time.Minute)
 	r.cfg.Concurrency = cmp.Or(cfg.Concurrency, 32)
 	r.deadline = began.Add(r.cfg.Wait)

@@ -71,8 +71,9 @@ func (r *reconciler) history(g int) *history {
 	for i, k := range r.index[begin:end] {
 		result, _ := r.results.Get(k.seq)
 		op := r.plan.Op(k.seq)
-		h.posts[i] = post{seq: k.seq, trade: op.Trade, content: digest(&op.Trade), verdict: verdictOf(&result), status: result.Status,
-			id: result.Request, sent: result.Sent, done: result.Done, shown: r.states[k.shown], problem: r.problems[k.seq]}
+		h.posts[i] = post{seq: k.seq, trade: op.Trade, content: digest(&op.Trade), verdict: verdictOf(&result),
+			status: result.Status,
+			id:     result.Request, sent: result.Sent, done: result.Done, shown: r.states[k.shown], problem: r.problems[k.seq]}
 		if op.Kind == Bad {
 			h.posts[i].problem = "a body that is no trade was answered 202"
 		}
@@ -90,7 +91,9 @@ func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
 	if n < r.plan.first || seq > r.last {
 		return 0, false, false
 	}
-	g, ok := slices.BinarySearchFunc(r.groups, seq, func(i uint32, seq uint64) int { return cmp.Compare(r.index[i].group, seq) })
+	g, ok := slices.BinarySearchFunc(r.groups, seq, func(i uint32, seq uint64) int {
+		return cmp.Compare(r.index[i].group, seq)
+	})
 	return uint32(g), ok && r.plan.TradeID(seq) == tradeID, true
 }
 

@@ -64,7 +64,8 @@ func (p *post) checkJournal(entries []*entry) (kind violation, why string) {
 	return 0, ""
 }
 
-// judgeUnknownEntries checks entries whose request id is in no answer. Each POST without a known id may have caused one.
+// judgeUnknownEntries checks entries whose request id is in no answer. Each POST without a known id may have caused
+// one.
 func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.RequestID][]*entry) []finding {
 	used := map[uint64]bool{} // posts, by number
 	for i := range h.journal {
@@ -73,7 +74,8 @@ func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.Request
 			continue
 		}
 		p := h.firstPost(func(p *post) bool {
-			return p.verdict == Unknown && p.id.IsZero() && !used[p.seq] && p.trade.Version == e.version && (p.content == e.content || !e.at.logged())
+			return p.verdict == Unknown && p.id.IsZero() && !used[p.seq] && p.trade.Version == e.version &&
+				(p.content == e.content || !e.at.logged())
 		})
 		if p != nil {
 			used[p.seq] = true
@@ -81,11 +83,13 @@ func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.Request
 		}
 		e.counted = true
 		same := func(p *post) bool { return p.trade.Version == e.version && p.content == e.content }
-		text := fmt.Sprintf("request %s, trade %s version %d: decided %s at %s, ", e.id, h.posts[0].trade.TradeID, e.version, e.shown, e.at)
+		text := fmt.Sprintf("request %s, trade %s version %d: decided %s at %s, ", e.id, h.posts[0].trade.TradeID, e.version,
+			e.shown, e.at)
 		if p := h.firstPost(func(p *post) bool { return same(p) && p.verdict != Refused }); p != nil {
 			found = append(found, finding{doubled, text + "a copy of " + p.String()})
 		} else if p := h.firstPost(same); p != nil {
-			found = append(found, finding{wrong, fmt.Sprintf("%sthough operation %d was refused with %d", text, p.seq, p.status)})
+			found = append(found, finding{wrong, fmt.Sprintf("%sthough operation %d was refused with %d", text, p.seq,
+				p.status)})
 		} else {
 			found = append(found, finding{doubled, text + "but nobody sent it"})
 		}
@@ -93,8 +97,8 @@ func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.Request
 	return found
 }
 
-// judgeOrder expects the records of the trade in one partition, and in sending order if one was answered before the next
-// was sent (P1).
+// judgeOrder expects the records of the trade in one partition, and in sending order if one was answered before the
+// next was sent (P1).
 func (h *history) judgeOrder(found []finding) []finding {
 	at := map[trade.RequestID]logPosition{}
 	for _, e := range h.journal {
@@ -102,7 +106,8 @@ func (h *history) judgeOrder(found []finding) []finding {
 			at[e.id] = e.at
 		}
 		if first := h.journal[0].at; e.at.partition != first.partition {
-			return append(found, finding{wrong, fmt.Sprintf("request %s, trade %s: lies at %s, another record of the trade at %s", e.id, h.posts[0].trade.TradeID, e.at, first)})
+			return append(found, finding{wrong, fmt.Sprintf("request %s, trade %s: lies at %s, another record of the trade "+
+				"at %s", e.id, h.posts[0].trade.TradeID, e.at, first)})
 		}
 	}
 	for i := range h.posts {
@@ -117,7 +122,8 @@ func (h *history) judgeOrder(found []finding) []finding {
 		})
 		if q != nil {
 			p.counted = true
-			found = append(found, finding{wrong, fmt.Sprintf("%s: lies at %s, but %s, answered before it was sent, at %s", p, late, q, at[q.id])})
+			found = append(found, finding{wrong, fmt.Sprintf("%s: lies at %s, but %s, answered before it was sent, at %s", p,
+				late, q, at[q.id])})
 		}
 	}
 	return found
@@ -145,13 +151,15 @@ func (h *history) replay(found []finding) []finding {
 		case i > 0 && e.at.compare(log[i-1].at) == 0:
 			found = h.addViolation(found, e, doubled, fmt.Sprintf("decided at %s, as was request %s", e.at, log[i-1].id))
 		case e.shown != want:
-			found = h.addViolation(found, e, wrong, fmt.Sprintf("decided %s at %s, the order of the log says %s", e.shown, e.at, want))
+			found = h.addViolation(found, e, wrong, fmt.Sprintf("decided %s at %s, the order of the log says %s", e.shown, e.at,
+				want))
 		}
 	}
 	for i := range h.rows {
 		r := &h.rows[i]
 		if e := last[r.version]; e != nil && (r.id != e.id || r.at != e.at) {
-			found = h.addViolation(found, e, wrong, fmt.Sprintf("is the last in the log of its version, at %s, but the row stems from request %s at %s", e.at, r.id, r.at))
+			found = h.addViolation(found, e, wrong, fmt.Sprintf("is the last in the log of its version, at %s, but the row "+
+				"stems from request %s at %s", e.at, r.id, r.at))
 		}
 	}
 	return found
@@ -164,5 +172,6 @@ func (h *history) addViolation(found []finding, e *entry, kind violation, why st
 		return found
 	}
 	e.counted = true
-	return append(found, finding{kind, fmt.Sprintf("request %s, trade %s version %d: %s", e.id, h.posts[0].trade.TradeID, e.version, why)})
+	return append(found, finding{kind, fmt.Sprintf("request %s, trade %s version %d: %s", e.id, h.posts[0].trade.TradeID,
+		e.version, why)})
 }

@@ -91,8 +91,8 @@ type finding struct {
 	text string
 }
 
-// before says that p is before q in the log, if q is in it: p was answered 202 before q was sent. It follows from P1 and
-// the clock of the generator.
+// before says that p is before q in the log, if q is in it: p was answered 202 before q was sent. It follows from P1
+// and the clock of the generator.
 func (p *post) before(q *post) bool { return p.verdict == Accepted && p.done < q.sent }
 
 func (p *post) String() string {
@@ -103,8 +103,8 @@ func (p *post) String() string {
 	return fmt.Sprintf("request %s, %s", p.id, name)
 }
 
-// judge compares the answers with what GET shows and the tables hold. It returns every violation. It ignores the state of
-// an offender, so that one fault is not counted again for other posts.
+// judge compares the answers with what GET shows and the tables hold. It returns every violation. It ignores the state
+// of an offender, so that one fault is not counted again for other posts.
 func (h *history) judge() []finding {
 	var found []finding
 	for i := range h.posts {
@@ -163,13 +163,16 @@ func (h *history) checkOutcome(p *post) (kind violation, why string) {
 // higherBefore returns a higher version that is before p in the log, or nil.
 func (h *history) higherBefore(p *post) *post {
 	return h.firstPost(func(q *post) bool {
-		return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
+		return q.trade.Version > p.trade.Version && q.before(p) &&
+			(q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
 	})
 }
 
 // stale says whether a higher version may be before p in the log.
 func (h *history) stale(p *post) bool {
-	return h.firstPost(func(q *post) bool { return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q) }) != nil
+	return h.firstPost(func(q *post) bool {
+		return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q)
+	}) != nil
 }
 
 // mayApply says whether the trade of p may be stored. A 404 of a request that was not answered 202 means: no effect.
@@ -206,7 +209,8 @@ func (h *history) judgeRows(found []finding) []finding {
 	}
 	for i := range h.rows {
 		if kind, why := h.checkRow(&h.rows[i]); why != "" {
-			found = append(found, finding{kind, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID, h.rows[i].version, why)})
+			found = append(found, finding{kind, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID,
+				h.rows[i].version, why)})
 		}
 	}
 	return found

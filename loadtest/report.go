@@ -30,9 +30,10 @@ func Folder(out string, started time.Time) string {
 	return filepath.Join(out, started.UTC().Format("2006-01-02T150405Z"))
 }
 
-// Write writes the report into the new folder dir and sets r.Folder: report.html, report.json, line.md for a pull request,
-// and results.bin in the format of vegeta. The folder gets its name when all files are on disk: a crash leaves a folder
-// with a dot name, never half a report. If the name is taken by a run of the same second, Write appends a number.
+// Write writes the report into the new folder dir and sets r.Folder: report.html, report.json, line.md for a pull
+// request, and results.bin in the format of vegeta. The folder gets its name when all files are on disk: a crash leaves
+// a folder with a dot name, never half a report. If the name is taken by a run of the same second, Write appends a
+// number.
 func Write(dir string, r *Report, results *Results) error {
 	dropUnwritable(r.Series)
 	text, err := r.JSON()
@@ -90,8 +91,8 @@ func dropUnwritable(all []Series) {
 	}
 }
 
-// writeVegeta writes the operations after the warm-up for `vegeta report` and `vegeta plot`. Time stamps are due times, and
-// latencies count from them. The name of the attack is the kind.
+// writeVegeta writes the operations after the warm-up for `vegeta report` and `vegeta plot`. Time stamps are due times,
+// and latencies count from them. The name of the attack is the kind.
 func writeVegeta(w io.Writer, results iter.Seq[*Result], began time.Time, warmup float64) error {
 	enc := vegeta.NewEncoder(w)
 	from := time.Duration(math.Round(warmup * float64(time.Second)))

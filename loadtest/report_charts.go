@@ -7,7 +7,8 @@ import (
 	"strconv"
 )
 
-// chart is one figure of the page. The script reads the JSON fields; the page shows the others, also without the script.
+// chart is one figure of the page. The script reads the JSON fields; the page shows the others, also without the
+// script.
 type chart struct {
 	ID    string      `json:"id"`
 	X     string      `json:"x"`    // seconds from the start, a share of all, or a rate
@@ -77,7 +78,8 @@ func (c *chart) Figures() []lineFigures {
 			rows = append(rows, lineFigures{l.Name, "–", "–", "–", "–"})
 			continue
 		}
-		rows = append(rows, lineFigures{l.Name, asAmount(least, c.Unit), asAmount(sum/float64(n), c.Unit), asAmount(most, c.Unit), asAmount(last, c.Unit)})
+		rows = append(rows, lineFigures{l.Name, asAmount(least, c.Unit), asAmount(sum/float64(n), c.Unit),
+			asAmount(most, c.Unit), asAmount(last, c.Unit)})
 	}
 	return rows
 }
@@ -117,8 +119,9 @@ func latencyChart(timeline []Second) chart {
 
 func throughputChart(timeline []Second) chart {
 	c := chart{ID: "throughput", Title: "Throughput", X: overTime, Unit: "per second",
-		Note:  "Reads and invalid trades are sent too, so fewer are accepted than sent.",
-		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"}, {Name: "errors", Tone: "bad"}}}
+		Note: "Reads and invalid trades are sent too, so fewer are accepted than sent.",
+		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"},
+			{Name: "errors", Tone: "bad"}}}
 	c.addTimeline(timeline, func(s Second) []float64 { return []float64{s.Asked, s.Sent, s.Accepted, s.Errors} })
 	return c
 }
@@ -126,7 +129,8 @@ func throughputChart(timeline []Second) chart {
 // percentileChart draws the distributions on an axis of nines, which shows the slow tail.
 func percentileChart(r *Report) chart {
 	c := chart{ID: "percentiles", Title: "Percentiles", X: overShare, Unit: "seconds", Log: true,
-		Note: "The latency that a share of all operations did not exceed. A closed loop would hide the gap between the first two lines."}
+		Note: "The latency that a share of all operations did not exceed. A closed loop would hide the gap between the " +
+			"first two lines."}
 	points := func(curve []Quant, count uint64) []Sample {
 		var samples []Sample
 		for _, q := range curve {
@@ -183,9 +187,11 @@ func roundToSeconds(all []Series) []Series {
 func capacityCharts(c *Capacity) []chart {
 	steps := slices.SortedStableFunc(slices.Values(c.Steps), func(a, b Step) int { return cmp.Compare(a.Rate, b.Rate) })
 	accepted := chart{ID: "capacity-accepted", Title: "Accepted by rate", X: overRate, Unit: "per second",
-		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}}, Data: make([]column, 3)}
+		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}},
+		Data:  make([]column, 3)}
 	latency := chart{ID: "capacity-latency", Title: "p99 by rate", X: overRate, Unit: "seconds", Log: true,
-		Lines: []chartLine{{Name: "accept", Tone: "b", Dots: true}, {Name: "final status", Tone: "a", Dots: true}}, Data: make([]column, 3)}
+		Lines: []chartLine{{Name: "accept", Tone: "b", Dots: true}, {Name: "final status", Tone: "a", Dots: true}},
+		Data:  make([]column, 3)}
 	for _, s := range steps {
 		good, bad := s.Accepted, math.NaN()
 		if !s.Sustained {

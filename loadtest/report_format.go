@@ -70,7 +70,8 @@ func asShare(f float64) string {
 		return asNumber(f*100) + " %"
 	}
 	for digits := 1; digits <= 6; digits++ {
-		if text := strconv.FormatFloat(f*100, 'f', digits, 64); strings.Trim(text, "0.") != "" && !strings.HasPrefix(text, "100.") {
+		if text := strconv.FormatFloat(f*100, 'f', digits, 64); strings.Trim(text, "0.") != "" && !strings.HasPrefix(text,
+			"100.") {
 			return text + " %"
 		}
 	}

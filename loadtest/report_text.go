@@ -58,7 +58,8 @@ func (r *Report) Line() string {
 	}
 	parts = append(parts, "errors "+asShare(r.Load.Errors))
 	if rec := &r.Reconciliation; rec.By != "" {
-		parts = append(parts, fmt.Sprintf("lost %s, doubled %s, stuck %s, wrong %s of %s", asCount(rec.Lost.Count), asCount(rec.Doubled.Count),
+		parts = append(parts, fmt.Sprintf("lost %s, doubled %s, stuck %s, wrong %s of %s", asCount(rec.Lost.Count),
+			asCount(rec.Doubled.Count),
 			asCount(rec.Stuck.Count), asCount(rec.Wrong.Count), asCount(rec.Accepted)))
 	} else {
 		parts = append(parts, "not reconciled")
@@ -216,7 +217,8 @@ func (rec *Reconciliation) print(w io.Writer, p paint) {
 		return
 	}
 	fmt.Fprintf(w, "\n%s %s\n", p.bold("Reconciliation"), p.faint("by "+plain(rec.By)))
-	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s compared; drained in %s, checked in %s\n",
+	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s "+
+		"compared; drained in %s, checked in %s\n",
 		asCount(rec.Accepted), asCount(rec.Success), asCount(rec.Failed), plural(rec.MayExist, "operation", "operations"),
 		plural(rec.Rows, "row", "rows"), asTook(rec.Drain), asTook(rec.Took))
 	for _, o := range rec.violations() {
@@ -241,7 +243,8 @@ func (c *Capacity) print(w io.Writer, p paint) {
 		if o.Recovery < 0 {
 			recovery = "not recovered within the wait"
 		}
-		fmt.Fprintf(w, "  at %s/s: %s shed, %s/s accepted, %s\n", asNumber(o.Rate), asShare(o.Shed), asNumber(o.Goodput), recovery)
+		fmt.Fprintf(w, "  at %s/s: %s shed, %s/s accepted, %s\n", asNumber(o.Rate), asShare(o.Shed), asNumber(o.Goodput),
+			recovery)
 	}
 	t := table{head: []string{"Steps", "accepted", "accept p99", "final p99", "lag grows", "lost", ""}, right: 1, left: 6}
 	for _, s := range c.Steps {
@@ -249,7 +252,9 @@ func (c *Capacity) print(w io.Writer, p paint) {
 		if s.Sustained {
 			mark = "✓ "
 		}
-		t.add(func(text string) string { return p.passFail(s.Sustained, text) }, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
+		t.add(func(text string) string {
+			return p.passFail(s.Sustained, text)
+		}, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
 			asSeconds(s.FinalP99), asNumber(s.LagGrowth)+"/s", asCount(s.Lost), strings.Join(s.Why, "; "))
 	}
 	t.print(w, p)

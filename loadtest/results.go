@@ -92,8 +92,8 @@ func (r *Results) Get(seq uint64) (result Result, ok bool) {
 	return p.results[seq%pageSize], true
 }
 
-// Request returns the request id of an accepted operation or, if there is none, of another operation accepted recently; ok
-// is false if there is none either.
+// Request returns the request id of an accepted operation or, if there is none, of another operation accepted recently;
+// ok is false if there is none either.
 func (r *Results) Request(of uint64) (id trade.RequestID, ok bool) {
 	if result, ok := r.Get(of); ok && result.Status == http.StatusAccepted {
 		return result.Request, true
@@ -119,8 +119,8 @@ func (r *Results) All() iter.Seq[*Result] {
 	}
 }
 
-// Vegeta returns the result in the form of vegeta. Time stamp and latency are those of the due time, so the figures of its
-// tools are also corrected for late sending. As in vegeta, the error of an answer from 400 on is its status.
+// Vegeta returns the result in the form of vegeta. Time stamp and latency are those of the due time, so the figures of
+// its tools are also corrected for late sending. As in vegeta, the error of an answer from 400 on is its status.
 func (r *Result) Vegeta(began time.Time, attack string) vegeta.Result {
 	result := vegeta.Result{
 		Attack: attack, Seq: r.Seq, Code: r.Status, Timestamp: began.Add(r.Due), Latency: max(r.Latency(), 0),

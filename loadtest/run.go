@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Run sends the load of cfg and checks the outcomes. It returns when everything accepted is decided, or the wait for that is
-// over. When ctx ends the load ends early, but Run still waits and compares, and the report says so. Errors: there was no
-// run, for example because the target is not ready.
+// Run sends the load of cfg and checks the outcomes. It returns when everything accepted is decided, or the wait for
+// that is over. When ctx ends the load ends early, but Run still waits and compares, and the report says so. Errors:
+// there was no run, for example because the target is not ready.
 func Run(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	s, err := prepare(ctx, cfg, env)
 	if err != nil {
@@ -74,7 +74,8 @@ func (s *session) attack(ctx context.Context, schedule Schedule, generator Gener
 	}
 	if at > 0 {
 		a.until = min(a.until, at)
-		a.interrupted = fmt.Sprintf("the load was interrupted after %s of %s", asTook(a.until.Seconds()), asTook(schedule.Length().Seconds()))
+		a.interrupted = fmt.Sprintf("the load was interrupted after %s of %s", asTook(a.until.Seconds()),
+			asTook(schedule.Length().Seconds()))
 		if why := s.stackEnded(); why != "" {
 			a.interrupted += ": " + why
 		}
@@ -96,7 +97,8 @@ func (s *session) prove(ctx context.Context, a *attack, follower *Follower) {
 	a.finals, a.missed = follower.Wait(s.cfg.DrainTimeout)
 	waited := time.Since(began)
 	a.proof, a.unproven = Reconcile(ctx, s.api, s.database, a.plan, a.results, ReconcileConfig{
-		Wait: max(s.cfg.DrainTimeout-waited, time.Second), Seen: a.finals, Progress: func(d, t uint64) { done.Store(d); total.Store(t) },
+		Wait: max(s.cfg.DrainTimeout-waited, time.Second), Seen: a.finals,
+		Progress: func(d, t uint64) { done.Store(d); total.Store(t) },
 	})
 	a.proof.Drain += waited.Seconds()
 	if a.unproven != nil {
@@ -116,7 +118,8 @@ func (s *session) report(a *attack) *Report {
 	found.Load.CPU, _ = cpu.mean()
 	host, _ := os.Hostname() // optional
 	r := &Report{
-		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(), Target: s.cfg.Target, Stack: s.deployment,
+		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(),
+		Target: s.cfg.Target, Stack: s.deployment,
 		Machine:  Machine{Host: host, CPU: processorName(), Cores: runtime.NumCPU(), OS: runtime.GOOS + " " + runtime.GOARCH},
 		Build:    s.env.Build,
 		Settings: s.env.Settings, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent,

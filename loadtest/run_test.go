@@ -34,8 +34,10 @@ func newRoomyStore(t *testing.T, room float64) *roomyStore {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_apply_lag_records"}),
-		prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info", ConstLabels: prometheus.Labels{"version": "v9", "commit": "abc"}}))
-	s := &roomyStore{tinyStore: newStore(t), metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), room: room, since: time.Now()}
+		prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info",
+			ConstLabels: prometheus.Labels{"version": "v9", "commit": "abc"}}))
+	s := &roomyStore{tinyStore: newStore(t), metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), room: room,
+		since: time.Now()}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.base = srv.URL
@@ -91,7 +93,8 @@ func TestRun(t *testing.T) {
 		var results *Results
 		for range 5 { // a void run says nothing: the machine has other things to do
 			var err error
-			r, results, err = Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}}, Progress: &said})
+			r, results, err = Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}},
+				Progress: &said})
 			require.NoError(t, err)
 			if r.Verdict != Void {
 				break

@@ -42,8 +42,8 @@ func brief(d time.Duration) string {
 	return text
 }
 
-// ParseStages reads stages like "1000/30s,1000..2000/30s": 1,000 operations per second for 30 s, then linearly up to 2,000
-// within 30 s. A rate may be a fraction, or 0 for a pause, but not all rates may be 0.
+// ParseStages reads stages like "1000/30s,1000..2000/30s": 1,000 operations per second for 30 s, then linearly up to
+// 2,000 within 30 s. A rate may be a fraction, or 0 for a pause, but not all rates may be 0.
 func ParseStages(text string) ([]Stage, error) {
 	var stages []Stage
 	any := false
@@ -87,9 +87,9 @@ func parseRate(text string) (perSecond float64, ok bool) {
 	return n, err == nil && n >= 0 && n <= maxRate // NaN is in no range
 }
 
-// Schedule says when each operation is due: number k when the integral of the rate is k. So the first is due at once and,
-// at a steady rate, the distance is constant. It does not depend on what was sent or answered. A Schedule is immutable; it
-// is a vegeta.Pacer.
+// Schedule says when each operation is due: number k when the integral of the rate is k. So the first is due at once
+// and, at a steady rate, the distance is constant. It does not depend on what was sent or answered. A Schedule is
+// immutable; it is a vegeta.Pacer.
 type Schedule struct {
 	pieces []piece
 	stages []Stage
@@ -112,8 +112,8 @@ type piece struct {
 const tolerance = 1e-6
 
 // NewSchedule puts a warm-up before the stages. In its first half the rate rises from a tenth of the rate of the first
-// stage to all of it, and stays there. The first stage begins with an operation of its own. Stages are as from ParseStages:
-// rates are finite and not below 0, durations above 0.
+// stage to all of it, and stays there. The first stage begins with an operation of its own. Stages are as from
+// ParseStages: rates are finite and not below 0, durations above 0.
 func NewSchedule(warmup time.Duration, stages []Stage) Schedule {
 	s := Schedule{stages: slices.Clone(stages), warmup: max(warmup, 0)}
 	if s.warmup > 0 && len(stages) > 0 {
@@ -188,8 +188,8 @@ func (s Schedule) Before(at time.Duration) uint64 {
 // Total returns the number of operations, warm-up included.
 func (s Schedule) Total() uint64 { return s.total }
 
-// Warm returns the number of operations of the warm-up, and its length. Operation number ops is the first that counts; it
-// is due when the warm-up ends, unless the first stage begins at rate 0.
+// Warm returns the number of operations of the warm-up, and its length. Operation number ops is the first that counts;
+// it is due when the warm-up ends, unless the first stage begins at rate 0.
 func (s Schedule) Warm() (ops uint64, d time.Duration) { return s.warm, s.warmup }
 
 // Length returns how long the schedule is, warm-up included.
@@ -208,8 +208,8 @@ func (s Schedule) Rate(at time.Duration) float64 {
 	return 0
 }
 
-// Pace says how long to wait before the next operation after hits of them, and whether all were sent. A late operation is
-// due at once.
+// Pace says how long to wait before the next operation after hits of them, and whether all were sent. A late operation
+// is due at once.
 func (s Schedule) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	if hits >= s.total {
 		return 0, true

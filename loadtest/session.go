@@ -247,8 +247,10 @@ func (s *session) liveLine(a *attack) string {
 		phase = "warm up"
 	}
 	return fmt.Sprintf("%-9s %s of %s   %s/s of %s/s   %s accepted   %s errors   p99 %s%s   %s left", phase,
-		at.Truncate(time.Second), brief(a.schedule.Length().Round(time.Second)), asNumber(c.SentPerSecond), asNumber(a.schedule.Rate(at)),
-		asCount(c.Accepted), asCount(c.Errors), asSeconds(c.P99.Seconds()), s.lagText(), (a.schedule.Length() - at).Round(time.Second))
+		at.Truncate(time.Second), brief(a.schedule.Length().Round(time.Second)), asNumber(c.SentPerSecond),
+		asNumber(a.schedule.Rate(at)),
+		asCount(c.Accepted), asCount(c.Errors), asSeconds(c.P99.Seconds()), s.lagText(),
+		(a.schedule.Length() - at).Round(time.Second))
 }
 
 // baseURL parses an address that Validate has checked.

@@ -57,8 +57,8 @@ func ownMemory() float64 {
 	return float64(held[0].Value.Uint64() - held[1].Value.Uint64())
 }
 
-// metricsSource reads the /metrics of a role; name is part of the names of its series. A process with both roles has two
-// such addresses; aboutProcess says whether this one reports the process.
+// metricsSource reads the /metrics of a role; name is part of the names of its series. A process with both roles has
+// two such addresses; aboutProcess says whether this one reports the process.
 func metricsSource(base *url.URL, name string, aboutProcess bool) Source {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConns: 1}}
 	means := map[string]mean{}
@@ -217,8 +217,8 @@ func identify(ctx context.Context, base *url.URL) (processIdentity, error) {
 	return id, nil
 }
 
-// oneProcess says whether two roles are one process, as in `tradestore dev`: then the allocation counter read at one role is
-// between two values read at the other.
+// oneProcess says whether two roles are one process, as in `tradestore dev`: then the allocation counter read at one
+// role is between two values read at the other.
 func oneProcess(ctx context.Context, server, worker *url.URL) bool {
 	var identities [3]processIdentity
 	for i, base := range []*url.URL{server, worker, server} {
@@ -228,5 +228,6 @@ func oneProcess(ctx context.Context, server, worker *url.URL) bool {
 		}
 	}
 	first, between, last := identities[0], identities[1], identities[2]
-	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated && between.allocated <= last.allocated
+	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated &&
+		between.allocated <= last.allocated
 }

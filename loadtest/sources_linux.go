@@ -28,7 +28,9 @@ func localSources(at endpoints) []Source {
 	processes := &storeProcesses{fs: fs, endpoints: at}
 	return []Source{
 		{Name: "machine", Read: func(context.Context) ([]Reading, error) { return machineReadings(fs) }},
-		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) { return processes.read(time.Now()) }},
+		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) {
+			return processes.read(time.Now())
+		}},
 	}
 }
 
@@ -55,8 +57,8 @@ func processorName() string {
 	return cores[0].ModelName
 }
 
-// storeProcesses finds the processes of the stores: those that listen on the given addresses, and those that the roles are
-// connected to. A store may be a parent and its children.
+// storeProcesses finds the processes of the stores: those that listen on the given addresses, and those that the roles
+// are connected to. A store may be a parent and its children.
 type storeProcesses struct {
 	fs         procfs.FS
 	endpoints  endpoints
@@ -224,7 +226,8 @@ func (p *storeProcesses) storeName(pid int) string {
 		return ""
 	}
 	line := strings.ToLower(strings.Join(words, " "))
-	for _, known := range []struct{ sign, name string }{{"dynamodb", "DynamoDB"}, {"kafka.kafka", "Kafka"}, {"postgres", "PostgreSQL"}} {
+	for _, known := range []struct{ sign, name string }{{"dynamodb", "DynamoDB"}, {"kafka.kafka", "Kafka"},
+		{"postgres", "PostgreSQL"}} {
 		if strings.Contains(line, known.sign) {
 			return known.name
 		}

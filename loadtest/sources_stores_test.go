@@ -20,14 +20,16 @@ import (
 func TestLag(t *testing.T) {
 	const topic, group = "trades", "workers"
 	brokers, database := stack.Kafka(t), stack.Database(t)
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	_, err = admin.CreateTopic(t.Context(), 2, 1, nil, topic)
 	require.NoError(t, err)
 	for i := range 7 {
-		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Partition: int32(i % 2), Value: []byte("x")}).FirstErr())
+		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Partition: int32(i % 2),
+			Value: []byte("x")}).FirstErr())
 	}
 	require.NoError(t, postgres.Migrate(t.Context(), database))
 	conn, err := pgx.Connect(t.Context(), database)

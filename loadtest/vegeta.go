@@ -42,13 +42,16 @@ func (v Vegeta) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.
 }
 
 // attack runs vegeta until pace ends it. It starts with so many workers; due sets the due time of a result.
-func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers uint64, pace vegeta.Pacer, into *Results, due func(*Result)) {
+func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers uint64, pace vegeta.Pacer, into *Results,
+	due func(*Result)) {
 	most := cmp.Or(v.MaxWorkers, attackConns)
 	t := newTripper(target, p, into, int(most), cmp.Or(v.Timeout, attackTimeout))
 	defer t.transport.CloseIdleConnections()
 	attacker := vegeta.NewAttacker(
 		vegeta.Workers(workers), vegeta.MaxWorkers(most), vegeta.MaxBody(answerLimit),
-		vegeta.Client(&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
+		vegeta.Client(&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}),
 	)
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
 	for hit := range attacker.Attack(t.target, pace, 0, "") {
@@ -58,8 +61,8 @@ func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers ui
 	}
 }
 
-// pacer is a vegeta.Pacer: it waits until the next operation is due, and returns true at the end. It uses the clock of the
-// results, which started before that of vegeta.
+// pacer is a vegeta.Pacer: it waits until the next operation is due, and returns true at the end. It uses the clock of
+// the results, which started before that of vegeta.
 type pacer func(hits uint64) (stop bool)
 
 // Pace implements vegeta.Pacer.
@@ -68,8 +71,8 @@ func (p pacer) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool
 // Rate implements vegeta.Pacer; an attack does not call it.
 func (pacer) Rate(time.Duration) float64 { return 0 }
 
-// tripper is an http.RoundTripper that replaces requests of vegeta with those of the plan. Vegeta calls its targeter in no
-// order, but numbers its requests in time order in a header.
+// tripper is an http.RoundTripper that replaces requests of vegeta with those of the plan. Vegeta calls its targeter in
+// no order, but numbers its requests in time order in a header.
 type tripper struct {
 	base      *url.URL
 	plan      *Plan
@@ -80,7 +83,8 @@ type tripper struct {
 
 func newTripper(target *url.URL, p *Plan, into *Results, conns int, timeout time.Duration) *tripper {
 	transport := &http.Transport{
-		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true, Protocols: new(http.Protocols),
+		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true,
+		Protocols: new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true) // and nothing else: one operation per connection
 	return &tripper{base: target, plan: p, into: into, timeout: timeout, transport: transport}
@@ -110,7 +114,8 @@ func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	defer cancel()
 	to := *t.base
 	to.Path = strings.TrimSuffix(to.Path, "/") + path
-	req := (&http.Request{Method: op.Method, URL: &to, ContentLength: int64(len(op.Body)), Header: http.Header{}}).WithContext(ctx)
+	req := (&http.Request{Method: op.Method, URL: &to, ContentLength: int64(len(op.Body)),
+		Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("X-Correlation-ID", t.plan.Correlation(seq))
 	if op.Body != nil {
 		req.Header.Set("Content-Type", op.ContentType)

@@ -33,18 +33,23 @@ var objectives = []objective{
 	{
 		slo: "accept-latency", target: "0.99", budget: "0.01",
 		events: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W]))`,
-		errors: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W])) - sum by (job) (rate(tradestore_accept_duration_seconds_bucket{le="0.1"}[W]))`,
-		alert:  "TradestoreAcceptLatencyBurn", dashboard: "tradestore-ingest", what: "accepted trades wait longer than 100 ms for their 202",
+		errors: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W])) - sum by (job) ` +
+			`(rate(tradestore_accept_duration_seconds_bucket{le="0.1"}[W]))`,
+		alert: "TradestoreAcceptLatencyBurn", dashboard: "tradestore-ingest",
+		what: "accepted trades wait longer than 100 ms for their 202",
 	},
 	{
 		slo: "time-to-final", target: "0.99", budget: "0.01",
 		events: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W]))`,
-		errors: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W])) - sum by (job) (rate(tradestore_projection_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
-		alert:  "TradestoreTimeToFinalBurn", dashboard: "tradestore-worker", what: "accepted trades take longer than 1 s to their outcome",
+		errors: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W])) - sum by (job) ` +
+			`(rate(tradestore_projection_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
+		alert: "TradestoreTimeToFinalBurn", dashboard: "tradestore-worker",
+		what: "accepted trades take longer than 1 s to their outcome",
 	},
 }
 
-// burn is a rate of budget use. The long window shows that it matters, the short one that it still lasts. Factors and windows are those of the SRE workbook, chapter 5.
+// burn is a rate of budget use. The long window shows that it matters, the short one that it still lasts. Factors and
+// windows are those of the SRE workbook, chapter 5.
 type burn struct{ factor, long, short, wait, severity string }
 
 var burns = []burn{
@@ -88,12 +93,14 @@ func objectivesFast() []rule {
 	}
 	for _, window := range []string{"1h", "6h"} {
 		all = append(all, rule{Record: "job_slo:tradestore_burn:ratio_rate" + window,
-			Expr: "job_slo:tradestore_errors:ratio_rate" + window + " / on (slo) group_left () (1 - slo:tradestore_objective:ratio)"})
+			Expr: "job_slo:tradestore_errors:ratio_rate" + window +
+				" / on (slo) group_left () (1 - slo:tradestore_objective:ratio)"})
 	}
 	return all
 }
 
-// objectivesSlow are the series over days. The one over 30 days sums recorded series: a month of raw counters is too much.
+// objectivesSlow are the series over days. The one over 30 days sums recorded series: a month of raw counters is too
+// much.
 func objectivesSlow() []rule {
 	var all []rule
 	for _, o := range objectives {

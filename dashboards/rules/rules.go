@@ -1,5 +1,5 @@
-// Package rules makes the Prometheus rules of Trade Store: recorded series, and alerts with links to their dashboard and
-// their runbook. The YAML is committed beside it; `make rules` writes it again after a change.
+// Package rules makes the Prometheus rules of Trade Store: recorded series, and alerts with links to their dashboard
+// and their runbook. The YAML is committed beside it; `make rules` writes it again after a change.
 //
 // Expressions and times are written as they run in production. Make can shorten all of them alike, so that a test sees
 // the very same rules fire and resolve within minutes.
