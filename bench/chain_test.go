@@ -49,7 +49,8 @@ func TestTheChainStores(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
 	var trades, tracked float64
-	require.NoError(t, conn.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM trades), (SELECT count(*) FROM requests)").Scan(&trades, &tracked))
+	const counts = "SELECT (SELECT count(*) FROM trades), (SELECT count(*) FROM requests)"
+	require.NoError(t, conn.QueryRow(t.Context(), counts).Scan(&trades, &tracked))
 	require.Equal(t, accepted, trades)
 	require.Equal(t, accepted, tracked)
 }

@@ -76,7 +76,8 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 		t.Skip("processor time is read on Linux only")
 	}
 	h := testHarness(t)
-	c, err := h.start("a shell with a child", "/bin/sh", nil, "-c", "trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
+	c, err := h.start("a shell with a child", "/bin/sh", nil, "-c",
+		"trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
 	require.NoError(t, err)
 	pid := c.cmd.Process.Pid
 	m, err := newMeter([]watched{{"itself", pid, itself}, {"below", pid, below}, {"both", pid, both}})

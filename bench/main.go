@@ -74,8 +74,8 @@ var goalParts = []part{
 		about: "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids"},
 }
 
-const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg. What
-it does not measure in a run stays in RESULTS.md as it is.
+const usage1 = `bench measures each stage of Trade Store and its limit in the same rounds, and writes RESULTS.md and results.svg.
+A run keeps the parts of RESULTS.md that it does not measure.
 
   go run ./bench                                      all of it, about seven minutes on two cores; let nothing else run
   go run ./bench -goals                               what the product is held to, and how it scales: scaling.svg
@@ -86,8 +86,8 @@ Parts:
 `
 
 const usage2 = `
-The measured are processes of their own, the load comes from this one, all on this machine. Apache Kafka needs Java 17 and
-Maven; without them its rows are left out, and the report says so. Flags:
+Everything under test runs as a process of its own on this machine; this process makes the load. Apache Kafka needs
+Java 17 and Maven. Without them its rows are left out, and the report says so. Flags:
 `
 
 func main() {

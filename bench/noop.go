@@ -130,7 +130,8 @@ func serveNoop() error {
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	body := []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"noop-255-12345","version":1}`)
+	body := []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING",` +
+		`"trade_id":"noop-255-12345","version":1}`)
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 		ctx.SetContentType("application/json")

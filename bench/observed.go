@@ -75,7 +75,8 @@ func (t target) scrape(ctx context.Context) {
 			if err != nil {
 				return
 			}
-			req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+			req.Header.Set("Accept", "application/vnd.google.protobuf;"+
+				"proto=io.prometheus.client.MetricFamily;encoding=delimited")
 			if answer, err := http.DefaultClient.Do(req); err == nil {
 				_, _ = io.Copy(io.Discard, answer.Body)
 				_ = answer.Body.Close()

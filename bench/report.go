@@ -62,9 +62,9 @@ func (r *results) addStacks(s stage) {
 
 const intro = `# Results
 
-Written by ` + "`make bench`" + `. Each stage was measured together with its limit: all that a row compares ran in turn, round by round,
-on the same machine. A figure is the median of the rounds, with the lowest and the highest in brackets. Compare ratios; rates
-of two machines, or of two hours, say little about the code.
+Written by ` + "`make bench`" + `. Each stage was measured together with its limit: everything in a row ran in turn,
+round by round, on the same machine. A figure is the median of the rounds, with the lowest and the highest in brackets.
+Compare ratios: rates of different machines or times say little about the code.
 
 `
 

@@ -62,19 +62,21 @@ const (
 	// OFFSET 0 keeps the planner from computing the inner columns once per use.
 	earlier = `WITH earlier AS (
 		SELECT n, at, 'TRD-' || lpad((n * (4294967296 / $3::bigint))::text, 10, '0') || '-S' AS trade_id,
-			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(random, 1, 3) || '8' || substr(random, 4, 15))::uuid AS request_id
+			(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(random, 1, 3) ||
+				'8' || substr(random, 4, 15))::uuid AS request_id
 		FROM generate_series($1::bigint, $2::bigint) n, LATERAL (
 			SELECT date_trunc('day', now(), 'UTC') + (now() - date_trunc('day', now(), 'UTC')) * (n::float8 / $3::bigint) AS at,
 				md5(n::text) AS random OFFSET 0) t)`
 	fillTrades = earlier + `
-		INSERT INTO trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date, request_id,
-			trade_id, counterparty_id, book_id)
-		SELECT n, at, 2, 0, n % 12, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, trade_id, 'CP-' || n % 97, 'B-' || n % 13 FROM earlier`
+		INSERT INTO trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date,
+			request_id, trade_id, counterparty_id, book_id)
+		SELECT n, at, 2, 0, n % 12, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id,
+			trade_id, 'CP-' || n % 97, 'B-' || n % 13 FROM earlier`
 	fillJournal = earlier + `
 		INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date,
 			created_date, request_id, outcome, trade_id, counterparty_id, book_id, correlation_id)
-		SELECT n, at, at, (at AT TIME ZONE 'UTC')::date, 0, n % 12, 2, '2199-12-31', (at AT TIME ZONE 'UTC')::date, request_id, 'SUCCESS',
-			trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
+		SELECT n, at, at, (at AT TIME ZONE 'UTC')::date, 0, n % 12, 2, '2199-12-31', (at AT TIME ZONE 'UTC')::date,
+			request_id, 'SUCCESS', trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
 )
 
 // fillTables fills the tables of an environment and returns the size of its database as text.

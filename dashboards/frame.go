@@ -73,7 +73,8 @@ func variables() []cog.Builder[dashboard.VariableModel] {
 		dashboard.NewIntervalVariableBuilder("interval").Label("Interval").Description("The shortest step between two " +
 			"points.").
 			Values(text("5s,15s,30s,1m,5m,15m,1h")).Current(option("15s")),
-		dashboard.NewConstantVariableBuilder("runbook_base").Label("Runbooks").Description("Address of docs/runbooks.md.").Value(text(rules.Runbooks)),
+		dashboard.NewConstantVariableBuilder("runbook_base").Label("Runbooks").Description("Address of docs/runbooks.md.").
+			Value(text(rules.Runbooks)),
 	}
 }
 

@@ -12,11 +12,13 @@ var ingest = page{
 		{"HTTP", []panel{
 			lines("Requests", units.RequestsPerSecond, built(),
 				"Requests answered, by method and route. The line at 1,000 is the load that Trade Store is built for.",
-				q("{{method}} {{route}}", `sum by (method, route) (rate(tradestore_http_requests_total{@}[$__rate_interval]) > 0)`)),
+				q("{{method}} {{route}}",
+					`sum by (method, route) (rate(tradestore_http_requests_total{@}[$__rate_interval]) > 0)`)),
 			lines("Answers to submitted trades", units.RequestsPerSecond, unjudged(),
 				"Answers of POST /api/v1/trades by status code, and trades of bulk requests by what their client was told. "+
 					"4xx is a mistake of the client. 5xx, 429, unavailable and unknown count against the objective.",
-				q("{{code}}", `sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
+				q("{{code}}",
+					`sum by (code) (rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
 				q("bulk: {{result}}", `sum by (result) (rate(tradestore_accept_bulk_items_total{@}[$__rate_interval]))`)).
 				alert("TradestoreAcceptAvailabilityBurn"),
 			spread("Time to the 202", above(0.05, 0.1),
@@ -49,7 +51,8 @@ var ingest = page{
 			lines("Shed by cause", tradesPerSecond, above(0.1, 1),
 				"Trades refused with 503 before any store call. items, bytes: the queue is full. late: the queue moves too "+
 					"slowly. closed: the server drains.",
-				q("{{cause}}", `sum by (cause) (rate(tradestore_accept_shed_total{@}[$__rate_interval]))`)).alert("TradestoreShedSustained"),
+				q("{{cause}}", `sum by (cause) (rate(tradestore_accept_shed_total{@}[$__rate_interval]))`)).
+				alert("TradestoreShedSustained"),
 			lines("Panics", perSecond, never(),
 				"Panics that were caught. Each is a bug and answered one request with 500. The log has its stack.",
 				q("{{instance}}", `rate(tradestore_http_panics_total{@}[$__rate_interval])`)),
@@ -62,7 +65,8 @@ var ingest = page{
 				"Trades and bytes between arrival and answer, as a share of --queue-items and --queue-bytes. At 100 % trades "+
 					"are shed.",
 				q("trades {{instance}}", `tradestore_accept_in_flight{@} / tradestore_accept_in_flight_limit{@}`),
-				q("bytes {{instance}}", `tradestore_accept_in_flight_bytes{@} / tradestore_accept_in_flight_limit_bytes{@}`)).alert("TradestoreShedSustained"),
+				q("bytes {{instance}}", `tradestore_accept_in_flight_bytes{@} / tradestore_accept_in_flight_limit_bytes{@}`)).
+				alert("TradestoreShedSustained"),
 			spread("Wait", above(0.05, 0.375),
 				"Time a trade waited for a flush. From 375 ms on, an eighth of the default --accept-deadline, trades may be shed.",
 				"tradestore_accept_queue_wait_seconds", ""),
@@ -99,16 +103,19 @@ var ingest = page{
 				q("{{instance}}", `rate(tradestore_accept_delivered_total{@}[$__rate_interval])`)),
 			lines("Waiting in the producer", records, above(1000, 5000),
 				"Records in the Kafka client that are not acknowledged yet.",
-				q("{{instance}}", `sum by (instance) (tradestore_kafka_buffered_produce_records_total{@,client="tradestore-server"})`)),
+				q("{{instance}}",
+					`sum by (instance) (tradestore_kafka_buffered_produce_records_total{@,client="tradestore-server"})`)),
 		}},
 		{"Answer", []panel{
 			lines("Not known", tradesPerSecond, rare(),
 				"Requests answered 503 with an id: PENDING was sent, but no acknowledgement came in time. By the stage that "+
 					"failed. The record decides each of them, or the orphan reaper closes it.",
-				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
+				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).
+				alert("TradestoreResolverActive"),
 			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
 				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",
-				q("errors", `sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST",code=~"5..|429"}[$__rate_interval])) / (sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval])) > 0)`)).
+				q("errors",
+					`sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST",code=~"5..|429"}[$__rate_interval])) / (sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval])) > 0)`)).
 				alert("TradestoreAcceptAvailabilityBurn"),
 		}},
 	},

@@ -47,7 +47,8 @@ var kafkaAndWorker = page{
 			lines("Lag of the groups", records, above(10_000, 100_000),
 				"Records after the group offsets. The group offsets are hints from the workers: the exact lag is at the top. "+
 					"This panel also shows a backlog when no worker runs.",
-				q("{{group_id}} {{topic_name}}", `sum by (group_id, topic_name) (kminion_kafka_consumer_group_topic_lag)`).empty(NeedsExporter)),
+				q("{{group_id}} {{topic_name}}", `sum by (group_id, topic_name) (kminion_kafka_consumer_group_topic_lag)`).
+					empty(NeedsExporter)),
 			lines("Log on disk", units.BytesIEC, unjudged(),
 				"Bytes of each topic over all brokers, replicas included. It is flat when retention deletes as much as the "+
 					"servers produce.",
@@ -98,12 +99,14 @@ var kafkaAndWorker = page{
 				q("duplicates", `sum(rate(tradestore_apply_duplicates_total{@}[$__rate_interval]))`),
 				q("fenced", `sum(rate(tradestore_apply_fenced_total{@}[$__rate_interval]))`),
 				q("halved", `sum(rate(tradestore_apply_splits_total{@}[$__rate_interval]))`),
-				q("group offset not committed", `sum(rate(tradestore_apply_group_commit_errors_total{@}[$__rate_interval]))`)).alert("TradestoreFenceLost"),
+				q("group offset not committed", `sum(rate(tradestore_apply_group_commit_errors_total{@}[$__rate_interval]))`)).
+				alert("TradestoreFenceLost"),
 			lines("Could not be stored", recordsPerSecond, never(),
 				"Dead letters, and records that PostgreSQL refused. Look at each dead letter. 100 refused records in a row "+
 					"stop the worker.",
 				q("dead letters", `sum(rate(tradestore_apply_dead_letters_total{@}[$__rate_interval]))`),
-				q("refused", `sum(rate(tradestore_apply_refused_records_total{@}[$__rate_interval]))`)).alert("TradestoreDeadLetters"),
+				q("refused", `sum(rate(tradestore_apply_refused_records_total{@}[$__rate_interval]))`)).
+				alert("TradestoreDeadLetters"),
 			number("Refused in a row", records, above(1, 50),
 				"Records that PostgreSQL refused in a row. At 100 the worker stops, because the schema has probably changed.",
 				q("{{instance}}", `tradestore_apply_refused_in_a_row{@}`)).alert("TradestoreLoudStop"),

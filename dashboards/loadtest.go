@@ -35,7 +35,8 @@ var loadTest = page{
 			lines("From arrival to outcome", tradesPerSecond, built(),
 				"Submitted, accepted, stored and visible trades. Submitted is higher, because the mix includes trades that "+
 					"must be refused. The other lines must overlap.",
-				q("submitted", `sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
+				q("submitted",
+					`sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval]))`),
 				q("accepted", accepted),
 				q("stored", decided),
 				q("visible", `sum(rate(tradestore_projection_outcomes_total{@}[$__rate_interval]))`)),

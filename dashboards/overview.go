@@ -12,11 +12,14 @@ var overview = page{
 	rows: []row{
 		{"Objectives", []panel{
 			objective("Accepted without an error, 30 d", "accept-availability", below(0.9995, 0.999),
-				"Share of submitted trades that were answered other than by 5xx or 429. The objective is 99.9 %.").alert("TradestoreAcceptAvailabilityBurn"),
+				"Share of submitted trades that were answered other than by 5xx or 429. The objective is 99.9 %.").
+				alert("TradestoreAcceptAvailabilityBurn"),
 			objective("Accepted within 100 ms, 30 d", "accept-latency", below(0.995, 0.99),
-				"Share of submitted trades that were answered within 100 ms. The objective is 99 %.").alert("TradestoreAcceptLatencyBurn"),
+				"Share of submitted trades that were answered within 100 ms. The objective is 99 %.").
+				alert("TradestoreAcceptLatencyBurn"),
 			objective("Final within 1 s, 30 d", "time-to-final", below(0.995, 0.99),
-				"Share of accepted trades that were decided within 1 s of their acceptance. The objective is 99 %.").alert("TradestoreTimeToFinalBurn"),
+				"Share of accepted trades that were decided within 1 s of their acceptance. The objective is 99 %.").
+				alert("TradestoreTimeToFinalBurn"),
 			number("Processes down", units.Short, never(),
 				"Servers and workers that the last scrape did not reach. A process that is not scraped at all shows only as "+
 					"an alert.",
@@ -69,7 +72,8 @@ var overview = page{
 				q("age", `max(tradestore_projection_lag_seconds{@})`)).alert("TradestoreProjectionBehind"),
 			number("Shed", tradesPerSecond, above(0.1, 1),
 				"Trades refused with a 503 before any store was asked, because the queue was full or too slow.",
-				q("trades", `sum(rate(tradestore_accept_shed_total{@,cause!="closed"}[$__rate_interval]))`)).alert("TradestoreShedSustained"),
+				q("trades", `sum(rate(tradestore_accept_shed_total{@,cause!="closed"}[$__rate_interval]))`)).
+				alert("TradestoreShedSustained"),
 			number("Dead letters", perSecond, never(),
 				"Records that could not be stored. Each is a FAILED request of a client, or a record without a request.",
 				q("records", `sum(rate(tradestore_apply_dead_letters_total{@}[$__rate_interval]))`)).alert("TradestoreDeadLetters"),

@@ -6,7 +6,8 @@ import "github.com/grafana/grafana-foundation-sdk/go/units"
 var stores = page{
 	file: "stores", uid: "tradestore-stores", title: "Trade Store: PostgreSQL and DynamoDB", since: "now-1h",
 	refresh: "30s",
-	about:   "The stores as servers and workers see them: whether they answer, pass the checks and have enough connections.",
+	about: "The stores as servers and workers see them: whether they answer, pass the checks and have enough " +
+		"connections.",
 	rows: []row{
 		{"Do the stores answer and pass the checks?", []panel{
 			lines("Probes that fail", units.Short, never(),
@@ -14,14 +15,16 @@ var stores = page{
 				q("{{check}} {{instance}}", `1 - tradestore_health_check_up{@}`)).alert("TradestoreStoreUnreachable"),
 			lines("Checks that could not be made", units.Short, rare(),
 				"Checks of topic, database and request store that got no answer in the last round.",
-				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="unknown"})`)).alert("TradestoreStoreUnreachable"),
+				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="unknown"})`)).
+				alert("TradestoreStoreUnreachable"),
 			lines("Checks that failed", units.Short, never(),
 				"Failed checks, by rule of docs/design.md. The process that finds one exits after 30 s, so the line is short.",
 				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="failed"})`)).
 				alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
 			lines("Errors of the apply transaction", perSecond, rare(),
 				"Apply transactions that PostgreSQL did not commit, by error class.",
-				q("{{result}}", `sum by (result) (rate(tradestore_apply_duration_seconds_count{@,result!="ok"}[$__rate_interval]))`)),
+				q("{{result}}",
+					`sum by (result) (rate(tradestore_apply_duration_seconds_count{@,result!="ok"}[$__rate_interval]))`)),
 		}},
 		pool("PostgreSQL: version look-ups and reads", "tradestore-reads"),
 		pool("PostgreSQL: PENDING and status reads", "tradestore-requests"),
@@ -48,7 +51,8 @@ var stores = page{
 		{"DynamoDB", []panel{
 			lines("Calls", perSecond, unjudged(),
 				"Calls to DynamoDB by operation. A BatchWriteItem opens up to 25 requests, a BatchExecuteStatement ends up to 25.",
-				q("{{operation}}", `sum by (operation) (rate(tradestore_dynamodb_requests_total{@}[$__rate_interval]) > 0)`).empty(onlyDynamoDB)),
+				q("{{operation}}", `sum by (operation) (rate(tradestore_dynamodb_requests_total{@}[$__rate_interval]) > 0)`).
+					empty(onlyDynamoDB)),
 			lines("Slowest 1 % of calls", units.Seconds, above(0.1, 1),
 				"The 99th percentile of the time of a call, by operation.",
 				slowest("{{operation}}", "tradestore_dynamodb_request_duration_seconds", "operation").empty(onlyDynamoDB)),
@@ -60,14 +64,18 @@ var stores = page{
 					empty("no call fails; filled by stopping DynamoDB")),
 			lines("Items not taken", itemsPerSecond, rare(),
 				"Items that DynamoDB refused for lack of capacity or left out of a batch. They are retried with backoff.",
-				q("refused {{operation}}", `sum by (operation) (rate(tradestore_dynamodb_throttled_items_total{@}[$__rate_interval]))`).empty(onlyDynamoDB),
+				q("refused {{operation}}",
+					`sum by (operation) (rate(tradestore_dynamodb_throttled_items_total{@}[$__rate_interval]))`).empty(onlyDynamoDB),
 				q("left out", `sum(rate(tradestore_dynamodb_unprocessed_items_total{@}[$__rate_interval]))`).empty(onlyDynamoDB)),
 			lines("Outcomes whose request was not PENDING", perSecond, rare(),
 				"Same: the request had this outcome already. Missing: the request is past its retention or was never opened.",
-				q("{{found}}", `sum by (found) (rate(tradestore_dynamodb_condition_failures_total{@,found!="conflict"}[$__rate_interval]))`).empty(onlyDynamoDB)),
+				q("{{found}}",
+					`sum by (found) (rate(tradestore_dynamodb_condition_failures_total{@,found!="conflict"}[$__rate_interval]))`).
+					empty(onlyDynamoDB)),
 			number("Conflicting outcomes", perSecond, never(),
 				"Outcomes whose request has another outcome already. A rule of the design is broken, or a record was forged.",
-				q("conflicts", `sum(rate(tradestore_dynamodb_condition_failures_total{@,found="conflict"}[$__rate_interval]))`).empty(onlyDynamoDB)).
+				q("conflicts", `sum(rate(tradestore_dynamodb_condition_failures_total{@,found="conflict"}[$__rate_interval]))`).
+					empty(onlyDynamoDB)).
 				alert("TradestoreOutcomeConflict"),
 			lines("Projection", itemsPerSecond, unjudged(),
 				"Outcomes written to the request store by the projector.",
@@ -85,11 +93,14 @@ func pool(title, name string) row {
 	return row{title, []panel{
 		lines("Connections of "+name, units.PercentUnit, above(0.7, 0.95),
 			"Connections in use as a share of the pool size.",
-			q("{{instance}}", `sum by (instance) (tradestore_postgres_pool_connections{@,pool="`+name+`",state="in_use"}) / sum by (instance) (tradestore_postgres_pool_connections_limit`+of+`)`)).
+			q("{{instance}}",
+				`sum by (instance) (tradestore_postgres_pool_connections{@,pool="`+name+`",state="in_use"}) / sum by `+
+					`(instance) (tradestore_postgres_pool_connections_limit`+of+`)`)).
 			alert("TradestorePoolExhausted"),
 		lines("Waits for "+name, "suffix: waiting", above(0.5, 1),
 			"Average number of callers that wait for a connection. At 1, some caller always waits.",
-			q("{{instance}}", `rate(tradestore_postgres_pool_acquire_wait_seconds_total`+of+`[$__rate_interval])`)).alert("TradestorePoolExhausted"),
+			q("{{instance}}", `rate(tradestore_postgres_pool_acquire_wait_seconds_total`+of+`[$__rate_interval])`)).
+			alert("TradestorePoolExhausted"),
 		lines("Uses of "+name, perSecond, unjudged(),
 			"Requests for a connection, by result: at once, after a wait, or given up.",
 			q("{{result}}", `sum by (result) (rate(tradestore_postgres_pool_acquires_total`+of+`[$__rate_interval]))`)),

@@ -19,8 +19,9 @@ type badBody struct {
 const (
 	contentJSON = "application/json"
 	idMark      = "$ID"
-	validTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01","maturity_date":"2090-12-29","created_date":"2026-01-05"}`
-	tooLarge    = 17 << 10 // bytes: more than a server takes by default
+	validTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01",` +
+		`"maturity_date":"2090-12-29","created_date":"2026-01-05"}`
+	tooLarge = 17 << 10 // bytes: more than a server takes by default
 )
 
 // Problem codes of bad bodies and reads, from the API guide.

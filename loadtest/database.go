@@ -91,8 +91,10 @@ const notSent = "but no such trade can be: nobody sent it, or only in bodies to 
 
 func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string,
 	group func(string) (uint32, bool, bool)) error {
-	rows, _ := tx.Query(ctx, `SELECT trade_id, version, counterparty_id, book_id, maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01',
-		request_id, src_generation, src_partition, src_offset FROM trades WHERE trade_id >= $1 AND trade_id < $2`, prefix, prefixEnd(prefix)) // its error comes with the rows
+	rows, _ := tx.Query(ctx, `SELECT trade_id, version, counterparty_id, book_id,
+		maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01',
+		request_id, src_generation, src_partition, src_offset
+		FROM trades WHERE trade_id >= $1 AND trade_id < $2`, prefix, prefixEnd(prefix)) // its error comes with the rows
 	var t trade.Trade
 	var r groupedRow
 	_, err := pgx.ForEachRow(rows, []any{&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate,
@@ -116,10 +118,12 @@ func (s *stored) readRows(ctx context.Context, tx pgx.Tx, prefix string,
 // readJournal selects partitions by day. They have no index by trade id, so each is read once as a whole.
 func (s *stored) readJournal(ctx context.Context, tx pgx.Tx, prefix string, since time.Time,
 	group func(string) (uint32, bool, bool)) error {
-	rows, _ := tx.Query(ctx, `SELECT coalesce(trade_id, ''), coalesce(version, 0), coalesce(counterparty_id, ''), coalesce(book_id, ''),
+	rows, _ := tx.Query(ctx, `SELECT coalesce(trade_id, ''), coalesce(version, 0),
+		coalesce(counterparty_id, ''), coalesce(book_id, ''),
 		coalesce(maturity_date - DATE '1970-01-01', 0), coalesce(created_date - DATE '1970-01-01', 0),
 		request_id, generation, partition, coalesce("offset", -1), outcome, coalesce(reason, '')
-		FROM journal WHERE accepted_on >= $3::date AND trade_id >= $1 AND trade_id < $2`, prefix, prefixEnd(prefix), since.UTC().AddDate(0, 0, -1))
+		FROM journal WHERE accepted_on >= $3::date AND trade_id >= $1 AND trade_id < $2`,
+		prefix, prefixEnd(prefix), since.UTC().AddDate(0, 0, -1))
 	var t trade.Trade
 	var e groupedEntry
 	var status, reason string

@@ -50,8 +50,10 @@ func (s *tables) exec(statement string, args ...any) {
 
 func (s *tables) journal(f *filed) {
 	s.t.Helper()
-	s.exec(`INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date, created_date,
-		request_id, outcome, trade_id, counterparty_id, book_id, reason) VALUES ($1, now(), now(), current_date, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, ''))`,
+	s.exec(`INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
+			maturity_date, created_date,
+		request_id, outcome, trade_id, counterparty_id, book_id, reason)
+			VALUES ($1, now(), now(), current_date, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11, ''))`,
 		f.at.offset, f.at.partition, f.trade.Version, f.trade.MaturityDate.Time(), f.trade.CreatedDate.Time(), [16]byte(f.id),
 		string(f.shown.status),
 		f.trade.TradeID, f.trade.CounterpartyID, f.trade.BookID, string(f.shown.reason))
@@ -111,11 +113,15 @@ func TestReconcileBySQL(t *testing.T) {
 		`UPDATE trades SET src_offset = src_offset - 1 WHERE request_id = ID`)
 	f("wrong", "is applied up to 3", `UPDATE ingest_offsets SET next_offset = 3`,
 		fmt.Sprintf(`UPDATE ingest_offsets SET next_offset = %d`, len(s.log)))
-	f("doubled", "has 2 outcomes", `INSERT INTO journal SELECT "offset", accepted_at, decided_at, accepted_on + 1, generation, partition, version, maturity_date, created_date, request_id,
-		replay_of, outcome, trade_id, counterparty_id, book_id FROM journal WHERE request_id = ID`, `DELETE FROM journal WHERE accepted_on > accepted_at::date`)
-	f("doubled", "nobody sent that version", `INSERT INTO trades SELECT src_offset, stored_at, version + 100, 1, src_partition, maturity_date, created_date, request_id, trade_id, counterparty_id, book_id
+	f("doubled", "has 2 outcomes", `INSERT INTO journal SELECT "offset", accepted_at, decided_at, accepted_on + 1,
+		generation, partition, version, maturity_date, created_date, request_id,
+		replay_of, outcome, trade_id, counterparty_id, book_id
+		FROM journal WHERE request_id = ID`, `DELETE FROM journal WHERE accepted_on > accepted_at::date`)
+	f("doubled", "nobody sent that version", `INSERT INTO trades SELECT src_offset, stored_at, version + 100, 1,
+		src_partition, maturity_date, created_date, request_id, trade_id, counterparty_id, book_id
 		FROM trades WHERE request_id = ID`, `DELETE FROM trades WHERE version > 100`)
-	f("doubled", "no such trade can be", `INSERT INTO trades SELECT src_offset, stored_at, version, 1, src_partition, maturity_date, created_date, request_id, trade_id || '_', counterparty_id, book_id
+	f("doubled", "no such trade can be", `INSERT INTO trades SELECT src_offset, stored_at, version, 1,
+		src_partition, maturity_date, created_date, request_id, trade_id || '_', counterparty_id, book_id
 		FROM trades WHERE request_id = ID`, `DELETE FROM trades WHERE trade_id LIKE '%\_'`)
 	clean(t, s.reconcile())
 }

@@ -51,7 +51,8 @@ func Judge(r *Report, o Objectives) {
 	}
 	missed := len(r.Why) > 0
 	r.Objectives = append(r.Objectives, Objective{
-		Name: "rate attained", Limit: "at least " + asShare(leastAttained), Seen: asShare(r.Load.Attained), OK: r.Load.Attained >= leastAttained,
+		Name: "rate attained", Limit: "at least " + asShare(leastAttained),
+		Seen: asShare(r.Load.Attained), OK: r.Load.Attained >= leastAttained,
 	})
 	var void []string
 	if r.Interrupted != "" {
@@ -112,7 +113,7 @@ func tooSlow(r *Report) string {
 		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too "+
 			"slowly, or they are too few", r.Load.Connections)
 	}
-	return fmt.Sprintf("1 operation in 100 was at least %s late, though the generator used only %.1f of %.0f cores; "+
+	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; "+
 		"was the machine asleep or short of memory?",
 		asSeconds(r.Load.DelayP99), own, mine)
 }

@@ -204,7 +204,8 @@ func TestPlanExpectsWhatTheRulesSay(t *testing.T) {
 // The bodies say what the operations say, to a reader that is not ours.
 func TestPlanBodies(t *testing.T) {
 	p := NewPlan("20261123-091500-ab", 3, DefaultMix, 20, 0)
-	shape := regexp.MustCompile(`^\{"trade_id":"LT-20261123-091500-ab-[0-9a-z]+","version":\d+,"counterparty_id":"\d{4}00[0-9A-Z]{12}\d\d",` +
+	shape := regexp.MustCompile(`^\{"trade_id":"LT-20261123-091500-ab-[0-9a-z]+","version":\d+,` +
+		`"counterparty_id":"\d{4}00[0-9A-Z]{12}\d\d",` +
 		`"book_id":"[A-Z]+-[A-Z]{3}-\d\d","maturity_date":"\d{4}-\d\d-\d\d","created_date":"202[45]-\d\d-\d\d"\}$`)
 	parties, seen := map[string]bool{}, map[Kind]bool{}
 	for seq := range uint64(3000) {

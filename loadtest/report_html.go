@@ -73,9 +73,10 @@ type violationRow struct {
 // writeHTML makes the page. The template escapes all text except the embedded files.
 func writeHTML(r *Report) ([]byte, error) {
 	p := htmlPage{Report: r, Latencies: r.latencies(), Violations: r.Reconciliation.violations()}
-	p.Style = template.CSS(plotStyle + pageStyle)                                                         //nolint:gosec // ours
-	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript)                                   //nolint:gosec // ours
-	p.Plot = template.JS("/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n" + plotScript) //nolint:gosec // embedded
+	licence := "/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n"
+	p.Style = template.CSS(plotStyle + pageStyle)                       //nolint:gosec // ours
+	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript) //nolint:gosec // ours
+	p.Plot = template.JS(licence + plotScript)                          //nolint:gosec // embedded
 	p.Policy = pagePolicy(string(p.Style), string(p.Flag), string(p.Plot), string(p.Script))
 
 	p.Latency = nonEmpty(latencyChart(r.Timeline), percentileChart(r))

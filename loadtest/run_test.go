@@ -77,7 +77,8 @@ func (s *roomyStore) admit() bool {
 // patient are settings under which only promises can be broken, on a machine however busy.
 func patient(target string) Config {
 	return Config{
-		Target: target, Topic: "trades-inbound", Rate: 100, Duration: time.Second, Warmup: 200 * time.Millisecond, Mix: "new=8,higher=1,past=1,read-request=1",
+		Target: target, Topic: "trades-inbound", Rate: 100, Duration: time.Second, Warmup: 200 * time.Millisecond,
+		Mix:       "new=8,higher=1,past=1,read-request=1",
 		Generator: auto, Connections: 200, MaxAcceptP99: time.Minute, MaxFinalP99: time.Minute, MaxErrorRate: .05, Follow: 20,
 		DrainTimeout: 30 * time.Second, StepDuration: time.Second, Out: "x",
 	}

@@ -35,8 +35,10 @@ func TestLag(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), database)
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
-	_, err = conn.Exec(t.Context(), `INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic) VALUES
-		('00000000-0000-0000-0000-000000000001', 0, 1, 3, 0, $1), ('00000000-0000-0000-0000-000000000001', 1, 1, 1, 0, $1)`, topic)
+	_, err = conn.Exec(t.Context(), `INSERT INTO ingest_offsets
+		(topic_id, partition, generation, next_offset, leader_epoch, topic) VALUES
+		('00000000-0000-0000-0000-000000000001', 0, 1, 3, 0, $1),
+		('00000000-0000-0000-0000-000000000001', 1, 1, 1, 0, $1)`, topic)
 	require.NoError(t, err)
 
 	f := func(databaseURL string, want float64) {

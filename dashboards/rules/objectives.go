@@ -26,7 +26,8 @@ var objectives = []objective{
 		slo: "accept-availability", target: "0.999", budget: "0.001",
 		events: `sum by (job) (rate(` + accepts + `}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total[W]))
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
-		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
+		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W]))` +
+			` + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
 		alert: "TradestoreAcceptAvailabilityBurn", dashboard: "tradestore-overview", what: "submitted trades are not taken",
 	},
@@ -121,7 +122,8 @@ func objectivesSlow() []rule {
 func flow() []rule {
 	return []rule{
 		{Record: "job:tradestore_accepted:rate5m", Expr: `sum by (job) (rate(tradestore_accept_delivered_total[5m]))`},
-		{Record: "job:tradestore_decided:rate5m", Expr: `sum by (job) (rate(tradestore_apply_outcomes_total{reason!="NOT_DELIVERED"}[5m]))`},
+		{Record: "job:tradestore_decided:rate5m",
+			Expr: `sum by (job) (rate(tradestore_apply_outcomes_total{reason!="NOT_DELIVERED"}[5m]))`},
 		{Record: "job:tradestore_lag_records:sum", Expr: `sum by (job) (tradestore_apply_lag_records)`},
 		{Record: "job:tradestore_lag_seconds:max", Expr: `max by (job) (tradestore_apply_lag_seconds)`},
 	}
