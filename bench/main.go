@@ -27,19 +27,19 @@ type part struct {
 	name, about string
 	needs       []*need
 	measure     func(ctx context.Context, l *harness, r *results) error
-	loop        closedLoop // of its attacks
+	connections int  // of its closed loops; 0: that of -connections
+	vegeta      bool // use vegeta, not the light generator
 }
 
 // closedLoop says how trades are sent in a closed loop.
 type closedLoop struct {
-	connections int  // 0: that of -connections
-	vegeta      bool // use vegeta, not the light generator
+	connections int
+	vegeta      bool
 }
 
 var parts = []part{
 	{name: "accept", measure: accept, needs: []*need{needPostgres, needLimit},
-		about: "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in " +
-			"turn: what binds"},
+		about: "the accept path against a no-op fasthttp server, and the chain with each store replaced in turn"},
 	{name: "produce", measure: produce, needs: []*need{needApache},
 		about: "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka"},
 	{name: "apply", measure: applying, needs: []*need{needPostgres, needBenchmarks},
@@ -51,31 +51,28 @@ var parts = []part{
 // goalParts measure the goals. They take longer, so -goals selects them.
 var goalParts = []part{
 	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
-		loop:  closedLoop{connections: 256},
-		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
+		connections: 256,
+		about:       "server and worker on Apache Kafka under a sustained load: rates, lag, CPU per trade"},
 	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
-		loop:  closedLoop{connections: 256, vegeta: true},
-		about: "the same with vegeta as the generator, which takes more of the cores"},
+		connections: 256, vegeta: true, about: "the same with vegeta as the generator, which uses more CPU"},
 	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram},
-		loop:  closedLoop{connections: 256},
-		about: "the memory of server and worker under the same load, held for 30 times as long"},
+		connections: 256, about: "the memory of server and worker under the same load, 30 times as long"},
 	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram},
-		loop:  closedLoop{connections: 256},
-		about: "server and worker that are scraped, traced at 1 % and logged, against the same unobserved"},
+		connections: 256, about: "server and worker with metrics, 1 % traces and logs, against the same without"},
 	{name: "drain", measure: draining, needs: []*need{needPostgres, needApache, needProgram, needBenchmarks},
 		about: "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone"},
 	{name: "latency", measure: latency, needs: []*need{needPostgres, needApache, needProgram, needLimit},
 		about: "time to the answer and to SUCCESS at a rate that leaves the machine idle"},
 	{name: "overload", measure: overload, needs: []*need{needPostgres, needApache, needProgram},
-		about: "what is still accepted beyond the capacity, which a slow store holds down, and the way back"},
+		about: "goodput above the capacity of a slow store, and the recovery"},
 	{name: "rows", measure: rows, needs: []*need{needPostgres, needApache, needProgram},
 		about: "a drain into tables of many rows against one into empty tables"},
 	{name: "scaling", measure: scaling, needs: []*need{needPostgres, needApache, needProgram},
 		about: "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids"},
 }
 
-const usage1 = `bench measures each stage of Trade Store and its limit in the same rounds, and writes RESULTS.md and results.svg.
-A run keeps the parts of RESULTS.md that it does not measure.
+const usage1 = `bench measures each stage of Trade Store and its limit in the same rounds, and writes RESULTS.md
+and results.svg. A run keeps the parts of RESULTS.md that it does not measure.
 
   go run ./bench                                      all of it, about seven minutes on two cores; let nothing else run
   go run ./bench -goals                               what the product is held to, and how it scales: scaling.svg
@@ -223,7 +220,7 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 	r := &results{flags: s.flags}
 	for _, p := range chosen {
 		began := time.Now()
-		h.loop = closedLoop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}
+		h.loop = closedLoop{connections: cmp.Or(p.connections, s.connections), vegeta: p.vegeta}
 		if err := p.measure(ctx, h, r); err != nil {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}

@@ -76,7 +76,8 @@ const (
 		INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version, maturity_date,
 			created_date, request_id, outcome, trade_id, counterparty_id, book_id, correlation_id)
 		SELECT n, at, at, (at AT TIME ZONE 'UTC')::date, 0, n % 12, 2, '2199-12-31', (at AT TIME ZONE 'UTC')::date,
-			request_id, 'SUCCESS', trade_id, 'CP-' || n % 97, 'B-' || n % 13, '6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
+			request_id, 'SUCCESS', trade_id, 'CP-' || n % 97, 'B-' || n % 13,
+			'6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e' FROM earlier`
 )
 
 // fillTables fills the tables of an environment and returns the size of its database as text.

@@ -143,18 +143,10 @@ func (h *harness) startWorkers(ctx context.Context, e *storeEnv, spec workers) (
 			return workers, err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the workers do not share the partitions"))
-	defer cancel()
-	poll := time.NewTicker(storedPoll)
-	defer poll.Stop()
-	for !partitionsShared(ctx, addresses, e.partitions) {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return workers, context.Cause(ctx)
-		}
-	}
-	return workers, nil
+	const cause = "the workers do not share the partitions"
+	return workers, poll(ctx, storedPoll, startLimit, cause, func(ctx context.Context) bool {
+		return partitionsShared(ctx, addresses, e.partitions)
+	})
 }
 
 // partitionsShared says whether all partitions are assigned, and as many workers as possible have one.

@@ -107,21 +107,32 @@ func summary(results *loadtest.Results) (s sample, err error) {
 
 // await waits until the worker has applied so many records.
 func (t target) await(ctx context.Context, records float64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the worker does not get through"))
+	have := 0.0
+	err := poll(ctx, storedPoll, storedLimit, "the worker does not get through", func(ctx context.Context) bool {
+		var err error
+		have, err = t.position(ctx)
+		return err == nil && have >= records
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w: %.0f of %.0f records applied", t.name, err, have, records)
+	}
+	return nil
+}
+
+// poll calls done at an interval until it returns true. Errors: the cause after the limit, or that of ctx.
+func poll(ctx context.Context, every, limit time.Duration, cause string, done func(context.Context) bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New(cause))
 	defer cancel()
-	poll := time.NewTicker(storedPoll)
-	defer poll.Stop()
-	for {
-		have, err := t.position(ctx)
-		if err == nil && have >= records {
-			return nil
-		}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !done(ctx) {
 		select {
-		case <-poll.C:
+		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %.0f of %.0f records applied", t.name, context.Cause(ctx), have, records)
+			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
 
 // position is the number of records that the worker has applied, over all partitions.
@@ -147,20 +158,12 @@ func (t target) position(ctx context.Context) (float64, error) {
 
 // ready waits until the worker holds every partition: only then the sum of its positions is complete.
 func (t target) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit,
-		errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
-	defer cancel()
-	poll := time.NewTicker(storedPoll)
-	defer poll.Stop()
-	for {
-		page, err := get(ctx, "http://"+t.worker+"/metrics")
-		if err == nil && bytes.Count(page, []byte("\ntradestore_apply_position{")) == partitions {
-			return nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", t.name, context.Cause(ctx))
-		}
+	cause := "the worker does not get all " + strconv.Itoa(partitions) + " partitions"
+	err := poll(ctx, storedPoll, startLimit, cause, func(ctx context.Context) bool {
+		return partitionsShared(ctx, []string{t.worker}, partitions)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.name, err)
 	}
+	return nil
 }

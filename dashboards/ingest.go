@@ -115,7 +115,9 @@ var ingest = page{
 			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
 				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",
 				q("errors",
-					`sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST",code=~"5..|429"}[$__rate_interval])) / (sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval])) > 0)`)).
+					`sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST",code=~"5..|429"}`+
+						`[$__rate_interval])) / `+
+						`(sum(rate(tradestore_http_requests_total{@,route="/api/v1/trades",method="POST"}[$__rate_interval])) > 0)`)).
 				alert("TradestoreAcceptAvailabilityBurn"),
 		}},
 	},

@@ -58,7 +58,8 @@ func TestRulesSeeBrokenPanels(t *testing.T) {
 	f("has a legend for each query", lines("Title", perSecond, rare(), about, q("twice", good), q("twice", good)))
 	f("ranges over $__rate_interval alone", shows(`sum(rate(tradestore_accept_shed_total{@}[5m]))`))
 	f("takes a rate of counters alone", shows(`sum(rate(tradestore_accept_in_flight{@}[$__rate_interval]))`))
-	f("takes a rate of counters alone", shows(`sum(rate(tradestore_kafka_buffered_produce_records_total{@}[$__rate_interval]))`))
+	f("takes a rate of counters alone",
+		shows(`sum(rate(tradestore_kafka_buffered_produce_records_total{@}[$__rate_interval]))`))
 	f("shows no counter as it is", shows(`sum(tradestore_accept_shed_total{@})`))
 	f("reads series that exist", shows(`sum(rate(tradestore_accept_sheds_total{@}[$__rate_interval]))`))
 	f("reads series that exist", shows(`tradestore_accept_duration_seconds{@}`))

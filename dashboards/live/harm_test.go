@@ -68,7 +68,8 @@ func (s *deployment) exec(t *testing.T, sql string) int64 {
 // submit has one trade accepted.
 func (s *deployment) submit(t *testing.T) {
 	t.Helper()
-	const body = `{"trade_id":"LAST","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+	const body = `{"trade_id":"LAST","version":1,"counterparty_id":"CP-1","book_id":"B1",` +
+		`"maturity_date":"9998-12-31","created_date":"2026-01-02"}`
 	answer, err := http.Post("http://"+address(s.server)+"/api/v1/trades", "application/json", strings.NewReader(body))
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
