@@ -84,7 +84,7 @@ func TestReconcileBySQL(t *testing.T) {
 	// Each line spoils the tables, expects a finding, and repairs them.
 	v, _ := s.one(Higher)
 	id := v.id.String()
-	f := func(breach, want, spoil, repair string) {
+	f := func(kind, want, spoil, repair string) {
 		t.Helper()
 		named := func(statement string) string {
 			return strings.NewReplacer("ID", "'"+id+"'", "TRADE", "'"+v.trade.TradeID+"'").Replace(statement)
@@ -92,7 +92,7 @@ func TestReconcileBySQL(t *testing.T) {
 		s.exec(named(spoil))
 		rec := s.reconcile()
 		offenders := map[string]Offenders{"lost": rec.Lost, "doubled": rec.Doubled, "stuck": rec.Stuck,
-			"wrong": rec.Wrong}[breach]
+			"wrong": rec.Wrong}[kind]
 		require.EqualValues(t, 1, offenders.Count, "%s: %+v", spoil, rec)
 		require.Contains(t, offenders.First[0], want, spoil)
 		require.EqualValues(t, 1, rec.Lost.Count+rec.Doubled.Count+rec.Stuck.Count+rec.Wrong.Count, "%s: %+v", spoil, rec)

@@ -76,7 +76,7 @@ func historyOf(t *testing.T, posts, rows, journal string) *history {
 	return h
 }
 
-var breachNames = [...]string{lost: "lost", doubled: "doubled", stuck: "stuck", wrong: "wrong"}
+var violationNames = [...]string{lost: "lost", doubled: "doubled", stuck: "stuck", wrong: "wrong"}
 
 // verdictsOf returns the findings as "lost: request 1, ...", with short names for ids.
 func verdictsOf(h *history) (all []string) {
@@ -85,7 +85,7 @@ func verdictsOf(h *history) (all []string) {
 		for n := range 10 {
 			text = strings.ReplaceAll(text, requestID(strconv.Itoa(n)).String(), strconv.Itoa(n))
 		}
-		all = append(all, breachNames[f.kind]+": "+text)
+		all = append(all, violationNames[f.kind]+": "+text)
 	}
 	return all
 }

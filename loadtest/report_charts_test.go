@@ -82,5 +82,6 @@ func TestCapacityChartsAreInOrderOfRate(t *testing.T) {
 func TestFiguresSumALineUp(t *testing.T) {
 	c := chart{Unit: "seconds", Lines: []chartLine{{Name: "p50"}, {Name: "none"}},
 		Data: []column{{0, 1, 2}, {0.001, gap, 0.003}, {gap, gap, gap}}}
-	assert.Equal(t, []lineFigures{{"p50", "1 ms", "2 ms", "3 ms", "3 ms"}, {"none", "–", "–", "–", "–"}}, c.Figures())
+	assert.Equal(t, []lineFigures{{"p50", "1 ms", "2 ms", "3 ms", "3 ms"}, {"none", "–", "–", "–", "–"}},
+		c.Figures())
 }
