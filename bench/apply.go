@@ -12,24 +12,27 @@ import (
 	"time"
 )
 
-// perBatch is the shape of the batches that are compared: a full one.
+// perBatch selects full batches.
 const perBatch = "rows=4000"
 
-// applying measures the apply transaction against what PostgreSQL takes of the same rows without anything around it: the
-// Go benchmarks of package postgres, in turn.
-func applying(ctx context.Context, l *harness, r *results) error {
+// applying compares the apply transaction with plain writes of the same rows to PostgreSQL: the Go benchmarks of
+// package postgres, in turn.
+func applying(ctx context.Context, h *harness, r *results) error {
 	bench := func(name, path string) *series {
-		return &series{name: name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.benchmark(ctx, path, hold/5) }}
+		return &series{name: name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+			return h.benchmark(ctx, path, hold/5)
+		}}
 	}
 	ours := bench("apply: position, trades, journal", "Apply/new/"+perBatch)
 	two := bench("apply on two connections, the default", "ApplyTwo/new/"+perBatch)
-	two.aside = true // the limits have one
+	two.aside = true // the limits use one
 	unnest := bench("upsert of unnested arrays", "RawUnnest")
 	stages := []stage{
-		{title: "PostgreSQL: apply, against COPY alone", unit: "rows", limit: bench("COPY into one table", "RawCopy"), ours: []*series{ours, two}},
+		{title: "PostgreSQL: apply, against COPY alone", unit: "rows", limit: bench("COPY into one table", "RawCopy"),
+			ours: []*series{ours, two}},
 		{title: "PostgreSQL: apply, against one upsert alone", unit: "rows", limit: unnest, ours: []*series{ours}},
 	}
-	if err := l.measure(ctx, false, stages...); err != nil {
+	if err := h.measure(ctx, false, stages...); err != nil {
 		return err
 	}
 	r.add(stages...)
@@ -37,9 +40,10 @@ func applying(ctx context.Context, l *harness, r *results) error {
 }
 
 // benchmark runs one Go benchmark on the shared server and returns its rows per second.
-func (l *harness) benchmark(ctx context.Context, path string, hold time.Duration) (sample, error) {
-	cmd := exec.CommandContext(ctx, l.benchmarks, "-test.run", "^$", "-test.bench", pattern(path), "-test.benchtime", hold.String())
-	cmd.Env = environment("TRADESTORE_TEST_DATABASE_URL="+l.postgres.URL(), "CI=true") // no skipping
+func (h *harness) benchmark(ctx context.Context, path string, hold time.Duration) (sample, error) {
+	cmd := exec.CommandContext(ctx, h.benchmarks, "-test.run", "^$", "-test.bench", pattern(path), "-test.benchtime",
+		hold.String())
+	cmd.Env = environment("TRADESTORE_TEST_DATABASE_URL="+h.postgres.URL(), "CI=true") // no skipping
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	if err != nil {

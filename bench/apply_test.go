@@ -24,7 +24,8 @@ func TestReported(t *testing.T) {
 	}
 	f(290000, "goos: linux\nBenchmarkRawCopy-2   \t      10\t    290000 rows/s\nPASS\n")
 	f(82.5, "BenchmarkApply/new/rows=4000 \t 1 \t 5 ns/op\t 82.5 rows/s\t 12 B/op\n")
-	for _, out := range []string{"", "PASS\n", "BenchmarkRawCopy-2 10 5 ns/op\n", "Benchmark\n", "BenchmarkRawCopy-2 10 many rows/s\n"} {
+	for _, out := range []string{"", "PASS\n", "BenchmarkRawCopy-2 10 5 ns/op\n", "Benchmark\n",
+		"BenchmarkRawCopy-2 10 many rows/s\n"} {
 		_, err := reported([]byte(out), "rows/s")
 		require.Error(t, err, out)
 	}

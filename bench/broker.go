@@ -8,11 +8,11 @@ import (
 	"tradestore/internal/dev/embedded"
 )
 
-// The brokers that a chain can have.
+// Kinds of brokers of a chain.
 const (
-	onDisk    = "disk"      // the embedded broker as `tradestore dev` runs it: each batch is on disk before it is acknowledged
-	inMemory  = "memory"    // the same without its disk
-	blackhole = "blackhole" // it acknowledges and keeps nothing, so there is nothing to read
+	onDisk    = "disk"      // the embedded broker of `tradestore dev`: it acknowledges a batch when it is on disk
+	inMemory  = "memory"    // the same without disk
+	blackhole = "blackhole" // it acknowledges and keeps nothing
 )
 
 // startBroker starts a broker in this process.
@@ -36,7 +36,7 @@ func startBroker(kind, dir string) (addrs []string, stop func(), err error) {
 	return k.Addrs(), k.Close, nil
 }
 
-// serveBroker runs a broker as a process of its own, until its parent ends it.
+// serveBroker runs a broker in this child process until the parent ends it.
 func serveBroker(kind, dir string) error {
 	addrs, stop, err := startBroker(kind, dir)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"tradestore/worker"
 )
 
-// What the roles have by default, and the name that a child gets its database by.
+// Defaults of the roles, and the variable with the database URL of a child.
 const (
 	topic       = "trades-inbound"
 	partitions  = 12
@@ -32,35 +32,35 @@ const (
 	databaseVar = "TRADESTORE_DATABASE_URL"
 )
 
-// The stores of a chain that can be replaced by one that does nothing. The broker is another matter: see startBroker.
+// The stores of a chain that noopStore can replace. For the broker see startBroker.
 const (
 	lookUp       = "lookup"       // of the server: the highest stored version
 	requestStore = "requeststore" // of the server: PENDING
-	apply        = "apply"        // everything that the worker writes and reads
+	apply        = "apply"        // all stores of the worker
 )
 
-// chain says what the whole chain in one process is made of: server, worker and broker, composed as `tradestore dev` does
-// and with the default settings of the roles, but for what is replaced.
-type chain struct {
+// chainSpec describes a whole chain in one process: server, worker and broker, composed as in `tradestore dev` with
+// default settings, except for what is replaced.
+type chainSpec struct {
 	broker   string   // onDisk, inMemory or blackhole
 	replaced []string // stores that do nothing
-	database string   // URL; for the stores that are left
+	database string   // URL, for stores that are not replaced
 }
 
-func (c chain) has(store string) bool { return !slices.Contains(c.replaced, store) }
+func (c chainSpec) has(store string) bool { return !slices.Contains(c.replaced, store) }
 
-func (c chain) needsDatabase() bool { return c.has(lookUp) || c.has(requestStore) || c.has(apply) }
+func (c chainSpec) needsDatabase() bool { return c.has(lookUp) || c.has(requestStore) || c.has(apply) }
 
 // serveChain runs a chain until its parent ends it. dir is for the broker.
-func serveChain(c chain, dir string) error {
+func serveChain(c chainSpec, dir string) error {
 	brokers, stopBroker, err := startBroker(c.broker, dir)
 	if err != nil {
 		return err
 	}
 	defer stopBroker()
-	r := &running{}
-	defer r.close()
-	if err := c.build(context.Background(), brokers, r); err != nil {
+	p := &chainProcess{}
+	defer p.close()
+	if err := c.build(context.Background(), brokers, p); err != nil {
 		return err
 	}
 	api, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,11 +75,11 @@ func serveChain(c chain, dir string) error {
 	if err != nil {
 		return err
 	}
-	return r.run(ctx, api, metrics)
+	return p.run(ctx, api, metrics)
 }
 
-// running is what a chain is made of, as far as it has been built.
-type running struct {
+// chainProcess has the parts of a chain that are built so far.
+type chainProcess struct {
 	server  *server.Server
 	worker  *worker.Worker
 	metrics http.Handler // of the worker
@@ -87,18 +87,18 @@ type running struct {
 }
 
 // close closes the connections, the last opened first.
-func (r *running) close() {
-	for _, f := range slices.Backward(r.closers) {
+func (p *chainProcess) close() {
+	for _, f := range slices.Backward(p.closers) {
 		f()
 	}
 }
 
 // run serves until ctx ends or one of the two fails.
-func (r *running) run(ctx context.Context, api, metrics net.Listener) error {
-	scrapes := &http.Server{Handler: r.metrics, ReadHeaderTimeout: time.Second}
+func (p *chainProcess) run(ctx context.Context, api, metrics net.Listener) error {
+	scrapes := &http.Server{Handler: p.metrics, ReadHeaderTimeout: time.Second}
 	work, inner := errgroup.WithContext(ctx)
-	work.Go(func() error { return r.server.Serve(api) })
-	work.Go(func() error { return r.worker.Run(inner) })
+	work.Go(func() error { return p.server.Serve(api) })
+	work.Go(func() error { return p.worker.Run(inner) })
 	work.Go(func() error {
 		if err := scrapes.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -108,26 +108,27 @@ func (r *running) run(ctx context.Context, api, metrics net.Listener) error {
 	<-inner.Done()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	drained := r.server.Drain(limit)
+	drained := p.server.Drain(limit)
 	_ = scrapes.Close()
 	return errors.Join(work.Wait(), drained)
 }
 
-// build wires server and worker as package role does, which replaces nothing. The caller closes r, also after an error.
-func (c chain) build(ctx context.Context, brokers []string, r *running) error {
+// build wires server and worker like internal/app, which cannot replace stores. The caller closes p, also after an
+// error.
+func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess) error {
 	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
 	id, err := c.prepare(ctx, brokers, log)
 	if err != nil {
 		return err
 	}
-	if err := c.buildServer(ctx, r, brokers, log); err != nil {
+	if err := c.buildServer(ctx, p, brokers, log); err != nil {
 		return err
 	}
-	return c.buildWorker(ctx, r, brokers, id, log)
+	return c.buildWorker(ctx, p, brokers, id, log)
 }
 
-// prepare makes the topic and, with a database, schema and positions.
-func (c chain) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
+// prepare creates the topic and, with a database, schema and positions.
+func (c chainSpec) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
 		cfg := roles.Defaults[app.MigrateConfig]()
 		cfg.Kafka.Brokers, cfg.Kafka.Topic, cfg.Kafka.Partitions = brokers, topic, partitions
@@ -144,23 +145,26 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 	return kafka.Config{Brokers: brokers, Topic: topic, ClientID: id}
 }
 
-func (c chain) buildServer(ctx context.Context, r *running, brokers []string, log zerolog.Logger) error {
-	deps := server.Deps{Verified: func() error { return nil }, Requests: nothing{}, Keys: nothing{}, Trades: nothing{}, Journal: nothing{}, Registry: telemetry.NewRegistry(), Log: log}
+func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []string, log zerolog.Logger) error {
+	deps := server.Deps{Requests: noopStore{}, Keys: noopStore{}, Trades: noopStore{}, Journal: noopStore{},
+		Verified: func() error { return nil }, Registry: telemetry.NewRegistry(), Log: log}
 	if c.has(requestStore) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"}, deps.Registry)
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"},
+			deps.Registry)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
+		p.closers = append(p.closers, pool.Close)
 		requests := postgres.NewRequestStore(pool)
 		deps.Requests, deps.Keys = requests, requests
 	}
 	if c.has(lookUp) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"}, deps.Registry)
+		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"},
+			deps.Registry)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
+		p.closers = append(p.closers, pool.Close)
 		deps.Trades = postgres.NewReader(pool)
 	}
 	cfg := kafkaClient(brokers, "bench-server")
@@ -169,32 +173,36 @@ func (c chain) buildServer(ctx context.Context, r *running, brokers []string, lo
 	if deps.Kafka, err = kafka.NewProducer(cfg, deps.Registry, log); err != nil {
 		return err
 	}
-	r.closers = append(r.closers, deps.Kafka.Close)
+	p.closers = append(p.closers, deps.Kafka.Close)
 	role := roles.Defaults[app.ServerConfig]()
 	role.Kafka.Topic, role.Kafka.Partitions, role.Server.QueueItems = topic, partitions, queueItems
-	r.server, err = server.New(role.Role(), deps)
+	p.server, err = server.New(role.Role(), deps)
 	return err
 }
 
-func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id trade.TopicID, log zerolog.Logger) error {
+func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []string, id trade.TopicID,
+	log zerolog.Logger) error {
 	reg := telemetry.NewRegistry()
-	r.metrics = telemetry.Handler(reg)
+	p.metrics = telemetry.Handler(reg)
 	deps := worker.Deps{
-		Store: newPositions(id, partitions), Journal: nothing{}, Closer: nothing{}, Requests: nothing{}, Maintainer: nothing{},
-		Registry: reg, Log: log, Now: time.Now,
+		Store: newPositionStore(id, partitions), Journal: noopStore{}, Closer: noopStore{}, Requests: noopStore{},
+		Maintainer: noopStore{},
+		Registry:   reg, Log: log, Now: time.Now,
 	}
 	if c.has(apply) {
 		const lanes = 2 // the worker's default; projector and reads of positions take two more
-		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2, ApplicationName: "bench-apply"}, reg)
+		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2,
+			ApplicationName: "bench-apply"}, reg)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, pool.Close)
-		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"}, reg)
+		p.closers = append(p.closers, pool.Close)
+		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"},
+			reg)
 		if err != nil {
 			return err
 		}
-		r.closers = append(r.closers, keep.Close)
+		p.closers = append(p.closers, keep.Close)
 		store := postgres.NewStore(pool, postgres.StoreConfig{Topic: topic})
 		deps.Store, deps.Journal, deps.Closer, deps.Maintainer = store, store, store, postgres.NewMaintainer(keep)
 		if c.has(requestStore) {
@@ -205,6 +213,6 @@ func (c chain) buildWorker(ctx context.Context, r *running, brokers []string, id
 	role.Kafka.Brokers, role.Kafka.Topic, role.Kafka.Partitions = brokers, topic, partitions
 	role.Worker.Group = "bench-workers"
 	var err error
-	r.worker, err = worker.New(role.Role(), deps)
+	p.worker, err = worker.New(role.Role(), deps)
 	return err
 }

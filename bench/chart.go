@@ -11,7 +11,7 @@ import (
 //go:embed results.svg.tmpl
 var chartSource string
 
-// Names in it come from this package, so escaping the five characters of XML is all that can be needed.
+// All names come from this package: escaping for XML is enough.
 var chartTemplate = template.Must(template.New("chart").Parse(chartSource))
 
 // The geometry of the chart, in pixels at its natural size.
@@ -27,7 +27,7 @@ const (
 	footHeight = 34
 )
 
-// drawing is what the template draws.
+// drawing is the data of the template.
 type drawing struct {
 	Width, Height           int
 	PaperWidth, PaperHeight int
@@ -57,8 +57,8 @@ type tick struct {
 	Label string
 }
 
-// svg draws the ratio of each row to its limit as a bar, with the spread of its rounds as a line across its end.
-// The limit is a dashed line.
+// svg draws the ratio of each row to its limit as a bar, with the spread of the rounds as a line at its end. The limit
+// is a dashed line.
 func svg(title, under string, rows []row) ([]byte, error) {
 	d := draw(title, under, rows)
 	b := &bytes.Buffer{}
@@ -69,7 +69,8 @@ func svg(title, under string, rows []row) ([]byte, error) {
 }
 
 func draw(title, under string, rows []row) drawing {
-	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20, Title: title, Under: under}
+	d := drawing{Width: chartWidth, BarLeft: barLeft, Track: barWidth, Ratios: chartWidth - 110, Values: chartWidth - 20,
+		Title: title, Under: under}
 	most := 1.0 // the limit is always on the scale
 	for _, w := range rows {
 		if w.chart {
@@ -82,16 +83,17 @@ func draw(title, under string, rows []row) drawing {
 		if !w.chart {
 			continue
 		}
-		if n := len(d.Groups); n == 0 || d.Groups[n-1].Title != escape(w.stage) {
+		if n := len(d.Groups); n == 0 || d.Groups[n-1].Title != escapeXML(w.stage) {
 			if n > 0 {
 				y += groupGap
 			}
 			limit := fmt.Sprintf("%s, %s %s/s", w.limit, thousands(w.limitRate.median), w.unit)
-			d.Groups = append(d.Groups, group{Y: y, Top: y + groupTop - 3, Title: escape(w.stage), Limit: escape(limit)})
+			d.Groups = append(d.Groups, group{Y: y, Top: y + groupTop - 3, Title: escapeXML(w.stage), Limit: escapeXML(limit)})
 			y += groupTop
 		}
 		g := &d.Groups[len(d.Groups)-1]
-		g.Bars = append(g.Bars, bar{Y: y, Name: escape(w.name), Width: scale(w.ratio.median), Low: barLeft + scale(w.ratio.low),
+		g.Bars = append(g.Bars, bar{Y: y, Name: escapeXML(w.name), Width: scale(w.ratio.median),
+			Low:  barLeft + scale(w.ratio.low),
 			High: barLeft + scale(w.ratio.high), Ratio: digits(w.ratio.median), Rate: thousands(w.rate.median) + "/s"})
 		y += barStep
 		g.End = y - barStep + barHeight + 3
@@ -108,7 +110,7 @@ func draw(title, under string, rows []row) drawing {
 	return d
 }
 
-func escape(s string) string {
+func escapeXML(s string) string {
 	b := &bytes.Buffer{}
 	template.HTMLEscape(b, []byte(s))
 	return b.String()

@@ -15,14 +15,14 @@ const patience = time.Minute // for what must happen; no measure of speed
 // testHarness is a harness of one short round, stopped at the end of the test.
 func testHarness(t *testing.T) *harness {
 	t.Helper()
-	l, err := newHarness(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
+	h, err := newHarness(settings{rounds: 1, hold: 100 * time.Millisecond, connections: 8}, io.Discard)
 	require.NoError(t, err)
-	l.loop.connections = l.connections
+	h.loop.connections = h.connections
 	t.Cleanup(func() {
-		l.stop()
-		require.NoDirExists(t, l.dir)
+		h.stop()
+		require.NoDirExists(t, h.dir)
 	})
-	return l
+	return h
 }
 
 func (c *child) awaitEnd(t *testing.T) {
@@ -36,8 +36,8 @@ func (c *child) awaitEnd(t *testing.T) {
 
 // However this process ends, its children follow.
 func TestAChildEndsWithItsParent(t *testing.T) {
-	l := testHarness(t)
-	c, at, err := l.self(t.Context(), "the no-op server", nil, "noop")
+	h := testHarness(t)
+	c, at, err := h.self(t.Context(), "the no-op server", nil, "noop")
 	require.NoError(t, err)
 	require.NotEmpty(t, at.API)
 	require.NoError(t, c.hold.Close())
@@ -48,17 +48,17 @@ func TestAChildEndsWithItsParent(t *testing.T) {
 }
 
 func TestAChildThatFailsSaysWhy(t *testing.T) {
-	l := testHarness(t)
-	_, _, err := l.self(t.Context(), "a broker", nil, "broker", onDisk, "/dev/null/nowhere")
+	h := testHarness(t)
+	_, _, err := h.self(t.Context(), "a broker", nil, "broker", onDisk, "/dev/null/nowhere")
 	require.ErrorContains(t, err, "a broker does not start: ")
 	require.ErrorContains(t, err, "/dev/null")
 
-	c, err := l.start("tradestore", "/bin/sh", nil, "-c", "echo first >&2; echo out of order >&2; exit 3")
+	c, err := h.start("tradestore", "/bin/sh", nil, "-c", "echo first >&2; echo out of order >&2; exit 3")
 	require.NoError(t, err)
 	address, err := freeAddress()
 	require.NoError(t, err)
 	require.ErrorContains(t, c.awaitReady(t.Context(), address), "tradestore ended before it was ready: out of order")
-	_, err = l.start("no program", filepath.Join(l.dir, "none"), nil)
+	_, err = h.start("no program", filepath.Join(h.dir, "none"), nil)
 	require.ErrorContains(t, err, "cannot start no program")
 }
 
@@ -75,8 +75,9 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("processor time is read on Linux only")
 	}
-	l := testHarness(t)
-	c, err := l.start("a shell with a child", "/bin/sh", nil, "-c", "trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
+	h := testHarness(t)
+	c, err := h.start("a shell with a child", "/bin/sh", nil, "-c",
+		"trap 'kill $child' TERM; sh -c 'while :; do :; done' & child=$!; wait")
 	require.NoError(t, err)
 	pid := c.PID()
 	m, err := newMeter([]watched{{"itself", pid, itself}, {"below", pid, below}, {"both", pid, both}})
@@ -92,9 +93,9 @@ func TestMeterTellsProcessesApart(t *testing.T) {
 }
 
 func TestFacts(t *testing.T) {
-	l := testHarness(t)
+	h := testHarness(t)
 	facts := map[string]string{}
-	for _, f := range l.facts(t.Context()) {
+	for _, f := range h.facts(t.Context()) {
 		require.NotEmpty(t, f.value, f.name)
 		facts[f.name] = f.value
 	}

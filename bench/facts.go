@@ -11,32 +11,35 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// fact is a line of what the results rest on.
+// fact is one line about the conditions of a run.
 type fact struct{ name, value string }
 
-// cores is how many there are, for everything: generator, product and stores.
+// cores is the number of cores for generator, product and stores together.
 func cores() int { return runtime.NumCPU() }
 
-// facts tell what was measured where, at the end of a run.
-func (l *harness) facts(ctx context.Context) []fact {
+// facts returns the conditions of the run, at its end.
+func (h *harness) facts(ctx context.Context) []fact {
 	all := []fact{
 		{"date", time.Now().UTC().Format(time.DateOnly)},
 		{"commit", commit(ctx)},
 		{"machine", machine()},
 		{"Go", runtime.Version()},
 	}
-	if l.postgres != nil {
-		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, shared_buffers %s, max_wal_size %s",
-			l.postgres.Version(), sharedBuffers(), maxWAL)})
+	if h.postgres != nil {
+		all = append(all, fact{"PostgreSQL", fmt.Sprintf("%s, on the same machine, synced to disk at each commit, "+
+			"shared_buffers %s, max_wal_size %s",
+			h.postgres.Version(), sharedBuffers(), maxWAL)})
 	}
-	if l.kafka != nil {
-		all = append(all, fact{"Apache Kafka", services.KafkaVersion + ", one broker on the same machine, acknowledging from memory as it does by default"})
+	if h.kafka != nil {
+		all = append(all, fact{"Apache Kafka", services.KafkaVersion +
+			", one broker on the same machine, acknowledging from memory as it does by default"})
 	}
-	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", l.rounds, l.hold, l.connections)},
-		fact{"took", time.Since(l.began).Round(time.Second).String()})
+	return append(all, fact{"rounds", fmt.Sprintf("%d of %v each, in turn; %d connections in a closed loop", h.rounds,
+		h.hold, h.connections)},
+		fact{"took", time.Since(h.began).Round(time.Second).String()})
 }
 
-// commit names the source. A tree with changes is marked.
+// commit names the commit, with a mark for a dirty tree.
 func commit(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
 	if err != nil {
@@ -45,7 +48,7 @@ func commit(ctx context.Context) string {
 	return strings.TrimSpace(string(out))
 }
 
-// machine leaves out what the system does not tell.
+// machine describes the machine as far as the system reports it.
 func machine() string {
 	parts := []string{fmt.Sprintf("%d cores for everything, generator included", cores())}
 	processor, gib := hardware()

@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// A goal is one figure that the product is held to, and what was measured.
+// goal is a target value for the product and the measured value.
 type goal struct {
 	figure string // what is measured
 	want   string // "at least 0.50 x fasthttp, no-op"
-	got    string // the ratio or figure with its spread, and the absolute figures behind it, for people
+	got    string // the ratio or figure with its spread, and the absolute figures
 	met    bool
-	part   string // of the run, that measures it
+	part   string // name of the part that measures it
 }
 
-// addGoal puts a goal into the table, in the order of the calls.
+// addGoal appends a goal to the table.
 func (r *results) addGoal(g goal) { r.goals = append(r.goals, g) }
 
-// atLeast is the goal that the median of a value is so many times the rate of the limit in the same rounds.
+// atLeast is the goal that a value is at least want times the rate of the limit in the same rounds, by median.
 func atLeast(want float64, name string, ours, limit *series, value func(sample) float64, part string) goal {
 	ratio := ours.over(limit, value)
 	return goal{figure: name, want: fmt.Sprintf("at least %.2f x %s", want, limit.name), met: ratio.median >= want,
@@ -25,12 +25,12 @@ func atLeast(want float64, name string, ours, limit *series, value func(sample) 
 		part: part}
 }
 
-// command measures one part alone, as it was measured.
+// command is the command that measures one part alone, with the same flags.
 func (r *results) command(part string) string { return "go run ./bench -only " + part + r.flags }
 
-// writeGoals shows what was measured of the goals. Each row tells when, since a run may measure a single one.
+// writeGoals writes the table of goals. Each row has its date, because a run may measure a single goal.
 func (r *results) writeGoals(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%sGoals\n\nWhat the product is held to. A ratio compares what was measured in the same rounds.\n\n"+
+	fmt.Fprintf(b, "%sGoals\n\nTargets of the product. A ratio compares figures of the same rounds.\n\n"+
 		"| Figure | Goal | Measured | Met | Command | When |\n|---|---|---|---|---|---|\n", heading)
 	for _, g := range r.goals {
 		met := "**no**"
@@ -41,11 +41,13 @@ func (r *results) writeGoals(b *bytes.Buffer) {
 	}
 }
 
-// writeScaling shows how rates change with what is varied.
+// writeScaling writes how rates change with each setting.
 func (r *results) writeScaling(b *bytes.Buffer) {
-	fmt.Fprintf(b, "%sScaling\n\nOne thing is varied at a time. A drain is of a topic that was filled before, into empty tables if not said otherwise; "+
-		"trades are accepted\nby a server alone, without a worker. `%s`, %s.\n\n![Rates by what is varied](scaling.svg)\n\n"+
-		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, r.command("scaling"), r.when())
+	fmt.Fprintf(b, "%sScaling\n\nOne setting is varied at a time. A drain reads a filled topic into tables that are "+
+		"empty unless the row says otherwise. "+
+		"A server\nalone, without a worker, accepts trades. `%s`, %s.\n\n![Rates by what is varied](scaling.svg)\n\n"+
+		"| Varied | Setting | per second | times nothing varied |\n|---|---|---:|---:|\n", heading, r.command("scaling"),
+		r.when())
 	for i, w := range r.scaling {
 		title := w.stage
 		if i > 0 && r.scaling[i-1].stage == title {
@@ -55,7 +57,7 @@ func (r *results) writeScaling(b *bytes.Buffer) {
 	}
 }
 
-// when names the day and the source.
+// when is the date and the commit.
 func (r *results) when() string {
 	var day, source string
 	for _, f := range r.facts {

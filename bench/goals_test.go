@@ -17,34 +17,35 @@ import (
 
 // Rounds are the shortest that there are: what is found is no figure, but all of it is.
 func TestGoalsAndScalingAreMeasured(t *testing.T) {
-	l := testHarness(t)
-	l.sustain, l.records, l.tableRows = 200*time.Millisecond, 10_000, 10_000
-	l.kafka, l.postgres = stack.ApacheKafka(t), stack.OwnPostgres(t)
+	h := testHarness(t)
+	h.sustain, h.records, h.tableRows = 200*time.Millisecond, 10_000, 10_000
+	h.kafka, h.postgres = stack.ApacheKafka(t), stack.OwnPostgres(t)
 	for _, n := range []*need{needBenchmarks, needLimit, needProgram} {
-		require.NoError(t, n.make(t.Context(), l))
+		require.NoError(t, n.make(t.Context(), h))
 	}
 	found := &results{}
-	for _, measure := range []func(context.Context, *harness, *results) error{sustained, memory, observing, draining, rows} {
-		require.NoError(t, measure(t.Context(), l, found))
+	for _, measure := range []func(context.Context, *harness, *results) error{sustained, memory, observing, draining,
+		rows} {
+		require.NoError(t, measure(t.Context(), h, found))
 	}
-	l.loop.vegeta = true
-	require.NoError(t, sustained(t.Context(), l, found))
-	l.loop.vegeta = false
+	h.loop.vegeta = true
+	require.NoError(t, sustained(t.Context(), h, found))
+	h.loop.vegeta = false
 	require.Len(t, found.goals, 3+2+1+6+2+3)
 	for _, g := range found.goals {
 		require.NotContains(t, g.got, "NaN", g.figure)
 		require.NotContains(t, g.got, "Inf", g.figure)
 	}
 
-	drains, err := l.drainAxes(t.Context())
+	drains, err := h.drainAxes(t.Context())
 	require.NoError(t, err)
-	accepts, err := l.acceptAxes(t.Context())
+	accepts, err := h.acceptAxes(t.Context())
 	require.NoError(t, err)
 	axes := slices.Concat(drains, accepts)
 	for i := range axes {
 		axes[i].cells = axes[i].cells[len(axes[i].cells)-1:] // one of each
 	}
-	require.NoError(t, l.compare(t.Context(), axes, found))
+	require.NoError(t, h.compare(t.Context(), axes, found))
 	require.Len(t, found.scaling, len(axes))
 	for _, w := range found.scaling {
 		require.Positive(t, w.rate.median, "%s %s", w.stage, w.name)
@@ -105,7 +106,7 @@ func TestMoves(t *testing.T) {
 			seen = seen[1:]
 			return now, nil
 		}
-		got, err := moves(t.Context(), position, 100, 50)
+		got, err := measureProgress(t.Context(), position, 100, 50)
 		require.NoError(t, err)
 		require.Empty(t, seen)
 		require.Equal(t, count, got.count)
@@ -114,16 +115,16 @@ func TestMoves(t *testing.T) {
 	f(30, 100, 100, 120, 130, 150)
 	f(50, 100, 150)
 	f(50, 160)
-	_, err := moves(t.Context(), func() (float64, error) { return 0, errors.New("down") }, 100, 50)
+	_, err := measureProgress(t.Context(), func() (float64, error) { return 0, errors.New("down") }, 100, 50)
 	require.ErrorContains(t, err, "down")
 	ended, end := context.WithCancelCause(t.Context())
 	end(errors.New("that is enough"))
-	_, err = moves(ended, func() (float64, error) { return 110, nil }, 100, 50)
+	_, err = measureProgress(ended, func() (float64, error) { return 110, nil }, 100, 50)
 	require.ErrorContains(t, err, "that is enough: 10 of 50 records applied")
 }
 
 func TestFlowsSendWhatTheySay(t *testing.T) {
-	f := func(trades flow, rows, ids int) {
+	f := func(trades tradeSource, rows, ids int) {
 		t.Helper()
 		keys, distinct := map[string]map[int32]bool{}, 0
 		for i := range 1000 {
@@ -139,9 +140,9 @@ func TestFlowsSendWhatTheySay(t *testing.T) {
 		require.Equal(t, rows, distinct)
 		require.Len(t, keys, ids)
 	}
-	f(scattered(2), 1000, 1000)
-	f(growing, 1000, 1000)
-	f(hot, 10, 10)
+	f(scatteredIDs(2), 1000, 1000)
+	f(growingIDs, 1000, 1000)
+	f(hotIDs, 10, 10)
 	f(tenVersions, 1000, 100)
 }
 
@@ -156,7 +157,8 @@ func goalsFound(commit string, figures ...string) *results {
 
 func TestGoalsInTheReport(t *testing.T) {
 	text := string(goalsFound("abc", "first", "missed").markdown())
-	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench -only drain -hold 20s` | 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
+	require.Contains(t, text, "\n| first | at least 1 | 1 | yes | `go run ./bench -only drain -hold 20s` "+
+		"| 2026-11-23, abc |\n| missed | at least 1 | 1 | **no** |")
 	require.NotContains(t, text, "Stages and their limits")
 	require.NotContains(t, text, "Scaling")
 }
@@ -179,14 +181,17 @@ func TestWriteMergesSections(t *testing.T) {
 	require.Equal(t, stages+"\n## Goals"+strings.SplitN(string(goals.markdown()), heading+"Goals", 2)[1]+byHand, read())
 
 	require.NoError(t, goalsFound("def", "second", "third").write(folder))
-	require.Regexp(t, `\| first \|.*abc \|\n\| second \|.*def \|\n\| third \|.*def \|\n\n## Capacity`, read(), "a row that was not measured stays")
+	require.Regexp(t, `\| first \|.*abc \|\n\| second \|.*def \|\n\| third \|.*def \|\n\n## Capacity`, read(),
+		"a row that was not measured stays")
 
-	varied := &results{scaling: []row{{stage: "Drain: lanes", unit: "records", limit: "nothing varied", name: "1", rate: figure{5, 4, 6}, ratio: figure{1, 1, 1}, chart: true}}}
+	varied := &results{scaling: []row{{stage: "Drain: lanes", unit: "records", limit: "nothing varied", name: "1",
+		rate: figure{5, 4, 6}, ratio: figure{1, 1, 1}, chart: true}}}
 	require.NoError(t, varied.write(folder))
 	require.NoError(t, found().write(folder))
 	text := read()
 	require.True(t, strings.HasPrefix(text, stages))
-	require.Regexp(t, `(?s)## Goals\n.*## Scaling\n.*\| Drain: lanes \| 1 \| 5 \(4 to 6\) records \| 1\.00 \(1\.00 to 1\.00\) \|\n\n## Capacity\n`, text)
+	require.Regexp(t, `(?s)## Goals\n.*## Scaling\n.*\| Drain: lanes \| 1 \| 5 \(4 to 6\) records \| 1\.00 \(1\.00 `+
+		`to 1\.00\) \|\n\n## Capacity\n`, text)
 	require.FileExists(t, filepath.Join(folder, "scaling.svg"))
 	require.Equal(t, 1, strings.Count(text, "## Scaling"))
 }

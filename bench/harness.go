@@ -23,7 +23,7 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// settings say how much is measured.
+// settings are the flags of a run.
 type settings struct {
 	rounds      int           // of each series
 	hold        time.Duration // of each round
@@ -31,43 +31,44 @@ type settings struct {
 	sustain     time.Duration // of each round of the sustained load
 	records     int           // of one drain
 	tableRows   int           // of a table that is full
-	flags       string        // that were given, for the report: see given
+	flags       string        // as given, for the report: see given
 }
 
-// check returns what is wrong.
+// check validates the settings.
 func (s settings) check() error {
 	if s.rounds < 1 || s.connections < 1 || s.hold <= 0 || s.sustain <= 0 {
 		return errors.New("-rounds and -connections take 1 or more, -hold and -sustain more than 0")
 	}
 	if s.records < cellShare || s.tableRows < smallShare {
-		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare, smallShare)
+		return fmt.Errorf("-records takes %d or more, -table-rows %d or more: scaling has a part of them", cellShare,
+			smallShare)
 	}
 	return nil
 }
 
-// harness is what the parts of a run share. Everything that it started ends with stop.
+// harness is the shared state of the parts of a run. stop ends everything that it started.
 type harness struct {
 	settings
-	loop     loop   // of the part that runs
-	dir      string // temporary
+	loop     closedLoop // of the part that runs
+	dir      string     // temporary
 	began    time.Time
 	progress io.Writer
 	children atomic.Int64 // started so far
 	attacks  int          // made so far: the trade ids of each begin with its number
 
-	mu    sync.Mutex // guards stops, which preparations that run at once add to
+	mu    sync.Mutex // guards stops: preparations run concurrently
 	stops []func()   // in the order of the starts
 
-	// What prepare makes, for the parts that need it.
+	// Made by prepare, if a part needs it.
 	program    string // path of the built tradestore
 	benchmarks string // path of the built Go benchmarks of package postgres
 	postgres   *embedded.Postgres
-	kafka      *services.Kafka // nil: this machine lacks what it needs
+	kafka      *services.Kafka // nil: not available on this machine
 	noKafka    error           // why
-	limit      target          // the HTTP server that does nothing
+	limit      target          // the no-op HTTP server
 }
 
-// need is something that parts work with, made once for all of them.
+// need is a shared resource of parts, made once.
 type need struct {
 	make func(ctx context.Context, l *harness) error
 }
@@ -85,37 +86,37 @@ func newHarness(s settings, progress io.Writer) (*harness, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a data folder: %w", err)
 	}
-	l := &harness{settings: s, dir: dir, began: time.Now(), progress: progress}
-	l.onStop(func() { _ = os.RemoveAll(dir) })
+	h := &harness{settings: s, dir: dir, began: time.Now(), progress: progress}
+	h.onStop(func() { _ = os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the database runs as another user when we are root
-		l.stop()
+		h.stop()
 		return nil, fmt.Errorf("cannot use the data folder: %w", err)
 	}
-	return l, nil
+	return h, nil
 }
 
-func (l *harness) onStop(f func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stops = append(l.stops, f)
+func (h *harness) onStop(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stops = append(h.stops, f)
 }
 
-// stop ends everything, the last started first.
-func (l *harness) stop() {
-	for _, f := range slices.Backward(l.stops) {
+// stop ends everything in reverse order of the starts.
+func (h *harness) stop() {
+	for _, f := range slices.Backward(h.stops) {
 		f()
 	}
-	l.stops = nil
+	h.stops = nil
 }
 
-// say tells what is going on, and since when.
-func (l *harness) say(format string, args ...any) {
-	fmt.Fprintf(l.progress, "%5.0f s  %s\n", time.Since(l.began).Seconds(), fmt.Sprintf(format, args...))
+// say reports progress with the elapsed time.
+func (h *harness) say(format string, args ...any) {
+	fmt.Fprintf(h.progress, "%5.0f s  %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// prepare makes what is needed, all at once: most of it is waiting.
-func (l *harness) prepare(ctx context.Context, chosen []part) error {
-	l.say("starting the stores and building what is measured")
+// prepare makes all needs concurrently.
+func (h *harness) prepare(ctx context.Context, chosen []part) error {
+	h.say("starting the stores and building what is measured")
 	var needs []*need
 	for _, p := range chosen {
 		for _, n := range p.needs {
@@ -126,24 +127,24 @@ func (l *harness) prepare(ctx context.Context, chosen []part) error {
 	}
 	all, inner := errgroup.WithContext(ctx)
 	for _, n := range needs {
-		all.Go(func() error { return n.make(inner, l) })
+		all.Go(func() error { return n.make(inner, h) })
 	}
 	return all.Wait()
 }
 
-func makeProgram(ctx context.Context, l *harness) error {
-	l.program = filepath.Join(l.dir, "tradestore")
-	return l.goTool(ctx, "build", "-o", l.program, ".")
+func makeProgram(ctx context.Context, h *harness) error {
+	h.program = filepath.Join(h.dir, "tradestore")
+	return h.goTool(ctx, "build", "-o", h.program, ".")
 }
 
-func makeBenchmarks(ctx context.Context, l *harness) error {
-	l.benchmarks = filepath.Join(l.dir, "postgres.test")
-	return l.goTool(ctx, "test", "-c", "-o", l.benchmarks, "./postgres")
+func makeBenchmarks(ctx context.Context, h *harness) error {
+	h.benchmarks = filepath.Join(h.dir, "postgres.test")
+	return h.goTool(ctx, "test", "-c", "-o", h.benchmarks, "./postgres")
 }
 
 const maxWAL = "8GB"
 
-// sharedBuffers is a quarter of the memory; little where that is, or where the system does not tell.
+// sharedBuffers is a quarter of the memory, or 256 MB if the memory is small or not known.
 func sharedBuffers() string {
 	_, gib := hardware()
 	if gib < 4 {
@@ -152,47 +153,47 @@ func sharedBuffers() string {
 	return fmt.Sprintf("%dGB", gib/4)
 }
 
-// makePostgres starts the PostgreSQL that all share but the embedded stack, which has one of its own. It is sized as a
-// server of its own would be: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and checkpoints far enough
-// apart that a page is rarely written to the log whole.
-func makePostgres(ctx context.Context, l *harness) (err error) {
-	l.postgres, err = embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(l.dir, "postgres"), SharedBuffers: sharedBuffers(), MaxWAL: maxWAL, Scratch: true,
-		Log: zerolog.New(l.progress).Level(zerolog.WarnLevel),
+// makePostgres starts the PostgreSQL of all parts except the embedded stack, which has its own. It has the size of a
+// dedicated server: a quarter of the memory for buffers (PostgreSQL manual, 20.4), and rare checkpoints, so that full
+// pages are rarely written to the log.
+func makePostgres(ctx context.Context, h *harness) (err error) {
+	h.postgres, err = embedded.Start(ctx, embedded.Config{
+		Dir: filepath.Join(h.dir, "postgres"), SharedBuffers: sharedBuffers(), MaxWAL: maxWAL, Scratch: true,
+		Log: zerolog.New(h.progress).Level(zerolog.WarnLevel),
 	})
 	if err == nil {
-		l.onStop(l.postgres.Stop)
+		h.onStop(h.postgres.Stop)
 	}
 	return err
 }
 
-// makeApache starts an Apache Kafka that runs as it does for users, without the shortcuts that tests take.
-func makeApache(ctx context.Context, l *harness) error {
-	k, err := services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(l.dir, "kafka"), FullSpeed: true})
+// makeApache starts Apache Kafka as users run it, without the shortcuts of tests.
+func makeApache(ctx context.Context, h *harness) error {
+	k, err := services.StartKafka(ctx, services.KafkaConfig{Dir: filepath.Join(h.dir, "kafka"), FullSpeed: true})
 	if errors.Is(err, services.ErrMissing) {
-		l.noKafka = err
+		h.noKafka = err
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	l.kafka = k
-	l.onStop(k.Stop)
+	h.kafka = k
+	h.onStop(k.Stop)
 	return nil
 }
 
-// makeLimit starts the HTTP server that does nothing.
-func makeLimit(ctx context.Context, l *harness) error {
-	c, at, err := l.self(ctx, "the no-op server", nil, "noop")
+// makeLimit starts the no-op HTTP server.
+func makeLimit(ctx context.Context, h *harness) error {
+	c, at, err := h.self(ctx, "the no-op server", nil, "noop")
 	if err != nil {
 		return err
 	}
-	l.limit = target{name: "fasthttp, no-op", api: at.API, watched: []watched{{name: "server", pid: c.PID()}}}
+	h.limit = target{name: "fasthttp, no-op", api: at.API, watched: []watched{{name: "server", pid: c.PID()}}}
 	return nil
 }
 
-// goTool runs the go command at the root of the module.
-func (l *harness) goTool(ctx context.Context, args ...string) error {
+// goTool runs the go command in the root of the module.
+func (h *harness) goTool(ctx context.Context, args ...string) error {
 	root, err := module(ctx)
 	if err != nil {
 		return err
@@ -214,9 +215,9 @@ func module(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// database makes an empty database and returns its URL, which holds a password.
-func (l *harness) database(ctx context.Context, name string) (string, error) {
-	server := l.postgres.URL()
+// database creates an empty database and returns its URL, which contains a password.
+func (h *harness) database(ctx context.Context, name string) (string, error) {
+	server := h.postgres.URL()
 	conn, hangUp, err := connect(ctx, server)
 	if err != nil {
 		return "", err
@@ -233,7 +234,7 @@ func (l *harness) database(ctx context.Context, name string) (string, error) {
 	return u.String(), nil
 }
 
-// connect opens a connection to a database. hangUp closes it, also when ctx has ended.
+// connect opens a connection to a database. hangUp closes it, also after the end of ctx.
 func connect(ctx context.Context, database string) (conn *pgx.Conn, hangUp func(), err error) {
 	if conn, err = pgx.Connect(ctx, database); err != nil {
 		return nil, nil, fmt.Errorf("cannot reach PostgreSQL: %w", err)

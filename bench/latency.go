@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	calm        = 1000.0 // trades per second, at which the stack is idle most of the time
-	brisk       = 3000.0 // to warm up: Java compiles what it has run often enough
-	followed    = 50.0   // of them per second are asked for until they show their end
+	pacedRate   = 1000.0 // trades per second: the stack is mostly idle
+	warmupRate  = 3000.0 // for the warm-up: Java compiles code that runs often
+	followed    = 50.0   // trades per second that are polled until their outcome
 	followLimit = 20 * time.Second
 
 	medianGoal  = 4.0 // milliseconds
@@ -21,31 +21,31 @@ const (
 	successGoal = 100.0
 )
 
-// delays are how long trades took, from when each was due, in milliseconds.
+// delays are latencies from the due time, in milliseconds.
 type delays struct {
 	median, p99 float64 // until the answer
-	success     float64 // p99, until a read showed SUCCESS; 0 where nothing is stored
+	success     float64 // p99, until a read shows SUCCESS; 0 if nothing is stored
 }
 
-// latency measures how long a trade takes when there is little to do: until its 202, against the HTTP server that does
-// nothing, and until its request shows SUCCESS.
-func latency(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+// latency measures the latency of a trade under low load: until its 202, against the no-op HTTP server, and until its
+// request shows SUCCESS.
+func latency(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	t, _, err := l.newRoles(ctx, "latency")
+	t, _, err := h.newRoles(ctx, "latency")
 	if err != nil {
 		return err
 	}
-	l.say("warming up with %s/s", thousands(brisk))
-	if _, err := l.paced(ctx, l.limit, brisk, l.hold); err != nil {
+	h.say("warming up with %s/s", thousands(warmupRate))
+	if _, err := h.paced(ctx, h.limit, warmupRate, h.hold); err != nil {
 		return err
 	}
-	if _, err := l.paced(ctx, t, brisk, 4*l.hold); err != nil {
+	if _, err := h.paced(ctx, t, warmupRate, 4*h.hold); err != nil {
 		return err
 	}
-	limit, ours := l.calmly(l.limit), l.calmly(t)
-	if err := l.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {
+	limit, ours := h.pacedSeries(h.limit), h.pacedSeries(t)
+	if err := h.measure(ctx, false, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
 	for _, g := range latencyGoals(limit, ours) {
@@ -54,13 +54,15 @@ func latency(ctx context.Context, l *harness, r *results) error {
 	return nil
 }
 
-func (l *harness) calmly(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.paced(ctx, t, calm, hold) }}
+func (h *harness) pacedSeries(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.paced(ctx, t, pacedRate, hold)
+	}}
 }
 
-// paced sends new trades at a rate and follows some of them.
-func (l *harness) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
-	load := l.load(rate, hold)
+// paced sends new trades at a rate and follows a sample.
+func (h *harness) paced(ctx context.Context, t target, rate float64, hold time.Duration) (sample, error) {
+	load := h.newLoad(rate, hold)
 	var follower *loadtest.Follower
 	if t.worker != "" {
 		api := loadtest.NewAPI(t.url(), partitions, followLimit)
@@ -89,12 +91,13 @@ func (l *harness) paced(ctx context.Context, t target, rate float64, hold time.D
 	return s, nil
 }
 
-// successes returns the p99 of requests that were followed. Errors: one of them did not end as it must; there is none.
+// successes returns the p99 of the followed requests. Errors: one of them is not SUCCESS; there are none.
 func successes(ended []loadtest.Finality) (p99 float64, err error) {
 	took := make([]time.Duration, len(ended))
 	for i, one := range ended {
 		if one.State.Status != trade.Success {
-			return 0, fmt.Errorf("trade %d of this load was accepted and shows %q %s", one.Seq, one.State.Status, one.State.Reason)
+			return 0, fmt.Errorf("trade %d of this load was accepted and shows %q %s", one.Seq, one.State.Status,
+				one.State.Reason)
 		}
 		took[i] = one.Final
 	}
@@ -111,45 +114,50 @@ func latencyGoals(limit, ours *series) []goal {
 	success := func(s sample) float64 { return s.paced.success }
 	one := func(what, want string, most float64, more, ours, limit figure) goal {
 		return goal{
-			figure: fmt.Sprintf("%s at %s/s", what, thousands(calm)), want: fmt.Sprintf("at most %.0f ms over %s", most, want),
-			got: fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
+			figure: fmt.Sprintf("%s at %s/s", what, thousands(pacedRate)),
+			want:   fmt.Sprintf("at most %.0f ms over %s", most, want),
+			got:    fmt.Sprintf("%s over: %s against %s", more.ms(), ours.ms(), limit.ms()), met: more.median <= most,
 			part: "latency",
 		}
 	}
 	return []goal{
-		one("accept latency, median,", "the no-op's", medianGoal, ours.against(limit, above(median, median)), ours.of(median), limit.of(median)),
-		one("accept latency, p99,", "the no-op's", p99Goal, ours.against(limit, above(p99, p99)), ours.of(p99), limit.of(p99)),
-		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.against(ours, above(success, p99)), ours.of(success), ours.of(p99)),
+		one("accept latency, median,", "the no-op's", medianGoal, ours.against(limit, above(median, median)), ours.of(median),
+			limit.of(median)),
+		one("accept latency, p99,", "the no-op's", p99Goal, ours.against(limit, above(p99, p99)), ours.of(p99),
+			limit.of(p99)),
+		one("time to SUCCESS, p99,", "the accept p99", successGoal, ours.against(ours, above(success, p99)), ours.of(success),
+			ours.of(p99)),
 	}
 }
 
-// above is by how much a value of one exceeds one of the other.
+// above is the difference between a value of one sample and one of the other.
 func above(value, otherValue func(sample) float64) func(one, other sample) float64 {
 	return func(one, other sample) float64 { return value(one) - otherValue(other) }
 }
 
 func (f figure) ms() string { return fmt.Sprintf("%.1f ms (%.1f to %.1f)", f.median, f.low, f.high) }
 
-// load is new trades that are sent at a rate, whether or not those before are answered, and what came of them.
+// load is an open loop of new trades at a rate, and its results.
 type load struct {
 	plan     *loadtest.Plan
 	schedule loadtest.Schedule
 	results  *loadtest.Results
 }
 
-// load makes one that begins now.
-func (l *harness) load(rate float64, hold time.Duration) *load {
-	return &load{l.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}), loadtest.NewResults(time.Now())}
+// newLoad makes a load that begins now.
+func (h *harness) newLoad(rate float64, hold time.Duration) *load {
+	return &load{h.plan(), loadtest.NewSchedule(0, []loadtest.Stage{{From: rate, To: rate, For: hold}}),
+		loadtest.NewResults(time.Now())}
 }
 
-// send returns after the last answer. Connections bounds how many there are, 0 leaves it to the generator.
-func (o *load) send(ctx context.Context, t target, connections int) error {
-	if err := (loadtest.Light{Connections: connections}).Attack(ctx, t.url(), o.plan, o.schedule, o.results); err != nil {
+// send sends the load and returns after the last answer. connections is a maximum; 0: the default of the generator.
+func (l *load) send(ctx context.Context, t target, connections int) error {
+	if err := (loadtest.Light{Connections: connections}).Attack(ctx, t.url(), l.plan, l.schedule, l.results); err != nil {
 		return fmt.Errorf("cannot send trades to %s: %w", t.name, err)
 	}
 	return nil
 }
 
-func (o *load) findings() loadtest.Findings {
-	return loadtest.Analyse(o.schedule, o.plan, o.results, o.schedule.Length())
+func (l *load) findings() loadtest.Findings {
+	return loadtest.Analyse(l.schedule, l.plan, l.results, l.schedule.Length())
 }

@@ -15,11 +15,11 @@ import (
 func testStack(t *testing.T) *harness {
 	t.Helper()
 	broker, database := stack.ApacheKafka(t), stack.OwnPostgres(t)
-	l := testHarness(t) // it ends first
-	l.hold, l.kafka, l.postgres = 200*time.Millisecond, broker, database
-	require.NoError(t, makeProgram(t.Context(), l))
-	require.NoError(t, makeLimit(t.Context(), l))
-	return l
+	h := testHarness(t) // it ends first
+	h.hold, h.kafka, h.postgres = 200*time.Millisecond, broker, database
+	require.NoError(t, makeProgram(t.Context(), h))
+	require.NoError(t, makeLimit(t.Context(), h))
+	return h
 }
 
 func requireGoals(t *testing.T, r *results, figures ...string) {
@@ -34,11 +34,11 @@ func requireGoals(t *testing.T, r *results, figures ...string) {
 
 // Whether the goals are met says nothing after such short rounds on a busy machine; but nothing may be lost.
 func TestLatencyAndOverload(t *testing.T) {
-	l, r := testStack(t), &results{}
-	require.NoError(t, latency(t.Context(), l, r))
+	h, r := testStack(t), &results{}
+	require.NoError(t, latency(t.Context(), h, r))
 	requireGoals(t, r, "accept latency, median", "accept latency, p99", "time to SUCCESS")
 	r = &results{}
-	require.NoError(t, overload(t.Context(), l, r))
+	require.NoError(t, overload(t.Context(), h, r))
 	requireGoals(t, r, "goodput", "recovery", "not stored")
 	require.True(t, r.goals[2].met, r.goals[2].got)
 	require.NotContains(t, r.goals[2].got, "of 0")
@@ -54,7 +54,8 @@ func TestWithoutKafkaNothingIsMeasured(t *testing.T) {
 func TestSuccesses(t *testing.T) {
 	ended := func(status trade.Status, millis ...int) (all []loadtest.Finality) {
 		for i, ms := range millis {
-			all = append(all, loadtest.Finality{Seq: uint64(i), Final: time.Duration(ms) * time.Millisecond, State: loadtest.State{Status: status}})
+			all = append(all, loadtest.Finality{Seq: uint64(i), Final: time.Duration(ms) * time.Millisecond,
+				State: loadtest.State{Status: status}})
 		}
 		return all
 	}

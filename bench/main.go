@@ -1,8 +1,8 @@
-// Command bench measures each stage of Trade Store and, in the same rounds, the limit that it is held against; the result
-// is the stage table, bench/RESULTS.md, and a chart of it.
+// Command bench measures each stage of Trade Store and its limit in the same rounds, and writes bench/RESULTS.md and
+// its charts.
 //
-// Each thing that is measured runs in a process of its own, started by this one, which makes the load. Figures of one run
-// may be compared with each other, and with nothing else: machines differ, and so do hours.
+// This process makes the load and starts everything under test as processes of its own. Compare only figures of one
+// run: machines and times differ.
 package main
 
 import (
@@ -22,23 +22,24 @@ import (
 	"tradestore/internal/dev/embedded"
 )
 
-// part is a piece of the run that can be asked for by itself.
+// part is a piece of a run that -only can select.
 type part struct {
 	name, about string
 	needs       []*need
 	measure     func(ctx context.Context, l *harness, r *results) error
-	loop        loop // what it is measured under
+	connections int  // of its closed loops; 0: that of -connections
+	vegeta      bool // use vegeta, not the light generator
 }
 
-// loop is how trades are sent in a closed loop.
-type loop struct {
-	connections int  // 0: as asked for
-	vegeta      bool // by vegeta, in place of the light generator
+// closedLoop says how trades are sent in a closed loop.
+type closedLoop struct {
+	connections int
+	vegeta      bool
 }
 
 var parts = []part{
 	{name: "accept", measure: accept, needs: []*need{needPostgres, needLimit},
-		about: "the accept path against a fasthttp server that does nothing, and the chain with each store replaced in turn: what binds"},
+		about: "the accept path against a no-op fasthttp server, and the chain with each store replaced in turn"},
 	{name: "produce", measure: produce, needs: []*need{needApache},
 		about: "our producer against the Kafka client alone, on the embedded broker and on Apache Kafka"},
 	{name: "apply", measure: applying, needs: []*need{needPostgres, needBenchmarks},
@@ -47,30 +48,31 @@ var parts = []part{
 		about: "the whole product: `tradestore dev`, and server and worker on Apache Kafka and PostgreSQL"},
 }
 
-// goalParts measure what the product is held to. They take longer, so -goals asks for them.
+// goalParts measure the goals. They take longer, so -goals selects them.
 var goalParts = []part{
-	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256},
-		about: "server and worker on Apache Kafka under a load that is held: rates, lag, CPU per trade"},
-	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit}, loop: loop{connections: 256, vegeta: true},
-		about: "the same with vegeta as the generator, which takes more of the cores"},
-	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
-		about: "the memory of server and worker under the same load, held for 30 times as long"},
-	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram}, loop: loop{connections: 256},
-		about: "server and worker that are scraped, traced at 1 % and logged, against the same unobserved"},
+	{name: "sustained", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		connections: 256,
+		about:       "server and worker on Apache Kafka under a sustained load: rates, lag, CPU per trade"},
+	{name: "vegeta", measure: sustained, needs: []*need{needPostgres, needApache, needProgram, needLimit},
+		connections: 256, vegeta: true, about: "the same with vegeta as the generator, which uses more CPU"},
+	{name: "memory", measure: memory, needs: []*need{needPostgres, needApache, needProgram},
+		connections: 256, about: "the memory of server and worker under the same load, 30 times as long"},
+	{name: "cost", measure: observing, needs: []*need{needPostgres, needApache, needProgram},
+		connections: 256, about: "server and worker with metrics, 1 % traces and logs, against the same without"},
 	{name: "drain", measure: draining, needs: []*need{needPostgres, needApache, needProgram, needBenchmarks},
 		about: "a worker that drains a filled topic, records new, replaced and stale, against an upsert alone"},
 	{name: "latency", measure: latency, needs: []*need{needPostgres, needApache, needProgram, needLimit},
 		about: "time to the answer and to SUCCESS at a rate that leaves the machine idle"},
 	{name: "overload", measure: overload, needs: []*need{needPostgres, needApache, needProgram},
-		about: "what is still accepted beyond the capacity, which a slow store holds down, and the way back"},
+		about: "goodput above the capacity of a slow store, and the recovery"},
 	{name: "rows", measure: rows, needs: []*need{needPostgres, needApache, needProgram},
 		about: "a drain into tables of many rows against one into empty tables"},
 	{name: "scaling", measure: scaling, needs: []*need{needPostgres, needApache, needProgram},
 		about: "drain and accept by lanes, workers, partitions, batches, rows in the tables and mix of trade ids"},
 }
 
-const usage1 = `bench measures each stage of Trade Store against its limit, in the same rounds, and writes RESULTS.md and results.svg. What
-it does not measure in a run stays in RESULTS.md as it is.
+const usage1 = `bench measures each stage of Trade Store and its limit in the same rounds, and writes RESULTS.md
+and results.svg. A run keeps the parts of RESULTS.md that it does not measure.
 
   go run ./bench                                      all of it, about seven minutes on two cores; let nothing else run
   go run ./bench -goals                               what the product is held to, and how it scales: scaling.svg
@@ -81,8 +83,8 @@ Parts:
 `
 
 const usage2 = `
-The measured are processes of their own, the load comes from this one, all on this machine. Apache Kafka needs Java 17 and
-Maven; without them its rows are left out, and the report says so. Flags:
+Everything under test runs as a process of its own on this machine; this process makes the load. Apache Kafka needs
+Java 17 and Maven. Without them its rows are left out, and the report says so. Flags:
 `
 
 func main() {
@@ -93,7 +95,7 @@ func main() {
 	}
 }
 
-// start is a run, or what this program does as a child of one.
+// start is a run, or the mode of a child of a run.
 func start() error {
 	if mode, ok := childModes[arg(1)]; ok {
 		return mode()
@@ -103,12 +105,13 @@ func start() error {
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// childModes are what this program is when it started itself, to be measured or to be a store.
+// childModes are the modes of this program as a child: a process under test or a store.
 var childModes = map[string]func() error{
 	"noop":   serveNoop,
 	"broker": func() error { return serveBroker(arg(2), arg(3)) },
 	"chain": func() error {
-		return serveChain(chain{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)}, arg(2))
+		return serveChain(chainSpec{broker: arg(3), replaced: strings.Split(arg(4), ","), database: os.Getenv(databaseVar)},
+			arg(2))
 	},
 }
 
@@ -119,7 +122,7 @@ func arg(n int) string {
 	return ""
 }
 
-// run measures what the arguments ask for.
+// run parses the arguments and measures.
 func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(progress)
@@ -129,10 +132,13 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	var s settings
 	flags.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the median is reported with its spread")
 	flags.DurationVar(&s.hold, "hold", 5*time.Second, "how long each round of each series lasts")
-	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade when the last is answered, so this is how many are under way")
+	flags.IntVar(&s.connections, "connections", 512, "HTTP connections of the generator; each sends its next trade "+
+		"when the last is answered, so this is how many are under way")
 	flags.DurationVar(&s.sustain, "sustain", time.Minute, "of -goals: how long the sustained load is held in each round")
 	flags.IntVar(&s.records, "records", 300_000, "of -goals: records of one drain; of scaling half as many")
-	flags.IntVar(&s.tableRows, "table-rows", 50_000_000, "of -goals: rows in each table that is full, 0.4 GB for a million in both; scaling has tables of a fifth and a fiftieth")
+	flags.IntVar(&s.tableRows, "table-rows", 50_000_000,
+		"of -goals: rows in each table that is full, 0.4 GB for a million in both; scaling has tables of a fifth and a "+
+			"fiftieth")
 	flags.Usage = func() { help(progress, flags) }
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -156,7 +162,7 @@ func run(ctx context.Context, args []string, stdout, progress io.Writer) error {
 	return measure(ctx, s, chosen, *out, stdout, progress)
 }
 
-// given returns the flags that change what is measured, as they are written behind a command.
+// given returns the given flags that change the measurement, as text for a command.
 func given(flags *flag.FlagSet) (all string) {
 	flags.Visit(func(f *flag.Flag) {
 		if !slices.Contains([]string{"out", "only", "goals"}, f.Name) {
@@ -166,7 +172,7 @@ func given(flags *flag.FlagSet) (all string) {
 	return all
 }
 
-// errUsage is a mistake in the flags that has been shown.
+// errUsage is a mistake in the flags that was already printed.
 var errUsage = errors.New("see -h")
 
 func help(w io.Writer, flags *flag.FlagSet) {
@@ -178,7 +184,7 @@ func help(w io.Writer, flags *flag.FlagSet) {
 	flags.PrintDefaults()
 }
 
-// choose returns the parts named, or for the empty list all that measure the stages, or the goals.
+// choose returns the named parts, or for an empty list all parts of the stages or of the goals.
 func choose(list string, goals bool) ([]part, error) {
 	switch {
 	case list == "" && goals:
@@ -200,30 +206,30 @@ func choose(list string, goals bool) ([]part, error) {
 	return chosen, nil
 }
 
-// measure runs the parts and tells what they found: to the folder, or on stdout without one.
+// measure runs the parts and writes the results to the folder, or to stdout if there is none.
 func measure(ctx context.Context, s settings, chosen []part, folder string, stdout, progress io.Writer) error {
-	l, err := newHarness(s, progress)
+	h, err := newHarness(s, progress)
 	if err != nil {
 		return err
 	}
-	defer l.stop()
-	if err := l.prepare(ctx, chosen); err != nil {
+	defer h.stop()
+	if err := h.prepare(ctx, chosen); err != nil {
 		return err
 	}
-	l.say("that took %.0f s", time.Since(l.began).Seconds())
+	h.say("that took %.0f s", time.Since(h.began).Seconds())
 	r := &results{flags: s.flags}
 	for _, p := range chosen {
 		began := time.Now()
-		l.loop = loop{cmp.Or(p.loop.connections, s.connections), p.loop.vegeta}
-		if err := p.measure(ctx, l, r); err != nil {
+		h.loop = closedLoop{connections: cmp.Or(p.connections, s.connections), vegeta: p.vegeta}
+		if err := p.measure(ctx, h, r); err != nil {
 			return fmt.Errorf("part %s: %w", p.name, err)
 		}
-		l.say("%s took %.0f s", p.name, time.Since(began).Seconds())
+		h.say("%s took %.0f s", p.name, time.Since(began).Seconds())
 	}
-	if l.noKafka != nil {
-		r.notes = append(r.notes, "Without Apache Kafka: "+l.noKafka.Error()+".")
+	if h.noKafka != nil {
+		r.notes = append(r.notes, "Without Apache Kafka: "+h.noKafka.Error()+".")
 	}
-	r.facts = l.facts(ctx)
+	r.facts = h.facts(ctx)
 	if folder == "" {
 		_, err := stdout.Write(r.markdown())
 		return err
@@ -231,6 +237,6 @@ func measure(ctx context.Context, s settings, chosen []part, folder string, stdo
 	if err := r.write(folder); err != nil {
 		return err
 	}
-	l.say("wrote RESULTS.md and the charts to %s", folder)
+	h.say("wrote RESULTS.md and the charts to %s", folder)
 	return nil
 }

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// What the memory under load is held to.
+// Goals for the memory under load.
 const (
 	memoryGoal = 150 // MiB, of each process
-	memoryLong = 30  // times the sustained load of one round: half an hour, if nothing else is asked for
+	memoryLong = 30  // times the sustained load of one round: half an hour by default
 	memoryPoll = time.Second
 )
 
-// memory holds the sustained load for long and watches the memory of server and worker: what leaks a little with each trade
+// memory sends the sustained load for a long time and samples the memory of server and worker: a small leak per trade
 // shows only after millions.
-func memory(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+func memory(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	t, _, err := l.newRoles(ctx, "memory")
+	t, _, err := h.newRoles(ctx, "memory")
 	if err != nil {
 		return err
 	}
-	hold := memoryLong * l.sustain
-	l.say("holding the load for %v", hold)
+	hold := memoryLong * h.sustain
+	h.say("holding the load for %v", hold)
 	var load sample
-	of := func(w watched) look { return func(context.Context) (float64, error) { return memoryOf(w.pid) } }
+	of := func(w watched) gauge { return func(context.Context) (float64, error) { return memoryOf(w.pid) } }
 	var worker []float64
-	server := watch(ctx, hold, memoryPoll, of(t.watched[0]), func() {
-		worker = watch(ctx, hold, memoryPoll, of(t.watched[1]), func() { load, err = l.attack(ctx, t, hold) })
+	server := sampleGauge(ctx, hold, memoryPoll, of(t.watched[0]), func() {
+		worker = sampleGauge(ctx, hold, memoryPoll, of(t.watched[1]), func() { load, err = h.attack(ctx, t, hold) })
 	})
 	if err != nil {
 		return err
@@ -40,8 +40,8 @@ func memory(ctx context.Context, l *harness, r *results) error {
 	return nil
 }
 
-// addMemory adds the goal of one process: below the limit at its peak, and in the last third of the time not above what it was
-// at some moment of the second.
+// addMemory adds the goal of one process: the peak is below the limit, and the mean of the last third of the time is
+// not above the peak of the second.
 func (r *results) addMemory(name string, mib []float64, hold time.Duration, load sample) {
 	middle, last := thirds(mib)
 	peak := 0.0
@@ -50,7 +50,8 @@ func (r *results) addMemory(name string, mib []float64, hold time.Duration, load
 	}
 	r.addGoal(goal{figure: "memory of the " + name + " under sustained load",
 		want: fmt.Sprintf("under %d MiB, flat over 30 minutes", memoryGoal),
-		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s were accepted and stored",
+		got: fmt.Sprintf("%.0f MiB at most; over %v on average %.0f in the middle third, %.0f in the last, while %s/s "+
+			"were accepted and stored",
 			peak, hold, mean(middle), mean(last), thousands(load.stored)),
 		met: peak < memoryGoal && flat(middle, last) && hold >= 30*time.Minute, part: "memory"})
 }

@@ -8,26 +8,26 @@ import (
 // usage is processor time.
 type usage = time.Duration
 
-// scope says which processes of a tree are counted.
+// scope says which processes of a tree count.
 type scope int
 
 const (
 	itself scope = iota // the process alone
-	below               // what it started, and what those did
+	below               // its descendants
 	both
 )
 
-// watched is a process whose processor time is told apart.
+// watched is a process whose processor time is measured.
 type watched struct {
 	name  string
 	pid   int
 	scope scope
 }
 
-// generator is this process: it makes the load on the same cores.
+// generator is this process, which makes the load on the same cores.
 var generator = watched{name: "generator", pid: os.Getpid()}
 
-// meter measures the processor time of processes from its making on.
+// meter measures the processor time of processes from newMeter on.
 type meter struct {
 	of     []watched
 	before map[string]usage
@@ -40,8 +40,8 @@ func newMeter(of []watched) (*meter, error) {
 	return m, err
 }
 
-// read returns what each was given since. What a child used that has ended by now is lost. On systems that don't tell, it
-// is empty.
+// read returns the processor time of each process since newMeter, without children that have ended. It is empty on
+// systems that do not report it.
 func (m *meter) read() (map[string]usage, error) {
 	used, err := processorTimes(m.of)
 	for name := range used {

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// processorTimes returns what each was given since it started.
+// processorTimes returns the processor time of each process since its start.
 func processorTimes(of []watched) (map[string]usage, error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
@@ -50,7 +50,7 @@ func processorTimes(of []watched) (map[string]usage, error) {
 	return used, nil
 }
 
-// memoryOf returns what a process has in memory now, in MiB: resident, shared pages included.
+// memoryOf returns the resident memory of a process in MiB, shared pages included.
 func memoryOf(pid int) (mib float64, err error) {
 	p, err := procfs.NewProc(pid)
 	if err != nil {
@@ -60,7 +60,7 @@ func memoryOf(pid int) (mib float64, err error) {
 	return float64(status.VmRSS) / (1 << 20), err
 }
 
-// hardware returns the model of the processor and the memory in GiB, as far as the system tells.
+// hardware returns the model of the processor and the memory in GiB, as far as the system reports them.
 func hardware() (processor string, gib uint64) {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {

@@ -4,10 +4,10 @@ package main
 
 import "errors"
 
-// processorTimes knows nothing here: the report then shows no processor time.
+// processorTimes returns nothing: the report then shows no processor time.
 func processorTimes([]watched) (map[string]usage, error) { return map[string]usage{}, nil }
 
-// memoryOf knows nothing here either.
+// memoryOf is not supported.
 func memoryOf(int) (mib float64, err error) { return 0, errors.ErrUnsupported }
 
 func hardware() (processor string, gib uint64) { return "", 0 }

@@ -12,122 +12,126 @@ import (
 	"tradestore/trade"
 )
 
-// nothing stands for a store: it answers at once and keeps nothing. It is every seam of server and worker but
-// worker.TradeStore, whose stand-in is positions.
-type nothing struct{}
+// noopStore answers at once and keeps nothing. It implements every store interface of server and worker except
+// worker.TradeStore: see positionStore.
+type noopStore struct{}
 
-func (nothing) Open(context.Context, []*trade.Request) []error { return nil }
+func (noopStore) Open(context.Context, []*trade.Request) []error { return nil }
 
-func (nothing) OpenKeyed(context.Context, []*trade.KeyedRequest) []error { return nil }
+func (noopStore) OpenKeyed(context.Context, []*trade.KeyedRequest) []error { return nil }
 
-func (nothing) Get(context.Context, trade.RequestID) (trade.RequestState, error) {
+func (noopStore) Get(context.Context, trade.RequestID) (trade.RequestState, error) {
 	return trade.RequestState{}, trade.ErrNotFound
 }
 
-func (nothing) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, error) {
+func (noopStore) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, error) {
 	return nil, nil
 }
 
-func (nothing) GetKeyed(context.Context, []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
+func (noopStore) GetKeyed(context.Context, []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error) {
 	return nil, nil
 }
 
-func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
+func (noopStore) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
 
-func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+func (noopStore) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
+func (noopStore) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
 	return nil, nil
 }
 
-func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
+func (noopStore) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
 
-func (nothing) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
+func (noopStore) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
 	return nil, nil
 }
 
-func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
+func (noopStore) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
 
-func (nothing) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {
+func (noopStore) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade, trade.Key, error) {
 	return nil, trade.Key{}, nil
 }
 
-func (nothing) Positions(context.Context) ([]trade.Position, error) { return nil, nil }
+func (noopStore) Positions(context.Context) ([]trade.Position, error) { return nil, nil }
 
-func (nothing) After(context.Context, []trade.Position, int) ([]trade.Decision, error) {
+func (noopStore) After(context.Context, []trade.Position, int) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Unprojected(context.Context, []int32, int) ([]trade.Decision, error) { return nil, nil }
-
-func (nothing) Projected(context.Context, []trade.Decision) error { return nil }
-
-func (nothing) Pass(context.Context, []int32) error { return nil }
-
-func (nothing) Decisions(context.Context, []trade.PendingRequest) ([]trade.Decision, error) {
+func (noopStore) Unprojected(context.Context, []int32, int) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Close(context.Context, trade.TopicID, int32, int64, []trade.PendingRequest) ([]trade.Decision, error) {
+func (noopStore) Projected(context.Context, []trade.Decision) error { return nil }
+
+func (noopStore) Pass(context.Context, []int32) error { return nil }
+
+func (noopStore) Decisions(context.Context, []trade.PendingRequest) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Pending(context.Context, time.Time, int) ([]trade.PendingRequest, error) {
+func (noopStore) Close(context.Context, trade.TopicID, int32, int64, []trade.PendingRequest) ([]trade.Decision, error) {
 	return nil, nil
 }
 
-func (nothing) Project(context.Context, []trade.Decision) error { return nil }
+func (noopStore) Pending(context.Context, time.Time, int) ([]trade.PendingRequest, error) {
+	return nil, nil
+}
 
-func (nothing) MakeDays(context.Context, time.Time) error { return nil }
+func (noopStore) Project(context.Context, []trade.Decision) error { return nil }
 
-func (nothing) Sweep(context.Context, time.Time, trade.Retention) (trade.Swept, error) {
+func (noopStore) MakeDays(context.Context, time.Time) error { return nil }
+
+func (noopStore) Sweep(context.Context, time.Time, trade.Retention) (trade.Swept, error) {
 	return trade.Swept{}, nil
 }
 
-// positions is a worker.TradeStore that remembers how far it was told to apply, and nothing else.
-type positions struct {
+// positionStore is a worker.TradeStore that keeps only the positions.
+type positionStore struct {
 	mu  sync.Mutex // guards all
 	all []trade.Position
 }
 
-// newPositions starts every partition of a topic at offset 0.
-func newPositions(topic trade.TopicID, partitions int) *positions {
-	s := &positions{}
+// newPositionStore starts every partition of a topic at offset 0.
+func newPositionStore(topic trade.TopicID, partitions int) *positionStore {
+	s := &positionStore{}
 	for p := range partitions {
 		s.all = append(s.all, trade.Position{TopicID: topic, Generation: 1, Partition: int32(p), LeaderEpoch: -1})
 	}
 	return s
 }
 
-// Positions returns where the partitions are.
-func (s *positions) Positions(context.Context) ([]trade.Position, error) {
+// Positions implements worker.TradeStore.
+func (s *positionStore) Positions(context.Context) ([]trade.Position, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]trade.Position(nil), s.all...), nil
 }
 
-// Apply moves the positions over the batch.
-func (s *positions) Apply(_ context.Context, batch *trade.Batch) (trade.Applied, error) {
+// Apply moves the positions past the batch.
+func (s *positionStore) Apply(_ context.Context, batch *trade.Batch) (trade.Applied, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, span := range batch.Spans {
 		p := &s.all[span.Partition]
 		if p.NextOffset != span.From {
-			return trade.Applied{}, trade.Classed(trade.Fenced, "partition %d is at %d, not at %d", span.Partition, p.NextOffset, span.From)
+			return trade.Applied{}, trade.Classed(trade.Fenced, "partition %d is at %d, not at %d", span.Partition, p.NextOffset,
+				span.From)
 		}
 		p.NextOffset, p.LeaderEpoch = span.Next, span.LeaderEpoch
 	}
 	return trade.Applied{Rows: len(batch.Records)}, nil
 }
 
-// serveNoop answers every request with a 202 of the usual size and does nothing else: the limit that HTTP itself sets.
-// It runs until its parent ends it.
+// serveNoop answers every request with a 202 of the usual size: the limit of HTTP alone. It runs until the parent ends
+// it.
 func serveNoop() error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	body := []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"noop-255-12345","version":1}`)
+	body := []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING",` +
+		`"trade_id":"noop-255-12345","version":1}`)
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 		ctx.SetContentType("application/json")

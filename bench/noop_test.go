@@ -13,14 +13,16 @@ import (
 )
 
 func TestPositionsFollowTheBatches(t *testing.T) {
-	s := newPositions(trade.TopicID{7}, 3)
+	s := newPositionStore(trade.TopicID{7}, 3)
 	apply := func(spans ...trade.Span) error {
 		_, err := s.Apply(t.Context(), &trade.Batch{Spans: spans})
 		return err
 	}
-	require.NoError(t, apply(trade.Span{Partition: 0, From: 0, Next: 5}, trade.Span{Partition: 2, From: 0, Next: 1, LeaderEpoch: 4}))
+	require.NoError(t, apply(trade.Span{Partition: 0, From: 0, Next: 5},
+		trade.Span{Partition: 2, From: 0, Next: 1, LeaderEpoch: 4}))
 	require.NoError(t, apply(trade.Span{Partition: 0, From: 5, Next: 6}))
-	require.Equal(t, trade.Fenced, trade.ClassOf(apply(trade.Span{Partition: 2, From: 0, Next: 1})), "a batch that comes twice")
+	require.Equal(t, trade.Fenced, trade.ClassOf(apply(trade.Span{Partition: 2, From: 0, Next: 1})),
+		"a batch that comes twice")
 	all, err := s.Positions(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []trade.Position{
@@ -32,9 +34,9 @@ func TestPositionsFollowTheBatches(t *testing.T) {
 
 // The no-op server answers as the product does, so that the generator has as much to read.
 func TestNoopServerAccepts(t *testing.T) {
-	l := testHarness(t)
-	require.NoError(t, makeLimit(t.Context(), l))
-	res, err := http.Post("http://"+l.limit.api+"/api/v1/trades", "application/json", nil)
+	h := testHarness(t)
+	require.NoError(t, makeLimit(t.Context(), h))
+	res, err := http.Post("http://"+h.limit.api+"/api/v1/trades", "application/json", nil)
 	require.NoError(t, err)
 	defer res.Body.Close()
 	require.Equal(t, http.StatusAccepted, res.StatusCode)
@@ -47,7 +49,7 @@ func TestNoopServerAccepts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, trade.Pending, said.Status)
 
-	got, err := l.attack(t.Context(), l.limit, 100*time.Millisecond)
+	got, err := h.attack(t.Context(), h.limit, 100*time.Millisecond)
 	require.NoError(t, err)
 	require.Positive(t, got.rate)
 	require.Positive(t, got.count)
@@ -76,9 +78,9 @@ func TestSummary(t *testing.T) {
 
 // A server that accepts nothing has no rate.
 func TestAttackOnNobody(t *testing.T) {
-	l := testHarness(t)
+	h := testHarness(t)
 	address, err := freeAddress()
 	require.NoError(t, err)
-	_, err = l.attack(t.Context(), target{name: "nobody", api: address}, 50*time.Millisecond)
+	_, err = h.attack(t.Context(), target{name: "nobody", api: address}, 50*time.Millisecond)
 	require.ErrorContains(t, err, "nobody: nothing is accepted: status 0")
 }

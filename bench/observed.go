@@ -13,39 +13,41 @@ import (
 	"tradestore/test/stack/otlp"
 )
 
-// What being observed is, and what it may cost.
+// Observation settings and their goal.
 const (
 	observedGoal = 0.95
 	tracedShare  = "0.01" // what docs/tracing.md recommends
 	scrapePause  = time.Second
 )
 
-// observing measures server and worker with everything on that operators watch them by, against the same with all of it off.
-func observing(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+// observing compares server and worker with metrics, traces and logs on with the same without them.
+func observing(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	sink, err := l.newSink()
+	sink, err := h.newTraceSink()
 	if err != nil {
 		return err
 	}
-	off, err := l.observed(ctx, "nobody watches", "unobserved", "TRADESTORE_LOG_LEVEL=error")
+	off, err := h.observed(ctx, "unobserved", "unobserved", "TRADESTORE_LOG_LEVEL=error")
 	if err != nil {
 		return err
 	}
-	on, err := l.observed(ctx, "metrics scraped, 1 % traced, logs", "observed", "TRADESTORE_LOG_LEVEL=info",
+	on, err := h.observed(ctx, "metrics scraped, 1 % traced, logs", "observed", "TRADESTORE_LOG_LEVEL=info",
 		"OTEL_EXPORTER_OTLP_ENDPOINT="+sink.url, "OTEL_TRACES_SAMPLER_ARG="+tracedShare)
 	if err != nil {
 		return err
 	}
-	limit := l.guarded(off.name, func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, off, hold) })
-	ours := l.guarded(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
+	limit := h.sustainedSeries(off.name, func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.attack(ctx, off, hold)
+	})
+	ours := h.sustainedSeries(on.name, func(ctx context.Context, hold time.Duration) (sample, error) {
 		watching, stop := context.WithCancel(ctx)
 		defer stop()
 		go on.scrape(watching)
-		return l.attack(ctx, on, hold)
+		return h.attack(ctx, on, hold)
 	})
-	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
+	if err := h.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
 	g := atLeast(observedGoal, "accepted with metrics, traces and logs on", ours, limit, rate, "cost")
@@ -56,14 +58,14 @@ func observing(ctx context.Context, l *harness, r *results) error {
 	return nil
 }
 
-// observed starts roles of their own.
-func (l *harness) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
-	t, _, err := l.newRoles(ctx, topic, settings...)
+// observed starts a server and a worker with these settings.
+func (h *harness) observed(ctx context.Context, name, topic string, settings ...string) (target, error) {
+	t, _, err := h.newRoles(ctx, topic, settings...)
 	t.name = name
 	return t, err
 }
 
-// scrape asks both roles for their metrics as Prometheus does, until ctx ends.
+// scrape reads the metrics of both roles as Prometheus does, until ctx ends.
 func (t target) scrape(ctx context.Context) {
 	pause := time.NewTicker(scrapePause)
 	defer pause.Stop()
@@ -73,7 +75,8 @@ func (t target) scrape(ctx context.Context) {
 			if err != nil {
 				return
 			}
-			req.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+			req.Header.Set("Accept", "application/vnd.google.protobuf;"+
+				"proto=io.prometheus.client.MetricFamily;encoding=delimited")
 			if answer, err := http.DefaultClient.Do(req); err == nil {
 				_, _ = io.Copy(io.Discard, answer.Body)
 				_ = answer.Body.Close()
@@ -86,24 +89,25 @@ func (t target) scrape(ctx context.Context) {
 	}
 }
 
-// sink takes traces and counts them.
-type sink struct {
+// traceSink receives traces and counts the spans.
+type traceSink struct {
 	url   string
 	spans atomic.Int64
 }
 
-func (l *harness) newSink() (*sink, error) {
+func (h *harness) newTraceSink() (*traceSink, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("cannot take traces: %w", err)
 	}
-	s := &sink{url: "http://" + ln.Addr().String()}
-	srv := &http.Server{Handler: otlp.Handler(func(spans []otlp.Span) { s.spans.Add(int64(len(spans))) }), ReadHeaderTimeout: time.Second}
+	s := &traceSink{url: "http://" + ln.Addr().String()}
+	srv := &http.Server{Handler: otlp.Handler(func(spans []otlp.Span) { s.spans.Add(int64(len(spans))) }),
+		ReadHeaderTimeout: time.Second}
 	go func() {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-			l.say("no more traces are taken: %v", err)
+			h.say("no more traces are taken: %v", err)
 		}
 	}()
-	l.onStop(func() { _ = srv.Close() })
+	h.onStop(func() { _ = srv.Close() })
 	return s, nil
 }

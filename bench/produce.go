@@ -16,38 +16,38 @@ import (
 	"tradestore/trade"
 )
 
-// produce compares the server's producer with what the Kafka client can do at best, on each broker.
-func produce(ctx context.Context, l *harness, r *results) error {
-	l.say("starting the embedded broker")
-	_, at, err := l.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(l.dir, "broker"))
+// produce compares the producer of the server with the Kafka client alone, on each broker.
+func produce(ctx context.Context, h *harness, r *results) error {
+	h.say("starting the embedded broker")
+	_, at, err := h.self(ctx, "the embedded broker", nil, "broker", onDisk, filepath.Join(h.dir, "broker"))
 	if err != nil {
 		return err
 	}
-	embedded, err := l.producers(ctx, "Kafka: produce, embedded broker", at.Brokers)
+	embedded, err := h.producers(ctx, "Kafka: produce, embedded broker", at.Brokers)
 	if err != nil {
 		return err
 	}
 	stages := []stage{embedded}
-	if l.kafka != nil {
-		apache, err := l.producers(ctx, "Kafka: produce, Apache Kafka", l.kafka.Addrs())
+	if h.kafka != nil {
+		apache, err := h.producers(ctx, "Kafka: produce, Apache Kafka", h.kafka.Addrs())
 		if err != nil {
 			return err
 		}
 		stages = append(stages, apache)
 	}
-	if err := l.measure(ctx, true, stages...); err != nil {
+	if err := h.measure(ctx, true, stages...); err != nil {
 		return err
 	}
 	r.add(stages...)
 	return nil
 }
 
-// plenty is more records under way than a broker needs to be busy.
-const plenty = 50_000
+// maxUnderWay is enough records in flight to keep a broker busy.
+const maxUnderWay = 50_000
 
-// producers makes a topic, and the limit and our producer on it: with as many records under way as the limit has, which
-// shows what encoding costs, and with no more than the server lets in, which is what it can use.
-func (l *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
+// producers makes a topic, the limit and our producer. Ours runs with as many records in flight as the limit, which
+// shows the cost of encoding, and with as many as the server allows.
+func (h *harness) producers(ctx context.Context, title string, brokers []string) (stage, error) {
 	const name = "bench-produce"
 	cfg := kafka.Config{Brokers: brokers, Topic: name, ClientID: name}
 	if _, err := kafka.CreateTopic(ctx, cfg, kafka.TopicSpec{Partitions: partitions}); err != nil {
@@ -57,34 +57,37 @@ func (l *harness) producers(ctx context.Context, title string, brokers []string)
 	if err != nil {
 		return stage{}, err
 	}
-	l.onStop(raw.Close)
-	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand", run: pump(raw, copies(name))}}
-	for _, underWay := range []int{plenty, queueItems} {
+	h.onStop(raw.Close)
+	s := stage{title: title, unit: "records", limit: &series{name: "kgo, records made beforehand",
+		run: pumpRecords(raw, copies(name))}}
+	for _, underWay := range []int{maxUnderWay, queueItems} {
 		cfg.MaxBufferedRecords = underWay
 		ours, err := kafka.NewProducer(cfg, prometheus.NewRegistry(), zerolog.Nop())
 		if err != nil {
 			return stage{}, err
 		}
-		l.onStop(ours.Close)
-		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way", run: pump(ours, encoded(name))})
+		h.onStop(ours.Close)
+		s.ours = append(s.ours, &series{name: "our producer, " + thousands(float64(underWay)) + " under way",
+			run: pumpRecords(ours, encoded(name))})
 	}
 	return s, nil
 }
 
-// newRawProducer is the client with the promise of ours, acks of all and no duplicates, on the same partitions. Otherwise
-// it is as it comes, and may wait for more records to send at once.
+// newRawProducer is a client with our guarantees (acks of all replicas, no duplicates), manual partitions and otherwise
+// default settings.
 func newRawProducer(cfg kafka.Config) (*kgo.Client, error) {
-	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(plenty))
+	c, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.ClientID(cfg.ClientID+"-raw"),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.MaxBufferedRecords(maxUnderWay))
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a Kafka client: %w", err)
 	}
 	return c, nil
 }
 
-// pump hands records to a producer for the time given, never more at once than it buffers, and counts those that were
-// acknowledged until the last one was.
-func pump(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
+// pumpRecords produces records for a time and counts the acknowledged ones, up to the last acknowledgement.
+func pumpRecords(client *kgo.Client, next func() *kgo.Record) func(context.Context, time.Duration) (sample, error) {
 	return func(ctx context.Context, hold time.Duration) (sample, error) {
 		var acknowledged atomic.Int64
 		var failure atomic.Pointer[error]
@@ -118,7 +121,7 @@ func pump(client *kgo.Client, next func() *kgo.Record) func(context.Context, tim
 	}
 }
 
-// requests returns some as the server makes them, over all partitions.
+// requests returns requests like those of the server, over all partitions.
 func requests() []trade.Request {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	all := make([]trade.Request, 4096)
@@ -129,17 +132,19 @@ func requests() []trade.Request {
 	return all
 }
 
-// newRequest is the i-th, for the trade and version given, as the server accepts it.
+// newRequest makes the i-th request, for a trade id and version.
 func newRequest(now time.Time, i int, id string, version int32, partitions int) trade.Request {
 	return trade.Request{
-		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now), Partition: kafka.Partition(id, partitions),
+		ID: trade.NewRequestID(now), AcceptedAt: now, BusinessDate: trade.DateOf(now),
+		Partition:     kafka.Partition(id, partitions),
 		CorrelationID: "6f6c2a39-0b3d-4a55-9a86-0f4f1f4d5f0e",
-		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-" + strconv.Itoa(i%97), BookID: "B-" + strconv.Itoa(i%13),
+		Trade: trade.Trade{TradeID: id, Version: version, CounterpartyID: "CP-" + strconv.Itoa(i%97),
+			BookID:       "B-" + strconv.Itoa(i%13),
 			MaturityDate: trade.DateOf(now) + 100_000, CreatedDate: trade.DateOf(now)},
 	}
 }
 
-// encoded makes each record anew, as the server has to.
+// encoded encodes each record anew, as the server does.
 func encoded(topic string) func() *kgo.Record {
 	all, i := requests(), 0
 	return func() *kgo.Record {
@@ -148,7 +153,7 @@ func encoded(topic string) func() *kgo.Record {
 	}
 }
 
-// copies returns records with the same bytes, made before.
+// copies returns records with the same bytes, encoded before.
 func copies(topic string) func() *kgo.Record {
 	var made []*kgo.Record
 	for _, q := range requests() {

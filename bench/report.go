@@ -20,19 +20,19 @@ type row struct {
 	chart     bool   // it is drawn as well
 }
 
-// results is what the parts found.
+// results are the results of all parts.
 type results struct {
-	flags   string // given to the run: " -hold 20s"
-	facts   []fact
-	rows    []row
-	turn    *stage // the chain with its stores replaced in turn
-	stacks  *stage
-	goals   []goal
-	scaling []row    // what is varied is the stage
-	notes   []string // what was left out, and why
+	flags    string // given to the run: " -hold 20s"
+	facts    []fact
+	rows     []row
+	replaced *stage // the chain with stores replaced in turn
+	stacks   *stage
+	goals    []goal
+	scaling  []row    // the stage is the varied setting
+	notes    []string // what was left out, and the reason
 }
 
-// add puts stages into the table, every series with its limit.
+// add adds every series of the stages to the table.
 func (r *results) add(stages ...stage) {
 	for _, s := range stages {
 		for _, one := range s.ours {
@@ -45,14 +45,14 @@ func (s stage) row(one *series, name string, value func(sample) float64, chart b
 	return row{s.title, s.unit, s.limit.name, s.limit.of(rate), name, one.of(value), one.over(s.limit, value), chart}
 }
 
-// addTurn puts the accept path alone into the table; the others are compared with the whole chain.
-func (r *results) addTurn(s stage) {
-	r.turn = &s
+// addReplaced adds the accept path alone to the table; the others are compared with the whole chain.
+func (r *results) addReplaced(s stage) {
+	r.replaced = &s
 	alone := s.ours[len(s.ours)-1]
 	r.rows = append(r.rows, s.row(alone, alone.name, rate, true))
 }
 
-// addStacks puts what was accepted and what was stored into the table.
+// addStacks adds the accepted and the stored rates to the table.
 func (r *results) addStacks(s stage) {
 	r.stacks = &s
 	for _, one := range s.ours {
@@ -62,9 +62,9 @@ func (r *results) addStacks(s stage) {
 
 const intro = `# Results
 
-Written by ` + "`make bench`" + `. Each stage was measured together with its limit: all that a row compares ran in turn, round by round,
-on the same machine. A figure is the median of the rounds, with the lowest and the highest in brackets. Compare ratios; rates
-of two machines, or of two hours, say little about the code.
+Written by ` + "`make bench`" + `. Each stage was measured together with its limit: everything in a row ran in turn,
+round by round, on the same machine. A figure is the median of the rounds, with the lowest and the highest in brackets.
+Compare ratios: rates of different machines or times say little about the code.
 
 `
 
@@ -80,8 +80,8 @@ func (r *results) markdown() []byte {
 		fmt.Fprint(b, "\n![Each stage and its limit](results.svg)\n")
 		r.table(b)
 	}
-	if r.turn != nil {
-		r.writeTurn(b)
+	if r.replaced != nil {
+		r.writeReplaced(b)
 	}
 	if r.stacks != nil {
 		r.writeStacks(b)
@@ -99,35 +99,40 @@ func (r *results) markdown() []byte {
 }
 
 func (r *results) table(b *bytes.Buffer) {
-	fmt.Fprint(b, "\n## Stages and their limits\n\n| Stage | Limit | per second | Ours | per second | of the limit |\n|---|---|---:|---|---:|---:|\n")
+	fmt.Fprint(b, "\n## Stages and their limits\n\n| Stage | Limit | per second | Ours | per second | of the limit "+
+		"|\n|---|---|---:|---|---:|---:|\n")
 	for i, w := range r.rows {
 		title, limit, perSecond := w.stage, w.limit, w.limitRate.perSecond(w.unit)
 		if i > 0 && r.rows[i-1].stage == w.stage {
 			title, limit, perSecond = "", "", ""
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title, limit, perSecond, w.name, w.rate.perSecond(w.unit), w.ratio.ratio())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title, limit, perSecond, w.name, w.rate.perSecond(w.unit),
+			w.ratio.ratio())
 	}
 }
 
-// writeTurn shows what the chain gains without each store, and says which binds.
-func (r *results) writeTurn(b *bytes.Buffer) {
-	base := r.turn.ours[0]
-	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its stores replaced in turn by ones that do nothing.\n\n"+
-		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL |\n|---|---:|---:|---:|---:|\n")
-	for _, s := range r.turn.ours {
+// writeReplaced writes the gain without each store, and names the bottleneck.
+func (r *results) writeReplaced(b *bytes.Buffer) {
+	base := r.replaced.ours[0]
+	fmt.Fprint(b, "\n## What binds\n\nThe whole chain in one process, as `tradestore dev` composes it, with its "+
+		"stores replaced in turn by ones that do nothing.\n\n"+
+		"| Chain | accepted/s | accepted and stored/s | times the chain as it is | cores: generator, chain, PostgreSQL "+
+		"|\n|---|---:|---:|---:|---:|\n")
+	for _, s := range r.replaced.ours {
 		kept := "nothing is stored"
 		if s.of(stored).median > 0 {
 			kept = s.of(stored).perSecond("")
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f, %.2f, %.2f |\n", s.name, s.of(rate).perSecond(""), kept, gain(s, base).ratio(),
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f, %.2f, %.2f |\n", s.name, s.of(rate).perSecond(""), kept,
+			gain(s, base).ratio(),
 			s.cores(generator.name), s.cores(wholeChain), s.cores(inPostgres))
 	}
 	fmt.Fprintf(b, "\n%s\n", r.binding())
 }
 
-// refusals tell of answers that were no 202: they cost time as well, and are in no rate.
+// refusals reports answers other than 202: they cost time but are in no rate.
 func (r *results) refusals() (notes []string) {
-	for _, s := range []*stage{r.turn, r.stacks} {
+	for _, s := range []*stage{r.replaced, r.stacks} {
 		if s == nil {
 			continue
 		}
@@ -140,23 +145,23 @@ func (r *results) refusals() (notes []string) {
 	return notes
 }
 
-// gain is how many times as much gets through as in the chain as it is, round by round.
+// gain is the throughput relative to the unchanged chain, round by round.
 func gain(s, base *series) figure {
 	values := make([]float64, len(s.rounds))
 	for i := range s.rounds {
-		values[i] = through(s.rounds[i]) / through(base.rounds[i])
+		values[i] = passed(s.rounds[i]) / passed(base.rounds[i])
 	}
 	return figureOf(values)
 }
 
-// notable is the gain from which on a store is said to bind; less is within the noise of a machine that does other things.
+// notable is the gain from which on a store is a bottleneck; less is noise.
 const notable = 1.1
 
-// binding names the store whose absence gains most, if one does.
+// binding names the store with the largest gain, if it is notable.
 func (r *results) binding() string {
-	base := r.turn.ours[0]
+	base := r.replaced.ours[0]
 	most, gained := "", notable
-	for _, s := range r.turn.ours {
+	for _, s := range r.replaced.ours {
 		if g := gain(s, base).median; s.lacks != "" && g >= gained {
 			most, gained = s.lacks, g
 		}
@@ -169,12 +174,14 @@ func (r *results) binding() string {
 		base.cores(generator.name)+base.cores(wholeChain)+base.cores(inPostgres), cores())
 }
 
-// writeStacks shows what a trade costs and who uses the cores.
+// writeStacks writes the cost of a trade and the use of the cores.
 func (r *results) writeStacks(b *bytes.Buffer) {
-	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted and stored, and who used how many cores.\n\n"+
+	fmt.Fprint(b, "\n## What a trade costs\n\nProcessor time of server and worker for each trade that was accepted "+
+		"and stored, and who used how many cores.\n\n"+
 		"| | trades/s | mean ms until the answer | µs per trade, server and worker | cores |\n|---|---:|---:|---:|---|\n")
 	for _, s := range append([]*series{r.stacks.limit}, r.stacks.ours...) {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(through).perSecond(""), s.of(wait).short(), s.of(cost).short(), s.allCores())
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", s.name, s.of(passed).perSecond(""), s.of(wait).short(),
+			s.of(cost).short(), s.allCores())
 	}
 }
 
@@ -196,7 +203,7 @@ func (s *series) cores(name string) float64 {
 	return s.of(func(r sample) float64 { return r.cpu[name].Seconds() / r.lasted.Seconds() }).median
 }
 
-// allCores tells who used how many.
+// allCores lists the cores used by each process.
 func (s *series) allCores() string {
 	var used []string
 	for _, name := range slices.Sorted(maps.Keys(s.rounds[0].cpu)) {
@@ -207,12 +214,13 @@ func (s *series) allCores() string {
 
 // perSecond shows a rate and its spread as 12,345 (11,900 to 12,700).
 func (f figure) perSecond(unit string) string {
-	return strings.TrimSuffix(fmt.Sprintf("%s (%s to %s) %s", thousands(f.median), thousands(f.low), thousands(f.high), unit), " ")
+	return strings.TrimSuffix(fmt.Sprintf("%s (%s to %s) %s", thousands(f.median), thousands(f.low), thousands(f.high),
+		unit), " ")
 }
 
 func (f figure) short() string { return fmt.Sprintf("%.0f (%.0f to %.0f)", f.median, f.low, f.high) }
 
-// ratio shows two digits that matter and the spread.
+// ratio shows about two significant digits and the spread.
 func (f figure) ratio() string {
 	return fmt.Sprintf("%s (%s to %s)", digits(f.median), digits(f.low), digits(f.high))
 }

@@ -31,10 +31,12 @@ func found() *results {
 		}
 		return cpu
 	}
-	limit := &series{name: "fasthttp, no-op", rounds: grown(sample{rate: 129_000, count: 645_000, lasted: 5 * time.Second, cpu: used("generator", 5.0, "server", 5.0)})}
+	limit := &series{name: "fasthttp, no-op", rounds: grown(sample{rate: 129_000, count: 645_000, lasted: 5 * time.Second,
+		cpu: used("generator", 5.0, "server", 5.0)})}
 	turn := stage{title: "HTTP: the accept path", unit: "trades", limit: limit}
 	for i, v := range variants {
-		s := sample{rate: 7_000, stored: 6_900, count: 35_000, lasted: 5 * time.Second, cpu: used("generator", 1.0, wholeChain, 4.0, inPostgres, 2.5)}
+		s := sample{rate: 7_000, stored: 6_900, count: 35_000, lasted: 5 * time.Second,
+			cpu: used("generator", 1.0, wholeChain, 4.0, inPostgres, 2.5)}
 		if v.lacks == "the disk of the embedded broker" {
 			s.rate, s.stored = 21_000, 20_700
 		}
@@ -45,12 +47,15 @@ func found() *results {
 	}
 	kgo := &series{name: "kgo, records made beforehand", rounds: grown(sample{rate: 400_000})}
 	copying := &series{name: "COPY into one table", rounds: grown(sample{rate: 290_000})}
-	apply := []*series{{name: "apply: position, trades, journal", rounds: grown(sample{rate: 82_000})}, {name: "apply on two connections, the default", rounds: grown(sample{rate: 320_000})}}
-	dev := &series{name: "tradestore dev, embedded stores", rounds: grown(sample{rate: 6_800, stored: 6_700, count: 34_000, lasted: 5 * time.Second,
-		cpu: used("generator", 0.5, wholeChain, 3.4, inPostgres, 2.0)})}
+	apply := []*series{{name: "apply: position, trades, journal", rounds: grown(sample{rate: 82_000})},
+		{name: "apply on two connections, the default", rounds: grown(sample{rate: 320_000})}}
+	dev := &series{name: "tradestore dev, embedded stores", rounds: grown(sample{rate: 6_800, stored: 6_700, count: 34_000,
+		lasted: 5 * time.Second,
+		cpu:    used("generator", 0.5, wholeChain, 3.4, inPostgres, 2.0)})}
 	r := &results{facts: []fact{{"date", "2026-11-23"}, {"commit", "abc"}}}
-	r.addTurn(turn)
-	r.add(stage{"Kafka: produce, <embedded> broker", "records", kgo, []*series{{name: "our producer & its encoder", rounds: grown(sample{rate: 300_000})}}},
+	r.addReplaced(turn)
+	r.add(stage{"Kafka: produce, <embedded> broker", "records", kgo,
+		[]*series{{name: "our producer & its encoder", rounds: grown(sample{rate: 300_000})}}},
 		stage{"PostgreSQL: apply, against COPY alone", "rows", copying, apply})
 	r.addStacks(stage{"Whole chain", "trades", limit, []*series{dev}})
 	return r
@@ -63,12 +68,16 @@ func TestReport(t *testing.T) {
 		require.Contains(t, text, line+"\n")
 	}
 	f("| commit | abc |")
-	f("| HTTP: the accept path | fasthttp, no-op | 141,900 (129,000 to 154,800) trades | accept path alone: no store at all | 93,500 (85,000 to 102,000) trades | 0.66 (0.66 to 0.66) |")
+	f("| HTTP: the accept path | fasthttp, no-op | 141,900 (129,000 to 154,800) trades | accept path alone: no store " +
+		"at all | 93,500 (85,000 to 102,000) trades | 0.66 (0.66 to 0.66) |")
 	f("|  |  |  | apply on two connections, the default | 352,000 (320,000 to 384,000) rows | 1.10 (1.10 to 1.10) |")
 	f("| as it is | 7,700 (7,000 to 8,400) | 7,590 (6,900 to 8,280) | 1.00 (1.00 to 1.00) | 0.20, 0.80, 0.50 |")
-	f("| without Kafka, so nothing to apply | 82,500 (75,000 to 90,000) | nothing is stored | 10.87 (10.87 to 10.87) | 0.20, 0.80, 0.50 |")
-	f("| tradestore dev, embedded stores | 7,370 (6,700 to 8,040) | 68 (68 to 68) | 100 (100 to 100) | PostgreSQL 0.40, generator 0.10, server, worker, broker 0.68 |")
-	require.Contains(t, text, "**What binds: the disk of the embedded broker.** Without it 3.0 times as much gets through. Generator, chain and PostgreSQL use 1.5 of")
+	f("| without Kafka, so nothing to apply | 82,500 (75,000 to 90,000) | nothing is stored | 10.87 (10.87 to 10.87) " +
+		"| 0.20, 0.80, 0.50 |")
+	f("| tradestore dev, embedded stores | 7,370 (6,700 to 8,040) | 68 (68 to 68) | 100 (100 to 100) | PostgreSQL " +
+		"0.40, generator 0.10, server, worker, broker 0.68 |")
+	require.Contains(t, text, "**What binds: the disk of the embedded broker.** Without it 3.0 times as much gets "+
+		"through. Generator, chain and PostgreSQL use 1.5 of")
 	require.NotContains(t, text, "NaN")
 	require.NotContains(t, text, "%!")
 }
@@ -77,12 +86,13 @@ func TestRefusalsAreTold(t *testing.T) {
 	r := found()
 	require.NotContains(t, string(r.markdown()), "other than 202")
 	r.stacks.ours[0].rounds[1].other = 12
-	require.Contains(t, string(r.markdown()), "Answers other than 202 in a round, tradestore dev, embedded stores: 0 (0 to 12).\n")
+	require.Contains(t, string(r.markdown()), "Answers other than 202 in a round, tradestore dev, embedded stores: 0 "+
+		"(0 to 12).\n")
 }
 
 func TestNothingBinds(t *testing.T) {
 	r := found()
-	for _, s := range r.turn.ours {
+	for _, s := range r.replaced.ours {
 		for i := range s.rounds {
 			s.rounds[i].stored = 6_900 + 10*float64(i)
 		}

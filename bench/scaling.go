@@ -8,44 +8,44 @@ import (
 	"time"
 )
 
-// axis is one thing that is varied while all else is as it is by default.
+// axis is one setting that is varied while all others have their defaults.
 type axis struct {
 	title, unit string
-	base        *series // nothing is varied
-	cells       []cell
+	base        *series // all settings have their defaults
+	cells       []setting
 }
 
-type cell struct {
+type setting struct {
 	label string
 	*series
 }
 
-// A drain of scaling is short, and the tables of its axis small: there are many.
+// There are many drains in scaling, so they are short and their tables are small.
 const (
 	cellShare  = 2  // of -records, one in so many
 	smallShare = 50 // of -table-rows
 	largeShare = 5
 )
 
-// scaling measures how the drain of a filled topic and the accept rate of a server change with what can be chosen, and
-// with what can't: the size of the tables and the mix of trade ids.
-func scaling(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+// scaling measures how drain and accept rate change with settings, with the size of the tables and with the mix of
+// trade ids.
+func scaling(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
-	drains, err := l.drainAxes(ctx)
+	drains, err := h.drainAxes(ctx)
 	if err != nil {
 		return err
 	}
-	accepts, err := l.acceptAxes(ctx)
+	accepts, err := h.acceptAxes(ctx)
 	if err != nil {
 		return err
 	}
-	return l.compare(ctx, slices.Concat(drains, accepts), r)
+	return h.compare(ctx, slices.Concat(drains, accepts), r)
 }
 
-// compare measures axes together. Whatever is varied is as slow in the first seconds as what is not.
-func (l *harness) compare(ctx context.Context, axes []axis, r *results) error {
+// compare measures axes together, after a warm-up of both kinds of load.
+func (h *harness) compare(ctx context.Context, axes []axis, r *results) error {
 	var stages []stage
 	for _, a := range axes {
 		s := stage{title: a.title, unit: a.unit, limit: a.base}
@@ -55,12 +55,12 @@ func (l *harness) compare(ctx context.Context, axes []axis, r *results) error {
 		stages = append(stages, s)
 	}
 	for _, base := range []*series{axes[0].base, axes[len(axes)-1].base} { // of drains, and of accepting
-		l.say("warming up: %s", base.name)
-		if _, err := base.run(ctx, l.hold); err != nil {
+		h.say("warming up: %s", base.name)
+		if _, err := base.run(ctx, h.hold); err != nil {
 			return fmt.Errorf("cannot measure %s: %w", base.name, err)
 		}
 	}
-	if err := l.measure(ctx, false, stages...); err != nil {
+	if err := h.measure(ctx, false, stages...); err != nil {
 		return err
 	}
 	for _, a := range axes {
@@ -69,7 +69,7 @@ func (l *harness) compare(ctx context.Context, axes []axis, r *results) error {
 	return nil
 }
 
-// rows compares each cell with what nothing was varied in.
+// rows compares each setting with the base.
 func (a axis) rows() (rows []row) {
 	for _, c := range a.cells {
 		rows = append(rows, row{stage: a.title, unit: a.unit, limit: "nothing varied", limitRate: a.base.of(rate),
@@ -78,105 +78,113 @@ func (a axis) rows() (rows []row) {
 	return rows
 }
 
-// partitionCounts are those that are compared.
+// partitionCounts are the compared numbers of partitions.
 var partitionCounts = []int{1, 4, partitions, 48}
 
-// drainAxes are drains of new records. Axes share the series in which nothing is varied.
-func (l *harness) drainAxes(ctx context.Context) ([]axis, error) {
-	fresh := scattered(storedVersion)
-	one := func(name string, s *storeEnv, c workers, trades flow) *series {
-		return l.newDrains("drain, "+name, s, c, trades)
+// drainAxes are drains of new records. All axes share the base series.
+func (h *harness) drainAxes(ctx context.Context) ([]axis, error) {
+	fresh := scatteredIDs(storedVersion)
+	one := func(name string, e *storeEnv, spec workers, trades tradeSource) *series {
+		return h.newDrains("drain, "+name, e, spec, trades)
 	}
 	axes := []axis{{title: "Drain: partitions"}, {title: "Drain: rows in the tables"}}
-	var home *storeEnv
+	var defaultEnv *storeEnv
 	var base *series
 	for _, n := range partitionCounts {
-		s, err := l.newEnv(ctx, fmt.Sprintf("drain_%d", n), n, l.records/cellShare)
+		e, err := h.newEnv(ctx, fmt.Sprintf("drain_%d", n), n, h.records/cellShare)
 		if err != nil {
 			return nil, err
 		}
-		c := cell{thousands(float64(n)), one(fmt.Sprintf("%d partitions", n), s, workers{count: 1}, fresh)}
+		c := setting{thousands(float64(n)), one(fmt.Sprintf("%d partitions", n), e, workers{count: 1}, fresh)}
 		if n == partitions {
-			home, base = s, c.series
+			defaultEnv, base = e, c.series
 			c.label += " (default)"
 			base.name = "drain, nothing varied"
 		}
 		axes[0].cells = append(axes[0].cells, c)
 	}
-	axes[1].cells = []cell{{"0 (default)", base}}
+	axes[1].cells = []setting{{"0 (default)", base}}
 	for _, share := range []int{smallShare, largeShare} {
-		s, err := l.newEnv(ctx, fmt.Sprintf("drain_rows_%d", l.tableRows/share), partitions, l.records/cellShare)
+		e, err := h.newEnv(ctx, fmt.Sprintf("drain_rows_%d", h.tableRows/share), partitions, h.records/cellShare)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := l.fillTables(ctx, s, l.tableRows/share); err != nil {
+		if _, err := h.fillTables(ctx, e, h.tableRows/share); err != nil {
 			return nil, err
 		}
-		label := thousands(float64(l.tableRows / share))
-		axes[1].cells = append(axes[1].cells, cell{label, one("tables of "+label+" rows", s, workers{count: 1}, fresh)})
+		label := thousands(float64(h.tableRows / share))
+		axes[1].cells = append(axes[1].cells, setting{label, one("tables of "+label+" rows", e, workers{count: 1}, fresh)})
 	}
-	flag := func(args ...string) *series { return one(strings.Join(args, " "), home, workers{args, 1}, fresh) }
-	mix := func(name string, trades flow) *series { return one(name, home, workers{count: 1}, trades) }
+	flag := func(args ...string) *series { return one(strings.Join(args, " "), defaultEnv, workers{args, 1}, fresh) }
+	mix := func(name string, trades tradeSource) *series { return one(name, defaultEnv, workers{count: 1}, trades) }
 	axes = append(axes,
-		axis{title: "Drain: --lanes", cells: []cell{{"1", flag("--lanes", "1")}, {"2 (default)", base}, {"4", flag("--lanes", "4")}}},
-		axis{title: "Drain: workers", cells: []cell{{"1 (default)", base}, {"2", one("2 workers", home, workers{count: 2}, fresh)}}},
-		axis{title: "Drain: --max-poll-records", cells: []cell{{"250", flag("--max-poll-records", "250")}, {"1,000", flag("--max-poll-records", "1000")},
+		axis{title: "Drain: --lanes", cells: []setting{{"1", flag("--lanes", "1")}, {"2 (default)", base},
+			{"4", flag("--lanes", "4")}}},
+		axis{title: "Drain: workers", cells: []setting{{"1 (default)", base},
+			{"2", one("2 workers", defaultEnv, workers{count: 2}, fresh)}}},
+		axis{title: "Drain: --max-poll-records", cells: []setting{{"250", flag("--max-poll-records", "250")},
+			{"1,000", flag("--max-poll-records", "1000")},
 			{"4,000", flag("--max-poll-records", "4000")}, {"10,000 (default)", base}}},
-		axis{title: "Drain: trade ids", cells: []cell{{"all distinct (default)", base}, {"10 hot ones, replaced", mix("10 hot ids", hot)}}},
-		axis{title: "Drain: versions of each trade", cells: []cell{{"1 (default)", base}, {"10", mix("10 versions", tenVersions)}}})
+		axis{title: "Drain: trade ids", cells: []setting{{"all distinct (default)", base},
+			{"10 hot ones, replaced", mix("10 hot ids", hotIDs)}}},
+		axis{title: "Drain: versions of each trade", cells: []setting{{"1 (default)", base},
+			{"10", mix("10 versions", tenVersions)}}})
 	for i := range axes {
 		axes[i].unit, axes[i].base = "records", base
 	}
 	return axes, nil
 }
 
-// hot are the same ten trades again and again.
-func hot(number int) (string, int32) { return fmt.Sprintf("TRH-%d", number%10), storedVersion }
+// hotIDs repeats the same ten trades.
+func hotIDs(number int) (string, int32) { return fmt.Sprintf("TRH-%d", number%10), storedVersion }
 
 // tenVersions are new trades, each in ten versions, one after the other.
 func tenVersions(number int) (string, int32) {
 	return fmt.Sprintf("TRV-%010d", scatter(number/10)), int32(number%10) + 1
 }
 
-// acceptAxes are loads on a server without a worker, so that nobody competes with it but the stores and the generator.
-func (l *harness) acceptAxes(ctx context.Context) ([]axis, error) {
+// acceptAxes are loads on a server without a worker, so that only stores and generator compete with it.
+func (h *harness) acceptAxes(ctx context.Context) ([]axis, error) {
 	byPartitions := axis{title: "Accept: partitions"}
-	var home *storeEnv
+	var defaultEnv *storeEnv
 	var base *series
 	for _, n := range partitionCounts {
-		s, err := l.newEnv(ctx, fmt.Sprintf("accept_%d", n), n, 0)
+		e, err := h.newEnv(ctx, fmt.Sprintf("accept_%d", n), n, 0)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.makeDays(ctx); err != nil {
+		if err := e.makeDays(ctx); err != nil {
 			return nil, err
 		}
-		c := cell{thousands(float64(n)), l.serverAlone(fmt.Sprintf("%d partitions", n), s)}
+		c := setting{thousands(float64(n)), h.serverAlone(fmt.Sprintf("%d partitions", n), e)}
 		if n == partitions {
-			home, base = s, c.series
+			defaultEnv, base = e, c.series
 			c.label += " (default)"
 			base.name = "accept, nothing varied"
 		}
 		byPartitions.cells = append(byPartitions.cells, c)
 	}
-	flag := func(args ...string) *series { return l.serverAlone(strings.Join(args, " "), home, args...) }
+	flag := func(args ...string) *series { return h.serverAlone(strings.Join(args, " "), defaultEnv, args...) }
 	axes := []axis{byPartitions,
-		{title: "Accept: --flushes", cells: []cell{{"1", flag("--flushes", "1")}, {"2 (default)", base}, {"4", flag("--flushes", "4")}, {"8", flag("--flushes", "8")}}},
-		{title: "Accept: --max-batch", cells: []cell{{"64", flag("--max-batch", "64")}, {"512 (default)", base}, {"2,048", flag("--max-batch", "2048")}}}}
+		{title: "Accept: --flushes", cells: []setting{{"1", flag("--flushes", "1")}, {"2 (default)", base},
+			{"4", flag("--flushes", "4")}, {"8", flag("--flushes", "8")}}},
+		{title: "Accept: --max-batch", cells: []setting{{"64", flag("--max-batch", "64")}, {"512 (default)", base},
+			{"2,048", flag("--max-batch", "2048")}}}}
 	for i := range axes {
 		axes[i].unit, axes[i].base = "trades", base
 	}
 	return axes, nil
 }
 
-// serverAlone starts a server for each round, because its flags differ, warms it up and attacks it.
-func (l *harness) serverAlone(name string, s *storeEnv, args ...string) *series {
+// serverAlone starts a server with these flags for each round, warms it up and attacks it.
+func (h *harness) serverAlone(name string, e *storeEnv, args ...string) *series {
 	return &series{name: "accept, " + name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
 		address, err := freeAddress()
 		if err != nil {
 			return sample{}, err
 		}
-		server, err := l.start("tradestore server", l.program, s.env, append([]string{"server", "--listen", address}, args...)...)
+		server, err := h.start("tradestore server", h.program, e.env,
+			append([]string{"server", "--listen", address}, args...)...)
 		if err != nil {
 			return sample{}, err
 		}
@@ -185,9 +193,9 @@ func (l *harness) serverAlone(name string, s *storeEnv, args ...string) *series 
 			return sample{}, err
 		}
 		t := target{name: name, api: address}
-		if _, err := l.attack(ctx, t, hold/5); err != nil {
+		if _, err := h.attack(ctx, t, hold/5); err != nil {
 			return sample{}, err
 		}
-		return l.attack(ctx, t, hold/2)
+		return h.attack(ctx, t, hold/2)
 	}}
 }

@@ -7,39 +7,38 @@ import (
 	"time"
 )
 
-// sample is what one round of one series measured.
+// sample is the result of one round of one series.
 type sample struct {
 	rate   float64          // per second: what was accepted, acknowledged or written
-	stored float64          // per second, counted until the last one was stored; 0 where nothing is stored
-	count  float64          // what rate counted, of the whole round
-	wait   time.Duration    // of an HTTP client for its 202, on average
+	stored float64          // per second, until the last one was stored; 0 if nothing is stored
+	count  float64          // total that rate is based on
+	wait   time.Duration    // mean time of an HTTP client until its 202
 	lasted time.Duration    // from the start until all was done
-	cpu    map[string]usage // used meanwhile, by process
+	cpu    map[string]usage // used in the round, by process
 	other  int              // answers other than 202
-	paced  *delays          // of a load that is sent at a rate; nil: of one that is sent as fast as it is answered
+	paced  *delays          // latencies of an open loop; nil: closed loop
 }
 
-// series is one thing that is measured, once per round.
+// series is one measurement, repeated once per round.
 type series struct {
 	name   string
-	aside  bool   // it is not quite what the limit is the limit of: told, not drawn
-	lacks  string // the one store that was taken out of the chain; empty: none, or several
+	aside  bool   // not directly comparable with the limit: in the table but not in the chart
+	lacks  string // the store that was replaced; empty: none or several
 	run    func(ctx context.Context, hold time.Duration) (sample, error)
 	rounds []sample
 }
 
-// stage is a limit, and what others reach in the same rounds: a ratio compares neighbours in time, so that an hour in
-// which the machine is slow weighs on both.
+// stage is a limit and what others reach in the same rounds: a slow phase of the machine affects both.
 type stage struct {
-	title string // what is compared, for the table and the chart
+	title string // for the table and the chart
 	unit  string // of the rates, without "per second"
 	limit *series
 	ours  []*series
 }
 
-// measure runs every series of the stages once per round, in turn. With warm each one runs shortly before the first round:
-// connections, caches and compilers of a process that just started are no part of what it can do.
-func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error {
+// measure runs every series of the stages once per round, in turn. With warm each one runs for a short time before the
+// first round, to warm up connections, caches and compilers.
+func (h *harness) measure(ctx context.Context, warm bool, stages ...stage) error {
 	var all []*series
 	for _, s := range stages {
 		for _, one := range append([]*series{s.limit}, s.ours...) {
@@ -50,16 +49,16 @@ func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error
 	}
 	if warm {
 		for _, s := range all {
-			l.say("warming up: %s", s.name)
-			if _, err := s.run(ctx, l.hold/5); err != nil {
+			h.say("warming up: %s", s.name)
+			if _, err := s.run(ctx, h.hold/5); err != nil {
 				return fmt.Errorf("cannot measure %s: %w", s.name, err)
 			}
 		}
 	}
-	for round := range l.rounds {
+	for round := range h.rounds {
 		for _, s := range all {
-			l.say("round %d of %d: %s", round+1, l.rounds, s.name)
-			got, err := s.run(ctx, l.hold)
+			h.say("round %d of %d: %s", round+1, h.rounds, s.name)
+			got, err := s.run(ctx, h.hold)
 			if err != nil {
 				return fmt.Errorf("cannot measure %s: %w", s.name, err)
 			}
@@ -69,7 +68,7 @@ func (l *harness) measure(ctx context.Context, warm bool, stages ...stage) error
 	return nil
 }
 
-// figure is the median of several rounds and how far they lay apart.
+// figure is the median of several rounds, the lowest and the highest.
 type figure struct{ median, low, high float64 }
 
 // figureOf returns the zero figure for no rounds.
@@ -111,8 +110,8 @@ func (s *series) over(limit *series, value func(sample) float64) figure {
 func rate(s sample) float64   { return s.rate }
 func stored(s sample) float64 { return s.stored }
 
-// through is how many per second went all the way that there is: a store that was replaced may leave nothing to store.
-func through(s sample) float64 {
+// passed is the throughput of the whole chain: stored if something is stored, else accepted.
+func passed(s sample) float64 {
 	if s.stored > 0 {
 		return s.stored
 	}

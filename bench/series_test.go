@@ -30,12 +30,12 @@ func TestRatiosCompareTheSameRound(t *testing.T) {
 }
 
 func TestThroughIsWhatIsStoredWhereSomethingIs(t *testing.T) {
-	require.EqualValues(t, 7, through(sample{rate: 9, stored: 7}))
-	require.EqualValues(t, 9, through(sample{rate: 9}))
+	require.EqualValues(t, 7, passed(sample{rate: 9, stored: 7}))
+	require.EqualValues(t, 9, passed(sample{rate: 9}))
 }
 
 func TestRoundsAreInterleaved(t *testing.T) {
-	l := &harness{settings: settings{rounds: 2, hold: 5 * time.Second}, progress: io.Discard}
+	h := &harness{settings: settings{rounds: 2, hold: 5 * time.Second}, progress: io.Discard}
 	var order []string
 	one := func(name string) *series {
 		return &series{name: name, run: func(_ context.Context, hold time.Duration) (sample, error) {
@@ -44,15 +44,18 @@ func TestRoundsAreInterleaved(t *testing.T) {
 		}}
 	}
 	limit, a, b := one("limit"), one("a"), one("b")
-	require.NoError(t, l.measure(t.Context(), true, stage{limit: limit, ours: []*series{a}}, stage{limit: limit, ours: []*series{b, a}}))
+	require.NoError(t, h.measure(t.Context(), true, stage{limit: limit, ours: []*series{a}},
+		stage{limit: limit, ours: []*series{b, a}}))
 	require.Equal(t, []string{"limit 1s", "a 1s", "b 1s", "limit 5s", "a 5s", "b 5s", "limit 5s", "a 5s", "b 5s"}, order)
 	require.Equal(t, []sample{{rate: 4}, {rate: 7}}, limit.rounds, "warming up is not measured")
 }
 
 func TestAFailureNamesTheSeries(t *testing.T) {
-	l := &harness{settings: settings{rounds: 1}, progress: io.Discard}
-	broken := &series{name: "broken one", run: func(context.Context, time.Duration) (sample, error) { return sample{}, errors.New("down") }}
+	h := &harness{settings: settings{rounds: 1}, progress: io.Discard}
+	broken := &series{name: "broken one", run: func(context.Context, time.Duration) (sample, error) {
+		return sample{}, errors.New("down")
+	}}
 	for _, warm := range []bool{true, false} {
-		require.ErrorContains(t, l.measure(t.Context(), warm, stage{limit: broken}), "broken one: down")
+		require.ErrorContains(t, h.measure(t.Context(), warm, stage{limit: broken}), "broken one: down")
 	}
 }

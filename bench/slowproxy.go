@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// slowProxy stands before a store and makes it slow: all connections together may send it so many bytes per second, and
-// share them evenly. A store that is short of disk or processor is slow like this, by how much it is given to do; a fixed
-// delay would be hidden by larger batches.
+// slowProxy limits the bytes per second that all connections together send to a store; connections share them evenly. A
+// store short of disk or CPU behaves like this. Larger batches would hide a fixed delay.
 type slowProxy struct {
 	store string // host:port
 	ln    net.Listener
@@ -21,15 +20,15 @@ type slowProxy struct {
 
 	perByte time.Duration
 	mu      sync.Mutex // protects what follows
-	free    time.Time  // when what was let through so far is worked off
+	free    time.Time  // end of the time reserved so far
 	conns   map[net.Conn]bool
 	closed  bool
 }
 
-// paceChunk is how much of a connection is let through at once: the less, the more evenly connections share.
+// paceChunk is the unit of sharing between connections.
 const paceChunk = 4 << 10
 
-// startSlowProxy starts one on a free port of loopback.
+// startSlowProxy starts a proxy on a free port of loopback.
 func startSlowProxy(store string, bytesPerSecond int) (*slowProxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +39,7 @@ func startSlowProxy(store string, bytesPerSecond int) (*slowProxy, error) {
 	return p, nil
 }
 
-// before returns the URL of a database as one that leads through the proxy.
+// before returns the URL of a database through the proxy.
 func (p *slowProxy) before(database string) (string, error) {
 	u, err := url.Parse(database)
 	if err != nil {
@@ -50,7 +49,7 @@ func (p *slowProxy) before(database string) (string, error) {
 	return u.String(), nil
 }
 
-// stop closes all connections and returns when nothing runs any more.
+// stop closes all connections and waits for all goroutines.
 func (p *slowProxy) stop() {
 	_ = p.ln.Close()
 	p.mu.Lock()
@@ -72,7 +71,7 @@ func (p *slowProxy) accept() {
 	}
 }
 
-// serve joins a client with the store until one of them ends.
+// serve connects a client with the store until one of them closes.
 func (p *slowProxy) serve(client net.Conn) {
 	defer client.Close()
 	store, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.store)
@@ -95,7 +94,7 @@ func (p *slowProxy) serve(client net.Conn) {
 	<-replies
 }
 
-// paced copies what the client sends, each piece when it is its turn.
+// paced copies from client to store, piece by piece at its turn.
 func (p *slowProxy) paced(store io.Writer, client io.Reader) {
 	piece := make([]byte, paceChunk)
 	for {
@@ -107,7 +106,7 @@ func (p *slowProxy) paced(store io.Writer, client io.Reader) {
 	}
 }
 
-// turn reserves time for n bytes and says how long it is until that begins.
+// turn reserves time for n bytes and returns how long to wait for it.
 func (p *slowProxy) turn(n int, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +118,7 @@ func (p *slowProxy) turn(n int, now time.Time) time.Duration {
 	return wait
 }
 
-// keep remembers connections for stop; false if it was called already.
+// keep registers connections for stop; false if stop was already called.
 func (p *slowProxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// stacks measures the product as users run it, program and stores, against the HTTP server that does nothing: everything
-// in one process, and server and worker against Apache Kafka and PostgreSQL.
-func stacks(ctx context.Context, l *harness, r *results) error {
-	s := stage{title: "Whole chain", unit: "trades", limit: l.series(l.limit)}
-	dev, err := l.startDev(ctx)
+// stacks compares the product as users run it with the no-op HTTP server: all in one process, and server and worker
+// with Apache Kafka and PostgreSQL.
+func stacks(ctx context.Context, h *harness, r *results) error {
+	s := stage{title: "Whole chain", unit: "trades", limit: h.attackSeries(h.limit)}
+	dev, err := h.startDev(ctx)
 	if err != nil {
 		return err
 	}
-	s.ours = append(s.ours, l.series(dev))
-	if l.kafka != nil {
-		split, _, err := l.newRoles(ctx, "stacks")
+	s.ours = append(s.ours, h.attackSeries(dev))
+	if h.kafka != nil {
+		split, _, err := h.newRoles(ctx, "stacks")
 		if err != nil {
 			return err
 		}
-		s.ours = append(s.ours, l.series(split))
+		s.ours = append(s.ours, h.attackSeries(split))
 	}
-	if err := l.measure(ctx, true, s); err != nil {
+	if err := h.measure(ctx, true, s); err != nil {
 		return err
 	}
 	r.addStacks(s)
@@ -32,14 +32,15 @@ func stacks(ctx context.Context, l *harness, r *results) error {
 }
 
 // startDev starts `tradestore dev` on a new data folder.
-func (l *harness) startDev(ctx context.Context) (target, error) {
-	l.say("starting tradestore dev")
+func (h *harness) startDev(ctx context.Context) (target, error) {
+	h.say("starting tradestore dev")
 	api, worker, err := twoAddresses()
 	if err != nil {
 		return target{}, err
 	}
-	data := filepath.Join(l.dir, "dev")
-	c, err := l.start("tradestore dev", l.program, nil, "dev", "--listen", api, "--worker-listen", worker, "--data-dir", data, "--log-level", "warn", "--log-format", "json")
+	data := filepath.Join(h.dir, "dev")
+	c, err := h.start("tradestore dev", h.program, nil, "dev", "--listen", api, "--worker-listen", worker, "--data-dir",
+		data, "--log-level", "warn", "--log-format", "json")
 	if err != nil {
 		return target{}, err
 	}
@@ -52,31 +53,32 @@ func (l *harness) startDev(ctx context.Context) (target, error) {
 	return t, t.ready(ctx)
 }
 
-// newRoles starts roles on a topic and in a database of their own, both of this name.
-func (l *harness) newRoles(ctx context.Context, name string, settings ...string) (t target, database string, err error) {
-	if database, err = l.database(ctx, name); err == nil {
-		t, err = l.startRoles(ctx, name, database, settings...)
+// newRoles starts roles with a topic and a database of this name.
+func (h *harness) newRoles(ctx context.Context, name string, settings ...string) (t target,
+	database string, err error) {
+	if database, err = h.database(ctx, name); err == nil {
+		t, err = h.startRoles(ctx, name, database, settings...)
 	}
 	return t, database, err
 }
 
-// startRoles starts one server and one worker, as processes of their own, on a new topic of the shared Apache Kafka and on
-// an empty database of PostgreSQL. Settings are further TRADESTORE_ variables.
-func (l *harness) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
-	l.say("starting tradestore server and tradestore worker")
+// startRoles starts one server and one worker as processes, on a new topic of the shared Apache Kafka and an empty
+// database. settings are further TRADESTORE_ variables.
+func (h *harness) startRoles(ctx context.Context, topic, database string, settings ...string) (target, error) {
+	h.say("starting tradestore server and tradestore worker")
 	api, metrics, err := twoAddresses()
 	if err != nil {
 		return target{}, err
 	}
-	env, err := l.migrate(ctx, topic, database, settings...)
+	env, err := h.migrate(ctx, topic, database, settings...)
 	if err != nil {
 		return target{}, err
 	}
-	worker, err := l.start("tradestore worker", l.program, env, "worker", "--listen", metrics)
+	worker, err := h.start("tradestore worker", h.program, env, "worker", "--listen", metrics)
 	if err != nil {
 		return target{}, err
 	}
-	server, err := l.start("tradestore server", l.program, env, "server", "--listen", api)
+	server, err := h.start("tradestore server", h.program, env, "server", "--listen", api)
 	if err != nil {
 		return target{}, err
 	}
@@ -88,17 +90,17 @@ func (l *harness) startRoles(ctx context.Context, topic, database string, settin
 	}
 	t := target{name: "server and worker, Apache Kafka", api: api, worker: metrics, watched: []watched{
 		{name: "server", pid: server.PID()}, {name: "worker", pid: worker.PID()},
-		{name: "Kafka", pid: l.kafka.PID(), scope: both}, {name: inPostgres, pid: l.postgres.PID(), scope: both}}}
+		{name: "Kafka", pid: h.kafka.PID(), scope: both}, {name: inPostgres, pid: h.postgres.PID(), scope: both}}}
 	return t, t.ready(ctx)
 }
 
-// migrate makes a new topic on the shared Apache Kafka and the tables of an empty database, and returns the environment of
-// the roles that work on them.
-func (l *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
-	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(l.kafka.Addrs(), ","),
+// migrate creates a topic on the shared Apache Kafka and the tables of an empty database, and returns the environment
+// of their roles.
+func (h *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
+	env := append([]string{databaseVar + "=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(h.kafka.Addrs(), ","),
 		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)
-	cmd := exec.CommandContext(ctx, l.program, "migrate")
+	cmd := exec.CommandContext(ctx, h.program, "migrate")
 	cmd.Env = environment(env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("cannot run tradestore migrate: %w: %s", err, out)

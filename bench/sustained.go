@@ -14,7 +14,7 @@ import (
 	"tradestore/kafka"
 )
 
-// What a sustained load is, and what it is held to.
+// Goals of the sustained load.
 const (
 	acceptedGoal = 0.5        // of the no-op server
 	storedGoal   = 0.45       // of the no-op server
@@ -22,52 +22,52 @@ const (
 	lagPoll      = 250 * time.Millisecond
 )
 
-// sustained measures server and worker on Apache Kafka and PostgreSQL under a load that is held until buffers, caches and
-// checkpoints have come round, against the HTTP server that does nothing.
-func sustained(ctx context.Context, l *harness, r *results) error {
-	if l.kafka == nil {
+// sustained compares server and worker on Apache Kafka and PostgreSQL with the no-op HTTP server, under a load long
+// enough for buffers, caches and checkpoints to reach a steady state.
+func sustained(ctx context.Context, h *harness, r *results) error {
+	if h.kafka == nil {
 		return nil
 	}
 	name, by := "sustained", ""
-	if l.loop.vegeta {
+	if h.loop.vegeta {
 		name, by = "vegeta", ", generator vegeta"
 	}
-	t, database, err := l.newRoles(ctx, name)
+	t, database, err := h.newRoles(ctx, name)
 	if err != nil {
 		return err
 	}
-	lag, err := l.newLag(ctx, name, database)
+	lag, err := h.newLag(ctx, name, database)
 	if err != nil {
 		return err
 	}
-	var lags [][]float64 // of each attack, those to warm up as well
+	var lags [][]float64 // of each attack, warm-up included
 	hold := func(ctx context.Context, hold time.Duration) (s sample, err error) {
-		seen := watch(ctx, hold, lagPoll, lag.now, func() { s, err = l.attack(ctx, t, hold) })
+		seen := sampleGauge(ctx, hold, lagPoll, lag.now, func() { s, err = h.attack(ctx, t, hold) })
 		lags = append(lags, seen)
 		return s, err
 	}
-	l.say("warming up for %v: Java compiles what is used", l.sustain/3)
-	if _, err := hold(ctx, l.sustain/3); err != nil {
+	h.say("warming up for %v: Java compiles what is used", h.sustain/3)
+	if _, err := hold(ctx, h.sustain/3); err != nil {
 		return err
 	}
-	ours := l.guarded(t.name, hold)
-	limit := l.series(l.limit)
-	if err := l.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
+	ours := h.sustainedSeries(t.name, hold)
+	limit := h.attackSeries(h.limit)
+	if err := h.measure(ctx, true, stage{limit: limit, ours: []*series{ours}}); err != nil {
 		return err
 	}
-	r.addSustained(name, by, limit, ours, lags[len(lags)-l.rounds:])
+	r.addSustained(name, by, limit, ours, lags[len(lags)-h.rounds:])
 	return nil
 }
 
-// held runs a load in each round for as long as a sustained one is held.
-func (l *harness) guarded(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
+// sustainedSeries runs a load in each round for -sustain instead of -hold.
+func (h *harness) sustainedSeries(name string, hold func(context.Context, time.Duration) (sample, error)) *series {
 	return &series{name: name, run: func(ctx context.Context, asked time.Duration) (sample, error) {
-		longer := l.sustain.Seconds() / l.hold.Seconds()
+		longer := h.sustain.Seconds() / h.hold.Seconds()
 		return hold(ctx, time.Duration(longer*float64(asked)))
 	}}
 }
 
-// addSustained adds the goals of a load that was held in a part, and by what unless that is the light generator.
+// addSustained adds the goals of a sustained load; by names the generator if it is not the light one.
 func (r *results) addSustained(part, by string, limit, ours *series, lags [][]float64) {
 	r.addGoal(atLeast(acceptedGoal, "accepted"+by, ours, limit, rate, part))
 	end := atLeast(storedGoal, "accepted and stored, sustained, lag flat"+by, ours, limit, stored, part)
@@ -78,34 +78,36 @@ func (r *results) addSustained(part, by string, limit, ours *series, lags [][]fl
 	}
 	r.addGoal(end)
 	times := ours.against(limit, func(one, limit sample) float64 { return cost(one) / cost(limit) })
-	r.addGoal(goal{figure: "CPU of server and worker per trade" + by, want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
-		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(), ours.allCores()),
+	r.addGoal(goal{figure: "CPU of server and worker per trade" + by,
+		want: fmt.Sprintf("at most %.1f x %s (40 µs where it costs 9)", costGoal, limit.name),
+		got: fmt.Sprintf("%s: %s µs against %s µs; cores: %s", times.ratio(), ours.of(cost).short(), limit.of(cost).short(),
+			ours.allCores()),
 		met: times.median <= costGoal, part: part})
 }
 
-// lag tells how many records of a topic are not applied.
+// lag measures how many records of a topic are not applied.
 type lag struct {
 	topic  string
 	client *kgo.Client
 	conn   *pgx.Conn
 }
 
-func (l *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
-	client, err := kafka.NewProducer(kafka.Config{Brokers: l.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"}, prometheus.NewRegistry(), zerolog.Nop())
+func (h *harness) newLag(ctx context.Context, topic, database string) (*lag, error) {
+	client, err := kafka.NewProducer(kafka.Config{Brokers: h.kafka.Addrs(), Topic: topic, ClientID: "bench-lag"},
+		prometheus.NewRegistry(), zerolog.Nop())
 	if err != nil {
 		return nil, err
 	}
-	l.onStop(client.Close)
+	h.onStop(client.Close)
 	conn, hangUp, err := connect(ctx, database)
 	if err != nil {
 		return nil, err
 	}
-	l.onStop(hangUp)
+	h.onStop(hangUp)
 	return &lag{topic, client, conn}, nil
 }
 
-// now looks at the positions first: a record that is written and applied between the two looks is then too much, not
-// too little.
+// now reads the positions first, so the lag may be too large but never too small.
 func (l *lag) now(ctx context.Context) (float64, error) {
 	var applied float64
 	if err := l.conn.QueryRow(ctx, appliedQuery).Scan(&applied); err != nil {
@@ -119,11 +121,11 @@ func (l *lag) now(ctx context.Context) (float64, error) {
 	return written - applied, err
 }
 
-// look is one reading of a gauge.
-type look func(ctx context.Context) (float64, error)
+// gauge reads one value.
+type gauge func(ctx context.Context) (float64, error)
 
-// watch returns the readings of a gauge over the time given, while load runs. A look that fails is one less.
-func watch(ctx context.Context, hold, poll time.Duration, now look, load func()) []float64 {
+// sampleGauge samples a gauge for a time while load runs. A failed read is left out.
+func sampleGauge(ctx context.Context, hold, poll time.Duration, now gauge, load func()) []float64 {
 	done := make(chan []float64)
 	go func() {
 		var seen []float64
@@ -146,7 +148,8 @@ func thirds(seen []float64) (middle, last []float64) {
 	return seen[n : 2*n], seen[2*n:]
 }
 
-// flat says whether a gauge is not above what it was in the middle, whose highest reading tells how far it swings by itself.
+// flat says whether the mean of the last third is not above the peak of the middle third, which shows the normal
+// variation.
 func flat(middle, last []float64) bool {
 	return len(middle) > 0 && mean(last) <= slices.Max(middle)
 }

@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	storedLimit = 3 * time.Minute       // for what was accepted in one round
-	storedPoll  = 50 * time.Millisecond // each look is a scrape, on the same cores
+	storedLimit = 3 * time.Minute       // until everything accepted in one round is stored
+	storedPoll  = 50 * time.Millisecond // each poll is a scrape, on the same cores
 )
 
-// target is something that takes trades over HTTP.
+// target accepts trades over HTTP.
 type target struct {
 	name    string
 	api     string    // host:port
@@ -29,15 +29,16 @@ type target struct {
 	watched []watched // its processes
 }
 
-// series attacks t in each round.
-func (l *harness) series(t target) *series {
-	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) { return l.attack(ctx, t, hold) }}
+// attackSeries attacks t in each round.
+func (h *harness) attackSeries(t target) *series {
+	return &series{name: t.name, run: func(ctx context.Context, hold time.Duration) (sample, error) {
+		return h.attack(ctx, t, hold)
+	}}
 }
 
-// attack posts new trades for the time given, on all connections at once, each its next one as soon as the one before is
-// answered: a closed loop finds the highest rate, and says nothing about latency. Then it waits until every trade that was
-// accepted is stored.
-func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
+// attack posts new trades in a closed loop on all connections: that finds the highest rate, and says nothing about
+// latency. Then it waits until every accepted trade is stored.
+func (h *harness) attack(ctx context.Context, t target, hold time.Duration) (sample, error) {
 	before, err := t.position(ctx)
 	if err != nil {
 		return sample{}, err
@@ -47,7 +48,7 @@ func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sam
 		return sample{}, err
 	}
 	results := loadtest.NewResults(time.Now())
-	l.loop.send(ctx, t, l.plan(), hold, results)
+	h.loop.send(ctx, t, h.plan(), hold, results)
 	s, err := summary(results)
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", t.name, err)
@@ -63,24 +64,24 @@ func (l *harness) attack(ctx context.Context, t target, hold time.Duration) (sam
 	return s, err
 }
 
-// send posts trades without a pause.
-func (o loop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
-	if o.vegeta {
-		loadtest.Vegeta{MaxWorkers: uint64(o.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
+// send posts trades in a closed loop.
+func (c closedLoop) send(ctx context.Context, t target, p *loadtest.Plan, hold time.Duration, into *loadtest.Results) {
+	if c.vegeta {
+		loadtest.Vegeta{MaxWorkers: uint64(c.connections)}.Closed(ctx, t.url(), p, hold, into) //nolint:gosec // at least 1
 		return
 	}
-	loadtest.Light{Connections: o.connections}.Closed(ctx, t.url(), p, hold, into)
+	loadtest.Light{Connections: c.connections}.Closed(ctx, t.url(), p, hold, into)
 }
 
-// plan is one of trades that nobody sent before.
-func (l *harness) plan() *loadtest.Plan {
-	l.attacks++
-	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", l.began.Unix(), l.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
+// plan returns a plan of new trades.
+func (h *harness) plan() *loadtest.Plan {
+	h.attacks++
+	return loadtest.NewPlan(fmt.Sprintf("bench-%d-%d", h.began.Unix(), h.attacks), 1, loadtest.Mix{loadtest.New: 1}, 0, 0)
 }
 
 func (t target) url() *url.URL { return &url.URL{Scheme: "http", Host: t.api} }
 
-// summary counts what was accepted until the last answer. Errors: nothing was.
+// summary counts the accepted trades. Errors: there are none.
 func summary(results *loadtest.Results) (s sample, err error) {
 	var last, waited time.Duration
 	var other *loadtest.Result
@@ -104,26 +105,37 @@ func summary(results *loadtest.Results) (s sample, err error) {
 	return s, nil
 }
 
-// await waits until the worker has applied as many records as given.
+// await waits until the worker has applied so many records.
 func (t target) await(ctx context.Context, records float64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, storedLimit, errors.New("the worker does not get through"))
-	defer cancel()
-	poll := time.NewTicker(storedPoll)
-	defer poll.Stop()
-	for {
-		have, err := t.position(ctx)
-		if err == nil && have >= records {
-			return nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %.0f of %.0f records applied", t.name, context.Cause(ctx), have, records)
-		}
+	have := 0.0
+	err := poll(ctx, storedPoll, storedLimit, "the worker does not get through", func(ctx context.Context) bool {
+		var err error
+		have, err = t.position(ctx)
+		return err == nil && have >= records
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w: %.0f of %.0f records applied", t.name, err, have, records)
 	}
+	return nil
 }
 
-// position is how many records of the log the worker has applied: the sum over the partitions.
+// poll calls done at an interval until it returns true. Errors: the cause after the limit, or that of ctx.
+func poll(ctx context.Context, every, limit time.Duration, cause string, done func(context.Context) bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New(cause))
+	defer cancel()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !done(ctx) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// position is the number of records that the worker has applied, over all partitions.
 func (t target) position(ctx context.Context) (float64, error) {
 	if t.worker == "" {
 		return 0, nil
@@ -144,21 +156,14 @@ func (t target) position(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
-// ready waits until the worker holds every partition: until then its positions are no sum.
+// ready waits until the worker holds every partition: only then the sum of its positions is complete.
 func (t target) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, errors.New("the worker does not get all "+strconv.Itoa(partitions)+" partitions"))
-	defer cancel()
-	poll := time.NewTicker(storedPoll)
-	defer poll.Stop()
-	for {
-		page, err := get(ctx, "http://"+t.worker+"/metrics")
-		if err == nil && bytes.Count(page, []byte("\ntradestore_apply_position{")) == partitions {
-			return nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", t.name, context.Cause(ctx))
-		}
+	cause := "the worker does not get all " + strconv.Itoa(partitions) + " partitions"
+	err := poll(ctx, storedPoll, startLimit, cause, func(ctx context.Context) bool {
+		return partitionsShared(ctx, []string{t.worker}, partitions)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.name, err)
 	}
+	return nil
 }

@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// heading begins a section.
+// heading starts a section.
 const heading = "\n## "
 
-// stageSections are written together, with the head, by a run that measures stages; the others each by itself.
+// stageSections are replaced together with the head, by a run that measures stages; other sections one by one.
 var stageSections = []string{"", "Stages and their limits", "What binds", "What a trade costs"}
 
-// write writes the report and the charts into a folder. What a report that is there already has and this run did not
-// measure is kept.
+// write writes the report and the charts into a folder. It keeps sections of an old report that this run did not
+// measure.
 func (r *results) write(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("cannot make the folder of the results: %w", err)
@@ -29,14 +29,16 @@ func (r *results) write(folder string) error {
 	}
 	files := map[string][]byte{path: []byte(merge(string(old), string(r.markdown())))}
 	if len(r.rows) > 0 {
-		chart, err := svg("Each stage, as a share of its limit", "dashed: the limit, in the same rounds; line: lowest to highest round", r.rows)
+		chart, err := svg("Each stage, as a share of its limit",
+			"dashed: the limit, in the same rounds; line: lowest to highest round", r.rows)
 		if err != nil {
 			return err
 		}
 		files[filepath.Join(folder, "results.svg")] = chart
 	}
 	if len(r.scaling) > 0 {
-		chart, err := svg("Rates by what is varied, one thing at a time", "dashed: nothing varied; line: lowest to highest round", r.scaling)
+		chart, err := svg("Rates by what is varied, one thing at a time",
+			"dashed: nothing varied; line: lowest to highest round", r.scaling)
 		if err != nil {
 			return err
 		}
@@ -50,7 +52,7 @@ func (r *results) write(folder string) error {
 	return nil
 }
 
-// section is a piece of a report up to the next heading. The head, which comes first, has no name.
+// section is a part of a report up to the next heading. The head is first and has no name.
 type section struct{ name, text string }
 
 func sections(report string) (all []section) {
@@ -65,7 +67,7 @@ func sections(report string) (all []section) {
 	return all
 }
 
-// merge returns a report with what a new one holds, and of the old one what the new one does not.
+// merge returns the new report, plus the parts of the old one that are not in it.
 func merge(old, report string) string {
 	if old == "" {
 		return report
@@ -91,7 +93,7 @@ func merge(old, report string) string {
 			kept[i] = s
 		}
 	}
-	order := append(slices.Clone(stageSections), "Goals", "Scaling") // and whatever was written by hand
+	order := append(slices.Clone(stageSections), "Goals", "Scaling") // other sections were written by hand
 	slices.SortStableFunc(kept, func(a, b section) int { return rank(order, a.name) - rank(order, b.name) })
 	var b strings.Builder
 	for _, s := range kept {
@@ -107,8 +109,8 @@ func rank(order []string, name string) int {
 	return len(order)
 }
 
-// mergeRows returns the new text with the rows of the old table whose first cell no row of the new one has, in the places
-// of the old table.
+// mergeRows returns the new text with the rows of the old table, in its order; new rows replace old ones with the same
+// first cell.
 func mergeRows(old, text string) string {
 	before, rows := table(text)
 	_, all := table(old)
@@ -123,7 +125,7 @@ func mergeRows(old, text string) string {
 	return before + strings.Join(all, "")
 }
 
-// table returns what stands before the first row of the table in a text, and the rows.
+// table returns the text before the first row of its table, and the rows.
 func table(text string) (before string, rows []string) {
 	at := strings.Index(text, "|\n|---")
 	if at < 0 {

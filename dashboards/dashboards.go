@@ -14,7 +14,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// tag finds the dashboards that belong together.
+// tag is on all dashboards and links them.
 const tag = "tradestore"
 
 // all lists the dashboards in the order in which an operator opens them.
@@ -26,28 +26,28 @@ type page struct {
 	uid       string // alerts link to it: it stays when the title changes
 	title     string
 	about     string
-	since     string // how far back it looks when it is opened
-	refresh   string // how often it looks again
+	since     string // default time range
+	refresh   string // refresh interval
 	variables []cog.Builder[dashboard.VariableModel]
 	rows      []row
 }
 
-// row is a hop of a trade, or a question that its panels answer together. They share the width, up to panelsAbreast.
+// row is a hop of a trade or a question. Its panels share the width, up to panelsAbreast.
 type row struct {
 	title  string
 	panels []panel
 }
 
-// panel is a picture of some queries.
+// panel draws some queries.
 type panel struct {
-	draw    func(panel) (dashboard.Panel, error) // what is special to its kind
+	draw    func(panel) (dashboard.Panel, error) // builds the part that is special to its kind
 	height  uint32
 	title   string
 	unit    string
 	limits  limits
 	about   string // what is shown, and what a bad value means
 	queries []query
-	alerts  []string // whose runbooks it links to
+	alerts  []string // it links to their runbooks
 }
 
 // alert links the panel to the runbooks of alerts that it shows the cause of.
@@ -68,13 +68,13 @@ func q(legend, expr string) query {
 	return query{legend: legend, expr: strings.NewReplacer("{@}", "{"+chosen+"}", "{@,", "{"+chosen+",").Replace(expr)}
 }
 
-// empty says why a healthy system may have nothing to show here, and what fills it.
+// empty says why the query may return nothing in a healthy system, and what fills it.
 func (q query) empty(why string) query {
 	q.emptyIf = why
 	return q
 }
 
-// NeedsExporter is why a panel is empty that shows a store from inside, in the words of Query.MayBeEmpty.
+// NeedsExporter is the MayBeEmpty of queries that read the exporter of a store.
 const NeedsExporter = "nothing without the exporter of the store, as in the compose profile observability"
 
 // Query is one expression of one panel, for tests that run it. It holds the variables $job, $instance, $capacity and

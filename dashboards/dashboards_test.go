@@ -71,7 +71,8 @@ func TestCommittedDashboardsAreWhatTheCodeMakes(t *testing.T) {
 	}
 }
 
-// The capacity that is there before anybody enters one is the last that the embedded stack sustained when it was measured.
+// The capacity that is there before anybody enters one is the last that the embedded stack sustained when it was
+// measured.
 func TestDefaultCapacityIsTheMeasuredOne(t *testing.T) {
 	results, err := os.ReadFile("../bench/RESULTS.md")
 	require.NoError(t, err)
@@ -80,7 +81,8 @@ func TestDefaultCapacityIsTheMeasuredOne(t *testing.T) {
 	embedded, _, _ = strings.Cut(embedded, "\n### ")
 	sustained := regexp.MustCompile(`✓ +\S+/s +([0-9,]+)/s`).FindAllStringSubmatch(embedded, -1)
 	require.NotEmpty(t, sustained)
-	assert.Equal(t, strings.ReplaceAll(sustained[len(sustained)-1][1], ",", ""), knee, "change knee, and run `make dashboards`")
+	assert.Equal(t, strings.ReplaceAll(sustained[len(sustained)-1][1], ",", ""), knee,
+		"change knee, and run `make dashboards`")
 }
 
 func TestDashboardsAreMadeTheSameEachTime(t *testing.T) {

@@ -146,7 +146,8 @@ func TestReferenceIsRead(t *testing.T) {
 	f("go_gc_duration_seconds", true, false)
 	assert.False(t, exists("tradestore_accept_duration_seconds"), "a classic histogram has no series of its own name")
 	assert.False(t, exists("tradestore_accept_in_flight_bucket"))
-	assert.Equal(t, []string{"lookup", "open", "produce"}, families()["tradestore_accept_stage_duration_seconds"].labels["stage"])
+	assert.Equal(t, []string{"lookup", "open", "produce"},
+		families()["tradestore_accept_stage_duration_seconds"].labels["stage"])
 }
 
 // An alert leads to a dashboard; there a panel has to show why, and lead to the runbook.

@@ -22,7 +22,7 @@ const (
 
 var source = common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 
-// The form in which every Grafana since version 8 is provisioned. The one that the SDK prefers to it is for the newest.
+// model is the form that every Grafana since version 8 reads. The SDK prefers one for the newest only.
 type model = dashboard.Dashboard //nolint:staticcheck // as said above
 
 var newModel = dashboard.NewDashboardBuilder //nolint:staticcheck // as said above
@@ -57,7 +57,7 @@ func (p page) build() (model, error) {
 	return b.Build()
 }
 
-// variables are the choices at the top of every dashboard. The runbooks' address is hidden there: it is the same for all.
+// variables are the choices at the top of every dashboard. The address of the runbooks is hidden.
 func variables() []cog.Builder[dashboard.VariableModel] {
 	choice := func(name, label, about, query string) cog.Builder[dashboard.VariableModel] {
 		return dashboard.NewQueryVariableBuilder(name).Label(label).Description(about).
@@ -65,16 +65,20 @@ func variables() []cog.Builder[dashboard.VariableModel] {
 			Sort(dashboard.VariableSortAlphabeticalAsc).Multi(true).IncludeAll(true).AllValue(".+").Current(everything)
 	}
 	return []cog.Builder[dashboard.VariableModel]{
-		dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Description("The Prometheus that scrapes Trade Store.").Type("prometheus"),
+		dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Description("The Prometheus that " +
+			"scrapes Trade Store.").Type("prometheus"),
 		choice("job", "Job", "Scrape jobs: servers and workers.", `label_values(tradestore_build_info, job)`),
-		choice("instance", "Instance", "Single processes of these jobs.", `label_values(tradestore_build_info{job=~"$job"}, instance)`),
-		dashboard.NewIntervalVariableBuilder("interval").Label("Interval").Description("The shortest step between two points.").
+		choice("instance", "Instance", "Single processes of these jobs.",
+			`label_values(tradestore_build_info{job=~"$job"}, instance)`),
+		dashboard.NewIntervalVariableBuilder("interval").Label("Interval").Description("The shortest step between two " +
+			"points.").
 			Values(text("5s,15s,30s,1m,5m,15m,1h")).Current(option("15s")),
-		dashboard.NewConstantVariableBuilder("runbook_base").Label("Runbooks").Description("Address of docs/runbooks.md.").Value(text(rules.Runbooks)),
+		dashboard.NewConstantVariableBuilder("runbook_base").Label("Runbooks").Description("Address of docs/runbooks.md.").
+			Value(text(rules.Runbooks)),
 	}
 }
 
-// links lead to the sister dashboards, with the choices and the time kept, and to the runbooks.
+// links lead to the other dashboards, with choices and time range kept, and to the runbooks.
 func links() []cog.Builder[dashboard.DashboardLink] {
 	return []cog.Builder[dashboard.DashboardLink]{
 		dashboard.NewDashboardLinkBuilder("Trade Store").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{tag}).
@@ -90,7 +94,7 @@ func runbook(alert string) dashboard.DashboardLink {
 		Url: new("${runbook_base}#" + strings.ToLower(alert)), Tags: []string{}, TargetBlank: true}
 }
 
-// marks are shown on every graph: they may explain its shape.
+// marks are annotations on every graph.
 var marks = []struct {
 	name, color string
 	query       query
@@ -110,20 +114,21 @@ func annotations() []cog.Builder[dashboard.AnnotationQuery] {
 	return list
 }
 
-// placed is a panel with its place in the dashboard.
+// placed is a panel with its position in the dashboard.
 type placed struct {
 	panel
 	id uint32
 	at dashboard.GridPos // its size; the builder lines them up
 }
 
-// Build gives the panel what all kinds have.
+// Build adds what all kinds of panels have.
 func (p placed) Build() (dashboard.Panel, error) {
 	drawn, err := p.draw(p.panel)
 	if err != nil {
 		return dashboard.Panel{}, err
 	}
-	drawn.Id, drawn.Title, drawn.Description, drawn.Datasource, drawn.Interval = &p.id, &p.title, &p.about, &source, new("$interval")
+	drawn.Id, drawn.Title, drawn.Description, drawn.Datasource, drawn.Interval = &p.id, &p.title, &p.about, &source,
+		new("$interval")
 	drawn.GridPos = &p.at
 	for i, q := range p.queries {
 		target := prometheus.NewDataqueryBuilder().RefId(string(rune('A' + i))).Datasource(source).

@@ -42,21 +42,24 @@ func TestRulesSeeBrokenPanels(t *testing.T) {
 	shows := func(expr string) panel { return lines("Title", perSecond, rare(), about, q("legend", expr)) }
 	require.Empty(t, brokenRules(t, shows(good)))
 	require.Empty(t, brokenRules(t, shows(`max(tradestore_apply_lag_seconds{@})`)))
-	require.Empty(t, brokenRules(t, shows(`histogram_quantile(0.9, sum by (le) (rate(tradestore_accept_duration_seconds_bucket{@}[$__rate_interval])))`)))
+	require.Empty(t, brokenRules(t, shows(`histogram_quantile(0.9, sum by (le) `+
+		`(rate(tradestore_accept_duration_seconds_bucket{@}[$__rate_interval])))`)))
 
 	f("has a title", lines("", perSecond, rare(), about, q("legend", good)))
 	f("says in a sentence what it shows", lines("Title", perSecond, rare(), "Shed.", q("legend", good)))
 	f("has a unit", lines("Title", "", rare(), about, q("legend", good)))
 	f("has thresholds, in ascending order", lines("Title", perSecond, nil, about, q("legend", good)))
 	f("has thresholds, in ascending order", lines("Title", perSecond, above(2, 1), about, q("legend", good)))
-	f("has thresholds, in ascending order", shows(good), func(p *dashboard.Panel) { p.FieldConfig.Defaults.Thresholds = nil })
+	f("has thresholds, in ascending order", shows(good),
+		func(p *dashboard.Panel) { p.FieldConfig.Defaults.Thresholds = nil })
 	f("reads the source that was chosen", shows(good), func(p *dashboard.Panel) { p.Datasource = nil })
 	f("has a query", lines("Title", perSecond, rare(), about))
 	f("has a legend for each query", lines("Title", perSecond, rare(), about, q("", good)))
 	f("has a legend for each query", lines("Title", perSecond, rare(), about, q("twice", good), q("twice", good)))
 	f("ranges over $__rate_interval alone", shows(`sum(rate(tradestore_accept_shed_total{@}[5m]))`))
 	f("takes a rate of counters alone", shows(`sum(rate(tradestore_accept_in_flight{@}[$__rate_interval]))`))
-	f("takes a rate of counters alone", shows(`sum(rate(tradestore_kafka_buffered_produce_records_total{@}[$__rate_interval]))`))
+	f("takes a rate of counters alone",
+		shows(`sum(rate(tradestore_kafka_buffered_produce_records_total{@}[$__rate_interval]))`))
 	f("shows no counter as it is", shows(`sum(tradestore_accept_shed_total{@})`))
 	f("reads series that exist", shows(`sum(rate(tradestore_accept_sheds_total{@}[$__rate_interval]))`))
 	f("reads series that exist", shows(`tradestore_accept_duration_seconds{@}`))

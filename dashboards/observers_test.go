@@ -101,8 +101,8 @@ type listener struct {
 	Level string `yaml:"log_level"`
 }
 
-// The labels of a line in Loki are those that docs/logs.md names, the same in the collector, which makes them, and in Loki,
-// which would keep others out of its index; and spans go where Tempo listens.
+// The labels of a line in Loki are those that docs/logs.md names, the same in the collector, which makes them, and in
+// Loki, which would keep others out of its index; and spans go where Tempo listens.
 func TestLogsAndTracesArriveWhereTheyAreLookedFor(t *testing.T) {
 	var collector collectorSettings
 	var loki lokiSettings

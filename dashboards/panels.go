@@ -11,7 +11,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// Units that are ours.
+// Units that Grafana does not have.
 const (
 	tradesPerSecond  = "suffix: trades/s"
 	recordsPerSecond = "suffix: records/s"
@@ -25,7 +25,7 @@ const (
 // limits are the thresholds of a panel, lowest first.
 type limits []dashboard.Threshold
 
-// Build hands them to the builder of a panel.
+// Build implements cog.Builder.
 func (l limits) Build() (dashboard.ThresholdsConfig, error) {
 	return dashboard.ThresholdsConfig{Mode: dashboard.ThresholdsModeAbsolute, Steps: l}, nil
 }
@@ -34,7 +34,7 @@ func step(from float64, color string) dashboard.Threshold {
 	return dashboard.Threshold{Value: &from, Color: color}
 }
 
-// unjudged colours values that are neither good nor bad by themselves.
+// unjudged is for values that are neither good nor bad by themselves.
 func unjudged() limits { return limits{{Color: "green"}} }
 
 // above turns orange and red as a value grows.
@@ -47,13 +47,13 @@ func below(orange, red float64) limits {
 	return limits{{Color: "red"}, step(red, "orange"), step(orange, "green")}
 }
 
-// never is for what must not happen at all.
+// never is for what must not happen.
 func never() limits { return limits{{Color: "green"}, step(1e-9, "red")} }
 
-// built marks the 1,000 trades a second that Trade Store is built for. More is no fault, and neither is less.
+// built marks the 1,000 trades a second that Trade Store is built for. Other values are no fault.
 func built() limits { return limits{{Color: "green"}, step(1000, "blue")} }
 
-// rare is for what heals by itself, so that a little of it is only worth a look.
+// rare is for faults that heal by themselves.
 func rare() limits { return limits{{Color: "green"}, step(1e-9, "orange")} }
 
 // lines draws each series over time, with the limits as dashed lines.
@@ -92,23 +92,27 @@ func heat(title, unit, about, histogram, labels string) panel {
 			YAxis(heatmap.NewYAxisConfigBuilder().Unit(p.unit).AxisPlacement(common.AxisPlacementLeft)).
 			Build()
 	}
-	queries := []query{q("{{le}}", fmt.Sprintf(`sum by (le) (rate(%s_bucket{@%s}[$__rate_interval]))`, histogram, also(labels)))}
+	queries := []query{q("{{le}}", fmt.Sprintf(`sum by (le) (rate(%s_bucket{@%s}[$__rate_interval]))`, histogram,
+		also(labels)))}
 	return panel{draw: draw, height: 8, title: title, unit: unit, limits: unjudged(), about: about, queries: queries}
 }
 
 // quantile is the quantile of a histogram over the processes chosen.
 func quantile(legend string, phi float64, histogram, labels string) query {
-	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi, histogram, also(labels)))
+	return q(legend, fmt.Sprintf(`histogram_quantile(%g, sum by (le) (rate(%s_bucket{@%s}[$__rate_interval])))`, phi,
+		histogram, also(labels)))
 }
 
 // slowest is the 99th percentile for each value of some labels, without those for which nothing was observed.
 func slowest(legend, histogram, by string) query {
-	return q(legend, fmt.Sprintf(`histogram_quantile(0.99, sum by (le, %s) (rate(%s_bucket{@}[$__rate_interval]))) >= 0`, by, histogram))
+	return q(legend, fmt.Sprintf(`histogram_quantile(0.99, sum by (le, %s) (rate(%s_bucket{@}[$__rate_interval]))) >= 0`,
+		by, histogram))
 }
 
 // mean is the mean of a histogram, without a value while nothing was observed.
 func mean(legend, histogram, labels string) query {
-	return q(legend, fmt.Sprintf(`sum(rate(%[1]s_sum{@%[2]s}[$__rate_interval])) / (sum(rate(%[1]s_count{@%[2]s}[$__rate_interval])) > 0)`,
+	return q(legend, fmt.Sprintf(`sum(rate(%[1]s_sum{@%[2]s}[$__rate_interval])) / `+
+		`(sum(rate(%[1]s_count{@%[2]s}[$__rate_interval])) > 0)`,
 		histogram, also(labels)))
 }
 
@@ -123,7 +127,7 @@ func sizes(histogram string) []query {
 	return []query{mean("mean", histogram, ""), quantile("p99", 0.99, histogram, "")}
 }
 
-// also joins labels to those of {@}.
+// also appends labels to those of {@}.
 func also(labels string) string {
 	if labels == "" {
 		return ""

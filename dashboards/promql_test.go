@@ -79,5 +79,6 @@ func TestNamesAreFoundInExpressions(t *testing.T) {
 	f(`clamp_min(1 - a{b="c d"}, 0) * 1e3 + a`, "a")
 	require.Equal(t, []string{"a", "b"}, ratedIn(`rate(a{x="y"}[1m]) + increase(b[1m]) + changes(c[1m])`))
 	require.Equal(t, []string{"1m", "$__rate_interval"}, rangesIn(`rate(a[1m]) + rate(b[$__rate_interval])`))
-	require.Equal(t, []string{"job", "__rate_interval", "runbook_base"}, variablesIn(`{job=~"$job"}[$__rate_interval] ${runbook_base}#x`))
+	require.Equal(t, []string{"job", "__rate_interval", "runbook_base"},
+		variablesIn(`{job=~"$job"}[$__rate_interval] ${runbook_base}#x`))
 }

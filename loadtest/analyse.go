@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Findings is what the results of one attack say.
+// Findings summarizes the results of one attack.
 type Findings struct {
 	Load     Load
 	Answers  []KindAnswers // warm-up included: a wrong answer is wrong at any time
@@ -17,12 +17,11 @@ type Findings struct {
 	Timeline []Second // warm-up included
 }
 
-// sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time: a moment
-// in which the machine did something else is no lack of load.
+// sendGrace is how long after the end of the schedule an operation may be sent and still count as sent in time.
 const sendGrace = 250 * time.Millisecond
 
-// Analyse sums up the results of an attack that followed the schedule until a time, its length unless it was interrupted.
-// It does not know the generator.
+// Analyse summarizes the results of an attack that followed the schedule up to until, which is its length unless the
+// attack was interrupted.
 func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duration) Findings {
 	warm, warmup := schedule.Warm()
 	until = min(until, schedule.Length())
@@ -32,13 +31,13 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	f.Load.Asked = due - min(due, warm)
 	var accept, sent, delay []time.Duration
 	var inTime, good, accepted uint64
-	answered := newReplies()
+	answers := newAnswerStats()
 	perSecond := make([][]time.Duration, len(f.Timeline))
 	var op Op
 	for r := range results.All() {
 		plan.Fill(&op, r.Seq)
-		right := answered.add(&op, r)
-		f.tell(r, right, perSecond)
+		right := answers.add(&op, r)
+		f.addToTimeline(r, right, perSecond)
 		if r.Seq < warm || r.Due >= until {
 			continue
 		}
@@ -59,7 +58,7 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	for i := range f.Timeline {
 		f.Timeline[i].describe(perSecond[i])
 	}
-	f.Answers = answered.list()
+	f.Answers = answers.list()
 	f.Accept, f.Sent, f.Load.DelayP99 = Describe(accept), Describe(sent), Describe(delay).P99
 	if held := (until - warmup).Seconds(); held > 0 && f.Load.Asked > 0 {
 		f.Load.Attained = float64(inTime) / float64(f.Load.Asked)
@@ -69,7 +68,7 @@ func Analyse(schedule Schedule, plan *Plan, results *Results, until time.Duratio
 	return f
 }
 
-// emptySeconds returns the seconds of a run with nothing in them but what was asked for.
+// emptySeconds returns the seconds of a run with only Asked set.
 func emptySeconds(schedule Schedule, until time.Duration) []Second {
 	timeline := make([]Second, int(math.Ceil(until.Seconds())))
 	before := uint64(0)
@@ -83,9 +82,9 @@ func emptySeconds(schedule Schedule, until time.Duration) []Second {
 	return timeline
 }
 
-// tell puts a result into the timeline: latency and errors in the second in which it was due, what was sent and accepted
-// in the second in which that happened.
-func (f *Findings) tell(r *Result, right bool, latencies [][]time.Duration) {
+// addToTimeline adds a result to the timeline: latency and errors in the second of its due time, sent and accepted in
+// the second in which they happened.
+func (f *Findings) addToTimeline(r *Result, right bool, latencies [][]time.Duration) {
 	second := func(at time.Duration) *Second {
 		if i := int(at / time.Second); i < len(f.Timeline) {
 			return &f.Timeline[i]
@@ -109,21 +108,20 @@ func (s *Second) describe(latencies []time.Duration) {
 	s.P50, s.P99, s.Max = l.P50, l.P99, l.Max
 }
 
-// replies counts what came back, by kind of operation.
-type replies [Kinds]KindAnswers
+// answerStats counts the answers by kind of operation.
+type answerStats [Kinds]KindAnswers
 
-func newReplies() *replies {
-	a := new(replies)
-	for kind := range a {
-		a[kind] = KindAnswers{Kind: Kind(kind).String(), Counts: map[string]uint64{}}
+func newAnswerStats() *answerStats {
+	stats := new(answerStats)
+	for kind := range stats {
+		stats[kind] = KindAnswers{Kind: Kind(kind).String(), Counts: map[string]uint64{}}
 	}
-	return a
+	return stats
 }
 
-// add counts a result and says whether it is the answer that the operation must get. One that could not be had, or was
-// refused because the server is full or ending (429, 503), is not right, but not wrong either.
-func (a *replies) add(op *Op, r *Result) (right bool) {
-	counts := &a[op.Kind]
+// add counts a result and says whether it is a right answer. No answer, 429 and 503 are neither right nor wrong.
+func (s *answerStats) add(op *Op, r *Result) (right bool) {
+	counts := &s[op.Kind]
 	counts.Sent++
 	counts.Counts[answerName(r)]++
 	switch {
@@ -136,11 +134,11 @@ func (a *replies) add(op *Op, r *Result) (right bool) {
 	return false
 }
 
-func (a *replies) list() []KindAnswers {
-	return slices.DeleteFunc(slices.Clone(a[:]), func(k KindAnswers) bool { return k.Sent == 0 })
+func (s *answerStats) list() []KindAnswers {
+	return slices.DeleteFunc(slices.Clone(s[:]), func(k KindAnswers) bool { return k.Sent == 0 })
 }
 
-// rightAnswer says whether an operation may be answered like this.
+// rightAnswer says whether the operation may get this answer.
 func rightAnswer(op *Op, r *Result) bool {
 	if !slices.Contains(op.Status, int(r.Status)) {
 		return false
@@ -148,7 +146,7 @@ func rightAnswer(op *Op, r *Result) bool {
 	return r.Status < 400 || op.Code == "" || op.Code == r.Code
 }
 
-// answerName is how a report calls an answer: "202", "400 STALE_VERSION", "no answer".
+// answerName names an answer in a report: "202", "400 STALE_VERSION", "no answer".
 func answerName(r *Result) string {
 	switch {
 	case r.Status == 0:
@@ -178,7 +176,7 @@ func Describe(latencies []time.Duration) Latency {
 		Count: uint64(n), Mean: total / float64(n), P50: at(.5), P90: at(.9), P95: at(.95), P99: at(.99), P999: at(.999),
 		Max: latencies[n-1].Seconds(),
 	}
-	// Eight points for each nine: 0, ..., 0.9, ..., 0.99, as far as there are latencies that tell them apart.
+	// Eight points for each nine: 0, ..., 0.9, ..., 0.99, up to the resolution that n latencies allow.
 	for k := 0; ; k++ {
 		beyond := math.Pow(10, -float64(k)/8)
 		if beyond*float64(n) < 1 {

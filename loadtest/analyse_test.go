@@ -46,9 +46,11 @@ func TestAnalyse(t *testing.T) {
 	require.Equal(t, []float64{.001, .001, .001}, []float64{all.Accept.P50, all.Accept.P99, all.Accept.Max})
 	require.Len(t, all.Timeline, 6)
 	for i, second := range all.Timeline[2:] {
-		require.Equal(t, Second{At: float64(i + 2), Asked: 100, Sent: 100, Accepted: 100, P50: .001, P99: .001, Max: .001}, second)
+		require.Equal(t, Second{At: float64(i + 2), Asked: 100, Sent: 100, Accepted: 100, P50: .001, P99: .001, Max: .001},
+			second)
 	}
-	require.Equal(t, []KindAnswers{{Kind: "new", Sent: warm + 400, Counts: map[string]uint64{"202": warm + 400}}}, all.Answers, "answers of the warm-up are judged")
+	require.Equal(t, []KindAnswers{{Kind: "new", Sent: warm + 400, Counts: map[string]uint64{"202": warm + 400}}},
+		all.Answers, "answers of the warm-up are judged")
 
 	late := f(func(r *Result) bool { r.Sent, r.Done = r.Sent+50*ms, r.Done+50*ms; return true })
 	require.InDelta(t, .051, late.Accept.P50, 1e-9, "counts from when it was due")
@@ -127,13 +129,15 @@ func TestRightAnswer(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	require.Equal(t, Latency{}, Describe(nil))
 	one := Describe([]time.Duration{3 * time.Second})
-	require.Equal(t, Latency{Count: 1, Mean: 3, P50: 3, P90: 3, P95: 3, P99: 3, P999: 3, Max: 3, Curve: []Quant{{0, 3}, {1, 3}}}, one)
+	require.Equal(t, Latency{Count: 1, Mean: 3, P50: 3, P90: 3, P95: 3, P99: 3, P999: 3, Max: 3,
+		Curve: []Quant{{0, 3}, {1, 3}}}, one)
 	hundred := make([]time.Duration, 100)
 	for i := range hundred {
 		hundred[i] = time.Duration(100-i) * time.Second
 	}
 	l := Describe(hundred)
-	require.Equal(t, []float64{50, 90, 95, 99, 100, 100, 50.5}, []float64{l.P50, l.P90, l.P95, l.P99, l.P999, l.Max, l.Mean})
+	require.Equal(t, []float64{50, 90, 95, 99, 100, 100, 50.5},
+		[]float64{l.P50, l.P90, l.P95, l.P99, l.P999, l.Max, l.Mean})
 
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.Int64Range(0, 1e12), 1, 300).Draw(t, "nanoseconds")

@@ -7,8 +7,8 @@ import (
 	"tradestore/trade"
 )
 
-// badBody is a POST that is refused whatever is stored. Its body holds the id of the operation where idMark is, so that it
-// would be found if it were stored after all.
+// badBody is a POST that is always refused. Its body contains the id of the operation at idMark, so Reconcile finds the
+// trade if it is stored by mistake.
 type badBody struct {
 	before, after string // of the trade id
 	contentType   string
@@ -19,18 +19,19 @@ type badBody struct {
 const (
 	contentJSON = "application/json"
 	idMark      = "$ID"
-	soundTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01","maturity_date":"2090-12-29","created_date":"2026-01-05"}`
-	tooLarge    = 17 << 10 // bytes: more than a server takes by default
+	validTrade  = `{"trade_id":"$ID","version":10,"counterparty_id":"CP-1","book_id":"RATES-EUR-01",` +
+		`"maturity_date":"2090-12-29","created_date":"2026-01-05"}`
+	tooLarge = 17 << 10 // bytes: more than a server takes by default
 )
 
-// The codes of problems that the bad bodies and the reads meet, from the table of the API guide.
+// Problem codes of bad bodies and reads, from the API guide.
 const (
 	bodyTooLarge         trade.Code = "BODY_TOO_LARGE"
 	unsupportedMediaType trade.Code = "UNSUPPORTED_MEDIA_TYPE"
 	notFound             trade.Code = "NOT_FOUND"
 )
 
-// badBodies is one of each kind of mistake that the API guide names.
+// badBodies has one body for each mistake that the API guide names.
 var badBodies = func() (all []badBody) {
 	add := func(status int, code trade.Code, contentType, body string) {
 		before, after, _ := strings.Cut(body, idMark)
@@ -38,12 +39,12 @@ var badBodies = func() (all []badBody) {
 	}
 	malformed := func(body string) { add(http.StatusBadRequest, trade.MalformedJSON, contentJSON, body) }
 	invalid := func(old, instead string) {
-		add(http.StatusBadRequest, trade.InvalidTrade, contentJSON, strings.Replace(soundTrade, old, instead, 1))
+		add(http.StatusBadRequest, trade.InvalidTrade, contentJSON, strings.Replace(validTrade, old, instead, 1))
 	}
-	malformed(strings.TrimSuffix(soundTrade, "}"))
-	malformed("[" + soundTrade + "]")
-	malformed(soundTrade + soundTrade)
-	malformed(strings.Replace(soundTrade, `"CP-1"`, `{"id":"CP-1"}`, 1))
+	malformed(strings.TrimSuffix(validTrade, "}"))
+	malformed("[" + validTrade + "]")
+	malformed(validTrade + validTrade)
+	malformed(strings.Replace(validTrade, `"CP-1"`, `{"id":"CP-1"}`, 1))
 	invalid(`"book_id":"RATES-EUR-01",`, ``)               // missing
 	invalid(`"RATES-EUR-01"`, `null`)                      // as good as missing
 	invalid(`"book_id"`, `"Book_ID"`)                      // case matters
@@ -57,7 +58,7 @@ var badBodies = func() (all []badBody) {
 	invalid(`"CP-1"`, `"`+strings.Repeat("C", 65)+`"`)     // too long
 	invalid(`"2090-12-29"`, `"2090-02-29"`)                // no such day
 	invalid(`"2026-01-05"`, `"05.01.2026"`)                // another form
-	add(http.StatusUnsupportedMediaType, unsupportedMediaType, "text/plain", soundTrade)
-	add(http.StatusRequestEntityTooLarge, bodyTooLarge, contentJSON, soundTrade+strings.Repeat(" ", tooLarge))
+	add(http.StatusUnsupportedMediaType, unsupportedMediaType, "text/plain", validTrade)
+	add(http.StatusRequestEntityTooLarge, bodyTooLarge, contentJSON, validTrade+strings.Repeat(" ", tooLarge))
 	return all
 }()

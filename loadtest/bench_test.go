@@ -20,8 +20,8 @@ import (
 
 const noopServer = "TRADESTORE_LOADTEST_NOOP_SERVER"
 
-// TestNoopServer is no test: it is the server of BenchmarkGenerators, in a process of its own so that its CPU is not the
-// generator's. It accepts every trade and ends with its standard input.
+// TestNoopServer is no test: it is the server of BenchmarkGenerators, in a process of its own so that its CPU is not
+// the generator's. It accepts every trade and ends with its standard input.
 func TestNoopServer(t *testing.T) {
 	if os.Getenv(noopServer) == "" {
 		t.Skip("it is started by BenchmarkGenerators")
@@ -32,7 +32,8 @@ func TestNoopServer(t *testing.T) {
 		_, _ = bufio.NewReader(os.Stdin).ReadByte() // until the benchmark is gone
 		os.Exit(0)
 	}()
-	answer := fmt.Appendf(nil, `{"request_id":"%s","status":"PENDING","trade_id":"T1","version":10}`, trade.NewRequestID(time.Now()))
+	answer := fmt.Appendf(nil, `{"request_id":"%s","status":"PENDING","trade_id":"T1","version":10}`,
+		trade.NewRequestID(time.Now()))
 	fmt.Println("serving " + ln.Addr().String())
 	require.NoError(t, fasthttp.Serve(ln, func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusAccepted)

@@ -14,18 +14,17 @@ const (
 	overloadBy = 2.0 // times the knee
 	recoverAt  = 0.5 // times the knee
 	recoverFor = 2   // steps
-	steadyFor  = 3   // seconds in which everything must hold before a recovery counts
-	lagNoise   = 3   // standard errors: a slope within them is none
+	steadyFor  = 3   // seconds in which all objectives must hold before a recovery counts
+	lagNoise   = 3   // standard errors: a smaller slope is noise
 	lagGrowing = 0.01
-	lowestKnee = 1.0 // operations per second: nobody wants to know less
-	firstFew   = 5   // offenders that are named
+	lowestKnee = 1.0 // operations per second
 	noRecovery = -1.0
 )
 
-// FindCapacity finds the highest rate that the target sustains, what gives out first, and what happens beyond it. A rate
-// is sustained if all objectives hold and the lag does not grow. The report is that of the highest rate that was
-// sustained, with the reconciliation, the answers and the pictures of all that was sent.
-// When ctx ends it reports what is known by then. Errors: as for Run.
+// FindCapacity finds the highest rate that the target sustains, the first bottleneck, and the behaviour above that
+// rate. A rate is sustained if all objectives hold and the lag does not grow. The report is that of the highest
+// sustained rate, with reconciliation, answers and charts of all steps. When ctx ends it reports what was measured so
+// far. Errors: as for Run.
 func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	s, err := prepare(ctx, cfg, env)
 	if err != nil {
@@ -33,75 +32,79 @@ func FindCapacity(ctx context.Context, cfg Config, env Env) (*Report, *Results, 
 	}
 	defer s.close()
 	c := &capacitySearch{session: s}
-	knee, beyond, err := search(cfg.Rate, lowestKnee, fastest, func(rate float64) (bool, error) { return c.try(ctx, rate) })
+	knee, beyond, err := search(cfg.Rate, lowestKnee, fastest, func(rate float64) (bool, error) {
+		return c.try(ctx, rate)
+	})
 	if err == nil && knee > 0 {
 		err = c.overload(ctx, knee)
 	}
-	if err != nil && !errors.Is(err, errCut) {
+	if err != nil && !errors.Is(err, errInterrupted) {
 		return nil, nil, err
 	}
 	if c.report == nil {
 		return nil, nil, fmt.Errorf("nothing was measured: %w", err)
 	}
-	c.found.Knee, c.found.Beyond = knee, beyond
-	c.found.Saturated = c.saturated(beyond)
+	c.result.Knee, c.result.Beyond = knee, beyond
+	c.result.Saturated = c.saturated(beyond)
 	return c.conclude(), c.results, nil
 }
 
-// errCut ends a search whose run was interrupted.
-var errCut = errors.New("the search was interrupted")
+// errInterrupted ends a search whose run was interrupted.
+var errInterrupted = errors.New("the search was interrupted")
 
-// capacitySearch is a search for the capacity.
+// capacitySearch is the state of FindCapacity.
 type capacitySearch struct {
 	*session
-	found    Capacity
-	facts    []facts // of each step
-	light    bool    // vegeta was too slow
-	report   *Report // of the highest rate sustained, or of the last one tried if none was
-	results  *Results
-	kept     bool // report is of a rate that was sustained
-	cut      string
-	proof    Reconciliation // of all steps
-	answers  []KindAnswers  // of all steps
-	timeline []Second       // of all steps
+	result      Capacity
+	measured    []measuredStep // of each step
+	light       bool           // vegeta was too slow
+	report      *Report        // of the highest rate sustained, or of the last one tried if none was
+	results     *Results
+	sustained   bool // report is of a rate that was sustained
+	interrupted string
+	proof       Reconciliation // of all steps
+	answers     []KindAnswers  // of all steps
+	timeline    []Second       // of all steps
 }
 
 // facts are a step and what was measured beside it.
-type facts struct {
+type measuredStep struct {
 	Step
 	generator string
 	machine   float64            // cores that were busy
 	stages    map[string]float64 // mean seconds
 }
 
-// try holds a rate and says whether it is sustained. The light generator takes over when vegeta can't make the rate.
+// try sends a rate and says whether it is sustained. If vegeta cannot attain the rate, the light generator replaces it.
 func (c *capacitySearch) try(ctx context.Context, rate float64) (sustained bool, err error) {
 	schedule := NewSchedule(c.cfg.Warmup, []Stage{{rate, rate, c.cfg.StepDuration}})
-	a, r, err := c.hold(ctx, schedule)
+	a, r, err := c.measure(ctx, schedule)
 	if err != nil {
 		return false, err
 	}
 	if r.Load.Attained < leastAttained && r.Load.Generator == withVegeta && c.cfg.Generator == auto {
-		c.progress.Say("vegeta attained %s of %s/s: the light generator goes on", asShare(r.Load.Attained), asNumber(rate))
+		c.progress.Say("vegeta attained %s of %s/s: switching to the light generator", asShare(r.Load.Attained),
+			asNumber(rate))
 		c.light = true
-		if a, r, err = c.hold(ctx, schedule); err != nil {
+		if a, r, err = c.measure(ctx, schedule); err != nil {
 			return false, err
 		}
 	}
 	step := c.judge(rate, a, r)
-	if better := c.report == nil || step.Sustained && (!c.kept || rate > c.report.Load.Rate); better || !c.kept {
-		c.report, c.results, c.kept = r, a.results, step.Sustained
+	if better := c.report == nil || step.Sustained && (!c.sustained || rate > c.report.Load.Rate); better || !c.sustained {
+		c.report, c.results, c.sustained = r, a.results, step.Sustained
 	}
 	mark, why := "sustained", ""
 	if !step.Sustained {
 		mark, why = "not sustained", ": "+step.Why[0]
 	}
-	c.progress.Say("%s/s %s%s (accept p99 %s, final p99 %s)", asNumber(rate), mark, why, asSeconds(step.AcceptP99), asSeconds(step.FinalP99))
+	c.progress.Say("%s/s %s%s (accept p99 %s, final p99 %s)", asNumber(rate), mark, why, asSeconds(step.AcceptP99),
+		asSeconds(step.FinalP99))
 	return step.Sustained, nil
 }
 
-// hold makes an attack and adds it to what is known of all of them.
-func (c *capacitySearch) hold(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
+// measure runs an attack and adds it to the totals.
+func (c *capacitySearch) measure(ctx context.Context, schedule Schedule) (*attack, *Report, error) {
 	generator := c.generator(schedule.Max())
 	if c.light {
 		generator = Light{Connections: c.cfg.Connections}
@@ -113,30 +116,32 @@ func (c *capacitySearch) hold(ctx context.Context, schedule Schedule) (*attack, 
 	r := c.session.report(a)
 	c.add(a, r)
 	if a.interrupted != "" {
-		c.cut = a.interrupted
+		c.interrupted = a.interrupted
 		if c.report == nil {
 			c.report, c.results = r, a.results
 		}
-		return nil, nil, errCut
+		return nil, nil, errInterrupted
 	}
 	return a, r, nil
 }
 
-// judge says whether a step was sustained, and keeps it.
+// judge decides whether a step was sustained, and records it.
 func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 	Judge(r, c.objectives())
 	_, warmup := a.schedule.Warm()
 	half := a.offset + (warmup + c.cfg.StepDuration/2).Seconds()
 	grows, noise := growth(lagOf(c.monitor.Between(half, a.offset+a.until.Seconds())).Points)
 	step := Step{
-		Rate: rate, Sustained: r.Verdict == Pass, Why: r.Why, Accepted: r.Load.Accepted, AcceptP99: r.Accept.P99, FinalP99: r.Final.P99,
-		LagGrowth: grows, Lost: a.proof.Lost.Count, CPU: usages(r.Series), Attained: r.Load.Attained, DrainedTook: a.proof.Drain,
+		Rate: rate, Sustained: r.Verdict == Pass, Why: r.Why, Accepted: r.Load.Accepted, AcceptP99: r.Accept.P99,
+		FinalP99:  r.Final.P99,
+		LagGrowth: grows, Lost: a.proof.Lost.Count, CPU: usages(r.Series), Attained: r.Load.Attained,
+		DrainedTook: a.proof.Drain,
 	}
 	if grows > max(lagNoise*noise, lagGrowing*rate) {
 		step.Sustained = false
 		step.Why = append(step.Why, fmt.Sprintf("the lag grew by %s records per second", asNumber(grows)))
 	}
-	f := facts{Step: step, generator: a.generator.Name(), stages: map[string]float64{}}
+	f := measuredStep{Step: step, generator: a.generator.Name(), stages: map[string]float64{}}
 	for _, one := range r.Series {
 		mean, _ := one.mean()
 		switch {
@@ -146,20 +151,20 @@ func (c *capacitySearch) judge(rate float64, a *attack, r *Report) *Step {
 			f.stages[one.Name] = mean
 		}
 	}
-	c.facts = append(c.facts, f)
-	c.found.Steps = append(c.found.Steps, step)
+	c.measured = append(c.measured, f)
+	c.result.Steps = append(c.result.Steps, step)
 	return &step
 }
 
-// lagOf returns the lag as seen from outside, or else as the worker says.
+// lagOf returns the lag as measured from outside, or else by the worker.
 func lagOf(all []Series) Series {
-	if seen := find(all, lagRecords); len(seen.Points) > 0 {
+	if seen := seriesNamed(all, lagSeries); len(seen.Points) > 0 {
 		return seen
 	}
-	return find(all, workerLag)
+	return seriesNamed(all, workerLag)
 }
 
-// add adds an attack to what is known of all of them.
+// add adds an attack to the totals.
 func (c *capacitySearch) add(a *attack, r *Report) {
 	for _, second := range r.Timeline {
 		second.At += a.offset
@@ -186,18 +191,19 @@ func (c *capacitySearch) add(a *attack, r *Report) {
 	sum.Rows += p.Rows
 	sum.Drain = max(sum.Drain, p.Drain)
 	sum.Took += p.Took
-	for _, pair := range [][2]*Offenders{{&sum.Lost, &p.Lost}, {&sum.Doubled, &p.Doubled}, {&sum.Stuck, &p.Stuck}, {&sum.Wrong, &p.Wrong}} {
+	for _, pair := range [][2]*Offenders{{&sum.Lost, &p.Lost}, {&sum.Doubled, &p.Doubled}, {&sum.Stuck, &p.Stuck},
+		{&sum.Wrong, &p.Wrong}} {
 		pair[0].Count += pair[1].Count
 		pair[0].First = append(pair[0].First, pair[1].First...)
-		pair[0].First = pair[0].First[:min(len(pair[0].First), firstFew)]
+		pair[0].First = pair[0].First[:min(len(pair[0].First), namedOffenders)]
 	}
 }
 
-// overload sends a multiple of the knee, then half of the knee, and sees what is shed and how soon everything holds again.
+// overload sends a multiple of the knee, then half of the knee. It measures shedding and the time until recovery.
 func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	rate := min(overloadBy*knee, fastest)
 	c.progress.Say("beyond the knee: %s/s, then %s/s", asNumber(rate), asNumber(recoverAt*knee))
-	a, r, err := c.hold(ctx, NewSchedule(c.cfg.Warmup, []Stage{
+	a, r, err := c.measure(ctx, NewSchedule(c.cfg.Warmup, []Stage{
 		{rate, rate, c.cfg.StepDuration}, {recoverAt * knee, recoverAt * knee, recoverFor * c.cfg.StepDuration},
 	}))
 	if err != nil {
@@ -222,16 +228,16 @@ func (c *capacitySearch) overload(ctx context.Context, knee float64) error {
 	}
 	held := c.cfg.StepDuration.Seconds()
 	lag := lagOf(shifted(c.monitor.Between(a.offset, math.Inf(1)), -a.offset))
-	c.found.Overload = Overload{
+	c.result.Overload = Overload{
 		Rate: sent / held, Goodput: accepted / held, Shed: shed / max(due, 1),
 		Recovery: c.recovery(r.Timeline, lag.Points, end, recoverAt*knee),
 	}
 	return nil
 }
 
-// recovery is how many seconds after end the objectives hold again, for a few seconds on end, at a rate; -1 if they don't.
+// recovery returns after how many seconds from end the objectives hold again for steadyFor seconds; -1 if they do not.
 func (c *capacitySearch) recovery(timeline []Second, lag []Sample, end time.Duration, rate float64) float64 {
-	behind := rate * c.cfg.MaxFinalP99.Seconds() // more than this is not decided in time
+	behind := rate * c.cfg.MaxFinalP99.Seconds() // a larger lag is not decided in time
 	well := 0
 	for _, second := range timeline {
 		if second.At < end.Seconds() {
@@ -256,11 +262,11 @@ func (c *capacitySearch) recovery(timeline []Second, lag []Sample, end time.Dura
 // conclude makes the report of the search from that of its best step.
 func (c *capacitySearch) conclude() *Report {
 	r := c.report
-	r.Reconciliation, r.Answers, r.Interrupted = c.proof, c.answers, c.cut
+	r.Reconciliation, r.Answers, r.Interrupted = c.proof, c.answers, c.interrupted
 	Judge(r, c.objectives())
 	r.Timeline, r.Series = c.timeline, c.monitor.Stop()
 	r.Took = time.Since(c.began).Seconds()
 	r.Notes = slices.Concat(c.notes, c.monitor.Failures())
-	r.Capacity = &c.found
+	r.Capacity = &c.result
 	return r
 }

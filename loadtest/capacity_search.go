@@ -8,10 +8,11 @@ const (
 	maxSteps  = 40
 )
 
-// search finds the highest rate that try sustains and the lowest that it does not, less than 5 percent apart: up in large
-// steps, then by halves of what is left. A rate that is not sustained is tried once more, because a hiccup of the machine
-// is no limit. beyond is 0 if the highest rate was sustained; knee is 0 if not even the lowest was.
-func search(start, lowest, highest float64, try func(rate float64) (sustained bool, err error)) (knee, beyond float64, err error) {
+// search finds the highest rate that try sustains (knee) and the lowest that it does not (beyond), less than 5 percent
+// apart: it doubles the rate, then bisects. It tries a rate that is not sustained twice, because a short disturbance of
+// the machine is no limit. beyond is 0 if the highest rate was sustained; knee is 0 if not even the lowest was.
+func search(start, lowest, highest float64, try func(rate float64) (sustained bool, err error)) (knee,
+	beyond float64, err error) {
 	twice := func(rate float64) (bool, error) {
 		ok, err := try(rate)
 		if err != nil || ok {
@@ -46,8 +47,7 @@ func search(start, lowest, highest float64, try func(rate float64) (sustained bo
 	return knee, beyond, nil
 }
 
-// growth is the slope of a series, in its unit per second, and the standard error of that slope: what the noise alone
-// may feign.
+// growth returns the slope of a series, in its unit per second, and the standard error of the slope.
 func growth(points []Sample) (slope, deviation float64) {
 	n := float64(len(points))
 	if n < 3 {

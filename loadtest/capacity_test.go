@@ -70,7 +70,8 @@ func TestAnInterruptedSearchReportsWhatItKnows(t *testing.T) {
 	require.Equal(t, Void, r.Verdict)
 	require.Contains(t, r.Why[0], "interrupted")
 	require.NotEmpty(t, r.Capacity.Steps)
-	require.Equal(t, r.Reconciliation.Accepted, r.Reconciliation.Success+r.Reconciliation.Failed, "that of the step that was cut off too")
+	require.Equal(t, r.Reconciliation.Accepted, r.Reconciliation.Success+r.Reconciliation.Failed,
+		"that of the step that was cut off too")
 }
 
 func TestRecovery(t *testing.T) {
@@ -87,32 +88,39 @@ func TestRecovery(t *testing.T) {
 	f(0, nil, bad, second(10, .01, 0), second(11, .01, 0), second(12, .01, 0))
 	f(1, nil, bad, second(10, .2, 0), second(11, .01, 0), second(12, .01, 0), second(13, .01, 0))
 	f(2, nil, bad, second(10, .01, 0), second(11, .01, 9), second(12, .01, 0), second(13, .01, 0), second(14, .01, 0))
-	f(1, []Sample{{10.5, 80}, {11.5, 20}}, bad, second(10, .01, 0), second(11, .01, 0), second(12, .01, 0), second(13, .01, 0))
+	f(1, []Sample{{10.5, 80}, {11.5, 20}}, bad, second(10, .01, 0), second(11, .01, 0), second(12, .01, 0),
+		second(13, .01, 0))
 	f(-1, nil, bad, second(10, .01, 0), second(11, .01, 0))
 	f(-1, nil, bad, second(10, .2, 0), second(11, .2, 0), second(12, .2, 0))
 }
 
 // One line per thing that can give out first.
 func TestExplain(t *testing.T) {
-	low := facts{Step: Step{Rate: 100, Attained: 1}, stages: map[string]float64{"request store": .002, "apply transaction": .01}}
-	f := func(want string, change func(*facts)) {
+	low := measuredStep{Step: Step{Rate: 100, Attained: 1}, stages: map[string]float64{"request store": .002,
+		"apply transaction": .01}}
+	f := func(want string, change func(*measuredStep)) {
 		t.Helper()
-		at := facts{
-			Step:      Step{Rate: 1000, Attained: 1, Why: []string{"accept p99"}, CPU: []Usage{{"server", 1}, {"generator", .5}}},
+		at := measuredStep{
+			Step: Step{Rate: 1000, Attained: 1, Why: []string{"accept p99"},
+				CPU: []Usage{{"server", 1}, {"generator", .5}}},
 			generator: "light", machine: 2, stages: map[string]float64{"request store": .002, "apply transaction": .01},
 		}
 		change(&at)
 		assert.True(t, strings.HasPrefix(explain(low, at, 4, 4), want), explain(low, at, 4, 4))
 	}
-	f("the generator (light): it used 3.50 of 4 cores and attained 90.0 % of 1,000/s", func(a *facts) { a.Attained, a.CPU[1].Cores = .9, 3.5 })
-	f("CPU of this machine, which the generator shares: 3.90 of 4 cores", func(a *facts) { a.Attained, a.machine = .9, 3.9 })
-	f("CPU of this machine: 3.90 of 4 cores", func(a *facts) { a.machine, a.CPU = 3.9, a.CPU[:1] })
-	f("the connections of the generator", func(a *facts) { a.Attained = .9 })
-	f("applying: the lag grew by 300 records per second at 1,000/s: 10 ms on average at 100/s, 50 ms at 1,000/s; CPU at 1,000/s: server 1.00", func(a *facts) {
+	f("the generator (light): it used 3.50 of 4 cores and attained 90.0 % of 1,000/s",
+		func(a *measuredStep) { a.Attained, a.CPU[1].Cores = .9, 3.5 })
+	f("CPU of this machine, which the generator shares: 3.90 of 4 cores",
+		func(a *measuredStep) { a.Attained, a.machine = .9, 3.9 })
+	f("CPU of this machine: 3.90 of 4 cores", func(a *measuredStep) { a.machine, a.CPU = 3.9, a.CPU[:1] })
+	f("the connections of the generator", func(a *measuredStep) { a.Attained = .9 })
+	f("applying: the lag grew by 300 records per second at 1,000/s: 10 ms on average at 100/s, 50 ms at 1,000/s; CPU "+
+		"at 1,000/s: server 1.00", func(a *measuredStep) {
 		a.LagGrowth, a.stages["apply transaction"] = 300, .05
 	})
-	f("request store: 2 ms on average at 100/s, 80 ms at 1,000/s", func(a *facts) { a.stages["request store"], a.stages["queue wait"] = .08, .2 })
-	f("queue wait: 0 s on average", func(a *facts) { a.stages["queue wait"] = .2 })
-	f("CPU of server", func(a *facts) { a.CPU[0].Cores = 3.6 })
-	f("not known: accept p99", func(*facts) {})
+	f("request store: 2 ms on average at 100/s, 80 ms at 1,000/s",
+		func(a *measuredStep) { a.stages["request store"], a.stages["queue wait"] = .08, .2 })
+	f("queue wait: 0 s on average", func(a *measuredStep) { a.stages["queue wait"] = .2 })
+	f("CPU of server", func(a *measuredStep) { a.CPU[0].Cores = 3.6 })
+	f("not known: accept p99", func(*measuredStep) {})
 }

@@ -40,9 +40,9 @@ type Config struct {
 	JSON bool   `name:"json" env:"-" group:"reporting" help:"Write report.json to standard output in place of the tables."`
 }
 
-// Env is what a run has of the process it runs in.
+// Env is what a run needs from its process.
 type Env struct {
-	Self     string    // path of a program that has the command dev, for runs without a target; empty: there is none
+	Self     string    // path of a program with the command dev, for runs without a target; empty: none
 	Build    Build     // of this program
 	Settings []Setting // as they were given, secrets masked
 	Progress io.Writer // nil: nothing is shown
@@ -54,7 +54,7 @@ const (
 	mostConnections  = 60_000         // an address has no more ports
 )
 
-// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+// Validate returns every mistake in the settings, one per line with its flag.
 func (c *Config) Validate() error {
 	var lines []error
 	wrong := func(format string, args ...any) { lines = append(lines, fmt.Errorf(format, args...)) }
@@ -85,12 +85,14 @@ func (c *Config) validateEndpoints(wrong func(string, ...any)) {
 		if u.value == "" {
 			continue
 		}
-		if parsed, err := url.Parse(u.value); err != nil || parsed.Scheme != "http" || parsed.Host == "" || len(parsed.Path) > 1 || parsed.RawQuery != "" {
+		if parsed, err := url.Parse(u.value); err != nil || parsed.Scheme != "http" || parsed.Host == "" ||
+			len(parsed.Path) > 1 || parsed.RawQuery != "" {
 			wrong("%s: not a URL like http://127.0.0.1:8000", u.flag)
 		}
 	}
 	if c.DatabaseURL != "" {
-		if parsed, err := url.Parse(c.DatabaseURL); err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
+		if parsed, err := url.Parse(c.DatabaseURL); err != nil || parsed.Scheme != "postgres" &&
+			parsed.Scheme != "postgresql" {
 			wrong("--database-url: not a URL like postgres://user:password@host:5432/name")
 		}
 	}
@@ -105,7 +107,8 @@ func (c *Config) validateEndpoints(wrong func(string, ...any)) {
 	for _, given := range []struct {
 		flag string
 		set  bool
-	}{{"--database-url", c.DatabaseURL != ""}, {"--kafka-brokers", len(c.KafkaBrokers) > 0}, {"--worker-url", c.WorkerURL != ""}} {
+	}{{"--database-url", c.DatabaseURL != ""}, {"--kafka-brokers", len(c.KafkaBrokers) > 0},
+		{"--worker-url", c.WorkerURL != ""}} {
 		if given.set {
 			wrong("%s: belongs to a --target, and none is given; the embedded stack brings its own", given.flag)
 		}
@@ -149,5 +152,6 @@ const (
 	withLight  = "light"
 )
 
-// lightFrom is the rate, in operations per second, from which vegeta's CPU would be a large part of a small machine's.
+// lightFrom is the rate, in operations per second, from which vegeta would use a large part of the CPU of a small
+// machine.
 const lightFrom = 4000

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// line is a connection to the target that is made again when it breaks. One operation at a time is on it.
+// conn is a connection to the target that reconnects when it breaks. It carries one operation at a time.
 type conn struct {
 	plan    *Plan
 	into    *Results
@@ -27,17 +27,17 @@ type conn struct {
 	base    string // of all paths
 	host    string // header
 
-	conn net.Conn // nil when there is none
-	in   *bufio.Reader
-	used time.Duration // when the last answer was read
-	op   Op
-	room []byte // for bodies to send
-	out  []byte
-	body []byte // of the answer
+	tcp           net.Conn // nil when there is none
+	in            *bufio.Reader
+	used          time.Duration // when the last answer was read
+	op            Op
+	bodyBuffer    []byte // for bodies to send
+	requestBuffer []byte
+	body          []byte // of the answer
 }
 
-func newLine(target *url.URL, p *Plan, into *Results, timeout time.Duration) *conn {
-	l := &conn{
+func newConn(target *url.URL, p *Plan, into *Results, timeout time.Duration) *conn {
+	c := &conn{
 		plan: p, into: into, timeout: timeout, dialer: &net.Dialer{Timeout: timeout},
 		base: strings.TrimSuffix(target.EscapedPath(), "/"), host: target.Host, in: bufio.NewReaderSize(nil, 4096),
 	}
@@ -46,94 +46,95 @@ func newLine(target *url.URL, p *Plan, into *Results, timeout time.Duration) *co
 		port = "80"
 	}
 	if target.Scheme == "https" {
-		if l.secure = (&tls.Config{ServerName: target.Hostname(), MinVersion: tls.VersionTLS12}); target.Port() == "" {
+		if c.secure = (&tls.Config{ServerName: target.Hostname(), MinVersion: tls.VersionTLS12}); target.Port() == "" {
 			port = "443"
 		}
 	}
-	l.address = net.JoinHostPort(target.Hostname(), port)
-	return l
+	c.address = net.JoinHostPort(target.Hostname(), port)
+	return c
 }
 
-func (l *conn) close() {
-	if l.conn != nil {
-		_ = l.conn.Close()
-		l.conn = nil
+func (c *conn) close() {
+	if c.tcp != nil {
+		_ = c.tcp.Close()
+		c.tcp = nil
 	}
 }
 
 // send sends an operation, waits for its answer and adds the result.
-func (l *conn) send(seq uint64, due time.Duration) {
-	l.into.Sending()
-	op := &l.op
-	op.Body = l.room
-	l.plan.Fill(op, seq)
+func (c *conn) send(seq uint64, due time.Duration) {
+	c.into.Sending()
+	op := &c.op
+	op.Body = c.bodyBuffer
+	c.plan.Fill(op, seq)
 	if op.Body != nil {
-		l.room = op.Body
+		c.bodyBuffer = op.Body
 	}
-	r := Result{Seq: seq, Kind: op.Kind, Due: due, BytesOut: uint32(len(op.Body)), Sent: l.into.Now()}
-	if path, err := op.path(l.into); err != nil {
-		r.failed(err, l.timeout)
-	} else if status, err := l.exchange(path, r.Sent); err != nil {
-		l.close()
-		r.failed(err, l.timeout)
+	r := Result{Seq: seq, Kind: op.Kind, Due: due, BytesOut: uint32(len(op.Body)), Sent: c.into.Now()}
+	if path, err := op.path(c.into); err != nil {
+		r.failed(err, c.timeout)
+	} else if status, err := c.exchange(path, r.Sent); err != nil {
+		c.close()
+		r.failed(err, c.timeout)
 	} else {
-		r.answered(status, l.body)
+		r.answered(status, c.body)
 	}
-	r.Done = l.into.Now()
-	l.used = r.Done
-	l.into.Add(r)
+	r.Done = c.into.Now()
+	c.used = r.Done
+	c.into.Add(r)
 }
 
-// exchange writes the request and reads the answer, whose body is in l.body then.
-func (l *conn) exchange(path string, now time.Duration) (status int, err error) {
-	if l.conn != nil && (now-l.used > idleLimit || l.in.Buffered() > 0) {
-		l.close() // it may be closed at the other end, or holds what nobody has asked for
+// exchange writes the request and reads the answer into c.body.
+func (c *conn) exchange(path string, now time.Duration) (status int, err error) {
+	if c.tcp != nil && (now-c.used > idleLimit || c.in.Buffered() > 0) {
+		c.close() // the server may have closed it, or it has an unexpected answer
 	}
-	if err := l.connect(); err != nil {
+	if err := c.connect(); err != nil {
 		return 0, err
 	}
-	if err := l.conn.SetDeadline(l.into.Began().Add(now + l.timeout)); err != nil {
+	if err := c.tcp.SetDeadline(c.into.Began().Add(now + c.timeout)); err != nil {
 		return 0, err
 	}
-	if _, err := l.conn.Write(l.request(path)); err != nil {
+	if _, err := c.tcp.Write(c.request(path)); err != nil {
 		// A server that refuses a request before it has read all of it may have answered.
-		if status, readErr := l.answer(); readErr == nil {
-			l.close()
+		if status, readErr := c.answer(); readErr == nil {
+			c.close()
 			return status, nil
 		}
 		return 0, err
 	}
-	return l.answer()
+	return c.answer()
 }
 
-func (l *conn) connect() error {
-	if l.conn != nil {
+func (c *conn) connect() error {
+	if c.tcp != nil {
 		return nil
 	}
-	conn, err := l.dialer.DialContext(context.Background(), "tcp", l.address) // as long as the timeout; an end of the attack leaves it alone
+	// context.Background: the end of the attack does not cancel an operation. The dialer has the timeout.
+	conn, err := c.dialer.DialContext(context.Background(), "tcp", c.address)
 	if err != nil {
 		return err
 	}
-	if l.secure != nil {
-		conn = tls.Client(conn, l.secure)
+	if c.secure != nil {
+		conn = tls.Client(conn, c.secure)
 	}
-	l.conn = conn
-	l.in.Reset(conn)
+	c.tcp = conn
+	c.in.Reset(conn)
 	return nil
 }
 
-// request writes the request of l.op into a buffer of the line.
-func (l *conn) request(path string) []byte {
-	b := append(append(l.out[:0], l.op.Method...), ' ')
-	b = append(append(b, l.base...), path...)
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), l.host...)
-	b = l.plan.appendNumber(append(b, "\r\nX-Correlation-ID: "...), l.op.Seq)
-	if l.op.Body != nil {
-		b = append(append(b, "\r\nContent-Type: "...), l.op.ContentType...)
-		b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(l.op.Body)), 10)
+// request writes the request of c.op into a buffer of the connection.
+func (c *conn) request(path string) []byte {
+	b := append(append(c.requestBuffer[:0], c.op.Method...), ' ')
+	b = append(append(b, c.base...), path...)
+	b = append(append(b, " HTTP/1.1\r\nHost: "...), c.host...)
+	b = c.plan.appendNumber(append(b, "\r\nX-Correlation-ID: "...), c.op.Seq)
+	if c.op.Body != nil {
+		b = append(append(b, "\r\nContent-Type: "...), c.op.ContentType...)
+		b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(c.op.Body)), 10)
 	}
-	l.out = append(append(b, "\r\n\r\n"...), l.op.Body...)
-	return l.out
+	c.requestBuffer = append(append(b, "\r\n\r\n"...), c.op.Body...)
+	return c.requestBuffer
 }
 
 // errAnswer is returned for an answer that is not HTTP/1.1 with a Content-Length.
@@ -142,15 +143,15 @@ var errAnswer = errors.New("not an HTTP/1.1 answer that the light generator read
 // headerLines bounds the header of an answer; each line fits the buffer of the reader.
 const headerLines = 100
 
-// answer reads one answer into l.body. Whatever the target sends, that ends: at the deadline at the latest.
-func (l *conn) answer() (status int, err error) {
-	status, err = l.status()
+// answer reads one answer into c.body. It ends at the deadline at the latest, whatever the target sends.
+func (c *conn) answer() (status int, err error) {
+	status, err = c.status()
 	if err != nil {
 		return 0, err
 	}
 	length, last := -1, false
 	for n := 0; ; n++ {
-		header, err := l.headerLine()
+		header, err := c.headerLine()
 		if err != nil {
 			return 0, err
 		}
@@ -175,19 +176,19 @@ func (l *conn) answer() (status int, err error) {
 	if length < 0 {
 		return 0, fmt.Errorf("%w: no Content-Length", errAnswer)
 	}
-	l.body = grown(l.body, length)
-	if _, err := io.ReadFull(l.in, l.body); err != nil {
+	c.body = resized(c.body, length)
+	if _, err := io.ReadFull(c.in, c.body); err != nil {
 		return 0, err
 	}
 	if last {
-		l.close()
+		c.close()
 	}
 	return status, nil
 }
 
 // status reads the first line, like "HTTP/1.1 202 Accepted".
-func (l *conn) status() (int, error) {
-	first, err := l.headerLine()
+func (c *conn) status() (int, error) {
+	first, err := c.headerLine()
 	if err != nil {
 		return 0, err
 	}
@@ -202,10 +203,10 @@ func (l *conn) status() (int, error) {
 }
 
 // headerLine returns the next line without its end. It is valid until the next read.
-func (l *conn) headerLine() ([]byte, error) {
-	text, err := l.in.ReadSlice('\n')
+func (c *conn) headerLine() ([]byte, error) {
+	text, err := c.in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
-		return nil, fmt.Errorf("%w: a header line is longer than %d bytes", errAnswer, l.in.Size())
+		return nil, fmt.Errorf("%w: a header line is longer than %d bytes", errAnswer, c.in.Size())
 	}
 	if err != nil {
 		return nil, err
@@ -213,15 +214,15 @@ func (l *conn) headerLine() ([]byte, error) {
 	return bytes.TrimRight(text, "\r\n"), nil
 }
 
-// grown returns a slice of n bytes, in the room of b if it is large enough.
-func grown(b []byte, n int) []byte {
+// resized returns a slice of n bytes. It reuses b if b is large enough.
+func resized(b []byte, n int) []byte {
 	if cap(b) < n {
 		return make([]byte, n)
 	}
 	return b[:n]
 }
 
-// is says whether a name or value is the lower-case one given.
+// is compares a name or value with a lower-case one, ignoring case.
 func is(text []byte, want string) bool {
 	return len(text) == len(want) && bytes.EqualFold(text, []byte(want))
 }

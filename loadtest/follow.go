@@ -9,63 +9,64 @@ import (
 	"time"
 )
 
-// Finality is how long one accepted request took to end.
+// Finality is the time from one accepted request to its outcome.
 type Finality struct {
 	Seq   uint64
-	Final time.Duration // from when it was due to the first look that showed its end; to the last look while State is not terminal
-	State State         // shown by that look
+	Final time.Duration // from the due time to the read that showed the outcome, or to the last read if none did
+	State State         // shown by that read
 }
 
 const (
-	followTick = 2 * time.Millisecond // between two looks at the results
-	firstLook  = 5 * time.Millisecond // after the 202 was noticed, and the shortest pause between two looks
-	calmest    = time.Second          // the longest one
-	followers  = 128                  // requests that are followed at once; beyond them a sample is missed
+	followTick     = 2 * time.Millisecond // between two passes over the results
+	minFollowPause = 5 * time.Millisecond // after the 202 was noticed, and the shortest pause between two reads
+	maxFollowPause = time.Second          // the longest one
+	maxFollowed    = 128                  // requests followed at once; further samples are missed
 )
 
-// Follower follows a sample of what is accepted to its end. It looks often at a young request and ever less often at an old
-// one, so a time is up to an eighth too long, never too short, and a backlog is not made longer by asking about it.
+// Follower polls a sample of the accepted requests until their outcome. It reads young requests often and old ones less
+// often: a time is at most an eighth too long and never too short, and polling does not make a backlog longer.
 type Follower struct {
 	api     *API
 	plan    *Plan
 	results *Results
 
-	quit    chan struct{} // closed when no more samples are chosen
-	give    context.CancelFunc
-	looking context.Context // ends with the patience of those who look
-	running sync.WaitGroup  // the one who chooses, and those who look
-	slots   chan struct{}   // one for each who looks
+	stopSampling chan struct{} // closed when sampling ends
+	cancel       context.CancelFunc
+	ctx          context.Context // ends when Wait gives up
+	running      sync.WaitGroup  // the sample loop and the followers
+	slots        chan struct{}   // one for each follower
 
-	mu     sync.Mutex // protects what follows
-	ended  []Finality
-	missed uint64
+	mu       sync.Mutex // protects what follows
+	finished []Finality
+	missed   uint64
 }
 
-// Follow starts following perSecond of the operations that are to be accepted, chosen before they are sent, so that slow
-// ones are as likely to be chosen as fast ones. It ends with Wait, or with ctx.
+// Follow starts to follow perSecond of the operations that must be accepted. It chooses them before they are sent, so
+// slow ones are as likely as fast ones. It ends with Wait or with ctx.
 func Follow(ctx context.Context, api *API, p *Plan, into *Results, perSecond float64) *Follower {
-	f := &Follower{api: api, plan: p, results: into, quit: make(chan struct{}), slots: make(chan struct{}, followers)}
-	f.looking, f.give = context.WithCancel(ctx)
-	f.running.Go(func() { f.choose(perSecond) })
+	f := &Follower{api: api, plan: p, results: into, stopSampling: make(chan struct{}),
+		slots: make(chan struct{}, maxFollowed)}
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.running.Go(func() { f.sampleLoop(perSecond) })
 	return f
 }
 
-// Wait chooses no more samples, and waits until those chosen have ended, for limit at most. It returns them by their
-// numbers; those that did not end are among them. Missed is how many could not be followed because too many were.
+// Wait ends the sampling and waits up to limit for the outcomes. It returns all samples by number, also those without
+// an outcome. missed counts samples that were not followed because too many were followed already.
 func (f *Follower) Wait(limit time.Duration) (ended []Finality, missed uint64) {
-	close(f.quit)
-	patience := time.AfterFunc(limit, f.give)
+	close(f.stopSampling)
+	patience := time.AfterFunc(limit, f.cancel)
 	defer patience.Stop()
 	f.running.Wait()
-	f.give()
+	f.cancel()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	slices.SortFunc(f.ended, func(a, b Finality) int { return cmp.Compare(a.Seq, b.Seq) })
-	return f.ended, f.missed
+	slices.SortFunc(f.finished, func(a, b Finality) int { return cmp.Compare(a.Seq, b.Seq) })
+	return f.finished, f.missed
 }
 
-// choose picks operations that are about to be sent, and starts following each when it has been accepted.
-func (f *Follower) choose(perSecond float64) {
+// sampleLoop picks operations that are about to be sent, and starts to follow each when it is accepted.
+func (f *Follower) sampleLoop(perSecond float64) {
 	tick := time.NewTicker(followTick)
 	defer tick.Stop()
 	var chosen []uint64    // not answered yet
@@ -74,21 +75,21 @@ func (f *Follower) choose(perSecond float64) {
 	for {
 		select {
 		case <-tick.C:
-		case <-f.looking.Done():
+		case <-f.ctx.Done():
 			return
-		case <-f.quit:
-			f.pick(chosen)
+		case <-f.stopSampling:
+			f.followAccepted(chosen)
 			return
 		}
 		now := time.Now()
 		due += perSecond * now.Sub(last).Seconds()
 		last = now
-		next := f.results.live.sent.Load() // so many come until the next choice as came since the last one
+		next := f.results.live.sent.Load() // it expects as many until the next choice as since the last
 		if from, to := max(next, ahead), 2*next-sent; due >= 1 && from < to {
 			chosen = f.sample(chosen, from, to, min(uint64(due), to-from))
 			due, sent, ahead = due-float64(uint64(due)), next, to
 		}
-		chosen = f.pick(chosen)
+		chosen = f.followAccepted(chosen)
 	}
 }
 
@@ -108,8 +109,8 @@ func (f *Follower) sample(chosen []uint64, begin, end, n uint64) []uint64 {
 	return chosen
 }
 
-// pick starts following those of the chosen that have been accepted, and returns those that have no answer yet.
-func (f *Follower) pick(chosen []uint64) []uint64 {
+// followAccepted starts to follow the accepted ones and returns those without an answer yet.
+func (f *Follower) followAccepted(chosen []uint64) []uint64 {
 	return slices.DeleteFunc(chosen, func(seq uint64) bool {
 		result, ok := f.results.Get(seq)
 		if !ok {
@@ -129,11 +130,11 @@ func (f *Follower) pick(chosen []uint64) []uint64 {
 	})
 }
 
-// follow looks at a request until it has ended, or patience has.
+// follow polls a request until its outcome, or until Wait gives up.
 func (f *Follower) follow(result *Result) {
 	it := Finality{Seq: result.Seq}
-	for wait := firstLook; Sleep(f.looking, wait); {
-		s, _, asked, err := f.api.describe(f.looking, result.Request)
+	for wait := minFollowPause; Sleep(f.ctx, wait); {
+		s, _, asked, err := f.api.describe(f.ctx, result.Request)
 		if err == nil {
 			it.State = s // of a 404 the zero value: Reconcile tells what that means
 		}
@@ -141,10 +142,10 @@ func (f *Follower) follow(result *Result) {
 			break
 		}
 		age := f.results.Now() - result.Done
-		wait = max(firstLook, min(age/8, calmest), asked)
+		wait = max(minFollowPause, min(age/8, maxFollowPause), asked)
 	}
 	it.Final = f.results.Now() - result.Due
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ended = append(f.ended, it)
+	f.finished = append(f.finished, it)
 }

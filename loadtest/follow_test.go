@@ -47,7 +47,7 @@ func TestFollowCountsWhatDoesNotEnd(t *testing.T) {
 	f, _, results := followed(t, s, 400)
 	ended, missed := f.Wait(50 * time.Millisecond)
 	require.NotEmpty(t, ended)
-	require.LessOrEqual(t, len(ended), followers)
+	require.LessOrEqual(t, len(ended), maxFollowed)
 	require.LessOrEqual(t, uint64(len(ended))+missed, results.Count().Accepted)
 	for _, it := range ended {
 		require.Contains(t, []trade.Status{trade.Pending, ""}, it.State.Status) // "" if there was no time for a look

@@ -17,13 +17,12 @@ import (
 	"tradestore/trade"
 )
 
-// Generator sends the operations of a plan when the schedule wants them sent, whether or not those before are answered, and
-// adds what came of each to the results. When all its connections are busy an operation waits for one; its latency counts
-// from when it was due all the same.
+// Generator sends the operations of a plan when they are due, whether or not earlier ones are answered, and adds each
+// answer to the results. If all connections are busy an operation waits; its latency still counts from its due time.
 //
-// Attack returns after the last answer. When ctx ends it sends nothing more, waits for the answers to what was sent, and
-// returns an error that wraps that of ctx. Operations that were not sent have no result. A target that does not answer is
-// no error: it shows in the results.
+// Attack returns after the last answer. When ctx ends it sends nothing more, waits for the answers to what was sent,
+// and returns an error that wraps that of ctx. Operations that were not sent have no result. A target that does not
+// answer is no error: it shows in the results.
 type Generator interface {
 	Name() string
 	Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error
@@ -36,7 +35,7 @@ const (
 	answerLimit   = 1 << 20          // bytes of a body
 )
 
-// stopped is the error of an attack that ended early, nil for one that did not.
+// stopped returns the error of an attack that ended early, or nil.
 func stopped(ctx context.Context, into *Results, total uint64) error {
 	if sent := into.Count().Sent; sent < total && ctx.Err() != nil {
 		return fmt.Errorf("attack stopped after %d of %d operations: %w", sent, total, ctx.Err())
@@ -47,7 +46,7 @@ func stopped(ctx context.Context, into *Results, total uint64) error {
 // errNoRequest is why a ReadRequest was not sent.
 var errNoRequest = errors.New("not sent: no request that could be read has been accepted yet")
 
-// path returns what is asked for; a ReadRequest needs a request id, which only the run knows.
+// path returns the path; that of a ReadRequest needs a request id, which only the run knows.
 func (op *Op) path(into *Results) (string, error) {
 	if op.Kind != ReadRequest {
 		return op.Path, nil
@@ -59,7 +58,7 @@ func (op *Op) path(into *Results) (string, error) {
 	return op.Path + id.String(), nil
 }
 
-// answered fills in what the answer says. Request ids are kept of answers to POSTs alone: they say what the effect is.
+// answered fills in the answer. It keeps request ids only for POSTs.
 func (r *Result) answered(status int, body []byte) {
 	r.Status, r.BytesIn = uint16(status), uint32(len(body))
 	if status < http.StatusBadRequest && (r.Kind.Reads() || status != http.StatusAccepted) {
@@ -84,7 +83,7 @@ func (r *Result) answered(status int, body []byte) {
 	}
 }
 
-// accepted reads the id of a 202 that is written as the service writes it.
+// accepted reads the id of a 202 in the exact form of the service.
 func (r *Result) accepted(body []byte) bool {
 	const before, length = `{"request_id":"`, 36
 	if len(body) < len(before)+length+1 || string(body[:len(before)]) != before || body[len(before)+length] != '"' {
@@ -95,7 +94,7 @@ func (r *Result) accepted(body []byte) bool {
 	return err == nil
 }
 
-// failed fills in why there was no answer, in words that are the same for all operations that fail alike.
+// failed fills in why there was no answer: the same text for the same failure.
 func (r *Result) failed(err error, timeout time.Duration) {
 	r.Err = unique.Make(reason(err, timeout)).Value()
 }

@@ -39,7 +39,8 @@ type fake struct {
 
 // newTwin starts a server for the first n operations of a plan.
 func newFake(t testing.TB, p *Plan, n uint64) *fake {
-	w := &fake{t: t, plan: p, seen: map[string]uint64{}, sent: map[uint64]bool{}, requests: map[string]bool{}, conns: map[net.Conn]http.ConnState{}}
+	w := &fake{t: t, plan: p, seen: map[string]uint64{}, sent: map[uint64]bool{}, requests: map[string]bool{},
+		conns: map[net.Conn]http.ConnState{}}
 	for seq := range n {
 		w.seen[p.Correlation(seq)] = seq
 	}
@@ -155,8 +156,9 @@ func TestGeneratorsSendThePlan(t *testing.T) {
 	})
 }
 
-// While the server answers nothing, the sends go on as the schedule wants, and each operation's latency counts from when
-// it was due. A generator that waited would send little and find that little of it was slow (coordinated omission).
+// While the server answers nothing, the sends go on as the schedule wants, and each operation's latency counts from
+// when it was due. A generator that waited would send little and find that little of it was slow (coordinated
+// omission).
 func TestStallIsSeenInFull(t *testing.T) {
 	f := func(connections int, sendsGoOn bool) {
 		both(t, connections, 30*time.Second, func(t *testing.T, g Generator) {
@@ -217,7 +219,8 @@ func TestNobodyListens(t *testing.T) {
 	both(t, 16, 0, func(t *testing.T, g Generator) {
 		into := NewResults(time.Now())
 		s := schedule(t, "500/200ms", 0)
-		require.NoError(t, g.Attack(t.Context(), parseURL(t, "http://"+ln.Addr().String()), NewPlan("r1", 5, DefaultMix, 20, 0), s, into))
+		require.NoError(t, g.Attack(t.Context(), parseURL(t, "http://"+ln.Addr().String()),
+			NewPlan("r1", 5, DefaultMix, 20, 0), s, into))
 		require.Len(t, collected(into), 100)
 		for _, r := range collected(into) {
 			require.Zero(t, r.Status)
@@ -232,7 +235,8 @@ func TestNobodyListens(t *testing.T) {
 	})
 }
 
-// A server that closes connections, with or without an answer, costs the operations that it does not answer and no other.
+// A server that closes connections, with or without an answer, costs the operations that it does not answer and no
+// other.
 func TestServerClosesConnections(t *testing.T) {
 	both(t, 16, 0, func(t *testing.T, g Generator) {
 		s := schedule(t, "300/1s", 0)
@@ -427,7 +431,8 @@ func TestVegetaResult(t *testing.T) {
 		t.Helper()
 		r.Seq, r.Due, r.Sent, r.Done, r.BytesIn, r.BytesOut = 7, time.Second, 2*time.Second, 3*time.Second, 10, 20
 		v := r.Vegeta(began, "attack")
-		require.Equal(t, []any{"attack", uint64(7), r.Status, began.Add(time.Second), 2 * time.Second, uint64(10), uint64(20), fault, method, url},
+		require.Equal(t, []any{"attack", uint64(7), r.Status, began.Add(time.Second), 2 * time.Second, uint64(10), uint64(20),
+			fault, method, url},
 			[]any{v.Attack, v.Seq, v.Code, v.Timestamp, v.Latency, v.BytesIn, v.BytesOut, v.Error, v.Method, v.URL})
 	}
 	f(Result{Status: 202}, "POST", "/api/v1/trades", "")

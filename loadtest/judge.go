@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Objectives are the limits of a run that can be moved. The others can't: nothing may be lost, decided twice, left
+// Objectives are the limits of a run that have flags. The others are fixed: nothing may be lost, decided twice, left
 // undecided or answered wrongly.
 type Objectives struct {
 	AcceptP99 time.Duration
@@ -20,25 +20,26 @@ type Objectives struct {
 const (
 	leastAttained = 0.99 // of the rate asked for, or the run is void
 
-	// From these shares of the cores on, CPU is the reason for what went wrong. A process never gets all of them.
+	// From these shares of the cores on, CPU is the bottleneck. A process never gets all cores.
 	busyProcess = 0.80
 	busyMachine = 0.92
 
-	otherCPU = 0.1 // cores: less is the machine's own housekeeping
+	otherCPU = 0.1 // cores: less is normal background work
 )
 
-// Judge holds a report against the objectives. It fills Objectives, Verdict and Why. A promise that was broken fails a run
-// even if it is void otherwise: no lack of load explains a trade that is lost.
+// Judge compares a report with the objectives and fills Objectives, Verdict and Why. A broken promise fails a run that
+// is void otherwise: a low rate does not explain a lost trade.
 func Judge(r *Report, o Objectives) {
 	r.Objectives = []Objective{
 		latencyObjective("accept p99", "--max-accept-p99", r.Accept, o.AcceptP99),
 		latencyObjective("final status p99", "--max-final-p99", r.Final, o.FinalP99),
-		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors), OK: r.Load.Errors <= o.ErrorRate},
-		none("wrong answers", wrongAnswers(r.Answers)),
-		none("lost", r.Reconciliation.Lost.Count),
-		none("doubled", r.Reconciliation.Doubled.Count),
-		none("stuck", r.Reconciliation.Stuck.Count),
-		none("wrong ends or contents", r.Reconciliation.Wrong.Count),
+		{Name: "error rate", Flag: "--max-error-rate", Limit: "at most " + asShare(o.ErrorRate), Seen: asShare(r.Load.Errors),
+			OK: r.Load.Errors <= o.ErrorRate},
+		noneAllowed("wrong answers", wrongAnswers(r.Answers)),
+		noneAllowed("lost", r.Reconciliation.Lost.Count),
+		noneAllowed("doubled", r.Reconciliation.Doubled.Count),
+		noneAllowed("stuck", r.Reconciliation.Stuck.Count),
+		noneAllowed("wrong ends or contents", r.Reconciliation.Wrong.Count),
 	}
 	broken := false
 	r.Why = nil
@@ -50,7 +51,8 @@ func Judge(r *Report, o Objectives) {
 	}
 	missed := len(r.Why) > 0
 	r.Objectives = append(r.Objectives, Objective{
-		Name: "rate attained", Limit: "at least " + asShare(leastAttained), Seen: asShare(r.Load.Attained), OK: r.Load.Attained >= leastAttained,
+		Name: "rate attained", Limit: "at least " + asShare(leastAttained),
+		Seen: asShare(r.Load.Attained), OK: r.Load.Attained >= leastAttained,
 	})
 	var void []string
 	if r.Interrupted != "" {
@@ -81,7 +83,7 @@ func latencyObjective(name, flag string, l Latency, limit time.Duration) Objecti
 	return o
 }
 
-func none(name string, count uint64) Objective {
+func noneAllowed(name string, count uint64) Objective {
 	return Objective{Name: name, Limit: "0", Seen: strconv.FormatUint(count, 10), OK: count == 0}
 }
 
@@ -93,25 +95,30 @@ func wrongAnswers(all []KindAnswers) uint64 {
 	return count
 }
 
-// tooSlow says why the generator sent less than it should have.
+// tooSlow says why the generator did not attain the rate.
 func tooSlow(r *Report) string {
 	cores, mine := float64(r.Machine.Cores), float64(r.Load.Cores)
-	generator, machine, waiting := find(r.Series, generatorCPU), find(r.Series, machineCPU), find(r.Series, inFlight)
+	generator, machine, waiting := seriesNamed(r.Series, generatorCPU), seriesNamed(r.Series, machineCPU),
+		seriesNamed(r.Series, inFlight)
 	own, _ := generator.mean()
 	if all, ok := machine.mean(); ok && all >= busyMachine*cores && own < busyProcess*mine {
-		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores, usageText(usages(r.Series)))
+		return fmt.Sprintf("the CPU of this machine was the limit, %.1f of %.0f cores were busy (%s)", all, cores,
+			usageText(usages(r.Series)))
 	}
 	switch {
 	case own >= busyProcess*mine:
-		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs less, another machine has more", own, mine)
+		return fmt.Sprintf("the generator's CPU was the limit, it used %.1f of %.0f cores; --generator light needs "+
+			"less, another machine has more", own, mine)
 	case r.Load.Connections > 0 && waiting.highest() >= 0.99*float64(r.Load.Connections):
-		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too slowly, or they are too few", r.Load.Connections)
+		return fmt.Sprintf("all %d connections (--connections) waited for answers: at this rate the target answers too "+
+			"slowly, or they are too few", r.Load.Connections)
 	}
-	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; was the machine asleep or short of memory?",
+	return fmt.Sprintf("the generator was late by %s for 1 operation in 100, though it used %.1f of %.0f cores; "+
+		"was the machine asleep or short of memory?",
 		asSeconds(r.Load.DelayP99), own, mine)
 }
 
-// usages returns the mean CPU of each process that was measured, the largest first, and what else kept this machine busy.
+// usages returns the mean CPU of each measured process, the largest first, and the rest of the machine as "others".
 func usages(all []Series) []Usage {
 	var list []Usage
 	others := 0.0

@@ -66,7 +66,8 @@ func TestVerdicts(t *testing.T) {
 	f(func(r *Report) { r.Interrupted, r.Reconciliation.Lost.Count = "stopped", 1 }, Fail, "stopped", "lost: 1")
 	f(func(r *Report) { r.Load.Attained = .99 }, Pass)
 	f(level(generatorCPU, 3.9), Void, "the generator's CPU was the limit, it used 3.9 of 4 cores")
-	f(level(machineCPU, 3.95), Void, "the CPU of this machine was the limit, 4.0 of 4 cores were busy (others 2.45, server 1.00, generator 0.50)")
+	f(level(machineCPU, 3.95), Void, "the CPU of this machine was the limit, 4.0 of 4 cores were busy (others 2.45, "+
+		"server 1.00, generator 0.50)")
 	f(level(inFlight, 100), Void, "all 100 connections (--connections)")
 	f(level("", 0), Void, "the generator was late")
 }
@@ -81,6 +82,7 @@ func TestEveryObjectiveIsListed(t *testing.T) {
 		assert.NotEmpty(t, o.Seen)
 		assert.NotEmpty(t, o.Limit)
 	}
-	assert.Equal(t, "accept p99, final status p99, error rate, wrong answers, lost, doubled, stuck, wrong ends or contents, rate attained", strings.Join(names, ", "))
+	assert.Equal(t, "accept p99, final status p99, error rate, wrong answers, lost, doubled, stuck, wrong ends or "+
+		"contents, rate attained", strings.Join(names, ", "))
 	assert.Equal(t, "--max-accept-p99 --max-final-p99 --max-error-rate", strings.TrimSpace(strings.Join(flags, " ")))
 }

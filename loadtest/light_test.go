@@ -57,7 +57,8 @@ func TestLightReadsAnswersStrictly(t *testing.T) {
 		})
 		into := NewResults(time.Now())
 		s := schedule(t, "1000/2ms", 0)
-		err := Light{Connections: 1, Timeout: 100 * time.Millisecond}.Attack(t.Context(), parseURL(t, target), NewPlan("r1", 1, Mix{Past: 1}, 1, 0), s, into)
+		err := Light{Connections: 1, Timeout: 100 * time.Millisecond}.Attack(t.Context(), parseURL(t, target),
+			NewPlan("r1", 1, Mix{Past: 1}, 1, 0), s, into)
 		require.NoError(t, err)
 		require.Len(t, collected(into), 2)
 		for _, r := range collected(into) {
@@ -73,8 +74,10 @@ func TestLightReadsAnswersStrictly(t *testing.T) {
 	f("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}", 400, "")
 	f("HTTP/1.1 400 \r\ncontent-LENGTH:2\r\nConnection: Close\r\n\r\n{}", 400, "")
 	f("HTTP/1.1 200 OK\nContent-Length: 0\n\n", 200, "")
-	f("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n", 400, "") // unasked for: never taken for the next answer
-	f("HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 0, unreadable+`Transfer-Encoding "chunked"`)
+	// unasked for: never taken for the next answer
+	f("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n", 400, "")
+	f("HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 0,
+		unreadable+`Transfer-Encoding "chunked"`)
 	f("HTTP/1.1 400 Bad Request\r\n\r\n{}", 0, unreadable+"no Content-Length")
 	f("HTTP/1.1 400 Bad Request\r\nContent-Length: 3x\r\n\r\n{}", 0, unreadable+`Content-Length "3x"`)
 	f("HTTP/1.1 400 Bad Request\r\nContent-Length: -1\r\n\r\n{}", 0, unreadable+`Content-Length "-1"`)
@@ -93,7 +96,7 @@ func TestLightReadsAnswersStrictly(t *testing.T) {
 func TestLightReplacesIdleConnections(t *testing.T) {
 	w := newFake(t, NewPlan("r1", 1, Mix{New: 1}, 1, 0), 3)
 	into := NewResults(time.Now())
-	l := newLine(w.url, w.plan, into, time.Second)
+	l := newConn(w.url, w.plan, into, time.Second)
 	defer l.close()
 	l.send(0, 0)
 	l.send(1, 0)
@@ -108,7 +111,8 @@ func TestLightReplacesIdleConnections(t *testing.T) {
 func TestLightSeesAnswersThatComeEarly(t *testing.T) {
 	target := rawServer(t, func(in *bufio.Reader, out net.Conn) {
 		_, _ = in.ReadString('\n')
-		_, _ = io.WriteString(out, "HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+		_, _ = io.WriteString(out, "HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 2\r\nConnection: "+
+			"close\r\n\r\n{}")
 		_ = out.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, in)
 	})
@@ -126,7 +130,7 @@ func TestLightSpeaksTLS(t *testing.T) {
 	srv := httptest.NewTLSServer(w)
 	t.Cleanup(srv.Close)
 	into := NewResults(time.Now())
-	l := newLine(parseURL(t, srv.URL), p, into, time.Second)
+	l := newConn(parseURL(t, srv.URL), p, into, time.Second)
 	defer l.close()
 	l.send(0, 0)
 	first, _ := into.Get(0)
@@ -141,7 +145,7 @@ func TestLightSpeaksTLS(t *testing.T) {
 func TestLightAddresses(t *testing.T) {
 	f := func(target, address, host, base string) {
 		t.Helper()
-		l := newLine(parseURL(t, target), nil, nil, 0)
+		l := newConn(parseURL(t, target), nil, nil, 0)
 		require.Equal(t, []string{address, host, base}, []string{l.address, l.host, l.base})
 	}
 	f("http://127.0.0.1:8000", "127.0.0.1:8000", "127.0.0.1:8000", "")

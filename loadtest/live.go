@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Counts is where an attack is now.
+// Counts is the current state of an attack.
 type Counts struct {
 	Sent     uint64
 	Answered uint64 // with an answer or without
@@ -18,13 +18,13 @@ type Counts struct {
 	Errors   uint64            // no answer, 429, and 5xx
 	Status   map[uint16]uint64 // by status; 0 is no answer
 
-	// Of the last second or, if nobody has asked meanwhile, since Count was called last.
+	// Of the last second, or since the last call of Count if that is longer ago.
 	SentPerSecond     float64
 	AcceptedPerSecond float64
-	P50, P99          time.Duration // of 202s, from when they were due, to 3 percent; 0 if there was none
+	P50, P99          time.Duration // of 202s, from the due time, to 3 percent; 0 if there was none
 }
 
-// live counts what happens while it happens. Who adds only increments; who reads subtracts what it saw before.
+// live has the live counters. Writers only increment; readers subtract an earlier mark.
 type live struct {
 	sent    atomic.Uint64
 	status  [600]atomic.Uint64 // those that are no HTTP status count as 0
@@ -34,7 +34,7 @@ type live struct {
 	marks []mark     // of the last second, and the last one before it
 }
 
-// mark is what was counted at a time since the beginning.
+// mark is a copy of the counters at a time.
 type mark struct {
 	at             time.Duration
 	sent, accepted uint64
@@ -59,7 +59,7 @@ func bucket(d time.Duration) int {
 	return min((shift<<fineness)+int(v>>shift), buckets-1)
 }
 
-// bound returns the upper end of a bucket.
+// bound returns the upper bound of a bucket.
 func bound(bucket int) time.Duration {
 	if bucket < 2<<fineness {
 		return time.Duration(bucket+1) * time.Microsecond
@@ -79,7 +79,7 @@ func (l *live) add(r *Result) {
 	l.status[status].Add(1)
 }
 
-// Count returns where the attack is now.
+// Count returns the current state of the attack.
 func (r *Results) Count() Counts {
 	l := &r.live
 	l.mu.Lock()
@@ -108,7 +108,7 @@ func (r *Results) Count() Counts {
 	return c
 }
 
-// since returns the mark that the window begins at, and keeps now as one of the next windows.
+// since returns the mark at the start of the window, and keeps now for later windows.
 func (l *live) since(now *mark) *mark {
 	for len(l.marks) > 1 && now.at-l.marks[1].at >= window {
 		l.marks = l.marks[1:]
@@ -136,7 +136,7 @@ func (c *Counts) compare(now, before *mark) {
 	c.P50, c.P99 = quantile(&counts, total, 0.5), quantile(&counts, total, 0.99)
 }
 
-// quantile returns the upper end of the bucket that the share q of all latencies reaches.
+// quantile returns the upper bound of the bucket that contains the quantile q.
 func quantile(counts *[buckets]uint64, total uint64, q float64) time.Duration {
 	if total == 0 {
 		return 0

@@ -26,13 +26,13 @@ func (k Kind) Reads() bool { return k == ReadTrade || k == ReadRequest }
 // Mix is the weight of each kind among all operations. Only the ratios count.
 type Mix [Kinds]uint32
 
-// DefaultMix is what a busy day looks like: mostly new trades, some amended, a few mistakes, and reads beside them.
+// DefaultMix resembles a busy day: mostly new trades, some amended, a few mistakes, and reads.
 var DefaultMix = Mix{New: 69, Higher: 5, Replace: 5, Stale: 3, Past: 1, Bad: 2, ReadTrade: 10, ReadRequest: 5}
 
 const maxWeight = 1_000_000
 
-// ParseMix reads weights like "new=70,higher=10,read-trade=20"; kinds that are not named have none. A mix with kinds that
-// refer to an earlier new trade must have new trades.
+// ParseMix reads weights like "new=70,higher=10,read-trade=20"; other kinds have weight 0. A mix with kinds that refer
+// to an earlier new trade must have new trades.
 func ParseMix(text string) (Mix, error) {
 	var mix Mix
 	var seen [Kinds]bool

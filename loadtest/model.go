@@ -2,28 +2,28 @@ package loadtest
 
 import "time"
 
-// Report is everything that a run found, and the content of report.json. Durations are in seconds, CPU in cores, memory
-// in bytes.
+// Report is the result of a run and the content of report.json. Durations are in seconds, CPU in cores, memory in
+// bytes.
 type Report struct {
 	Schema   int       `json:"schema"` // 1
 	Verdict  string    `json:"verdict"`
 	Why      []string  `json:"why,omitempty"`   // one sentence for each reason that the verdict is not PASS
-	Notes    []string  `json:"notes,omitempty"` // what could not be measured, and what else a reader has to know
+	Notes    []string  `json:"notes,omitempty"` // what could not be measured, and other remarks
 	Run      string    `json:"run"`             // begins every trade id of the run
 	Seed     uint64    `json:"seed"`
 	Started  time.Time `json:"started"`
 	Took     float64   `json:"took_seconds"` // warm-up, drain and reconciliation included
 	Target   string    `json:"target"`
-	Stack    string    `json:"stack"` // what runs behind the target, as far as it is known
+	Stack    string    `json:"stack"` // what runs at the target, as far as it is known
 	Machine  Machine   `json:"machine"`
 	Build    Build     `json:"build"`
 	Settings []Setting `json:"settings"`
 
 	Load           Load           `json:"load"`
 	Answers        []KindAnswers  `json:"answers"`
-	Accept         Latency        `json:"accept_latency"` // of 202s, from when they were due
-	Sent           Latency        `json:"sent_latency"`   // the same from when they were sent: what a closed loop would have seen
-	Final          Latency        `json:"final_latency"`  // from when it was due to the first look that showed the final status
+	Accept         Latency        `json:"accept_latency"` // of 202s, from their due time
+	Sent           Latency        `json:"sent_latency"`   // the same from when they were sent: what a closed loop would measure
+	Final          Latency        `json:"final_latency"`  // from the due time to the first read that showed the outcome
 	Objectives     []Objective    `json:"objectives"`
 	Reconciliation Reconciliation `json:"reconciliation"`
 	Timeline       []Second       `json:"timeline"`
@@ -32,14 +32,14 @@ type Report struct {
 
 	Interrupted string `json:"interrupted,omitempty"` // why the load ended before its time
 
-	Folder string `json:"-"` // where Write has put it; empty: nowhere
+	Folder string `json:"-"` // where Write put it; empty: not written
 }
 
 // The verdicts of a run.
 const (
 	Pass = "PASS"
 	Fail = "FAIL"
-	Void = "VOID" // the load was not the one asked for, so the run says nothing
+	Void = "VOID" // the load was not the one asked for, so the run proves nothing
 )
 
 // Machine is where the generator ran.
@@ -50,7 +50,7 @@ type Machine struct {
 	OS    string `json:"os"`
 }
 
-// Build is the generator's own build; Server is that of the target, by its metrics, if it says.
+// Build is the build of the generator; Server is that of the target, from its metrics if they have it.
 type Build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit"`
@@ -64,7 +64,7 @@ type Setting struct {
 	Value string `json:"value"`
 }
 
-// Load is what was asked for and what was sent. The warm-up is not counted in it.
+// Load is what was asked for and what was sent, without the warm-up.
 type Load struct {
 	Generator string  `json:"generator"` // vegeta or light
 	Schedule  string  `json:"schedule"`
@@ -82,7 +82,7 @@ type Load struct {
 	Cores       int `json:"cores"`       // most that the generator might use
 }
 
-// KindAnswers counts the answers to one kind of operation, warm-up included, by "202" or "400 STALE_VERSION" or "no
+// KindAnswers counts the answers to one kind of operation, with the warm-up, by "202", "400 STALE_VERSION" or "no
 // answer".
 type KindAnswers struct {
 	Kind   string            `json:"kind"`
@@ -111,33 +111,33 @@ type Quant struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Objective is a limit and what was seen. OK says whether it holds.
+// Objective is a limit and the measured value. OK says whether it holds.
 type Objective struct {
 	Name  string `json:"name"`
-	Flag  string `json:"flag"` // that moves the limit; empty: it can't be moved
+	Flag  string `json:"flag"` // that sets the limit; empty: the limit is fixed
 	Limit string `json:"limit"`
 	Seen  string `json:"seen"`
 	OK    bool   `json:"ok"`
 }
 
-// Reconciliation compares what was answered with what is shown and stored after the drain.
+// Reconciliation compares the answers with what GET shows and the tables hold after the drain.
 type Reconciliation struct {
 	By       string  `json:"by"`       // "HTTP" or "HTTP and SQL"
 	Accepted uint64  `json:"accepted"` // 202s, warm-up included
 	Success  uint64  `json:"success"`
-	Failed   uint64  `json:"failed"`    // as they must: a higher version came first
+	Failed   uint64  `json:"failed"`    // correctly: a higher version came first
 	MayExist uint64  `json:"may_exist"` // POSTs whose answer leaves the effect open
 	Rows     uint64  `json:"rows"`      // of trades that were compared
 	Drain    float64 `json:"drain_seconds"`
 	Took     float64 `json:"took_seconds"`
 
-	Lost    Offenders `json:"lost"`    // accepted, and not there: 404, NOT_DELIVERED, or SUCCESS without a row
-	Doubled Offenders `json:"doubled"` // decided twice, or stored though nobody sent it
-	Stuck   Offenders `json:"stuck"`   // still PENDING when the wait was over
-	Wrong   Offenders `json:"wrong"`   // another end, or another content, than the answers allow
+	Lost    Offenders `json:"lost"`    // accepted but missing: 404, NOT_DELIVERED, or SUCCESS without a row
+	Doubled Offenders `json:"doubled"` // decided twice, or stored but never sent
+	Stuck   Offenders `json:"stuck"`   // still PENDING at the end of the wait
+	Wrong   Offenders `json:"wrong"`   // another outcome or content than the answers allow
 }
 
-// Offenders counts what breaks a promise and names the first few.
+// Offenders counts broken promises and names the first few.
 type Offenders struct {
 	Count uint64   `json:"count"`
 	First []string `json:"first,omitempty"` // ids and what is wrong with them
@@ -155,7 +155,7 @@ type Second struct {
 	Max      float64 `json:"max"`
 }
 
-// Series is something measured once a second beside the load.
+// Series is a value measured once a second during the load.
 type Series struct {
 	Name   string   `json:"name"` // like "server CPU"
 	Group  string   `json:"group"`
@@ -171,9 +171,9 @@ type Sample struct {
 
 // Capacity is what --find-capacity found.
 type Capacity struct {
-	Knee      float64  `json:"knee"`      // highest rate that was sustained, operations per second
+	Knee      float64  `json:"knee"`      // highest sustained rate, operations per second
 	Beyond    float64  `json:"beyond"`    // lowest rate that was not
-	Saturated string   `json:"saturated"` // what gave out first, and how that is known
+	Saturated string   `json:"saturated"` // the first bottleneck, and how it is known
 	Steps     []Step   `json:"steps"`
 	Overload  Overload `json:"overload"`
 }
@@ -182,7 +182,7 @@ type Capacity struct {
 type Step struct {
 	Rate        float64  `json:"rate"`
 	Sustained   bool     `json:"sustained"`
-	Why         []string `json:"why,omitempty"` // it was not
+	Why         []string `json:"why,omitempty"` // reasons that it was not
 	Accepted    float64  `json:"accepted"`      // per second
 	AcceptP99   float64  `json:"accept_p99_seconds"`
 	FinalP99    float64  `json:"final_p99_seconds"`
@@ -193,7 +193,7 @@ type Step struct {
 	DrainedTook float64  `json:"drain_seconds"`
 }
 
-// Usage is the mean CPU of a process during a step, in cores.
+// Usage is the mean CPU of a process, in cores.
 type Usage struct {
 	Name  string  `json:"name"`
 	Cores float64 `json:"cores"`

@@ -11,7 +11,7 @@ import (
 
 const (
 	sampleEvery = time.Second
-	sampleLimit = 900 * time.Millisecond // for one look at one source
+	sampleLimit = 900 * time.Millisecond // for one read of one source
 )
 
 // Reading is one value that a source measured.
@@ -20,17 +20,17 @@ type Reading struct {
 	Group string // of series that belong in one picture
 	Unit  string // as in Series
 	Value float64
-	Total bool // Value only grows, and what is wanted is how much per second
+	Total bool // Value is a counter; the series is its rate per second
 }
 
-// Source measures something beside the load. Read is never called twice at once; it may keep what it saw last.
+// Source measures values during the load. Read is not called concurrently, so it may keep state.
 type Source struct {
 	Name string // for messages, like "metrics of the server"
 	Read func(ctx context.Context) ([]Reading, error)
 }
 
-// Monitor looks at every source once a second, at each in a goroutine of its own, so that one that hangs costs no other
-// its samples. A look that fails leaves a gap.
+// Monitor reads every source once a second, each in its own goroutine, so a source that hangs delays no other. A failed
+// read leaves a gap.
 type Monitor struct {
 	sources []Source
 	began   time.Time
@@ -43,26 +43,26 @@ type Monitor struct {
 	failed map[string]failure
 }
 
-// track is a series while it grows.
+// track is a series under construction.
 type track struct {
 	Series
-	total  float64 // the last one, of a reading that only grows
+	total  float64 // last value of a counter
 	at     time.Duration
 	totals bool // total and at are set
 }
 
-// failure says how often a source could not be read, and why at last.
+// failure counts failed reads of a source and keeps the last error.
 type failure struct {
 	count int
 	err   error
 }
 
-// NewMonitor returns a monitor of the sources, at rest.
+// NewMonitor returns a monitor of the sources. Start starts it.
 func NewMonitor(sources ...Source) *Monitor {
 	return &Monitor{sources: sources, series: map[string]*track{}, failed: map[string]failure{}}
 }
 
-// Start looks at the sources until ctx ends or Stop is called. Samples count their time from began.
+// Start reads the sources until ctx ends or Stop is called. Times of samples count from began.
 func (m *Monitor) Start(ctx context.Context, began time.Time) {
 	m.began = began
 	ctx, m.stop = context.WithCancel(ctx)
@@ -71,7 +71,7 @@ func (m *Monitor) Start(ctx context.Context, began time.Time) {
 	}
 }
 
-// Stop ends the looking and returns all series, those of a group together.
+// Stop stops the monitor and returns all series, sorted by group.
 func (m *Monitor) Stop() []Series {
 	m.stop()
 	m.running.Wait()
@@ -97,7 +97,7 @@ func (m *Monitor) watch(ctx context.Context, s Source) {
 		if ctx.Err() != nil {
 			return
 		}
-		m.take(s.Name, time.Since(m.began), readings, err)
+		m.record(s.Name, time.Since(m.began), readings, err)
 		select {
 		case <-ctx.Done():
 			return
@@ -106,9 +106,8 @@ func (m *Monitor) watch(ctx context.Context, s Source) {
 	}
 }
 
-// take adds what a source said at a time. A total that shrank belongs to another process than before: the next one
-// counts from there.
-func (m *Monitor) take(source string, at time.Duration, readings []Reading, err error) {
+// record adds the readings of a source. A counter that shrank belongs to a restarted process: its rate starts anew.
+func (m *Monitor) record(source string, at time.Duration, readings []Reading, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -137,7 +136,7 @@ func (m *Monitor) take(source string, at time.Duration, readings []Reading, err 
 	}
 }
 
-// Latest returns the last value of a series; false: there is none.
+// Latest returns the last value of a series, and false if there is none.
 func (m *Monitor) Latest(name string) (float64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -168,7 +167,7 @@ func between(s Series, from, to float64) Series {
 	return s
 }
 
-// mean returns the mean of the points of a series; 0 and false: it has none.
+// mean returns the mean of the points, and false if there are none.
 func (s *Series) mean() (float64, bool) {
 	if len(s.Points) == 0 {
 		return 0, false
@@ -190,7 +189,7 @@ func (s *Series) highest() float64 {
 }
 
 // find returns the series of that name, or an empty one.
-func find(all []Series, name string) Series {
+func seriesNamed(all []Series, name string) Series {
 	for _, s := range all {
 		if s.Name == name {
 			return s

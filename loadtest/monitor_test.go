@@ -42,7 +42,7 @@ func TestMonitor(t *testing.T) {
 		require.True(t, known)
 		require.EqualValues(t, 5, level)
 		require.Len(t, m.Between(1, 3), 2)
-		require.Equal(t, []Sample{{1, 2}, {2, 3}}, find(m.Between(1, 3), "level").Points)
+		require.Equal(t, []Sample{{1, 2}, {2, 3}}, seriesNamed(m.Between(1, 3), "level").Points)
 
 		all := m.Stop()
 		require.Equal(t, []Series{
@@ -58,9 +58,11 @@ func TestMonitor(t *testing.T) {
 func TestMetricsSource(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tradestore_apply_lag_records"}, []string{"partition"})
-	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_accept_stage_duration_seconds"}, []string{"stage"})
+	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tradestore_accept_stage_duration_seconds"},
+		[]string{"stage"})
 	cpu := prometheus.NewCounter(prometheus.CounterOpts{Name: "process_cpu_seconds_total"})
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info", ConstLabels: prometheus.Labels{"version": "v1", "commit": "abc"}})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info",
+		ConstLabels: prometheus.Labels{"version": "v1", "commit": "abc"}})
 	started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
 	reg.MustRegister(gauge, stages, cpu, build, started)
 	started.Set(17)
@@ -95,9 +97,9 @@ func TestMetricsSource(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, second, Reading{Name: "request store", Group: groupStages, Unit: "seconds", Value: 2})
 
-	w, err := whoIs(t.Context(), base)
+	w, err := identify(t.Context(), base)
 	require.NoError(t, err)
-	require.Equal(t, who{build: "v1 abc", started: 17}, w)
+	require.Equal(t, processIdentity{build: "v1 abc", started: 17}, w)
 	require.False(t, oneProcess(t.Context(), base, base), "nothing proves it")
 	down = true
 	_, err = source.Read(t.Context())
@@ -110,7 +112,8 @@ func TestOneProcess(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
 		started.Set(17)
-		reg.MustRegister(started, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "go_memstats_alloc_bytes_total"}, allocated))
+		reg.MustRegister(started, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "go_memstats_alloc_bytes_total"},
+			allocated))
 		srv := httptest.NewServer(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		t.Cleanup(srv.Close)
 		base, err := url.Parse(srv.URL)
@@ -180,7 +183,8 @@ func TestLiveProgressIsOneLine(t *testing.T) {
 }
 
 func TestSourcesThatFail(t *testing.T) {
-	l, err := openLag(t.Context(), []string{"127.0.0.1:1"}, "trades", "workers", "postgres://127.0.0.1:1/x?connect_timeout=1")
+	l, err := openLag(t.Context(), []string{"127.0.0.1:1"}, "trades", "workers",
+		"postgres://127.0.0.1:1/x?connect_timeout=1")
 	require.NoError(t, err, "what is down shows when it is read")
 	defer l.close()
 	_, err = l.source().Read(t.Context())

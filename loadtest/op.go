@@ -6,7 +6,7 @@ import (
 	"tradestore/trade"
 )
 
-// Kind says what an operation is and how it must be answered.
+// Kind says what an operation is and which answers are right.
 type Kind uint8
 
 // The kinds of operations. All but New, Past and Bad refer to an earlier New operation.
@@ -14,7 +14,7 @@ const (
 	New         Kind   = iota // a trade that nobody sent before: 202
 	Higher                    // a higher version of one: 202
 	Replace                   // the same version of one with other fields: 202
-	Stale                     // a lower version: 400 STALE_VERSION, or 202 that ends FAILED
+	Stale                     // a lower version: 400 STALE_VERSION, or 202 with outcome FAILED
 	Past                      // a maturity that has passed: 400 MATURITY_IN_PAST
 	Bad                       // a body that is no trade: a 4xx with the code that says why
 	ReadTrade                 // GET of a trade: 200, or 404 while it is not stored yet
@@ -27,24 +27,24 @@ type Op struct {
 	Seq   uint64
 	Kind  Kind
 	Of    uint64      // Seq of the New operation that it refers to; its own for New
-	Trade trade.Trade // what Body says; for Bad the zero value, for reads the trade asked for
+	Trade trade.Trade // in Body; for Bad the zero value, for reads the requested trade
 
 	Method      string
-	Path        string // with the request id of Of left out for ReadRequest, which only a run can know
+	Path        string // for ReadRequest without the request id, which only a run knows
 	Body        []byte // nil for reads
 	ContentType string // of Body
 
-	Status []int      // that may answer it, besides 503: shedding is counted as an error, not as a wrong answer
+	Status []int      // right answers. 503 counts as an error, not as a wrong answer
 	Code   trade.Code // of the 4xx among them; empty: any
 }
 
-// Result is an operation and what came of it. Times count from the start of the run, on the monotonic clock.
+// Result is an operation and its answer. Times count from the start of the run, on the monotonic clock.
 type Result struct {
 	Seq      uint64
 	Kind     Kind
-	Due      time.Duration // when the schedule wanted it sent
+	Due      time.Duration // by the schedule
 	Sent     time.Duration // when it was
-	Done     time.Duration // when its answer was read, or given up
+	Done     time.Duration // when its answer was read or the operation failed
 	Status   uint16        // 0: no answer
 	Code     trade.Code    // of a problem
 	Request  trade.RequestID
@@ -53,10 +53,10 @@ type Result struct {
 	Err      string // why there was no answer
 }
 
-// Latency is the time from when the operation was due, so that a stalled generator or server hides nothing.
+// Latency counts from the due time, so that a stalled generator or server hides nothing.
 func (r *Result) Latency() time.Duration { return r.Done - r.Due }
 
-// Verdict is what an answer to a POST allows to conclude about its effect.
+// Verdict is what an answer to a POST says about its effect.
 type Verdict uint8
 
 // The verdicts.

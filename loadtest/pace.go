@@ -6,15 +6,14 @@ import (
 )
 
 const (
-	// Timers of Go fire up to a millisecond late when the process has nothing else to do, which is as much as a fast server
-	// takes to answer. So the last part of a wait is a sleep of the kernel's, which is usually several times closer. It costs
-	// CPU: BenchmarkGenerators shows both.
+	// Go timers of an idle process fire up to a millisecond late, as long as a fast server takes to answer. So the last
+	// part of a wait is a sleep in the kernel, which is several times more exact but costs CPU: see BenchmarkGenerators.
 	timerSlack = 2 * time.Millisecond
-	// leastNap bounds how often a high rate wakes the generator: it sends in bursts of what is due within that time.
-	leastNap = 400 * time.Microsecond
+	// minSleep limits how often a high rate wakes the generator: it sends in bursts.
+	minSleep = 400 * time.Microsecond
 )
 
-// waitUntil returns at a time of the attack, or as soon as ctx ends, and says whether to go on.
+// waitUntil waits until a time of the attack. It returns false as soon as ctx ends.
 func waitUntil(ctx context.Context, into *Results, due time.Duration) bool {
 	for {
 		left := due - into.Now()
@@ -26,7 +25,7 @@ func waitUntil(ctx context.Context, into *Results, due time.Duration) bool {
 		case left > timerSlack:
 			Sleep(ctx, left-timerSlack)
 		default:
-			nap(max(left, leastNap))
+			shortSleep(max(left, minSleep))
 		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// nap sleeps for about d. It may return early, because of a signal.
-func nap(d time.Duration) {
+// shortSleep sleeps for about d. A signal may end it early.
+func shortSleep(d time.Duration) {
 	left := syscall.NsecToTimespec(int64(d))
 	_ = syscall.Nanosleep(&left, nil)
 }

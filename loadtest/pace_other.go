@@ -4,5 +4,5 @@ package loadtest
 
 import "time"
 
-// nap sleeps for about d.
+// shortSleep sleeps for about d.
 func nap(d time.Duration) { time.Sleep(d) }

@@ -13,33 +13,33 @@ const (
 	tradesPath   = "/api/v1/trades"
 	requestsPath = "/api/v1/requests/"
 
-	// block is how many operations share out the New ones that they refer to; see Plan.refer.
+	// block is how many operations share the New ones that they refer to; see Plan.refer.
 	block = 32
 	// baseVersion is that of every New trade, so that there is room for lower ones.
 	baseVersion = 10
 )
 
-// Plan says what each operation is. Everything is a function of its arguments and the operation's number, so that a run can
-// be repeated and a checker can ask again what was sent. A Plan never changes; all its methods may be called at once.
+// Plan says what each operation is: a function of its arguments and the number of the operation. So a run can be
+// repeated, and the comparison can ask again what was sent. A Plan is immutable and safe for concurrent use.
 type Plan struct {
-	run   string
-	key   uint64 // the seed, scrambled
-	below [Kinds]uint64
-	lag   uint64
-	first uint64
-	leis  []string
+	run        string
+	key        uint64 // the seed, scrambled
+	cumulative [Kinds]uint64
+	lag        uint64
+	first      uint64
+	leis       []string
 }
 
-// NewPlan makes the plan of one attack. Run begins the trade ids of the run and must fit into one: 1 to 40 letters,
-// digits, dots and hyphens. An operation refers to one that is at least lag before it; with the operations of about two
-// seconds the earlier one is usually stored by then. Operations count from 0 in each attack; first is how many the attacks
-// before have used, and keeps their trade ids apart.
+// NewPlan makes the plan of one attack. run is part of all trade ids: 1 to 40 letters, digits, dots and hyphens. An
+// operation refers to one at least lag operations earlier; with those of about two seconds the earlier trade is usually
+// stored. Operations count from 0 in each attack; first is the number used by earlier attacks and keeps trade ids
+// apart.
 func NewPlan(run string, seed uint64, mix Mix, lag, first uint64) *Plan {
 	p := &Plan{run: run, key: scramble(seed + 1), lag: lag, first: first}
 	sum := uint64(0)
 	for kind, weight := range mix {
 		sum += uint64(weight)
-		p.below[kind] = sum
+		p.cumulative[kind] = sum
 	}
 	p.leis = make([]string, counterparties)
 	for i := range p.leis {
@@ -55,16 +55,16 @@ func scramble(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// hash gives each operation a number that everything about it is drawn from.
+// hash returns the random number of an operation, from which all its properties are derived.
 func (p *Plan) hash(seq uint64) uint64 {
 	const golden = 0x9e3779b97f4a7c15
 	return scramble(p.key + (p.first+seq+1)*golden)
 }
 
-// drawn is what the mix makes of an operation. It becomes New if there is nothing that it can refer to.
-func (p *Plan) drawn(seq uint64) Kind {
-	draw, _ := bits.Mul64(p.hash(seq), p.below[Kinds-1]) // the hash as a share of the total weight
-	for kind, below := range p.below {
+// drawKind draws the kind of an operation from the mix. refer turns it into New if there is nothing to refer to.
+func (p *Plan) drawKind(seq uint64) Kind {
+	draw, _ := bits.Mul64(p.hash(seq), p.cumulative[Kinds-1]) // the hash as a share of the total weight
+	for kind, below := range p.cumulative {
 		if draw < below {
 			return Kind(kind)
 		}
@@ -80,22 +80,21 @@ func (p *Plan) TradeID(seq uint64) string {
 	return string(p.appendNumber(append(make([]byte, 0, 64), "LT-"...), seq))
 }
 
-// Correlation returns the correlation id of operation seq: the one of its request, its log lines and its record. It is the
-// trade id that TradeID returns, without the "LT-".
+// Correlation returns the correlation id of operation seq: its trade id by TradeID without the "LT-".
 func (p *Plan) Correlation(seq uint64) string {
 	return string(p.appendNumber(make([]byte, 0, 64), seq))
 }
 
-// Prefix begins every trade id of the run, and no other.
+// Prefix is the start of every trade id of the run.
 func (p *Plan) Prefix() string { return "LT-" + p.run + "-" }
 
-// appendNumber writes what names operation seq among all runs.
+// appendNumber appends the name of operation seq, unique among all runs.
 func (p *Plan) appendNumber(dst []byte, seq uint64) []byte {
 	dst = append(append(dst, p.run...), '-')
 	return strconv.AppendUint(dst, p.first+seq, 36)
 }
 
-// reference is what an operation is and refers to.
+// reference is the kind of an operation and what it refers to.
 type reference struct {
 	kind   Kind
 	of     uint64
@@ -103,12 +102,12 @@ type reference struct {
 	shared bool  // with others of the same kind
 }
 
-// refer finds the New operation that seq is about. The operations of a block share out those drawn as New in a window of
-// the same size, lag or more before them; windows of two blocks don't overlap. Within them each kind of Higher, Replace
-// and Stale has its own, and each operation has one for itself as long as there are enough. So nothing interferes with a
-// stale version but its base, and the answer that is expected is the usual one. Reads may be about any of them.
+// refer finds the New operation that seq refers to. The operations of a block share those drawn as New in a window of
+// the same size, at least lag earlier; windows of two blocks do not overlap. Higher, Replace and Stale each have their
+// own part of the window, and each operation has its own New one if there are enough. So only its base interferes with
+// a stale version, and its answer is predictable. Reads may refer to any of them.
 func (p *Plan) refer(seq uint64) reference {
-	kind := p.drawn(seq)
+	kind := p.drawKind(seq)
 	fresh := reference{kind: New, of: seq}
 	begin, back := seq-seq%block, p.lag+block-1
 	switch {
@@ -120,7 +119,7 @@ func (p *Plan) refer(seq uint64) reference {
 	var news [block]uint64
 	n := 0
 	for s := begin - back; s < begin-back+block; s++ {
-		if p.drawn(s) == New {
+		if p.drawKind(s) == New {
 			news[n] = s
 			n++
 		}
@@ -131,9 +130,10 @@ func (p *Plan) refer(seq uint64) reference {
 	if kind.Reads() {
 		return reference{kind: kind, of: news[scramble(p.hash(seq))%uint64(n)]}
 	}
-	before, own, all, rank := 0, 0, 0, 0 // operations of the block: of the kinds before this one, of this one, of all three
+	// operations of the block: of the kinds before this one, of this one, of all three
+	before, own, all, rank := 0, 0, 0, 0
 	for s := begin; s < begin+block; s++ {
-		switch k := p.drawn(s); {
+		switch k := p.drawKind(s); {
 		case k != Higher && k != Replace && k != Stale:
 			continue
 		case k < kind:
@@ -171,10 +171,11 @@ func (p *Plan) Op(seq uint64) Op {
 	return op
 }
 
-// Fill makes op operation seq, in the room of its Body. Its Status belongs to everybody and must not be changed.
+// Fill sets op to operation seq and reuses its Body. Status is shared and must not be changed.
 func (p *Plan) Fill(op *Op, seq uint64) {
 	ref := p.refer(seq)
-	*op = Op{Seq: seq, Kind: ref.kind, Of: ref.of, Method: http.MethodPost, Path: tradesPath, Body: op.Body[:0], ContentType: contentJSON}
+	*op = Op{Seq: seq, Kind: ref.kind, Of: ref.of, Method: http.MethodPost, Path: tradesPath, Body: op.Body[:0],
+		ContentType: contentJSON}
 	hash := p.hash(seq)
 	if ref.kind == Bad {
 		bad := &badBodies[scramble(hash)%uint64(len(badBodies))]
@@ -193,7 +194,7 @@ func (p *Plan) Fill(op *Op, seq uint64) {
 		if ref.shared { // several versions are in flight at once, and the server may meet a later one first
 			op.Status, op.Code = acceptedOr4, trade.StaleVersion
 		}
-	case Stale: // taken when the base is not stored yet
+	case Stale: // accepted if the base is not stored yet
 		op.Trade.Version = 1 + int32(scramble(hash)%(baseVersion-1))
 		op.Status, op.Code = acceptedOr4, trade.StaleVersion
 	case Past:
@@ -209,14 +210,14 @@ func (p *Plan) Fill(op *Op, seq uint64) {
 	op.Body = appendTrade(op.Body, &op.Trade)
 }
 
-// read makes op a GET of the trade, or of the request, of the operation that it refers to.
+// read makes op a GET of the trade or the request that it refers to.
 func (op *Op) read(path string, status []int, code trade.Code) {
 	op.Method, op.Path, op.Status, op.Code = http.MethodGet, path, status, code
 	op.Body, op.ContentType = nil, ""
 	op.Trade = trade.Trade{TradeID: op.Trade.TradeID, Version: baseVersion}
 }
 
-// appendTrade writes what a client would send. It is not the encoder of the product, which is what is being tested.
+// appendTrade writes the body of a client. It does not use the encoder of the product, which is under test.
 func appendTrade(dst []byte, t *trade.Trade) []byte {
 	dst = append(append(dst, `{"trade_id":"`...), t.TradeID...)
 	dst = strconv.AppendInt(append(dst, `","version":`...), int64(t.Version), 10)
@@ -248,7 +249,7 @@ var (
 	matured = trade.DateOf(time.Date(2001, 1, 2, 0, 0, 0, 0, time.UTC)) // and up to twenty years later
 )
 
-// lei makes an id of the form of a Legal Entity Identifier (ISO 17442): 4 digits, 00, 12 letters and digits, 2 digits.
+// lei makes an id like a Legal Entity Identifier (ISO 17442): 4 digits, 00, 12 letters and digits, 2 digits.
 func lei(hash uint64) string {
 	const digits, alphabet = 10, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	id := make([]byte, 20)
@@ -264,8 +265,8 @@ func lei(hash uint64) string {
 	return string(id)
 }
 
-// payload draws the fields that a version rule does not look at. A Replace never equals what it replaces: it matures on an
-// odd number of days after the first possible one, everything else on an even number.
+// payload draws the fields that no version rule reads. A Replace never equals what it replaces: only it matures an odd
+// number of days after the first possible day.
 func (p *Plan) payload(hash uint64, kind Kind) trade.Trade {
 	a, b := scramble(hash^0xa5a5), scramble(hash^0x5a5a)
 	t := trade.Trade{

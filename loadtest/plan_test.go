@@ -52,7 +52,8 @@ func TestParseMixSaysWhatItWants(t *testing.T) {
 
 func TestPlanIsRepeatable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		seed, lag, first := rapid.Uint64().Draw(t, "seed"), rapid.Uint64Max(3000).Draw(t, "lag"), rapid.Uint64Max(1e9).Draw(t, "first")
+		seed, lag, first := rapid.Uint64().Draw(t, "seed"), rapid.Uint64Max(3000).Draw(t, "lag"),
+			rapid.Uint64Max(1e9).Draw(t, "first")
 		seq := rapid.Uint64Max(10_000).Draw(t, "seq")
 		a, b := NewPlan("r1", seed, DefaultMix, lag, first), NewPlan("r1", seed, DefaultMix, lag, first)
 		a.Op(seq + 1) // what was asked before doesn't matter
@@ -159,8 +160,8 @@ func TestPlanRefersToEarlierTrades(t *testing.T) {
 }
 
 // A tiny model of the service: a trade is stored a while after it is sent, refused when a higher version is stored, and
-// judged again when it is stored. Each answer must be one that the plan expects, and as long as nothing takes longer than
-// the lag, the one that gives the kind its name.
+// judged again when it is stored. Each answer must be one that the plan expects, and as long as nothing takes longer
+// than the lag, the one that gives the kind its name.
 func TestPlanExpectsWhatTheRulesSay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const lag = 50
@@ -203,7 +204,8 @@ func TestPlanExpectsWhatTheRulesSay(t *testing.T) {
 // The bodies say what the operations say, to a reader that is not ours.
 func TestPlanBodies(t *testing.T) {
 	p := NewPlan("20261123-091500-ab", 3, DefaultMix, 20, 0)
-	shape := regexp.MustCompile(`^\{"trade_id":"LT-20261123-091500-ab-[0-9a-z]+","version":\d+,"counterparty_id":"\d{4}00[0-9A-Z]{12}\d\d",` +
+	shape := regexp.MustCompile(`^\{"trade_id":"LT-20261123-091500-ab-[0-9a-z]+","version":\d+,` +
+		`"counterparty_id":"\d{4}00[0-9A-Z]{12}\d\d",` +
 		`"book_id":"[A-Z]+-[A-Z]{3}-\d\d","maturity_date":"\d{4}-\d\d-\d\d","created_date":"202[45]-\d\d-\d\d"\}$`)
 	parties, seen := map[string]bool{}, map[Kind]bool{}
 	for seq := range uint64(3000) {
@@ -230,7 +232,8 @@ func TestPlanBodies(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal(op.Body, &doc))
 		want := op.Trade
-		require.Equal(t, fmt.Sprintln(want.TradeID, want.Version, want.CounterpartyID, want.BookID, want.MaturityDate, want.CreatedDate),
+		require.Equal(t, fmt.Sprintln(want.TradeID, want.Version, want.CounterpartyID, want.BookID, want.MaturityDate,
+			want.CreatedDate),
 			fmt.Sprintln(doc.TradeID, doc.Version, doc.Counterparty, doc.Book, doc.Maturity, doc.Created))
 		parties[doc.Counterparty] = true
 	}

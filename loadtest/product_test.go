@@ -13,8 +13,8 @@ import (
 	"tradestore/test/stack"
 )
 
-// The service answers every kind of operation, and every mistake in the table, as the plan says; the plan knows it from the
-// API guide alone. Both generators find the same.
+// The service answers every kind of operation, and every mistake in the table, as the plan says; the plan knows it from
+// the API guide alone. Both generators find the same.
 func TestProductAnswersAsThePlanSays(t *testing.T) {
 	stack.Database(t) // skips where the embedded database can't run
 	stack, err := StartStack(t.Context(), program.Build(t))
@@ -40,7 +40,9 @@ func TestProductAnswersAsThePlanSays(t *testing.T) {
 				assert.Equal(t, op.Code, r.Code, "%s %.300s", op.Kind, op.Body)
 			}
 			if op.Kind == Bad {
-				i := slices.IndexFunc(badBodies, func(b badBody) bool { return string(op.Body) == b.before+p.TradeID(r.Seq)+b.after })
+				i := slices.IndexFunc(badBodies, func(b badBody) bool {
+					return string(op.Body) == b.before+p.TradeID(r.Seq)+b.after
+				})
 				mistakes[badBodies[i].before+badBodies[i].after+op.ContentType] = true
 			}
 			if op.Kind == Stale && r.Status == 400 {

@@ -10,17 +10,17 @@ import (
 const (
 	liveEvery = 250 * time.Millisecond // on a terminal
 	lineEvery = 10 * time.Second       // elsewhere, such as in CI
-	lookEvery = time.Second            // whether it is time for a line
+	lookEvery = time.Second            // checks whether a line is due
 )
 
-// Progress shows what a run is doing: on a terminal in one line that changes, elsewhere in a line now and then.
+// Progress shows the progress of a run: on a terminal in one line that changes, elsewhere as a line every 10 s.
 type Progress struct {
 	out      io.Writer
 	terminal bool
 
 	mu    sync.Mutex // one line at a time; protects what follows
 	last  time.Time  // when a plain line was written
-	drawn bool       // the line that changes is there
+	drawn bool       // the changing line is on the terminal
 }
 
 // NewProgress returns a Progress that writes to out, or nothing if out is nil.
@@ -39,7 +39,7 @@ func (p *Progress) Say(format string, args ...any) {
 	fmt.Fprintf(p.out, format+"\n", args...)
 }
 
-// Phase shows what line returns, again and again until the returned function is called.
+// Phase shows line repeatedly until the returned function is called.
 func (p *Progress) Phase(line func() string) (end func()) {
 	every := lookEvery
 	if p.terminal {
@@ -71,7 +71,7 @@ func (p *Progress) Phase(line func() string) (end func()) {
 func (p *Progress) show(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.terminal { // a line that does not fit is cut off, not wrapped: the next one has to lie over it
+	if p.terminal { // cut off a long line: the next one must overwrite it
 		fmt.Fprintf(p.out, "\r\x1b[2K\x1b[?7l%s\x1b[?7h", line)
 		p.drawn = true
 		return

@@ -11,10 +11,10 @@ import (
 	"tradestore/trade"
 )
 
-// namedOffenders is how many of each kind are named.
+// namedOffenders is how many offenders of each kind are named.
 const namedOffenders = 5
 
-// compare judges the trades one after the other, with what is stored of each.
+// compare judges every trade, with what is stored of it.
 func (r *reconciler) compare(ctx context.Context) error {
 	var tables *stored
 	r.rec.By = "HTTP"
@@ -24,14 +24,14 @@ func (r *reconciler) compare(ctx context.Context) error {
 			return err
 		}
 		r.rec.By = "HTTP and SQL"
-		r.tally.add(r.last+1, tables.strangers)
+		r.tally.add(r.last+1, tables.unexpected)
 	}
 	return r.each(ctx, len(r.groups), func(ctx context.Context, g int) error {
 		defer r.advance(1)
 		h := r.history(g)
 		if tables != nil {
 			h.sql = true
-			h.rows, h.journal = tables.of(uint32(g))
+			h.rows, h.journal = tables.group(uint32(g))
 		} else if err := r.readRows(ctx, h); err != nil {
 			return err
 		}
@@ -42,10 +42,10 @@ func (r *reconciler) compare(ctx context.Context) error {
 	})
 }
 
-// readRows asks for the versions of the trade.
+// readRows reads the versions of the trade by HTTP.
 func (r *reconciler) readRows(ctx context.Context, h *history) error {
 	tradeID := h.posts[0].trade.TradeID
-	if tradeID == "" { // the body of all posts is none
+	if tradeID == "" { // all bodies were invalid
 		return nil
 	}
 	versions, err := r.api.Trade(ctx, tradeID)
@@ -59,7 +59,7 @@ func (r *reconciler) readRows(ctx context.Context, h *history) error {
 	return err
 }
 
-// history puts together what is known of group g from the answers.
+// history collects what the answers say about group g.
 func (r *reconciler) history(g int) *history {
 	begin, end := int(r.groups[g]), len(r.index)
 	if g+1 < len(r.groups) {
@@ -71,8 +71,9 @@ func (r *reconciler) history(g int) *history {
 	for i, k := range r.index[begin:end] {
 		result, _ := r.results.Get(k.seq)
 		op := r.plan.Op(k.seq)
-		h.posts[i] = post{seq: k.seq, trade: op.Trade, content: digest(&op.Trade), verdict: verdictOf(&result), status: result.Status,
-			id: result.Request, sent: result.Sent, done: result.Done, shown: r.legend[k.shown], problem: r.problems[k.seq]}
+		h.posts[i] = post{seq: k.seq, trade: op.Trade, content: digest(&op.Trade), verdict: verdictOf(&result),
+			status: result.Status,
+			id:     result.Request, sent: result.Sent, done: result.Done, shown: r.states[k.shown], problem: r.problems[k.seq]}
 		if op.Kind == Bad {
 			h.posts[i].problem = "a body that is no trade was answered 202"
 		}
@@ -80,10 +81,9 @@ func (r *reconciler) history(g int) *history {
 	return h
 }
 
-// groupOf returns the group of a trade id. One that belongs to none is known not to be; ours says that no other attack of
-// the run has it either.
+// groupOf returns the group of a trade id. known: it has a group. ours: no other attack of the run has it.
 func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
-	n, ok := number(tradeID, r.plan.Prefix())
+	n, ok := operationNumber(tradeID, r.plan.Prefix())
 	if !ok {
 		return 0, false, true
 	}
@@ -91,13 +91,15 @@ func (r *reconciler) groupOf(tradeID string) (group uint32, known, ours bool) {
 	if n < r.plan.first || seq > r.last {
 		return 0, false, false
 	}
-	g, ok := slices.BinarySearchFunc(r.groups, seq, func(i uint32, seq uint64) int { return cmp.Compare(r.index[i].group, seq) })
+	g, ok := slices.BinarySearchFunc(r.groups, seq, func(i uint32, seq uint64) int {
+		return cmp.Compare(r.index[i].group, seq)
+	})
 	return uint32(g), ok && r.plan.TradeID(seq) == tradeID, true
 }
 
 var seed = maphash.MakeSeed()
 
-// digest tells apart the fields of a trade that are not its key. It is 0 when there are none.
+// digest is a hash of the fields that are not the key; 0 if there are none.
 func digest(t *trade.Trade) uint64 {
 	if t.CounterpartyID == "" {
 		return 0
@@ -105,42 +107,42 @@ func digest(t *trade.Trade) uint64 {
 	return maphash.Comparable(seed, [4]string{t.CounterpartyID, t.BookID, t.MaturityDate.String(), t.CreatedDate.String()})
 }
 
-// tally counts findings. It may be used concurrently.
+// tally counts findings. It is safe for concurrent use.
 type tally struct {
 	mu      sync.Mutex // protects what follows
 	counts  [wrong + 1]uint64
-	first   [wrong + 1][]offender // those of the lowest numbers, in their order
+	first   [wrong + 1][]namedOffender // those of the lowest numbers, in their order
 	success uint64
 	failed  uint64
 	rows    uint64
 }
 
-type offender struct {
+type namedOffender struct {
 	seq  uint64
 	text string
 }
 
-// add takes what was found of a trade whose first operation is seq.
+// add adds the findings of a trade whose first operation is seq.
 func (t *tally) add(seq uint64, found []finding) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range found {
-		t.counts[f.breach]++
-		first := &t.first[f.breach]
-		*first = append(*first, offender{seq, f.text})
-		slices.SortStableFunc(*first, func(a, b offender) int { return cmp.Compare(a.seq, b.seq) })
+		t.counts[f.kind]++
+		first := &t.first[f.kind]
+		*first = append(*first, namedOffender{seq, f.text})
+		slices.SortStableFunc(*first, func(a, b namedOffender) int { return cmp.Compare(a.seq, b.seq) })
 		*first = (*first)[:min(len(*first), namedOffenders)]
 	}
 }
 
-// count takes a history that has been judged.
+// count counts a history that was judged.
 func (t *tally) count(h *history) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rows += uint64(len(h.rows))
 	for i := range h.posts {
 		switch p := &h.posts[i]; {
-		case p.verdict != Accepted || p.offends:
+		case p.verdict != Accepted || p.counted:
 		case p.shown.status == trade.Success:
 			t.success++
 		default:
@@ -154,9 +156,9 @@ func (t *tally) fill(rec *Reconciliation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rec.Success, rec.Failed, rec.Rows = t.success, t.failed, t.rows
-	for b, into := range [...]*Offenders{lost: &rec.Lost, doubled: &rec.Doubled, stuck: &rec.Stuck, wrong: &rec.Wrong} {
-		into.Count = t.counts[b]
-		for _, o := range t.first[b] {
+	for kind, into := range [...]*Offenders{lost: &rec.Lost, doubled: &rec.Doubled, stuck: &rec.Stuck, wrong: &rec.Wrong} {
+		into.Count = t.counts[kind]
+		for _, o := range t.first[kind] {
 			into.First = append(into.First, o.text)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// compare orders places of one partition as they lie in the log.
+// compare orders positions of one partition.
 func (p logPosition) compare(o logPosition) int {
 	return cmp.Or(cmp.Compare(p.generation, o.generation), cmp.Compare(p.offset, o.offset))
 }
@@ -19,7 +19,7 @@ func (p logPosition) String() string {
 
 func (p logPosition) logged() bool { return p.offset >= 0 }
 
-// judgeJournal holds the journal against the answers, against what GET shows, and against its own order.
+// judgeJournal compares the journal with the answers, with what GET shows, and with the order of the log.
 func (h *history) judgeJournal(found []finding) []finding {
 	named := map[trade.RequestID][]*entry{}
 	for i := range h.journal {
@@ -32,18 +32,18 @@ func (h *history) judgeJournal(found []finding) []finding {
 		}
 		entries := named[p.id]
 		delete(named, p.id)
-		if breach, why := p.misrecorded(entries); why != "" && !p.offends {
-			p.offends = true
-			found = append(found, finding{breach, p.String() + ": " + why})
+		if kind, why := p.checkJournal(entries); why != "" && !p.counted {
+			p.counted = true
+			found = append(found, finding{kind, p.String() + ": " + why})
 		}
 	}
-	found = h.judgeUnnamed(found, named)
+	found = h.judgeUnknownEntries(found, named)
 	found = h.judgeOrder(found)
 	return h.replay(found)
 }
 
-// misrecorded says what is wrong with the journal rows of a request; why is empty when nothing is.
-func (p *post) misrecorded(entries []*entry) (b breach, why string) {
+// checkJournal says what is wrong with the journal rows of a request; why is empty if nothing is.
+func (p *post) checkJournal(entries []*entry) (kind violation, why string) {
 	switch {
 	case len(entries) > 1:
 		return doubled, fmt.Sprintf("has %d outcomes in the journal", len(entries))
@@ -64,29 +64,32 @@ func (p *post) misrecorded(entries []*entry) (b breach, why string) {
 	return 0, ""
 }
 
-// judgeUnnamed looks at outcomes of requests that no answer named. Each POST without an answer that names its id may have
-// left one.
-func (h *history) judgeUnnamed(found []finding, unnamed map[trade.RequestID][]*entry) []finding {
+// judgeUnknownEntries checks entries whose request id is in no answer. Each POST without a known id may have caused
+// one.
+func (h *history) judgeUnknownEntries(found []finding, unnamed map[trade.RequestID][]*entry) []finding {
 	used := map[uint64]bool{} // posts, by number
 	for i := range h.journal {
 		e := &h.journal[i]
 		if unnamed[e.id] == nil {
 			continue
 		}
-		p := h.find(func(p *post) bool {
-			return p.verdict == Unknown && p.id.IsZero() && !used[p.seq] && p.trade.Version == e.version && (p.content == e.content || !e.at.logged())
+		p := h.firstPost(func(p *post) bool {
+			return p.verdict == Unknown && p.id.IsZero() && !used[p.seq] && p.trade.Version == e.version &&
+				(p.content == e.content || !e.at.logged())
 		})
 		if p != nil {
 			used[p.seq] = true
 			continue
 		}
-		e.offends = true
+		e.counted = true
 		same := func(p *post) bool { return p.trade.Version == e.version && p.content == e.content }
-		text := fmt.Sprintf("request %s, trade %s version %d: decided %s at %s, ", e.id, h.posts[0].trade.TradeID, e.version, e.shown, e.at)
-		if p := h.find(func(p *post) bool { return same(p) && p.verdict != Refused }); p != nil {
+		text := fmt.Sprintf("request %s, trade %s version %d: decided %s at %s, ", e.id, h.posts[0].trade.TradeID, e.version,
+			e.shown, e.at)
+		if p := h.firstPost(func(p *post) bool { return same(p) && p.verdict != Refused }); p != nil {
 			found = append(found, finding{doubled, text + "a copy of " + p.String()})
-		} else if p := h.find(same); p != nil {
-			found = append(found, finding{wrong, fmt.Sprintf("%sthough operation %d was refused with %d", text, p.seq, p.status)})
+		} else if p := h.firstPost(same); p != nil {
+			found = append(found, finding{wrong, fmt.Sprintf("%sthough operation %d was refused with %d", text, p.seq,
+				p.status)})
 		} else {
 			found = append(found, finding{doubled, text + "but nobody sent it"})
 		}
@@ -94,8 +97,8 @@ func (h *history) judgeUnnamed(found []finding, unnamed map[trade.RequestID][]*e
 	return found
 }
 
-// judgeOrder expects the records of the trade in one partition, and in the order in which they were sent where one was
-// answered before the next was sent (P1).
+// judgeOrder expects the records of the trade in one partition, and in sending order if one was answered before the
+// next was sent (P1).
 func (h *history) judgeOrder(found []finding) []finding {
 	at := map[trade.RequestID]logPosition{}
 	for _, e := range h.journal {
@@ -103,28 +106,30 @@ func (h *history) judgeOrder(found []finding) []finding {
 			at[e.id] = e.at
 		}
 		if first := h.journal[0].at; e.at.partition != first.partition {
-			return append(found, finding{wrong, fmt.Sprintf("request %s, trade %s: lies at %s, another record of the trade at %s", e.id, h.posts[0].trade.TradeID, e.at, first)})
+			return append(found, finding{wrong, fmt.Sprintf("request %s, trade %s: lies at %s, another record of the trade "+
+				"at %s", e.id, h.posts[0].trade.TradeID, e.at, first)})
 		}
 	}
 	for i := range h.posts {
 		p := &h.posts[i]
 		late, ok := at[p.id]
-		if !ok || p.offends {
+		if !ok || p.counted {
 			continue
 		}
-		q := h.find(func(q *post) bool {
+		q := h.firstPost(func(q *post) bool {
 			early, ok := at[q.id]
 			return ok && q.before(p) && late.compare(early) <= 0
 		})
 		if q != nil {
-			p.offends = true
-			found = append(found, finding{wrong, fmt.Sprintf("%s: lies at %s, but %s, answered before it was sent, at %s", p, late, q, at[q.id])})
+			p.counted = true
+			found = append(found, finding{wrong, fmt.Sprintf("%s: lies at %s, but %s, answered before it was sent, at %s", p,
+				late, q, at[q.id])})
 		}
 	}
 	return found
 }
 
-// replay decides the records of the trade once more, in the order of the log, and compares outcomes and rows.
+// replay decides the records of the trade again in log order, and compares outcomes and rows.
 func (h *history) replay(found []finding) []finding {
 	log := make([]*entry, 0, len(h.journal))
 	for i := range h.journal {
@@ -144,26 +149,29 @@ func (h *history) replay(found []finding) []finding {
 		}
 		switch {
 		case i > 0 && e.at.compare(log[i-1].at) == 0:
-			found = h.blame(found, e, doubled, fmt.Sprintf("decided at %s, as was request %s", e.at, log[i-1].id))
+			found = h.addViolation(found, e, doubled, fmt.Sprintf("decided at %s, as was request %s", e.at, log[i-1].id))
 		case e.shown != want:
-			found = h.blame(found, e, wrong, fmt.Sprintf("decided %s at %s, the order of the log says %s", e.shown, e.at, want))
+			found = h.addViolation(found, e, wrong, fmt.Sprintf("decided %s at %s, the order of the log says %s", e.shown, e.at,
+				want))
 		}
 	}
 	for i := range h.rows {
 		r := &h.rows[i]
 		if e := last[r.version]; e != nil && (r.id != e.id || r.at != e.at) {
-			found = h.blame(found, e, wrong, fmt.Sprintf("is the last in the log of its version, at %s, but the row stems from request %s at %s", e.at, r.id, r.at))
+			found = h.addViolation(found, e, wrong, fmt.Sprintf("is the last in the log of its version, at %s, but the row "+
+				"stems from request %s at %s", e.at, r.id, r.at))
 		}
 	}
 	return found
 }
 
-// blame adds a finding about an entry, unless it or its request has been counted already.
-func (h *history) blame(found []finding, e *entry, b breach, why string) []finding {
-	p := h.find(func(p *post) bool { return p.id == e.id })
-	if e.offends || p != nil && p.offends {
+// addViolation adds a finding about an entry, unless it or its request is counted already.
+func (h *history) addViolation(found []finding, e *entry, kind violation, why string) []finding {
+	p := h.firstPost(func(p *post) bool { return p.id == e.id })
+	if e.counted || p != nil && p.counted {
 		return found
 	}
-	e.offends = true
-	return append(found, finding{b, fmt.Sprintf("request %s, trade %s version %d: %s", e.id, h.posts[0].trade.TradeID, e.version, why)})
+	e.counted = true
+	return append(found, finding{kind, fmt.Sprintf("request %s, trade %s version %d: %s", e.id, h.posts[0].trade.TradeID,
+		e.version, why)})
 }

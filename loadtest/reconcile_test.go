@@ -35,7 +35,8 @@ func newAttacked(t *testing.T) *attacked {
 // reconcile compares by HTTP alone.
 func (a *attacked) reconcile(seen ...Finality) Reconciliation {
 	a.t.Helper()
-	rec, err := Reconcile(a.t.Context(), a.api, nil, a.plan, a.results, ReconcileConfig{Wait: 100 * time.Millisecond, Concurrency: 4, Seen: seen})
+	rec, err := Reconcile(a.t.Context(), a.api, nil, a.plan, a.results,
+		ReconcileConfig{Wait: 100 * time.Millisecond, Concurrency: 4, Seen: seen})
 	require.NoError(a.t, err)
 	require.Equal(a.t, "HTTP", rec.By)
 	return rec

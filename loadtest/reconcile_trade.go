@@ -8,7 +8,7 @@ import (
 	"tradestore/trade"
 )
 
-// post is a POST of a trade, its answer, and what GET shows of its request at the end.
+// post is a POST of a trade, its answer, and what GET shows of its request in the end.
 type post struct {
 	seq     uint64
 	trade   trade.Trade
@@ -19,13 +19,12 @@ type post struct {
 	sent    time.Duration
 	done    time.Duration
 	shown   shown
-	problem string // what was shown in place of a state; empty: nothing was wrong with it
+	problem string // what GET showed in place of a state; empty: no problem
 
-	offends bool // it has been counted: nothing is concluded from what it shows
+	counted bool // a finding about it is counted: do not conclude anything from it
 }
 
-// shown is what GET shows of a request, as far as it may never change. The zero value is a 404, or a request that nobody
-// could ask for.
+// shown is the part of a request state that must not change. The zero value is a 404, or a request with an unknown id.
 type shown struct {
 	status trade.Status
 	reason trade.Code
@@ -41,7 +40,7 @@ func (s shown) String() string {
 	return string(s.status) + " " + string(s.reason)
 }
 
-// row is a stored version of the trade. By HTTP alone it has no id and no place.
+// row is a stored version of the trade. By HTTP alone it has no id and no position.
 type row struct {
 	version int32
 	content uint64
@@ -49,7 +48,7 @@ type row struct {
 	at      logPosition
 }
 
-// entry is a decided request in the journal. One without a record has a place with offset trade.NoOffset and no content.
+// entry is a decision in the journal. Without a record its offset is trade.NoOffset and it has no content.
 type entry struct {
 	version int32
 	content uint64
@@ -57,43 +56,43 @@ type entry struct {
 	at      logPosition
 	shown   shown
 
-	offends bool // it has been counted
+	counted bool // it has been counted
 }
 
-// place is where a record lies in the log.
+// logPosition is the position of a record in the log.
 type logPosition struct {
 	generation, partition int32
 	offset                int64
 }
 
-// history is all that is known of one trade id.
+// history is everything known about one trade id.
 type history struct {
 	posts   []post // in the order of their numbers
 	rows    []row  // ascending by version
 	journal []entry
-	sql     bool // rows and journal were read from the tables; else the journal is not known
+	sql     bool // rows and journal are from the tables; else there is no journal
 
-	unreadable string // what was shown in place of the rows; empty: nothing was wrong with them
+	unreadable string // what GET showed in place of the rows; empty: no problem
 }
 
-// breach is a kind of broken promise.
-type breach uint8
+// violation is a kind of broken promise.
+type violation uint8
 
 const (
-	lost breach = iota
+	lost violation = iota
 	doubled
 	stuck
 	wrong
 )
 
-// finding is one broken promise.
+// finding is one violation.
 type finding struct {
-	breach breach
-	text   string
+	kind violation
+	text string
 }
 
-// before says that p lies before q in the log, if q is there at all: p was answered 202 before q was sent. It follows from
-// P1 and from the clock of the generator alone.
+// before says that p is before q in the log, if q is in it: p was answered 202 before q was sent. It follows from P1
+// and the clock of the generator.
 func (p *post) before(q *post) bool { return p.verdict == Accepted && p.done < q.sent }
 
 func (p *post) String() string {
@@ -104,15 +103,15 @@ func (p *post) String() string {
 	return fmt.Sprintf("request %s, %s", p.id, name)
 }
 
-// judge compares what was answered with what is shown and stored, and returns every difference that the promises do not
-// allow. What an offender shows is not believed, so that one fault is not counted again for its neighbours.
+// judge compares the answers with what GET shows and the tables hold. It returns every violation. It ignores the state
+// of an offender, so that one fault is not counted again for other posts.
 func (h *history) judge() []finding {
 	var found []finding
 	for i := range h.posts {
 		p := &h.posts[i]
-		if breach, why := h.misjudged(p); why != "" {
-			p.offends = true
-			found = append(found, finding{breach, p.String() + ": " + why})
+		if kind, why := h.checkOutcome(p); why != "" {
+			p.counted = true
+			found = append(found, finding{kind, p.String() + ": " + why})
 		}
 	}
 	if h.unreadable != "" {
@@ -125,8 +124,8 @@ func (h *history) judge() []finding {
 	return found
 }
 
-// misjudged says what is wrong with the end of a request; why is empty when nothing is.
-func (h *history) misjudged(p *post) (b breach, why string) {
+// checkOutcome says what is wrong with the outcome of a request; why is empty if nothing is.
+func (h *history) checkOutcome(p *post) (kind violation, why string) {
 	switch {
 	case p.verdict == Refused:
 		return 0, ""
@@ -135,7 +134,7 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 	case p.verdict == Accepted && p.id.IsZero():
 		return wrong, "answered 202 without a request id"
 	}
-	if q := h.find(func(q *post) bool { return q.id == p.id && q.seq < p.seq }); q != nil && !p.id.IsZero() {
+	if q := h.firstPost(func(q *post) bool { return q.id == p.id && q.seq < p.seq }); q != nil && !p.id.IsZero() {
 		return wrong, fmt.Sprintf("operations %d and %d, two calls, were answered with this one request", q.seq, p.seq)
 	}
 	if p.verdict == Accepted {
@@ -152,7 +151,7 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 	}
 	switch {
 	case p.shown.status == trade.Success:
-		if q := h.overtaken(p); q != nil {
+		if q := h.higherBefore(p); q != nil {
 			return wrong, fmt.Sprintf("ended SUCCESS, but version %d was answered 202 before it was sent", q.trade.Version)
 		}
 	case p.shown.status == trade.Failed && p.shown.reason != trade.StaleVersion && p.shown.reason != trade.NotDelivered:
@@ -161,25 +160,27 @@ func (h *history) misjudged(p *post) (b breach, why string) {
 	return 0, ""
 }
 
-// overtaken returns a higher version that lies before p in the log; nil if there is none.
-func (h *history) overtaken(p *post) *post {
-	return h.find(func(q *post) bool {
-		return q.trade.Version > p.trade.Version && q.before(p) && (q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
+// higherBefore returns a higher version that is before p in the log, or nil.
+func (h *history) higherBefore(p *post) *post {
+	return h.firstPost(func(q *post) bool {
+		return q.trade.Version > p.trade.Version && q.before(p) &&
+			(q.shown.status == trade.Success || q.shown.reason == trade.StaleVersion)
 	})
 }
 
-// stale says whether a higher version may lie before p in the log.
+// stale says whether a higher version may be before p in the log.
 func (h *history) stale(p *post) bool {
-	return h.find(func(q *post) bool { return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q) }) != nil
+	return h.firstPost(func(q *post) bool {
+		return q.trade.Version > p.trade.Version && q.mayApply() && !p.before(q)
+	}) != nil
 }
 
-// mayApply says whether the trade of p may have been stored. A 404 of a request that was not answered 202 means that it
-// had no effect.
+// mayApply says whether the trade of p may be stored. A 404 of a request that was not answered 202 means: no effect.
 func (p *post) mayApply() bool {
 	switch {
 	case p.verdict == Refused:
 		return false
-	case p.offends:
+	case p.counted:
 		return true
 	case p.verdict == Unknown && !p.id.IsZero() && p.shown.status == "":
 		return false
@@ -187,7 +188,7 @@ func (p *post) mayApply() bool {
 	return p.shown.status != trade.Failed
 }
 
-func (h *history) find(is func(*post) bool) *post {
+func (h *history) firstPost(is func(*post) bool) *post {
 	for i := range h.posts {
 		if is(&h.posts[i]) {
 			return &h.posts[i]
@@ -196,49 +197,50 @@ func (h *history) find(is func(*post) bool) *post {
 	return nil
 }
 
-// judgeRows holds the stored versions against the requests that may have written them.
+// judgeRows compares the stored versions with the requests that may have written them.
 func (h *history) judgeRows(found []finding) []finding {
 	for i := range h.posts {
 		p := &h.posts[i]
 		stored := slices.ContainsFunc(h.rows, func(r row) bool { return r.version == p.trade.Version })
-		if p.shown.status == trade.Success && !p.offends && !stored {
-			p.offends = true
+		if p.shown.status == trade.Success && !p.counted && !stored {
+			p.counted = true
 			found = append(found, finding{lost, p.String() + ": ended SUCCESS, this version is not stored"})
 		}
 	}
 	for i := range h.rows {
-		if breach, why := h.misplaced(&h.rows[i]); why != "" {
-			found = append(found, finding{breach, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID, h.rows[i].version, why)})
+		if kind, why := h.checkRow(&h.rows[i]); why != "" {
+			found = append(found, finding{kind, fmt.Sprintf("trade %s version %d is stored, %s", h.posts[0].trade.TradeID,
+				h.rows[i].version, why)})
 		}
 	}
 	return found
 }
 
-// misplaced says what is wrong with a row; why is empty when nothing is. A row may be that of any request of its version
-// that can be the last one of them in the log.
-func (h *history) misplaced(r *row) (b breach, why string) {
+// checkRow says what is wrong with a row; why is empty if nothing is. A row may be from any request of its version that
+// can be the last of them in the log.
+func (h *history) checkRow(r *row) (kind violation, why string) {
 	same := func(p *post) bool { return p.trade.Version == r.version && p.content == r.content }
 	switch {
-	case h.find(func(p *post) bool { return same(p) && p.mayApply() && h.replacement(p) == nil }) != nil:
+	case h.firstPost(func(p *post) bool { return same(p) && p.mayApply() && h.replacement(p) == nil }) != nil:
 		return 0, ""
-	case h.find(func(p *post) bool { return p.trade.Version == r.version }) == nil:
+	case h.firstPost(func(p *post) bool { return p.trade.Version == r.version }) == nil:
 		return doubled, "but nobody sent that version"
 	}
-	if p := h.find(func(p *post) bool { return same(p) && p.mayApply() }); p != nil {
+	if p := h.firstPost(func(p *post) bool { return same(p) && p.mayApply() }); p != nil {
 		return wrong, fmt.Sprintf("as sent by %s, but %s replaced it", p, h.replacement(p))
 	}
-	if p := h.find(func(p *post) bool { return same(p) && p.verdict == Refused }); p != nil {
+	if p := h.firstPost(func(p *post) bool { return same(p) && p.verdict == Refused }); p != nil {
 		return wrong, fmt.Sprintf("as sent by operation %d, which was refused with %d", p.seq, p.status)
 	}
-	if p := h.find(same); p != nil {
+	if p := h.firstPost(same); p != nil {
 		return wrong, fmt.Sprintf("as sent by %s, which ended %s", p, p.shown)
 	}
 	return wrong, "with fields that nobody sent"
 }
 
-// replacement returns a request that has certainly replaced the row of p; nil if there is none.
+// replacement returns a request that certainly replaced the row of p, or nil.
 func (h *history) replacement(p *post) *post {
-	return h.find(func(q *post) bool {
+	return h.firstPost(func(q *post) bool {
 		return q.trade.Version == p.trade.Version && q.shown.status == trade.Success && p.before(q)
 	})
 }

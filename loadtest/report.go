@@ -25,15 +25,15 @@ const (
 	lineFile    = "line.md"
 )
 
-// Folder is where below out the report of a run that started then belongs.
+// Folder returns the folder below out for the report of a run that started then.
 func Folder(out string, started time.Time) string {
 	return filepath.Join(out, started.UTC().Format("2006-01-02T150405Z"))
 }
 
-// Write puts the report into the folder dir, which must not exist yet, and remembers it in r.Folder: report.html,
-// report.json, line.md for a pull request, and results.bin in vegeta's own format. The folder gets its name when
-// everything in it is on disk: a crash leaves one that begins with a dot, never half a report. If the name is taken, by
-// a run of the same second, a number is added to it.
+// Write writes the report into the new folder dir and sets r.Folder: report.html, report.json, line.md for a pull
+// request, and results.bin in the format of vegeta. The folder gets its name when all files are on disk: a crash leaves
+// a folder with a dot name, never half a report. If the name is taken by a run of the same second, Write appends a
+// number.
 func Write(dir string, r *Report, results *Results) error {
 	dropUnwritable(r.Series)
 	text, err := r.JSON()
@@ -82,7 +82,7 @@ func (r *Report) JSON() ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
-// dropUnwritable removes what JSON has no words for. Metrics of a server may be NaN.
+// dropUnwritable removes values that JSON cannot hold. Metrics of a server may be NaN.
 func dropUnwritable(all []Series) {
 	for i := range all {
 		all[i].Points = slices.DeleteFunc(all[i].Points, func(s Sample) bool {
@@ -91,8 +91,8 @@ func dropUnwritable(all []Series) {
 	}
 }
 
-// writeVegeta writes the operations that were due after the warm-up for `vegeta report` and `vegeta plot`. Their time
-// stamps say when they were due, and their latencies count from there. The name of the attack is the kind.
+// writeVegeta writes the operations after the warm-up for `vegeta report` and `vegeta plot`. Time stamps are due times,
+// and latencies count from them. The name of the attack is the kind.
 func writeVegeta(w io.Writer, results iter.Seq[*Result], began time.Time, warmup float64) error {
 	enc := vegeta.NewEncoder(w)
 	from := time.Duration(math.Round(warmup * float64(time.Second)))
@@ -115,7 +115,7 @@ func bytesTo(content []byte) func(io.Writer) error {
 	}
 }
 
-// writeFile makes a file, and returns when it is on disk.
+// writeFile creates a file and returns when it is on disk.
 func writeFile(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a report is there to be shown
 	if err != nil {
@@ -129,7 +129,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 	return nil
 }
 
-// rename gives a folder the first name that is free: dir, dir-2, dir-3.
+// rename renames a folder to the first free name: dir, dir-2, dir-3.
 func rename(from, dir string) (string, error) {
 	for n := 1; ; n++ {
 		to := dir

@@ -7,15 +7,15 @@ import (
 	"strconv"
 )
 
-// chart is one figure of the page. What the script needs of it is JSON; the rest is for the page around it, which must
-// say something without the script too.
+// chart is one figure of the page. The script reads the JSON fields; the page shows the others, also without the
+// script.
 type chart struct {
 	ID    string      `json:"id"`
 	X     string      `json:"x"`    // seconds from the start, a share of all, or a rate
 	Unit  string      `json:"unit"` // of the values
 	Log   bool        `json:"log"`
 	Lines []chartLine `json:"lines"`
-	Data  []column    `json:"data"` // the places on the x axis, then the values of each line there
+	Data  []column    `json:"data"` // positions on the x axis, then the values of each line there
 	Marks []chartMark `json:"marks,omitempty"`
 
 	Title string `json:"-"`
@@ -25,7 +25,7 @@ type chart struct {
 // The x axes.
 const (
 	overTime  = "time"
-	overShare = "share" // on an axis that gives each further nine of a percentile the same room
+	overShare = "share" // logarithmic: each nine of a percentile has the same width
 	overRate  = "rate"
 )
 
@@ -45,7 +45,7 @@ type chartMark struct {
 // column holds the values of a line. NaN is a gap.
 type column []float64
 
-// MarshalJSON writes gaps as null, and no more digits than a chart can show.
+// MarshalJSON writes gaps as null, and only as many digits as a chart can show.
 func (c column) MarshalJSON() ([]byte, error) {
 	b := []byte{'['}
 	for i, v := range c {
@@ -61,10 +61,10 @@ func (c column) MarshalJSON() ([]byte, error) {
 	return append(b, ']'), nil
 }
 
-// lineFigures is what a line of a chart amounts to, as text.
+// lineFigures summarizes a line of a chart as text.
 type lineFigures struct{ Name, Least, Mean, Most, Last string }
 
-// Figures sums each line up, for those who can't see the chart.
+// Figures summarizes each line, for readers who cannot see the chart.
 func (c *chart) Figures() []lineFigures {
 	rows := make([]lineFigures, 0, len(c.Lines))
 	for i, l := range c.Lines {
@@ -78,7 +78,8 @@ func (c *chart) Figures() []lineFigures {
 			rows = append(rows, lineFigures{l.Name, "–", "–", "–", "–"})
 			continue
 		}
-		rows = append(rows, lineFigures{l.Name, asAmount(least, c.Unit), asAmount(sum/float64(n), c.Unit), asAmount(most, c.Unit), asAmount(last, c.Unit)})
+		rows = append(rows, lineFigures{l.Name, asAmount(least, c.Unit), asAmount(sum/float64(n), c.Unit),
+			asAmount(most, c.Unit), asAmount(last, c.Unit)})
 	}
 	return rows
 }
@@ -93,63 +94,63 @@ func (c *chart) Empty() bool {
 	return true
 }
 
-// pause is how far apart two seconds of load are, in seconds, when there was none between them, as in the search for a
-// capacity. A line across it would show what nobody measured.
+// pause is the distance, in seconds, from which two seconds of load have a gap between them, as in a capacity search.
 const pause = 1.5
 
-// latencyChart shows what clients saw, second by second. A second without an answer is a gap.
-func latencyChart(timeline []Second) chart {
-	c := chart{ID: "latency", Title: "Accept latency", X: overTime, Unit: "seconds", Log: true,
-		Note:  "Of the 202s that were due in each second, from when they were due.",
-		Lines: []chartLine{{Name: "p50", Tone: "a"}, {Name: "p99", Tone: "b"}, {Name: "max", Tone: "c"}}}
-	c.Data = make([]column, 4)
+// addTimeline adds the values of each second, with gaps at pauses.
+func (c *chart) addTimeline(timeline []Second, values func(Second) []float64) {
+	c.Data = make([]column, 1+len(c.Lines))
 	for i, s := range timeline {
 		if i > 0 && s.At > timeline[i-1].At+pause {
-			c.add(s.At-pause, math.NaN(), math.NaN(), math.NaN())
+			c.add(s.At-pause, slices.Repeat([]float64{math.NaN()}, len(c.Lines))...)
 		}
-		c.add(s.At, orGap(s.P50), orGap(s.P99), orGap(s.Max))
+		c.add(s.At, values(s)...)
 	}
+}
+
+// latencyChart shows the accept latency of each second. A second without an answer is a gap.
+func latencyChart(timeline []Second) chart {
+	c := chart{ID: "latency", Title: "Accept latency", X: overTime, Unit: "seconds", Log: true,
+		Note:  "Of the 202s that were due in each second, from their due time.",
+		Lines: []chartLine{{Name: "p50", Tone: "a"}, {Name: "p99", Tone: "b"}, {Name: "max", Tone: "c"}}}
+	c.addTimeline(timeline, func(s Second) []float64 { return []float64{orGap(s.P50), orGap(s.P99), orGap(s.Max)} })
 	return c
 }
 
 func throughputChart(timeline []Second) chart {
 	c := chart{ID: "throughput", Title: "Throughput", X: overTime, Unit: "per second",
-		Note:  "Reads and refusals are sent too, so fewer are accepted than sent.",
-		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"}, {Name: "errors", Tone: "bad"}}}
-	c.Data = make([]column, 5)
-	for i, s := range timeline {
-		if i > 0 && s.At > timeline[i-1].At+pause {
-			c.add(s.At-pause, math.NaN(), math.NaN(), math.NaN(), math.NaN())
-		}
-		c.add(s.At, s.Asked, s.Sent, s.Accepted, s.Errors)
-	}
+		Note: "Reads and invalid trades are sent too, so fewer are accepted than sent.",
+		Lines: []chartLine{{Name: "asked", Tone: "d"}, {Name: "sent", Tone: "a"}, {Name: "accepted", Tone: "e"},
+			{Name: "errors", Tone: "bad"}}}
+	c.addTimeline(timeline, func(s Second) []float64 { return []float64{s.Asked, s.Sent, s.Accepted, s.Errors} })
 	return c
 }
 
-// percentileChart draws the distributions on an axis of nines, where the slow tail has its room.
+// percentileChart draws the distributions on an axis of nines, which shows the slow tail.
 func percentileChart(r *Report) chart {
 	c := chart{ID: "percentiles", Title: "Percentiles", X: overShare, Unit: "seconds", Log: true,
-		Note: "How long a share of all took at most. The gap between the first two is what a closed loop would have hidden."}
-	place := func(curve []Quant, count uint64) []Sample {
+		Note: "The latency that a share of all operations did not exceed. A closed loop would hide the gap between the " +
+			"first two lines."}
+	points := func(curve []Quant, count uint64) []Sample {
 		var samples []Sample
 		for _, q := range curve {
 			above := 1 - q.Q
 			if q.Q >= 1 {
-				above = 1 / float64(count+1) // where the slowest of them lies
+				above = 1 / float64(count+1) // the position of the slowest
 			}
 			samples = append(samples, Sample{math.Round(-1e6*math.Log10(above)) / 1e6, orGap(q.Seconds)})
 		}
 		return samples
 	}
 	c.join([]Series{
-		{Name: "accept, from when it was due", Points: place(r.Accept.Curve, r.Accept.Count)},
-		{Name: "accept, from when it was sent", Points: place(r.Sent.Curve, r.Sent.Count)},
-		{Name: "final status", Points: place(r.Final.Curve, r.Final.Count)},
+		{Name: "accept, from the due time", Points: points(r.Accept.Curve, r.Accept.Count)},
+		{Name: "accept, from sending", Points: points(r.Sent.Curve, r.Sent.Count)},
+		{Name: "final status", Points: points(r.Final.Curve, r.Final.Count)},
 	})
 	return c
 }
 
-// seriesCharts puts what was measured beside the load into one chart for each group and unit, in order of appearance.
+// seriesCharts makes one chart for each group and unit, in order of appearance.
 func seriesCharts(all []Series) []chart {
 	type key struct{ group, unit string }
 	var order []key
@@ -164,15 +165,14 @@ func seriesCharts(all []Series) []chart {
 	charts := make([]chart, 0, len(order))
 	for i, k := range order {
 		c := chart{ID: "series" + strconv.Itoa(i), Title: capital(cmp.Or(k.group, k.unit)), X: overTime, Unit: k.unit}
-		c.join(wholeSeconds(groups[k]))
+		c.join(roundToSeconds(groups[k]))
 		charts = append(charts, c)
 	}
 	return charts
 }
 
-// wholeSeconds moves each point to the nearest second. Sources answer at times of their own, and a crosshair that meets
-// one line at a time compares nothing.
-func wholeSeconds(all []Series) []Series {
+// roundToSeconds moves each point to the nearest second, so that the crosshair of a chart meets all lines.
+func roundToSeconds(all []Series) []Series {
 	rounded := slices.Clone(all)
 	for i := range rounded {
 		rounded[i].Points = slices.Clone(rounded[i].Points)
@@ -183,13 +183,15 @@ func wholeSeconds(all []Series) []Series {
 	return rounded
 }
 
-// capacityCharts show what became of each rate that was tried.
+// capacityCharts show the result of each rate that was tried.
 func capacityCharts(c *Capacity) []chart {
 	steps := slices.SortedStableFunc(slices.Values(c.Steps), func(a, b Step) int { return cmp.Compare(a.Rate, b.Rate) })
 	accepted := chart{ID: "capacity-accepted", Title: "Accepted by rate", X: overRate, Unit: "per second",
-		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}}, Data: make([]column, 3)}
+		Lines: []chartLine{{Name: "sustained", Tone: "e", Dots: true}, {Name: "not sustained", Tone: "bad", Dots: true}},
+		Data:  make([]column, 3)}
 	latency := chart{ID: "capacity-latency", Title: "p99 by rate", X: overRate, Unit: "seconds", Log: true,
-		Lines: []chartLine{{Name: "accept", Tone: "b", Dots: true}, {Name: "final status", Tone: "a", Dots: true}}, Data: make([]column, 3)}
+		Lines: []chartLine{{Name: "accept", Tone: "b", Dots: true}, {Name: "final status", Tone: "a", Dots: true}},
+		Data:  make([]column, 3)}
 	for _, s := range steps {
 		good, bad := s.Accepted, math.NaN()
 		if !s.Sustained {
@@ -205,7 +207,7 @@ func capacityCharts(c *Capacity) []chart {
 	return []chart{accepted, latency}
 }
 
-// add appends one place with a value for each line.
+// add appends one position with a value for each line.
 func (c *chart) add(at float64, values ...float64) {
 	c.Data[0] = append(c.Data[0], at)
 	for i, v := range values {
@@ -213,23 +215,23 @@ func (c *chart) add(at float64, values ...float64) {
 	}
 }
 
-// join makes lines of series that were measured at different places.
+// join makes lines of series that have different positions.
 func (c *chart) join(all []Series) {
 	tones := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
-	var places column
+	var positions column
 	for i, s := range all {
 		c.Lines = append(c.Lines, chartLine{Name: s.Name, Tone: tones[i%len(tones)]})
 		for _, p := range s.Points {
-			places = append(places, p.At)
+			positions = append(positions, p.At)
 		}
 	}
-	slices.Sort(places)
-	places = slices.Compact(places)
-	c.Data = []column{places}
+	slices.Sort(positions)
+	positions = slices.Compact(positions)
+	c.Data = []column{positions}
 	for _, s := range all {
-		values := slices.Repeat(column{math.NaN()}, len(places))
+		values := slices.Repeat(column{math.NaN()}, len(positions))
 		for _, p := range s.Points {
-			if i, found := slices.BinarySearch(places, p.At); found {
+			if i, found := slices.BinarySearch(positions, p.At); found {
 				values[i] = p.Value
 			}
 		}
@@ -237,7 +239,7 @@ func (c *chart) join(all []Series) {
 	}
 }
 
-// orGap is v, or a gap where a logarithmic axis has no place for it.
+// orGap returns v, or a gap if a logarithmic axis cannot show v.
 func orGap(v float64) float64 {
 	if v > 0 {
 		return v

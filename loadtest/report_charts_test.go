@@ -34,9 +34,11 @@ func TestLatencyOfASecondWithoutAnswersIsAGap(t *testing.T) {
 
 // A search for the capacity sends, drains and sends again.
 func TestNothingIsDrawnBetweenTwoLoads(t *testing.T) {
-	timeline := []Second{{At: 0, P50: 1, P99: 1, Max: 1}, {At: 1, P50: 1, P99: 1, Max: 1}, {At: 5.2, P50: 1, P99: 1, Max: 1}}
+	timeline := []Second{{At: 0, P50: 1, P99: 1, Max: 1}, {At: 1, P50: 1, P99: 1, Max: 1},
+		{At: 5.2, P50: 1, P99: 1, Max: 1}}
 	assert.Equal(t, `[[0,1,3.7,5.2],[1,1,null,1],[1,1,null,1],[1,1,null,1]]`, inJSON(t, latencyChart(timeline).Data))
-	assert.Equal(t, `[[0,1,3.7,5.2],[0,0,null,0],[0,0,null,0],[0,0,null,0],[0,0,null,0]]`, inJSON(t, throughputChart(timeline).Data))
+	assert.Equal(t, `[[0,1,3.7,5.2],[0,0,null,0],[0,0,null,0],[0,0,null,0],[0,0,null,0]]`,
+		inJSON(t, throughputChart(timeline).Data))
 }
 
 func TestSeriesShareAChartByGroupAndUnit(t *testing.T) {
@@ -60,14 +62,16 @@ func TestPercentilesGiveEachNineTheSameRoom(t *testing.T) {
 		Final:  Latency{Count: 99, Curve: []Quant{{0.9, 0.02}, {1, 0.04}}},
 	}
 	c := percentileChart(r)
-	assert.Equal(t, `[[-0,1,2,3],[0.001,0.002,0.003,0.004],[null,null,null,null],[null,0.02,0.04,null]]`, inJSON(t, c.Data),
+	assert.Equal(t, `[[-0,1,2,3],[0.001,0.002,0.003,0.004],[null,null,null,null],[null,0.02,0.04,null]]`,
+		inJSON(t, c.Data),
 		"the slowest of 999 is at 99.9 %, that of 99 at 99 %")
 	assert.True(t, new(percentileChart(&Report{})).Empty())
 }
 
 func TestCapacityChartsAreInOrderOfRate(t *testing.T) {
 	charts := capacityCharts(&Capacity{Knee: 150, Steps: []Step{
-		{Rate: 100, Sustained: true, Accepted: 80, AcceptP99: 0.01}, {Rate: 200, Accepted: 120, AcceptP99: 2, FinalP99: 3}, {Rate: 150, Sustained: true, Accepted: 119},
+		{Rate: 100, Sustained: true, Accepted: 80, AcceptP99: 0.01}, {Rate: 200, Accepted: 120, AcceptP99: 2, FinalP99: 3},
+		{Rate: 150, Sustained: true, Accepted: 119},
 	}})
 	assert.Equal(t, `[[100,150,200],[80,119,null],[null,null,120]]`, inJSON(t, charts[0].Data))
 	assert.Equal(t, `[[100,150,200],[0.01,null,2],[null,null,3]]`, inJSON(t, charts[1].Data))
@@ -76,6 +80,8 @@ func TestCapacityChartsAreInOrderOfRate(t *testing.T) {
 }
 
 func TestFiguresSumALineUp(t *testing.T) {
-	c := chart{Unit: "seconds", Lines: []chartLine{{Name: "p50"}, {Name: "none"}}, Data: []column{{0, 1, 2}, {0.001, gap, 0.003}, {gap, gap, gap}}}
-	assert.Equal(t, []lineFigures{{"p50", "1 ms", "2 ms", "3 ms", "3 ms"}, {"none", "–", "–", "–", "–"}}, c.Figures())
+	c := chart{Unit: "seconds", Lines: []chartLine{{Name: "p50"}, {Name: "none"}},
+		Data: []column{{0, 1, 2}, {0.001, gap, 0.003}, {gap, gap, gap}}}
+	assert.Equal(t, []lineFigures{{"p50", "1 ms", "2 ms", "3 ms", "3 ms"}, {"none", "–", "–", "–", "–"}},
+		c.Figures())
 }

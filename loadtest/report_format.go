@@ -10,8 +10,6 @@ import (
 	"unicode/utf8"
 )
 
-// How figures and foreign text are written, in the page and on the terminal alike.
-
 // asCount writes a count with commas: 60,000.
 func asCount(n uint64) string {
 	digits := strconv.FormatUint(n, 10)
@@ -25,7 +23,7 @@ func asCount(n uint64) string {
 	return b.String()
 }
 
-// asNumber writes a figure with three or more digits that matter, and none that pretend.
+// asNumber writes a figure with about three significant digits.
 func asNumber(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v) || math.IsInf(v, 0):
@@ -44,7 +42,7 @@ func asNumber(v float64) string {
 	}
 }
 
-// asSeconds writes a duration in the unit in which it is easy to read: 850 µs, 12.3 ms, 4.50 s.
+// asSeconds writes a duration in a readable unit: 850 µs, 12.3 ms, 4.50 s.
 func asSeconds(s float64) string {
 	switch a := math.Abs(s); {
 	case a == 0:
@@ -58,7 +56,7 @@ func asSeconds(s float64) string {
 	}
 }
 
-// asTook writes how long a phase lasted: 210 ms, 12.3 s, 1m12s.
+// asTook writes the duration of a phase: 210 ms, 12.3 s, 1m12s.
 func asTook(s float64) string {
 	if s < 60 {
 		return asSeconds(s)
@@ -66,13 +64,14 @@ func asTook(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(time.Second).String()
 }
 
-// asShare writes a part of one as percent. What is not nothing is never written as 0 %, nor what lacks something as 100 %.
+// asShare writes a share as percent. It writes 0 % and 100 % only for exactly 0 and 1.
 func asShare(f float64) string {
 	if f == 0 || f == 1 {
 		return asNumber(f*100) + " %"
 	}
 	for digits := 1; digits <= 6; digits++ {
-		if text := strconv.FormatFloat(f*100, 'f', digits, 64); strings.Trim(text, "0.") != "" && !strings.HasPrefix(text, "100.") {
+		if text := strconv.FormatFloat(f*100, 'f', digits, 64); strings.Trim(text, "0.") != "" && !strings.HasPrefix(text,
+			"100.") {
 			return text + " %"
 		}
 	}
@@ -94,7 +93,7 @@ func asAmount(v float64, unit string) string {
 	}
 }
 
-// plain makes text from a server or a shell safe for a terminal: what is not printable is written as an escape.
+// plain makes foreign text safe for a terminal: it escapes what is not printable.
 func plain(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return s
@@ -103,7 +102,7 @@ func plain(s string) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// markdown is plain for a line of Markdown: nothing in it can end the line, open a tag or a link, or split a table.
+// markdown is plain for a line of Markdown: the text cannot end the line, open a tag or a link, or split a table.
 func markdown(s string) string {
 	var b strings.Builder
 	for _, r := range plain(s) {
@@ -115,7 +114,7 @@ func markdown(s string) string {
 	return b.String()
 }
 
-// bare are the bytes that mean themselves in a shell.
+// bare are the bytes that need no quotes in a shell.
 const bare = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=.,:/@%"
 
 // shell quotes an argument where it needs that.
@@ -134,7 +133,7 @@ func plural(n uint64, one, many string) string {
 	return fmt.Sprintf("%s %s", asCount(n), many)
 }
 
-// capital makes a title of a word.
+// capital returns the word with a capital letter.
 func capital(word string) string {
 	_, size := utf8.DecodeRuneInString(word)
 	return strings.ToUpper(word[:size]) + word[size:]

@@ -82,7 +82,8 @@ func TestForeignTextIsPlain(t *testing.T) {
 func TestCommandSurvivesTheShell(t *testing.T) {
 	f := func(value string) {
 		t.Helper()
-		r := &Report{Seed: 7, Settings: []Setting{{"target", value}, {"find-capacity", "false"}, {"topic", ""}, {"seed", "0"}}}
+		r := &Report{Seed: 7, Settings: []Setting{{"target", value}, {"find-capacity", "false"}, {"topic", ""},
+			{"seed", "0"}}}
 		out, err := exec.Command("sh", "-c", `set -- `+r.Command()+`; printf '%s\n' "$@"`).Output()
 		require.NoError(t, err)
 		assert.Equal(t, "tradestore\nloadtest\n--target="+value+"\n--seed=7\n", string(out))

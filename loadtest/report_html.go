@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// The page is one file that needs no network. Charts are drawn by uPlot 1.6.32 (MIT), the package of that name in the
-// npm registry, whose files dist/uPlot.iife.min.js, dist/uPlot.min.css and LICENSE are kept here unchanged.
+// The page is one file that needs no network. uPlot 1.6.32 (MIT, from npm) draws the charts: dist/uPlot.iife.min.js,
+// dist/uPlot.min.css and LICENSE are copied without changes.
 var (
 	//go:embed assets/report.html
 	pageText string
@@ -29,28 +29,28 @@ var (
 	plotLicence string
 )
 
-// withScript marks a page whose script runs, before anything is drawn, so that nothing moves later.
+// withScript marks a page whose script runs before the first paint, so that nothing moves later.
 const withScript = `document.documentElement.className='js'`
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"count": asCount, "number": asNumber, "seconds": asSeconds, "took": asTook, "share": asShare,
-	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent, "words": inWords,
+	"lower": strings.ToLower, "plural": plural, "answers": mostFrequent, "words": describeSchedule,
 }).Parse(pageText))
 
-// htmlPage is what the template sees: the report, and what is computed from it for showing.
+// htmlPage is the data of the template.
 type htmlPage struct {
 	*Report
 	Policy             string
 	Style              template.CSS
 	Flag, Plot, Script template.JS
 	Latencies          []latencyRow
-	Offences           []offence
+	Violations         []violationRow
 
 	Latency, Throughput, Measured, Steps []chart
 	Data                                 pageData
 }
 
-// pageData is what the script reads from the page.
+// pageData is the data of the script.
 type pageData struct {
 	Until  float64 `json:"until"`  // the end of the time axis of all charts, in seconds
 	Warmup float64 `json:"warmup"` // seconds
@@ -64,25 +64,26 @@ type latencyRow struct {
 	Latency
 }
 
-// offence is one way to break a promise, and who did.
-type offence struct {
+// violationRow is one kind of violation and its offenders.
+type violationRow struct {
 	Name, Means string
 	Offenders
 }
 
-// writeHTML makes the page. All text of the report is escaped by the template; only the files embedded above are not.
+// writeHTML makes the page. The template escapes all text except the embedded files.
 func writeHTML(r *Report) ([]byte, error) {
-	p := htmlPage{Report: r, Latencies: r.latencies(), Offences: r.Reconciliation.offences()}
-	p.Style = template.CSS(plotStyle + pageStyle)                                                         //nolint:gosec // ours
-	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript)                                   //nolint:gosec // ours
-	p.Plot = template.JS("/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n" + plotScript) //nolint:gosec // embedded
+	p := htmlPage{Report: r, Latencies: r.latencies(), Violations: r.Reconciliation.violations()}
+	licence := "/*! uPlot\n" + strings.ReplaceAll(plotLicence, "*/", "") + "*/\n"
+	p.Style = template.CSS(plotStyle + pageStyle)                       //nolint:gosec // ours
+	p.Flag, p.Script = template.JS(withScript), template.JS(pageScript) //nolint:gosec // ours
+	p.Plot = template.JS(licence + plotScript)                          //nolint:gosec // embedded
 	p.Policy = pagePolicy(string(p.Style), string(p.Flag), string(p.Plot), string(p.Script))
 
-	p.Latency = drawn(latencyChart(r.Timeline), percentileChart(r))
-	p.Throughput = drawn(throughputChart(r.Timeline))
-	p.Measured = drawn(seriesCharts(r.Series)...)
+	p.Latency = nonEmpty(latencyChart(r.Timeline), percentileChart(r))
+	p.Throughput = nonEmpty(throughputChart(r.Timeline))
+	p.Measured = nonEmpty(seriesCharts(r.Series)...)
 	if r.Capacity != nil {
-		p.Steps = drawn(capacityCharts(r.Capacity)...)
+		p.Steps = nonEmpty(capacityCharts(r.Capacity)...)
 	}
 	p.Data = pageData{Charts: append([]chart{}, slices.Concat(p.Steps, p.Latency, p.Throughput, p.Measured)...)}
 	for _, c := range p.Data.Charts {
@@ -101,7 +102,7 @@ func writeHTML(r *Report) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// pagePolicy lets the browser run our scripts and no other, whatever a text in the report manages to be.
+// pagePolicy lets the browser run only our scripts, whatever text the report contains.
 func pagePolicy(style string, scripts ...string) string {
 	hash := func(text string) string {
 		sum := sha256.Sum256([]byte(text))
@@ -115,36 +116,36 @@ func pagePolicy(style string, scripts ...string) string {
 		"; base-uri 'none'; form-action 'none'"
 }
 
-// drawn leaves out the charts that have nothing to show.
-func drawn(charts ...chart) []chart {
+// nonEmpty removes empty charts.
+func nonEmpty(charts ...chart) []chart {
 	return slices.DeleteFunc(charts, func(c chart) bool { return c.Empty() })
 }
 
-// latencies lists the distributions in the order in which a trade meets them.
+// latencies lists the distributions in the order of the life of a trade.
 func (r *Report) latencies() []latencyRow {
 	return []latencyRow{
-		{"accept", "of 202s, from when they were due", r.Accept},
+		{"accept", "of 202s, from their due time", r.Accept},
 		{"from sending", "the same, from when they were sent", r.Sent},
-		{"final status", "of the trades that were followed, from when they were due", r.Final},
+		{"final status", "of the trades that were followed, from their due time", r.Final},
 	}
 }
 
-// Broken counts the trades for which a promise does not hold.
+// Broken counts all violations.
 func (r *Reconciliation) Broken() uint64 {
 	return r.Lost.Count + r.Doubled.Count + r.Stuck.Count + r.Wrong.Count
 }
 
-// offences lists what must not happen.
-func (r *Reconciliation) offences() []offence {
-	return []offence{
-		{"lost", "accepted, and not there", r.Lost},
-		{"doubled", "decided twice, or stored though nobody sent it", r.Doubled},
-		{"stuck", "still PENDING when the wait was over", r.Stuck},
-		{"wrong", "another end, or another content, than the answers allow", r.Wrong},
+// violations lists the kinds of violations.
+func (r *Reconciliation) violations() []violationRow {
+	return []violationRow{
+		{"lost", "accepted but missing", r.Lost},
+		{"doubled", "decided twice, or stored but never sent", r.Doubled},
+		{"stuck", "still PENDING at the end of the wait", r.Stuck},
+		{"wrong", "another outcome or content than the answers allow", r.Wrong},
 	}
 }
 
-// answerCount is an answer of the server and how often it came.
+// answerCount is an answer and its count.
 type answerCount struct {
 	Name  string
 	Count uint64

@@ -16,7 +16,8 @@ import (
 // hostile texts are what a server may put into its answers and metrics.
 var hostile = []string{
 	`</script><script>alert(1)</script>`, `<!--<script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`,
-	`javascript:alert(1)`, `{{.Run}}`, "\u2028;alert(1)//", `</style><style>*{display:none}`, `]]>`, `&lt;b&gt;`, "\x00\x1b]0;x\x07",
+	`javascript:alert(1)`, `{{.Run}}`, "\u2028;alert(1)//", `</style><style>*{display:none}`, `]]>`, `&lt;b&gt;`,
+	"\x00\x1b]0;x\x07",
 	"a\n| b | c |\n", "\xff\xfe", "\u202e", "\u2000", `[x](javascript:alert(1))`, "`code`", `</title>`,
 }
 
@@ -207,7 +208,8 @@ func TestEveryChartHasDataAndATable(t *testing.T) {
 func TestPageOfASearch(t *testing.T) {
 	text, err := writeHTML(full(""))
 	require.NoError(t, err)
-	for _, want := range []string{"Saturated first", `id="capacity-accepted"`, `id="capacity-latency"`, "accept p99 was 180 ms, above 100 ms", `"warmup":0,"end":0`} {
+	for _, want := range []string{"Saturated first", `id="capacity-accepted"`, `id="capacity-latency"`,
+		"accept p99 was 180 ms, above 100 ms", `"warmup":0,"end":0`} {
 		assert.Contains(t, string(text), want)
 	}
 }

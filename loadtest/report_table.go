@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// table lines text up in columns. Columns from right on are aligned to the right, those from left on to the left again.
+// table aligns text in columns: from column right on to the right, from column left on to the left again.
 type table struct {
 	head        []string
 	right, left int // left 0: never
@@ -42,7 +42,7 @@ func (t *table) print(w io.Writer, p paint) {
 	}
 }
 
-// line writes one row. The first column of the head starts two places further left than those of the rows.
+// line writes one row. The head starts two columns further left than the rows.
 func (t *table) line(w io.Writer, indent string, widths []int, row []string, first, others func(string) string) {
 	var b strings.Builder
 	b.WriteString(indent)

@@ -20,7 +20,8 @@ func sampleResults(n uint64) *Results {
 	results := NewResults(time.Date(2026, 11, 23, 3, 30, 12, 0, time.UTC))
 	for seq := range n {
 		due := time.Duration(seq) * time.Millisecond
-		results.Add(Result{Seq: seq, Due: due, Sent: due + 10, Done: due + time.Duration(seq+1)*time.Microsecond, Status: 202, BytesIn: 100, BytesOut: 180})
+		results.Add(Result{Seq: seq, Due: due, Sent: due + 10, Done: due + time.Duration(seq+1)*time.Microsecond, Status: 202,
+			BytesIn: 100, BytesOut: 180})
 	}
 	return results
 }
@@ -146,7 +147,8 @@ func TestReportOfARealAttack(t *testing.T) {
 	results := NewResults(time.Now())
 	require.NoError(t, Vegeta{}.Attack(t.Context(), server.url, plan, schedule, results))
 	found := Analyse(schedule, plan, results, schedule.Length())
-	r := &Report{Schema: 1, Verdict: Pass, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent, Timeline: found.Timeline}
+	r := &Report{Schema: 1, Verdict: Pass, Load: found.Load, Answers: found.Answers, Accept: found.Accept,
+		Sent: found.Sent, Timeline: found.Timeline}
 	r.Load.Warmup = 0.2
 	require.NoError(t, Write(Folder(t.TempDir(), results.Began()), r, results))
 

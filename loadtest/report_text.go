@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// Title says in a few words what was asked: of a search for the capacity, its result.
+// Title is the load in a few words, or the result of a capacity search.
 func (r *Report) Title() string {
 	if c := r.Capacity; c != nil {
 		return "capacity " + asNumber(c.Knee) + "/s"
 	}
-	return cmp.Or(inWords(r.Load.Schedule), "nothing was sent")
+	return cmp.Or(describeSchedule(r.Load.Schedule), "nothing was sent")
 }
 
-// inWords reads a schedule like "1000/30s,1000..2000/1m" out loud.
-func inWords(schedule string) string {
+// describeSchedule describes a schedule like "1000/30s,1000..2000/1m" in words.
+func describeSchedule(schedule string) string {
 	stages := strings.Split(schedule, ",")
 	for i, stage := range stages {
 		rate, length, ok := strings.Cut(stage, "/")
@@ -35,7 +35,7 @@ func inWords(schedule string) string {
 	return strings.Join(stages, ", then ")
 }
 
-// rounded is a rate of a schedule as other figures are written.
+// rounded formats a rate of a schedule like other figures.
 func rounded(rate string) string {
 	v, err := strconv.ParseFloat(rate, 64)
 	if err != nil {
@@ -44,7 +44,7 @@ func rounded(rate string) string {
 	return asNumber(v)
 }
 
-// Line is the run in one line of Markdown, to be pasted into a pull request.
+// Line is the run in one line of Markdown, for a pull request.
 func (r *Report) Line() string {
 	parts := []string{"sent " + asNumber(r.Load.Rate) + "/s", "accepted " + asNumber(r.Load.Accepted) + "/s"}
 	if c := r.Capacity; c != nil && c.Saturated != "" {
@@ -58,7 +58,8 @@ func (r *Report) Line() string {
 	}
 	parts = append(parts, "errors "+asShare(r.Load.Errors))
 	if rec := &r.Reconciliation; rec.By != "" {
-		parts = append(parts, fmt.Sprintf("lost %s, doubled %s, stuck %s, wrong %s of %s", asCount(rec.Lost.Count), asCount(rec.Doubled.Count),
+		parts = append(parts, fmt.Sprintf("lost %s, doubled %s, stuck %s, wrong %s of %s", asCount(rec.Lost.Count),
+			asCount(rec.Doubled.Count),
 			asCount(rec.Stuck.Count), asCount(rec.Wrong.Count), asCount(rec.Accepted)))
 	} else {
 		parts = append(parts, "not reconciled")
@@ -80,7 +81,7 @@ func (m *Machine) Text() string {
 	return strings.TrimPrefix(fmt.Sprintf("%s, %s, %s", m.CPU, plural(uint64(m.Cores), "core", "cores"), m.OS), ", ")
 }
 
-// id is the commit, or the version of a build that doesn't know its commit.
+// id is the commit, or the version if the commit is not known.
 func (b *Build) id() string {
 	if b.Commit == "" || b.Commit == "unknown" {
 		return b.Version
@@ -88,7 +89,7 @@ func (b *Build) id() string {
 	return fmt.Sprintf("%.12s", b.Commit)
 }
 
-// Command repeats the run: the same operations in the same order.
+// Command is the command that repeats the run: the same operations in the same order.
 func (r *Report) Command() string {
 	words := []string{"tradestore", "loadtest"}
 	seeded := false
@@ -108,28 +109,28 @@ func (r *Report) Command() string {
 	return strings.Join(words, " ")
 }
 
-// paint wraps text in a colour of the terminal, or leaves it alone.
+// paint says whether text gets terminal colours.
 type paint bool
 
-func (p paint) in(code, text string) string {
+func (p paint) code(code, text string) string {
 	if !p || text == "" {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func (p paint) bold(text string) string  { return p.in("1", text) }
-func (p paint) faint(text string) string { return p.in("2", text) }
+func (p paint) bold(text string) string  { return p.code("1", text) }
+func (p paint) faint(text string) string { return p.code("2", text) }
 
-// holds is text in the colour of what holds, or of what doesn't.
-func (p paint) holds(ok bool, text string) string {
+// passFail is text in green or red.
+func (p paint) passFail(ok bool, text string) string {
 	if ok {
-		return p.in("32", text)
+		return p.code("32", text)
 	}
-	return p.in("1;31", text)
+	return p.code("1;31", text)
 }
 
-// Print writes the report for a terminal, in colour if wanted. What a server has put into it can't move the cursor.
+// Print writes the report for a terminal. Text from a server cannot move the cursor.
 func (r *Report) Print(w io.Writer, colour bool) {
 	p := paint(colour)
 	fmt.Fprintf(w, "\n%s  %s\n", p.verdict(r.Verdict), p.bold(plain(r.Title())))
@@ -162,11 +163,11 @@ func (r *Report) Print(w io.Writer, colour bool) {
 func (p paint) verdict(v string) string {
 	switch v {
 	case Pass:
-		return p.in("1;32", v)
+		return p.code("1;32", v)
 	case Void:
-		return p.in("1;33", v)
+		return p.code("1;33", v)
 	default:
-		return p.in("1;31", plain(v))
+		return p.code("1;31", plain(v))
 	}
 }
 
@@ -191,7 +192,7 @@ func (r *Report) printAnswers(w io.Writer, p paint) {
 		}
 		var tint func(string) string
 		if k.Wrong > 0 {
-			tint = func(s string) string { return p.holds(false, s) }
+			tint = func(s string) string { return p.passFail(false, s) }
 		}
 		t.add(tint, k.Kind, asCount(k.Sent), asCount(k.Wrong), strings.Join(texts, ", "))
 	}
@@ -205,7 +206,7 @@ func (r *Report) printObjectives(w io.Writer, p paint) {
 		if o.OK {
 			mark = "✓ "
 		}
-		t.add(func(s string) string { return p.holds(o.OK, s) }, mark+o.Name, o.Seen, o.Limit, o.Flag)
+		t.add(func(s string) string { return p.passFail(o.OK, s) }, mark+o.Name, o.Seen, o.Limit, o.Flag)
 	}
 	t.print(w, p)
 }
@@ -216,11 +217,12 @@ func (rec *Reconciliation) print(w io.Writer, p paint) {
 		return
 	}
 	fmt.Fprintf(w, "\n%s %s\n", p.bold("Reconciliation"), p.faint("by "+plain(rec.By)))
-	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s compared; drained in %s, checked in %s\n",
+	fmt.Fprintf(w, "  %s accepted with the warm-up: %s SUCCESS, %s FAILED after a higher version; %s may exist; %s "+
+		"compared; drained in %s, checked in %s\n",
 		asCount(rec.Accepted), asCount(rec.Success), asCount(rec.Failed), plural(rec.MayExist, "operation", "operations"),
 		plural(rec.Rows, "row", "rows"), asTook(rec.Drain), asTook(rec.Took))
-	for _, o := range rec.offences() {
-		fmt.Fprintf(w, "  %s\n", p.holds(o.Count == 0, fmt.Sprintf("%-8s %s", o.Name, asCount(o.Count))))
+	for _, o := range rec.violations() {
+		fmt.Fprintf(w, "  %s\n", p.passFail(o.Count == 0, fmt.Sprintf("%-8s %s", o.Name, asCount(o.Count))))
 		for _, first := range o.First {
 			fmt.Fprintf(w, "           %s\n", plain(first))
 		}
@@ -241,7 +243,8 @@ func (c *Capacity) print(w io.Writer, p paint) {
 		if o.Recovery < 0 {
 			recovery = "not recovered within the wait"
 		}
-		fmt.Fprintf(w, "  at %s/s: %s shed, %s/s accepted, %s\n", asNumber(o.Rate), asShare(o.Shed), asNumber(o.Goodput), recovery)
+		fmt.Fprintf(w, "  at %s/s: %s shed, %s/s accepted, %s\n", asNumber(o.Rate), asShare(o.Shed), asNumber(o.Goodput),
+			recovery)
 	}
 	t := table{head: []string{"Steps", "accepted", "accept p99", "final p99", "lag grows", "lost", ""}, right: 1, left: 6}
 	for _, s := range c.Steps {
@@ -249,7 +252,9 @@ func (c *Capacity) print(w io.Writer, p paint) {
 		if s.Sustained {
 			mark = "✓ "
 		}
-		t.add(func(text string) string { return p.holds(s.Sustained, text) }, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
+		t.add(func(text string) string {
+			return p.passFail(s.Sustained, text)
+		}, mark+asNumber(s.Rate)+"/s", asNumber(s.Accepted)+"/s", asSeconds(s.AcceptP99),
 			asSeconds(s.FinalP99), asNumber(s.LagGrowth)+"/s", asCount(s.Lost), strings.Join(s.Why, "; "))
 	}
 	t.print(w, p)

@@ -68,10 +68,12 @@ func TestTitleReadsStages(t *testing.T) {
 }
 
 func TestLineIsOneLine(t *testing.T) {
-	assert.Equal(t, `**PASS** 1,000/s for 1m0s: sent 1,000/s; accepted 831/s; accept p50 3.10 ms, p99 18.0 ms; final p99 67.9 ms; errors 0 %; `+
+	assert.Equal(t, `**PASS** 1,000/s for 1m0s: sent 1,000/s; accepted 831/s; accept p50 3.10 ms, p99 18.0 ms; final `+
+		`p99 67.9 ms; errors 0 %; `+
 		`lost 0, doubled 0, stuck 0, wrong 0 of 52,006 · vegeta · tradestore dev: embedded Kafka, PostgreSQL 16.13 · `+
 		`AMD EPYC 9R14, 2 cores, linux 6.1 amd64 · 959c0fe3a1b2`, sampleReport(5).Line())
-	assert.Equal(t, `**FAIL** nothing was sent: sent 0/s; accepted 0/s; errors 0 %; not reconciled`, (&Report{Verdict: Fail}).Line())
+	assert.Equal(t, `**FAIL** nothing was sent: sent 0/s; accepted 0/s; errors 0 %; not reconciled`,
+		(&Report{Verdict: Fail}).Line())
 	for _, text := range hostile {
 		line := full(text).Line()
 		assert.Equal(t, plain(line), line, "%q", text)

@@ -13,8 +13,8 @@ import (
 	"tradestore/trade"
 )
 
-// Results keeps what came of each operation of an attack, by its number. All methods may be called at once; reading holds
-// up nobody who adds.
+// Results keeps the result of each operation of an attack, by its number. It is safe for concurrent use; readers do not
+// block writers.
 type Results struct {
 	began  time.Time
 	live   live
@@ -26,13 +26,13 @@ type Results struct {
 
 const pageSize = 4096
 
-// page holds the results of consecutive operations. Each has one writer, and what it wrote is visible to whoever sees done.
+// page holds the results of consecutive operations. Each result has one writer and is visible once done is set.
 type page struct {
 	results [pageSize]Result
 	done    [pageSize]atomic.Bool
 }
 
-// NewResults returns the empty results of an attack that begins at a time, which carries the monotonic clock. All times of
+// NewResults returns the empty results of an attack that begins at a time with a monotonic clock reading. All times of
 // results count from it.
 func NewResults(began time.Time) *Results {
 	r := &Results{began: began}
@@ -46,10 +46,10 @@ func (r *Results) Began() time.Time { return r.began }
 // Now returns the time since the attack began.
 func (r *Results) Now() time.Duration { return time.Since(r.began) }
 
-// Sending counts an operation in that is about to be sent. Each is Added later.
+// Sending counts an operation that is about to be sent. Its result is added later.
 func (r *Results) Sending() { r.live.sent.Add(1) }
 
-// Add keeps a result. It must be the only one of its operation.
+// Add adds the only result of an operation.
 func (r *Results) Add(result Result) {
 	p := r.page(result.Seq/pageSize, true)
 	i := result.Seq % pageSize
@@ -61,7 +61,7 @@ func (r *Results) Add(result Result) {
 	r.live.add(&result)
 }
 
-// page returns page n; without make, nil if it is not there.
+// page returns page n, or nil if it does not exist and create is false.
 func (r *Results) page(n uint64, create bool) *page {
 	if pages := *r.pages.Load(); n < uint64(len(pages)) {
 		return pages[n]
@@ -83,7 +83,7 @@ func (r *Results) page(n uint64, create bool) *page {
 	return pages[n]
 }
 
-// Get returns the result of an operation; ok is false as long as there is none.
+// Get returns the result of an operation; ok is false if there is none yet.
 func (r *Results) Get(seq uint64) (result Result, ok bool) {
 	p := r.page(seq/pageSize, false)
 	if p == nil || !p.done[seq%pageSize].Load() {
@@ -92,8 +92,8 @@ func (r *Results) Get(seq uint64) (result Result, ok bool) {
 	return p.results[seq%pageSize], true
 }
 
-// Request returns the request id that an operation was accepted under or, if that is not known, the one of another
-// operation accepted lately; ok is false as long as none was.
+// Request returns the request id of an accepted operation or, if there is none, of another operation accepted recently;
+// ok is false if there is none either.
 func (r *Results) Request(of uint64) (id trade.RequestID, ok bool) {
 	if result, ok := r.Get(of); ok && result.Status == http.StatusAccepted {
 		return result.Request, true
@@ -106,7 +106,7 @@ func (r *Results) Request(of uint64) (id trade.RequestID, ok bool) {
 	return result.Request, ok
 }
 
-// All iterates over what there is, in the order of the operations. The results must not be changed.
+// All iterates over the results in the order of the operations. They must not be changed.
 func (r *Results) All() iter.Seq[*Result] {
 	return func(yield func(*Result) bool) {
 		for _, p := range *r.pages.Load() {
@@ -119,8 +119,8 @@ func (r *Results) All() iter.Seq[*Result] {
 	}
 }
 
-// Vegeta returns the result as vegeta's tools read it. Its timestamp is when the operation was due and its latency counts
-// from there, so that their figures are corrected as well. As in vegeta, the error of an answer from 400 on is its status.
+// Vegeta returns the result in the form of vegeta. Time stamp and latency are those of the due time, so the figures of
+// its tools are also corrected for late sending. As in vegeta, the error of an answer from 400 on is its status.
 func (r *Result) Vegeta(began time.Time, attack string) vegeta.Result {
 	result := vegeta.Result{
 		Attack: attack, Seq: r.Seq, Code: r.Status, Timestamp: began.Add(r.Due), Latency: max(r.Latency(), 0),

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Run sends the load that cfg asks for and proves what became of it. It returns once everything accepted is decided, or
-// the wait for that is over. When ctx ends the load ends early; the rest is done all the same, and the report says so.
-// Errors: the run could not be made, such as a target that is not ready, so there is nothing to report.
+// Run sends the load of cfg and checks the outcomes. It returns when everything accepted is decided, or the wait for
+// that is over. When ctx ends the load ends early, but Run still waits and compares, and the report says so. Errors:
+// there was no run, for example because the target is not ready.
 func Run(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	s, err := prepare(ctx, cfg, env)
 	if err != nil {
@@ -30,22 +30,22 @@ func Run(ctx context.Context, cfg Config, env Env) (*Report, *Results, error) {
 	return r, a.results, nil
 }
 
-// attack is what was sent in one go, and its proof.
+// attack is one load and its reconciliation.
 type attack struct {
 	generator   Generator
 	schedule    Schedule
 	plan        *Plan
 	results     *Results
 	offset      float64       // seconds from the start of the session to that of the attack
-	until       time.Duration // when the load ended: at the end of the schedule, unless it was cut off
-	interrupted string        // why it was
+	until       time.Duration // end of the load: that of the schedule, unless it was interrupted
+	interrupted string        // the reason; empty: it was not
 	finals      []Finality
-	missed      uint64 // accepted, meant to be followed, and not
+	missed      uint64 // samples that were not followed
 	proof       Reconciliation
 	unproven    error // why the comparison is not complete
 }
 
-// attack sends the schedule, follows a sample to its end, waits until everything accepted is decided and compares.
+// attack sends the schedule, follows a sample, waits for all outcomes and compares.
 func (s *session) attack(ctx context.Context, schedule Schedule, generator Generator) (*attack, error) {
 	a := &attack{generator: generator, schedule: schedule, until: schedule.Length()}
 	a.plan = NewPlan(s.run, s.seed, s.mix, max(1, uint64(referBack.Seconds()*schedule.Max())), s.used)
@@ -57,10 +57,10 @@ func (s *session) attack(ctx context.Context, schedule Schedule, generator Gener
 	defer end()
 	loading, stop := context.WithCancel(alive)
 	defer stop()
-	var cut atomic.Int64 // when the load was cut off; 0: it was not
+	var cut atomic.Int64 // when the load was interrupted; 0: it was not
 	cutOff := func() { cut.CompareAndSwap(0, int64(a.results.Now())); stop() }
 	defer context.AfterFunc(ctx, cutOff)()
-	defer s.watch(func() { cutOff(); end() })() // without the stack nobody will answer any more
+	defer s.watch(func() { cutOff(); end() })() // without the stack there are no answers
 
 	s.current.Store(a.results)
 	show := s.progress.Phase(func() string { return s.liveLine(a) })
@@ -74,7 +74,8 @@ func (s *session) attack(ctx context.Context, schedule Schedule, generator Gener
 	}
 	if at > 0 {
 		a.until = min(a.until, at)
-		a.interrupted = fmt.Sprintf("the load was interrupted after %s of %s", asTook(a.until.Seconds()), asTook(schedule.Length().Seconds()))
+		a.interrupted = fmt.Sprintf("the load was interrupted after %s of %s", asTook(a.until.Seconds()),
+			asTook(schedule.Length().Seconds()))
 		if why := s.stackEnded(); why != "" {
 			a.interrupted += ": " + why
 		}
@@ -83,7 +84,7 @@ func (s *session) attack(ctx context.Context, schedule Schedule, generator Gener
 	return a, nil
 }
 
-// prove waits for what was accepted, and compares. What could not be compared is not proven: it counts as stuck.
+// prove waits for outcomes and compares. What could not be compared counts as stuck.
 func (s *session) prove(ctx context.Context, a *attack, follower *Follower) {
 	var done, total atomic.Uint64
 	defer s.progress.Phase(func() string {
@@ -96,7 +97,8 @@ func (s *session) prove(ctx context.Context, a *attack, follower *Follower) {
 	a.finals, a.missed = follower.Wait(s.cfg.DrainTimeout)
 	waited := time.Since(began)
 	a.proof, a.unproven = Reconcile(ctx, s.api, s.database, a.plan, a.results, ReconcileConfig{
-		Wait: max(s.cfg.DrainTimeout-waited, time.Second), Seen: a.finals, Progress: func(d, t uint64) { done.Store(d); total.Store(t) },
+		Wait: max(s.cfg.DrainTimeout-waited, time.Second), Seen: a.finals,
+		Progress: func(d, t uint64) { done.Store(d); total.Store(t) },
 	})
 	a.proof.Drain += waited.Seconds()
 	if a.unproven != nil {
@@ -105,18 +107,19 @@ func (s *session) prove(ctx context.Context, a *attack, follower *Follower) {
 	}
 }
 
-// report is what one attack found, on a clock of its own that starts with it. It is not judged yet.
+// report makes the report of one attack, with times from its start. It is not judged yet.
 func (s *session) report(a *attack) *Report {
 	found := Analyse(a.schedule, a.plan, a.results, a.until)
 	_, warmup := a.schedule.Warm()
 	found.Load.Generator, found.Load.Warmup = a.generator.Name(), warmup.Seconds()
 	found.Load.Connections, found.Load.Cores = s.cfg.Connections, runtime.GOMAXPROCS(0)
 	under := shifted(s.monitor.Between(a.offset+warmup.Seconds(), a.offset+a.until.Seconds()), -a.offset)
-	cpu := find(under, generatorCPU)
+	cpu := seriesNamed(under, generatorCPU)
 	found.Load.CPU, _ = cpu.mean()
-	host, _ := os.Hostname() // a name is a courtesy
+	host, _ := os.Hostname() // optional
 	r := &Report{
-		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(), Target: s.cfg.Target, Stack: s.behind,
+		Schema: 1, Run: s.run, Seed: s.seed, Started: s.began.UTC(), Took: time.Since(s.began).Seconds(),
+		Target: s.cfg.Target, Stack: s.deployment,
 		Machine:  Machine{Host: host, CPU: processorName(), Cores: runtime.NumCPU(), OS: runtime.GOOS + " " + runtime.GOARCH},
 		Build:    s.env.Build,
 		Settings: s.env.Settings, Load: found.Load, Answers: found.Answers, Accept: found.Accept, Sent: found.Sent,
@@ -127,7 +130,7 @@ func (s *session) report(a *attack) *Report {
 	return r
 }
 
-// finality describes how long those took that were followed and not of the warm-up.
+// finality describes the times to the outcome, without the warm-up.
 func (s *session) finality(a *attack) Latency {
 	warm, _ := a.schedule.Warm()
 	var took []time.Duration
@@ -153,7 +156,7 @@ func (s *session) generator(rate float64) Generator {
 	return Vegeta{MaxWorkers: uint64(s.cfg.Connections)}
 }
 
-// shifted returns the series on a clock that started so many seconds earlier.
+// shifted returns the series with times moved by so many seconds.
 func shifted(all []Series, by float64) []Series {
 	moved := make([]Series, len(all))
 	for i, one := range all {

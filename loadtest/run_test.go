@@ -34,8 +34,10 @@ func newRoomyStore(t *testing.T, room float64) *roomyStore {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_apply_lag_records"}),
-		prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info", ConstLabels: prometheus.Labels{"version": "v9", "commit": "abc"}}))
-	s := &roomyStore{tinyStore: newStore(t), metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), room: room, since: time.Now()}
+		prometheus.NewGauge(prometheus.GaugeOpts{Name: "tradestore_build_info",
+			ConstLabels: prometheus.Labels{"version": "v9", "commit": "abc"}}))
+	s := &roomyStore{tinyStore: newStore(t), metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), room: room,
+		since: time.Now()}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	s.base = srv.URL
@@ -75,7 +77,8 @@ func (s *roomyStore) admit() bool {
 // patient are settings under which only promises can be broken, on a machine however busy.
 func patient(target string) Config {
 	return Config{
-		Target: target, Topic: "trades-inbound", Rate: 100, Duration: time.Second, Warmup: 200 * time.Millisecond, Mix: "new=8,higher=1,past=1,read-request=1",
+		Target: target, Topic: "trades-inbound", Rate: 100, Duration: time.Second, Warmup: 200 * time.Millisecond,
+		Mix:       "new=8,higher=1,past=1,read-request=1",
 		Generator: auto, Connections: 200, MaxAcceptP99: time.Minute, MaxFinalP99: time.Minute, MaxErrorRate: .05, Follow: 20,
 		DrainTimeout: 30 * time.Second, StepDuration: time.Second, Out: "x",
 	}
@@ -91,7 +94,8 @@ func TestRun(t *testing.T) {
 		var results *Results
 		for range 5 { // a void run says nothing: the machine has other things to do
 			var err error
-			r, results, err = Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}}, Progress: &said})
+			r, results, err = Run(t.Context(), cfg, Env{Build: Build{Version: "v1"}, Settings: []Setting{{"rate", "100"}},
+				Progress: &said})
 			require.NoError(t, err)
 			if r.Verdict != Void {
 				break
@@ -108,8 +112,8 @@ func TestRun(t *testing.T) {
 		require.Positive(t, r.Reconciliation.Success)
 		require.Equal(t, r.Reconciliation.Accepted, r.Reconciliation.Success+r.Reconciliation.Failed)
 		require.Positive(t, r.Final.Count)
-		require.NotEmpty(t, find(r.Series, inFlight).Points)
-		require.NotEmpty(t, find(r.Series, workerLag).Points)
+		require.NotEmpty(t, seriesNamed(r.Series, inFlight).Points)
+		require.NotEmpty(t, seriesNamed(r.Series, workerLag).Points)
 		require.Len(t, r.Timeline, 2)
 		dir := filepath.Join(t.TempDir(), "report")
 		require.NoError(t, Write(dir, r, results))

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Stage is a part of a schedule in which the rate goes evenly from From to To, in operations per second.
+// Stage is a part of a schedule in which the rate changes linearly from From to To, in operations per second.
 type Stage struct {
 	From, To float64
 	For      time.Duration
 }
 
 const (
-	maxRate    = 1_000_000      // per second, of a stage: beyond it the clock's nanoseconds get coarse
-	maxStage   = 24 * time.Hour // and beyond it memory is the limit: a result takes about 100 bytes
+	maxRate    = 1_000_000      // per second: beyond it the nanoseconds of the clock are too coarse
+	maxStage   = 24 * time.Hour // beyond it memory is the limit: a result takes about 100 bytes
 	stageForms = `write stages as RATE/DURATION or FROM..TO/DURATION with commas between, like "1000/30s,1000..2000/30s"`
 )
 
@@ -30,7 +30,7 @@ func (s Stage) String() string {
 	return rate + "/" + brief(s.For)
 }
 
-// brief writes a duration without the zero parts that String ends with: 1m, not 1m0s.
+// brief writes a duration without zero parts at the end: 1m, not 1m0s.
 func brief(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -42,8 +42,8 @@ func brief(d time.Duration) string {
 	return text
 }
 
-// ParseStages reads stages like "1000/30s,1000..2000/30s": 1,000 operations per second for 30 s, then evenly up to 2,000
-// within 30 s. A rate may be a fraction, and 0 for a pause, but something must be sent at some time.
+// ParseStages reads stages like "1000/30s,1000..2000/30s": 1,000 operations per second for 30 s, then linearly up to
+// 2,000 within 30 s. A rate may be a fraction, or 0 for a pause, but not all rates may be 0.
 func ParseStages(text string) ([]Stage, error) {
 	var stages []Stage
 	any := false
@@ -87,9 +87,9 @@ func parseRate(text string) (perSecond float64, ok bool) {
 	return n, err == nil && n >= 0 && n <= maxRate // NaN is in no range
 }
 
-// Schedule says when each operation is due: number k at the time at which the integral of the rate is k, so the first one
-// at once and, at a steady rate, each the same time after the one before. It does not depend on what was sent or answered.
-// A Schedule is a value that never changes; it is a vegeta.Pacer.
+// Schedule says when each operation is due: number k when the integral of the rate is k. So the first is due at once
+// and, at a steady rate, the distance is constant. It does not depend on what was sent or answered. A Schedule is
+// immutable; it is a vegeta.Pacer.
 type Schedule struct {
 	pieces []piece
 	stages []Stage
@@ -100,20 +100,20 @@ type Schedule struct {
 	max    float64
 }
 
-// piece is a stage at its place: the operations from first on are due from begin on.
+// piece is a stage with its start: the operations from first on are due from begin on.
 type piece struct {
 	Stage
 	begin time.Duration
-	first float64 // a whole number only by chance
+	first float64 // rarely a whole number
 	ops   float64 // the integral of the rate
 }
 
-// whole is the tolerance for sums that a float can't hold exactly: 10,000 times 0.1 must be 1,000 operations.
-const whole = 1e-6
+// tolerance is for sums that a float cannot hold exactly: 10,000 times 0.1 must be 1,000 operations.
+const tolerance = 1e-6
 
-// NewSchedule puts a warm-up in front of the stages: for its first half the rate rises from a tenth of the first stage's
-// to all of it, and stays there for the other half. The first stage begins with an operation of its own. Stages are as
-// ParseStages returns them: rates are finite and not below 0, durations above 0.
+// NewSchedule puts a warm-up before the stages. In its first half the rate rises from a tenth of the rate of the first
+// stage to all of it, and stays there. The first stage begins with an operation of its own. Stages are as from
+// ParseStages: rates are finite and not below 0, durations above 0.
 func NewSchedule(warmup time.Duration, stages []Stage) Schedule {
 	s := Schedule{stages: slices.Clone(stages), warmup: max(warmup, 0)}
 	if s.warmup > 0 && len(stages) > 0 {
@@ -138,8 +138,8 @@ func (s *Schedule) add(first float64, stages ...Stage) float64 {
 	return first
 }
 
-// ceil counts the whole numbers below n: those of the operations that n makes room for.
-func ceil(n float64) uint64 { return uint64(math.Ceil(n - whole)) }
+// ceil counts the whole numbers from 0 to below n.
+func ceil(n float64) uint64 { return uint64(math.Ceil(n - tolerance)) }
 
 // At returns when operation seq is due, counted from the start. Those at or beyond Total are never due; for them it
 // returns Length.
@@ -148,17 +148,17 @@ func (s Schedule) At(seq uint64) time.Duration {
 		return s.length
 	}
 	k := float64(seq)
-	// The last piece that begins at or before k, pauses left out: operation 1000 of "1000/1s,0/1s,1000/1s" is due after the
-	// pause, because the first second has its 1000 already.
+	// The last piece that begins at or before k, without pauses: operation 1000 of "1000/1s,0/1s,1000/1s" is due after the
+	// pause.
 	for i := len(s.pieces) - 1; i >= 0; i-- {
-		if p := &s.pieces[i]; p.ops > 0 && p.first <= k+whole {
+		if p := &s.pieces[i]; p.ops > 0 && p.first <= k+tolerance {
 			return p.at(k)
 		}
 	}
 	return s.length
 }
 
-// at solves first + from*t + (to-from)/(2*for)*t^2 = k for t, in the form that loses no digits when the rate is steady.
+// at solves first + from*t + (to-from)/(2*for)*t^2 = k for t, in the form that is exact for a steady rate.
 func (p *piece) at(k float64) time.Duration {
 	x := max(k-p.first, 0)
 	if x == 0 {
@@ -170,10 +170,10 @@ func (p *piece) at(k float64) time.Duration {
 	return p.begin + min(time.Duration(math.Round(t*1e9)), p.For)
 }
 
-// Before returns how many operations are due before the time at. It is the inverse of At: Before(At(seq)) is seq, unless
-// several are due in the same nanosecond.
+// Before returns how many operations are due before a time. Before(At(seq)) is seq, unless several are due in the same
+// nanosecond.
 func (s Schedule) Before(at time.Duration) uint64 {
-	lo, hi := uint64(0), s.total // At rises with seq, so the answer can be searched; 27 steps for 100 million operations
+	lo, hi := uint64(0), s.total // At rises with seq: binary search
 	for lo < hi {
 		mid := lo + (hi-lo)/2
 		if s.At(mid) < at {
@@ -185,11 +185,11 @@ func (s Schedule) Before(at time.Duration) uint64 {
 	return lo
 }
 
-// Total returns how many operations there are, those of the warm-up included.
+// Total returns the number of operations, warm-up included.
 func (s Schedule) Total() uint64 { return s.total }
 
-// Warm returns how many operations belong to the warm-up, and how long it is. Operation number ops is the first that
-// counts, and is due when the warm-up ends unless the first stage begins at rate 0.
+// Warm returns the number of operations of the warm-up, and its length. Operation number ops is the first that counts;
+// it is due when the warm-up ends, unless the first stage begins at rate 0.
 func (s Schedule) Warm() (ops uint64, d time.Duration) { return s.warm, s.warmup }
 
 // Length returns how long the schedule is, warm-up included.
@@ -198,7 +198,7 @@ func (s Schedule) Length() time.Duration { return s.length }
 // Max returns the highest rate, in operations per second.
 func (s Schedule) Max() float64 { return s.max }
 
-// Rate returns the rate that is asked for at a time, in operations per second: 0 before the start and from the end on.
+// Rate returns the rate at a time, in operations per second: 0 before the start and from the end on.
 func (s Schedule) Rate(at time.Duration) float64 {
 	for i := range s.pieces {
 		if p := &s.pieces[i]; at >= p.begin && at-p.begin < p.For {
@@ -208,8 +208,8 @@ func (s Schedule) Rate(at time.Duration) float64 {
 	return 0
 }
 
-// Pace says how long to wait, at a time, before the next operation after hits of them, and whether all were sent. An
-// operation that is late is due at once, so what a stall held up is sent after it.
+// Pace says how long to wait before the next operation after hits of them, and whether all were sent. A late operation
+// is due at once.
 func (s Schedule) Pace(elapsed time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	if hits >= s.total {
 		return 0, true

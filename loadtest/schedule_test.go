@@ -23,7 +23,8 @@ func TestParseStages(t *testing.T) {
 	f("1000/30s", Stage{1000, 1000, 30 * time.Second})
 	f("0.5/1m", Stage{0.5, 0.5, time.Minute})
 	f("1000..2000/1m30s", Stage{1000, 2000, 90 * time.Second})
-	f(" 10 / 1s , 10 .. 0 / 500ms,0/1s", Stage{10, 10, time.Second}, Stage{10, 0, 500 * time.Millisecond}, Stage{0, 0, time.Second})
+	f(" 10 / 1s , 10 .. 0 / 500ms,0/1s", Stage{10, 10, time.Second}, Stage{10, 0, 500 * time.Millisecond},
+		Stage{0, 0, time.Second})
 }
 
 func TestParseStagesSaysWhatItWants(t *testing.T) {
@@ -155,7 +156,7 @@ func TestScheduleFollowsTheIntegral(t *testing.T) {
 			for i := range steps {
 				to := p.begin + p.For*time.Duration(i+1)/steps
 				if from == warmup {
-					sum = math.Ceil(sum - whole) // the first stage begins with an operation of its own
+					sum = math.Ceil(sum - tolerance) // the first stage begins with an operation of its own
 				}
 				sum += s.Rate(from+(to-from)/2) * (to - from).Seconds() // exact for straight lines, but for the nanosecond
 				require.InDelta(t, sum, float64(s.Before(to)), 1.01)
@@ -165,8 +166,8 @@ func TestScheduleFollowsTheIntegral(t *testing.T) {
 	})
 }
 
-// A sender that follows Pace sends each operation when it is due, never before, and stops at the end. Stalls are made up
-// for at once, and move nothing that is due after them.
+// A sender that follows Pace sends each operation when it is due, never before, and stops at the end. Stalls are made
+// up for at once, and move nothing that is due after them.
 func TestPaceSendsEverythingDespiteStalls(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSchedule(t)

@@ -21,7 +21,7 @@ const (
 	openTimeout = 10 * time.Second // for opening the database
 )
 
-// session is what all attacks of a run have in common.
+// session is the shared state of all attacks of a run.
 type session struct {
 	cfg      Config
 	env      Env
@@ -30,22 +30,22 @@ type session struct {
 	stages   []Stage
 	seed     uint64
 	run      string // begins every trade id
-	used     uint64 // operations of the attacks so far: their numbers are taken
+	used     uint64 // operations of the attacks so far
 
-	stack    *Stack // nil: the target is somebody else's
-	target   *url.URL
-	behind   string // what runs there, as far as it is known
-	server   string // build
-	api      *API
-	database *Database // nil: HTTP alone
-	lag      *lag      // nil: as the worker says
-	monitor  *Monitor
-	began    time.Time
-	notes    []string
-	current  atomic.Pointer[Results] // of the attack that runs
+	stack      *Stack // nil: the target is external
+	target     *url.URL
+	deployment string // what runs at the target, as far as it is known
+	server     string // build
+	api        *API
+	database   *Database // nil: HTTP alone
+	lag        *lag      // nil: use the lag of the worker
+	monitor    *Monitor
+	began      time.Time
+	notes      []string
+	current    atomic.Pointer[Results] // of the current attack
 }
 
-// prepare makes everything ready for the first operation. On an error nothing is left running.
+// prepare prepares everything for the first operation. On an error nothing is left running.
 func prepare(ctx context.Context, cfg Config, env Env) (*session, error) {
 	s := &session{cfg: cfg, env: env, progress: NewProgress(env.Progress, env.Terminal)}
 	if err := s.plan(time.Now()); err != nil {
@@ -55,11 +55,11 @@ func prepare(ctx context.Context, cfg Config, env Env) (*session, error) {
 		s.close()
 		return nil, err
 	}
-	s.progress.Say("run %s against %s, seed %d", s.run, strings.TrimSpace(s.cfg.Target+" "+s.behind), s.seed)
+	s.progress.Say("run %s against %s, seed %d", s.run, strings.TrimSpace(s.cfg.Target+" "+s.deployment), s.seed)
 	return s, nil
 }
 
-// plan reads what is to be sent.
+// plan reads the settings of the load.
 func (s *session) plan(now time.Time) error {
 	if err := s.cfg.Validate(); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (s *session) plan(now time.Time) error {
 
 func (s *session) schedule() Schedule { return NewSchedule(s.cfg.Warmup, s.stages) }
 
-// connect finds out where everything is, and starts to measure.
+// connect connects to the target and starts the monitor.
 func (s *session) connect(ctx context.Context) error {
 	if s.cfg.Target == "" {
 		if err := s.startStack(ctx); err != nil {
@@ -114,7 +114,7 @@ func (s *session) connect(ctx context.Context) error {
 	return nil
 }
 
-// startStack starts the embedded stack and takes it as the target.
+// startStack starts the embedded stack as the target.
 func (s *session) startStack(ctx context.Context) error {
 	if s.env.Self == "" {
 		return errors.New("there is no embedded stack to test: name a target with --target")
@@ -125,13 +125,13 @@ func (s *session) startStack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.stack, s.behind = stack, "embedded Kafka and PostgreSQL, one process"
+	s.stack, s.deployment = stack, "embedded Kafka and PostgreSQL, one process"
 	s.cfg.Target, s.cfg.WorkerURL = stack.API, stack.Worker
 	s.cfg.DatabaseURL, s.cfg.KafkaBrokers = stack.Database, []string{stack.Kafka}
 	return nil
 }
 
-// sources are all that can be measured with what is known.
+// sources returns all sources that the settings allow.
 func (s *session) sources(ctx context.Context) ([]Source, error) {
 	sources := []Source{generatorSource(func() float64 {
 		if results := s.current.Load(); results != nil {
@@ -140,7 +140,7 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 		return 0
 	})}
 	at := endpoints{roles: []string{hostPort(s.target, "80")}, stores: []store{{"Kafka", s.cfg.KafkaBrokers}}}
-	server, err := whoIs(ctx, s.target)
+	server, err := identify(ctx, s.target)
 	if err != nil {
 		s.notes = append(s.notes, "the server's CPU, memory and queue: "+err.Error())
 	}
@@ -152,13 +152,13 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 			return nil, err
 		}
 		at.roles = append(at.roles, hostPort(worker, "80"))
-		if _, err := whoIs(ctx, worker); err != nil {
+		if _, err := identify(ctx, worker); err != nil {
 			s.notes = append(s.notes, "the worker's CPU, memory and lag: "+err.Error())
 		}
 		both := oneProcess(ctx, s.target, worker)
 		if both {
 			serverName = "dev"
-			s.behind = cmp.Or(s.behind, "server and worker in one process")
+			s.deployment = cmp.Or(s.deployment, "server and worker in one process")
 		}
 		sources = append(sources, metricsSource(worker, "worker", !both))
 	}
@@ -177,7 +177,7 @@ func (s *session) sources(ctx context.Context) ([]Source, error) {
 	return append(sources, localSources(at)...), nil
 }
 
-// close lets go of everything. The stack drains.
+// close closes everything. The stack drains.
 func (s *session) close() {
 	if s.monitor != nil {
 		s.monitor.Stop()
@@ -201,7 +201,7 @@ func (s *session) close() {
 	}
 }
 
-// watch calls end if the stack ends by itself, until it is called off.
+// watch calls end if the stack ends by itself, until off is called.
 func (s *session) watch(end func()) (off func()) {
 	if s.stack == nil {
 		return func() {}
@@ -225,21 +225,21 @@ func (s *session) stackEnded() string {
 }
 
 // behindBy returns how many records are not applied yet: as seen from outside, or as the worker says.
-func (s *session) behindBy() (float64, bool) {
-	if behind, ok := s.monitor.Latest(lagRecords); ok {
-		return behind, true
+func (s *session) lagRecords() (float64, bool) {
+	if records, ok := s.monitor.Latest(lagSeries); ok {
+		return records, true
 	}
 	return s.monitor.Latest(workerLag)
 }
 
 func (s *session) lagText() string {
-	if behind, ok := s.behindBy(); ok {
-		return "   lag " + asNumber(behind)
+	if records, ok := s.lagRecords(); ok {
+		return "   lag " + asNumber(records)
 	}
 	return ""
 }
 
-// liveLine is what is shown under load.
+// liveLine is the progress line under load.
 func (s *session) liveLine(a *attack) string {
 	c, at, phase := a.results.Count(), a.results.Now(), "load"
 	if at >= a.schedule.Length() {
@@ -249,11 +249,13 @@ func (s *session) liveLine(a *attack) string {
 		phase = "warm up"
 	}
 	return fmt.Sprintf("%-9s %s of %s   %s/s of %s/s   %s accepted   %s errors   p99 %s%s   %s left", phase,
-		at.Truncate(time.Second), brief(a.schedule.Length().Round(time.Second)), asNumber(c.SentPerSecond), asNumber(a.schedule.Rate(at)),
-		asCount(c.Accepted), asCount(c.Errors), asSeconds(c.P99.Seconds()), s.lagText(), (a.schedule.Length() - at).Round(time.Second))
+		at.Truncate(time.Second), brief(a.schedule.Length().Round(time.Second)), asNumber(c.SentPerSecond),
+		asNumber(a.schedule.Rate(at)),
+		asCount(c.Accepted), asCount(c.Errors), asSeconds(c.P99.Seconds()), s.lagText(),
+		(a.schedule.Length() - at).Round(time.Second))
 }
 
-// baseURL reads an address that Validate has seen.
+// baseURL parses an address that Validate has checked.
 func baseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Groups of series: one picture each.
+// Groups of series: one chart each.
 const (
 	groupCPU    = "CPU"
 	groupMemory = "memory"
@@ -25,12 +25,12 @@ const (
 	groupStages = "stages"
 )
 
-// Series that judgements rest on.
+// Series that Judge and the capacity search use.
 const (
 	generatorCPU = "generator CPU"
 	machineCPU   = "machine CPU"
 	inFlight     = "generator in flight"
-	lagRecords   = "lag"
+	lagSeries    = "lag"
 	workerLag    = "worker lag"
 )
 
@@ -50,15 +50,15 @@ func generatorSource(waiting func() float64) Source {
 	}}
 }
 
-// ownMemory is what the Go runtime has of the machine, in bytes.
+// ownMemory is the memory of the Go runtime, in bytes.
 func ownMemory() float64 {
 	held := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(held)
 	return float64(held[0].Value.Uint64() - held[1].Value.Uint64())
 }
 
-// metricsSource reads the /metrics of a role. name is what it is called in the names of series. A process that is both
-// roles has two such addresses; process says whether this one tells about the process.
+// metricsSource reads the /metrics of a role; name is part of the names of its series. A process with both roles has
+// two such addresses; aboutProcess says whether this one reports the process.
 func metricsSource(base *url.URL, name string, aboutProcess bool) Source {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConns: 1}}
 	means := map[string]mean{}
@@ -77,7 +77,7 @@ func metricsSource(base *url.URL, name string, aboutProcess bool) Source {
 
 const longestScrape = 16 << 20 // bytes
 
-// scrape asks a role for its metrics.
+// scrape reads the metrics of a role.
 func scrape(ctx context.Context, client *http.Client, base *url.URL) (map[string]*dto.MetricFamily, error) {
 	at := base.JoinPath("/metrics").String()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
@@ -112,7 +112,7 @@ func processReadings(families map[string]*dto.MetricFamily, name string) []Readi
 	return readings
 }
 
-// measures are the families of both roles that are worth a picture. One role has some of them, the other the rest.
+// measures are the families of both roles with a chart. Each role has some of them.
 var measures = []struct {
 	family string
 	Reading
@@ -123,7 +123,7 @@ var measures = []struct {
 	{"tradestore_apply_lag_records", Reading{Name: workerLag, Group: groupLag, Unit: "records"}},
 }
 
-// Histograms of durations, shown as the mean of what fell into the last second. The labelled ones have one series each.
+// durations are histograms, shown as the mean of the last second. Those with a label have one series per value.
 var durations = []struct{ family, label, value, name string }{
 	{"tradestore_accept_queue_wait_seconds", "", "", "queue wait"},
 	{"tradestore_accept_stage_duration_seconds", "stage", "lookup", "version look-up"},
@@ -132,7 +132,7 @@ var durations = []struct{ family, label, value, name string }{
 	{"tradestore_apply_duration_seconds", "result", "ok", "apply transaction"},
 }
 
-// mean is what a histogram said last.
+// mean is the last state of a histogram.
 type mean struct {
 	sum   float64
 	count uint64
@@ -162,7 +162,7 @@ func roleReadings(families map[string]*dto.MetricFamily, means map[string]mean) 
 	return readings
 }
 
-// sum adds up the series of a family; false: there are none.
+// sum returns the sum of the series of a family, and false if there are none.
 func sum(family *dto.MetricFamily) (float64, bool) {
 	total := 0.0
 	for _, m := range family.GetMetric() {
@@ -189,44 +189,45 @@ func has(m *dto.Metric, label, value string) bool {
 	return false
 }
 
-// who is what the metrics of a role tell about its process.
-type who struct {
+// processIdentity identifies the process of a role by its metrics.
+type processIdentity struct {
 	build     string  // version and commit
 	started   float64 // seconds since 1970, to the kernel's tick
-	allocated float64 // bytes since then: it only grows, and no two processes have the same
+	allocated float64 // bytes since then: a counter that no two processes share
 }
 
-// whoIs asks a role which process it is.
-func whoIs(ctx context.Context, base *url.URL) (who, error) {
+// identify reads the identity of the process of a role.
+func identify(ctx context.Context, base *url.URL) (processIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	families, err := scrape(ctx, http.DefaultClient, base)
 	if err != nil {
-		return who{}, err
+		return processIdentity{}, err
 	}
-	var w who
-	w.started, _ = sum(families["process_start_time_seconds"])
-	w.allocated, _ = sum(families["go_memstats_alloc_bytes_total"])
+	var id processIdentity
+	id.started, _ = sum(families["process_start_time_seconds"])
+	id.allocated, _ = sum(families["go_memstats_alloc_bytes_total"])
 	for _, m := range families["tradestore_build_info"].GetMetric() {
 		parts := map[string]string{}
 		for _, pair := range m.GetLabel() {
 			parts[pair.GetName()] = pair.GetValue()
 		}
-		w.build = strings.TrimSpace(parts["version"] + " " + parts["commit"])
+		id.build = strings.TrimSpace(parts["version"] + " " + parts["commit"])
 	}
-	return w, nil
+	return id, nil
 }
 
-// oneProcess says whether two roles are one process, as in `tradestore dev`: what it has allocated lies between two looks
-// at the other. Processes that were started together may share everything else.
+// oneProcess says whether two roles are one process, as in `tradestore dev`: then the allocation counter read at one
+// role is between two values read at the other.
 func oneProcess(ctx context.Context, server, worker *url.URL) bool {
-	var looks [3]who
+	var identities [3]processIdentity
 	for i, base := range []*url.URL{server, worker, server} {
 		var err error
-		if looks[i], err = whoIs(ctx, base); err != nil {
+		if identities[i], err = identify(ctx, base); err != nil {
 			return false
 		}
 	}
-	first, between, last := looks[0], looks[1], looks[2]
-	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated && between.allocated <= last.allocated
+	first, between, last := identities[0], identities[1], identities[2]
+	return first.started == between.started && first.allocated > 0 && first.allocated <= between.allocated &&
+		between.allocated <= last.allocated
 }

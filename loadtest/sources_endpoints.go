@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// places are the addresses, host:port, of what a run tests. Some of them may be on this machine.
+// endpoints are the addresses, host:port, of the system under test. Some may be on this machine.
 type endpoints struct {
-	roles  []string // measured by their own metrics
+	roles  []string // they have metrics
 	stores []store
 }
 
@@ -18,7 +18,7 @@ type store struct {
 	addresses []string
 }
 
-// localPorts returns the ports of those addresses that are on this machine.
+// localPorts returns the ports of the addresses on this machine.
 func localPorts(addresses []string) []uint64 {
 	var ports []uint64
 	for _, address := range addresses {
@@ -34,12 +34,12 @@ func localPorts(addresses []string) []uint64 {
 	return ports
 }
 
-// isLocalHost resolves nothing: a name that stands for this machine by DNS alone is taken for another one.
+// isLocalHost does not use DNS: it takes a name that only DNS maps to this machine for another machine.
 func isLocalHost(host string) bool {
 	return host == "localhost" || isLocal(net.ParseIP(host))
 }
 
-// isLocal says whether an address is one of this machine's.
+// isLocal says whether an address belongs to this machine.
 func isLocal(ip net.IP) bool {
 	if ip == nil || ip.IsLoopback() {
 		return ip != nil
@@ -56,7 +56,7 @@ func isLocal(ip net.IP) bool {
 	return false
 }
 
-// hostPort returns the address that a URL leads to.
+// hostPort returns host and port of a URL, with a default port.
 func hostPort(u *url.URL, port string) string {
 	if u.Port() != "" {
 		port = u.Port()

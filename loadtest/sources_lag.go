@@ -4,23 +4,24 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// lag measures from outside how many records of the log are not applied yet: the ends of its partitions, by Kafka, less
-// the positions in PostgreSQL, or the offsets of the consumer group, which follow them.
+// lag measures from outside how many records are not applied yet: the end offsets in Kafka minus the positions in
+// PostgreSQL, or minus the offsets of the consumer group, which follow them.
 type lag struct {
 	client   *kgo.Client
 	admin    *kadm.Client
-	database *pgxpool.Pool // nil: by the group
+	database *pgxpool.Pool // nil: use the group
 	topic    string
 	group    string
 }
 
-// openLag connects lazily: what is down shows when it is read. databaseURL may be empty. Errors: an address that can't
-// be one.
+// openLag connects lazily: a store that is down is an error of the read. databaseURL may be empty. Errors: an invalid
+// address.
 func openLag(ctx context.Context, brokers []string, topic, group, databaseURL string) (*lag, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("tradestore-loadtest"))
 	if err != nil {
@@ -53,7 +54,7 @@ func (l *lag) close() {
 
 func (l *lag) source() Source {
 	return Source{Name: "lag", Read: func(ctx context.Context) ([]Reading, error) {
-		// Positions first: both only grow, so the difference errs on the side of a lag that is not there.
+		// Positions first: both only grow, so the lag may be too large but never too small.
 		positions, err := l.positions(ctx)
 		if err != nil {
 			return nil, err
@@ -67,7 +68,7 @@ func (l *lag) source() Source {
 		}
 		behind := int64(0)
 		ends.Each(func(end kadm.ListedOffset) { behind += max(0, end.Offset-positions[end.Partition]) })
-		return []Reading{{Name: lagRecords, Group: groupLag, Unit: "records", Value: float64(behind)}}, nil
+		return []Reading{{Name: lagSeries, Group: groupLag, Unit: "records", Value: float64(behind)}}, nil
 	}}
 }
 
@@ -82,21 +83,12 @@ func (l *lag) positions(ctx context.Context) (map[int32]int64, error) {
 		offsets.Each(func(o kadm.OffsetResponse) { positions[o.Partition] = max(0, o.At) })
 		return positions, nil
 	}
-	rows, err := l.database.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets
+	rows, _ := l.database.Query(ctx, `SELECT partition, next_offset FROM ingest_offsets
 		WHERE topic = $1 AND generation = (SELECT max(generation) FROM ingest_offsets WHERE topic = $1)`, l.topic)
+	var partition int32
+	var next int64
+	_, err := pgx.ForEachRow(rows, []any{&partition, &next}, func() error { positions[partition] = next; return nil })
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the positions: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var partition int32
-		var next int64
-		if err := rows.Scan(&partition, &next); err != nil {
-			return nil, fmt.Errorf("cannot read the positions: %w", err)
-		}
-		positions[partition] = next
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("cannot read the positions: %w", err)
 	}
 	return positions, nil

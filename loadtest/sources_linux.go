@@ -13,22 +13,24 @@ import (
 )
 
 const (
-	tick       = 100.0 // of CPU time, per second
-	lookAround = 10 * time.Second
+	tick            = 100.0 // of CPU time, per second
+	rediscoverEvery = 10 * time.Second
 
 	tcpEstablished, tcpListen = 0x01, 0x0A
 )
 
-// localSources measure what the roles' own metrics do not show: the whole machine, and the stores that run on it.
-func localSources(p endpoints) []Source {
+// localSources measure the machine and the stores that run on it: the metrics of the roles do not show them.
+func localSources(at endpoints) []Source {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return nil
 	}
-	around := &surroundings{fs: fs, endpoints: p}
+	processes := &storeProcesses{fs: fs, endpoints: at}
 	return []Source{
 		{Name: "machine", Read: func(context.Context) ([]Reading, error) { return machineReadings(fs) }},
-		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) { return around.read(time.Now()) }},
+		{Name: "processes of this machine", Read: func(context.Context) ([]Reading, error) {
+			return processes.read(time.Now())
+		}},
 	}
 }
 
@@ -42,7 +44,7 @@ func machineReadings(fs procfs.FS) ([]Reading, error) {
 	return []Reading{{Name: machineCPU, Group: groupCPU, Unit: "cores", Value: busy, Total: true}}, nil
 }
 
-// processorName is the model of the CPU, empty if the machine does not tell.
+// processorName is the model of the CPU, or empty.
 func processorName() string {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
@@ -55,34 +57,34 @@ func processorName() string {
 	return cores[0].ModelName
 }
 
-// surroundings finds the processes of the stores: those that listen where we were told, and those that the roles are
-// connected to. A store may be several processes, a parent and its children.
-type surroundings struct {
-	fs        procfs.FS
-	endpoints endpoints
-	stores    map[int]string // name by the id of the parent
-	looked    time.Time
+// storeProcesses finds the processes of the stores: those that listen on the given addresses, and those that the roles
+// are connected to. A store may be a parent and its children.
+type storeProcesses struct {
+	fs         procfs.FS
+	endpoints  endpoints
+	stores     map[int]string // name by the id of the parent
+	discovered time.Time
 }
 
-func (s *surroundings) read(now time.Time) ([]Reading, error) {
-	all, err := s.fs.AllProcs()
+func (p *storeProcesses) read(now time.Time) ([]Reading, error) {
+	all, err := p.fs.AllProcs()
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the processes of this machine: %w", err)
 	}
 	stats, procs := make(map[int]procfs.ProcStat, len(all)), make(map[int]procfs.Proc, len(all))
-	for _, p := range all {
-		if stat, err := p.Stat(); err == nil { // else it has ended
-			stats[p.PID], procs[p.PID] = stat, p
+	for _, proc := range all {
+		if stat, err := proc.Stat(); err == nil { // else it has ended
+			stats[proc.PID], procs[proc.PID] = stat, proc
 		}
 	}
-	if now.Sub(s.looked) >= lookAround {
-		if s.stores, err = s.look(all, stats); err != nil {
+	if now.Sub(p.discovered) >= rediscoverEvery {
+		if p.stores, err = p.discover(all, stats); err != nil {
 			return nil, err
 		}
-		s.looked = now
+		p.discovered = now
 	}
 	var readings []Reading
-	for root, name := range s.stores {
+	for root, name := range p.stores {
 		if _, alive := stats[root]; !alive {
 			continue
 		}
@@ -105,7 +107,7 @@ func (s *surroundings) read(now time.Time) ([]Reading, error) {
 	return readings, nil
 }
 
-// below says whether a process is root or descends from it.
+// below says whether a process is root or a descendant of it.
 func below(stats map[int]procfs.ProcStat, pid, root int) bool {
 	for range 16 {
 		if pid == root {
@@ -120,16 +122,16 @@ func below(stats map[int]procfs.ProcStat, pid, root int) bool {
 	return false
 }
 
-// look returns the names of the stores that run here, by process.
-func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (map[int]string, error) {
-	sockets, err := s.sockets()
+// discover returns the names of the stores on this machine, by process.
+func (p *storeProcesses) discover(all procfs.Procs, stats map[int]procfs.ProcStat) (map[int]string, error) {
+	sockets, err := p.sockets()
 	if err != nil {
 		return nil, err
 	}
 	owners := socketOwners(all)
 	listeners := listening(sockets, owners, stats)
 	roles, names := map[int]bool{}, map[int]string{}
-	for _, port := range localPorts(s.endpoints.roles) {
+	for _, port := range localPorts(p.endpoints.roles) {
 		if pid, ok := listeners[port]; ok {
 			roles[pid] = true
 		}
@@ -141,7 +143,7 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 			}
 		}
 	}
-	for _, store := range s.endpoints.stores {
+	for _, store := range p.endpoints.stores {
 		for _, port := range localPorts(store.addresses) {
 			name(port, func(int) string { return store.name })
 		}
@@ -149,13 +151,13 @@ func (s *surroundings) look(all procfs.Procs, stats map[int]procfs.ProcStat) (ma
 	for _, c := range sockets {
 		isRole := func(pid int) bool { return roles[pid] }
 		if c.St == tcpEstablished && slices.ContainsFunc(owners[c.Inode], isRole) && isLocal(c.RemAddr) {
-			name(c.RemPort, s.storeName)
+			name(c.RemPort, p.storeName)
 		}
 	}
 	return names, nil
 }
 
-// listening returns the process that listens on each port; of several that share a socket, the first that was started.
+// listening returns the process that listens on each port; of several that share a socket, the oldest.
 func listening(sockets []socket, owners map[uint64][]int, stats map[int]procfs.ProcStat) map[uint64]int {
 	listeners := map[uint64]int{}
 	for _, l := range sockets {
@@ -177,12 +179,12 @@ type socket struct {
 	RemAddr                       net.IP
 }
 
-func (s *surroundings) sockets() ([]socket, error) {
-	four, err := s.fs.NetTCP() //nolint:staticcheck // what replaces it is another module and needs rights
+func (p *storeProcesses) sockets() ([]socket, error) {
+	four, err := p.fs.NetTCP() //nolint:staticcheck // what replaces it is another module and needs rights
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the connections of this machine: %w", err)
 	}
-	six, err := s.fs.NetTCP6() //nolint:staticcheck // as above
+	six, err := p.fs.NetTCP6() //nolint:staticcheck // as above
 	if err != nil {
 		six = nil // a machine without IPv6
 	}
@@ -195,13 +197,13 @@ func (s *surroundings) sockets() ([]socket, error) {
 	return all, nil
 }
 
-// socketOwners returns the processes that hold each socket, as far as we may see.
+// socketOwners returns the processes that hold each socket, as far as permissions allow.
 func socketOwners(all procfs.Procs) map[uint64][]int {
 	owners := map[uint64][]int{}
 	for _, p := range all {
 		targets, err := p.FileDescriptorTargets()
 		if err != nil {
-			continue // another user's
+			continue // it belongs to another user
 		}
 		for _, target := range targets {
 			var inode uint64
@@ -213,18 +215,19 @@ func socketOwners(all procfs.Procs) map[uint64][]int {
 	return owners
 }
 
-// storeName tells a store by its command line; empty: it is none that we know.
-func (s *surroundings) storeName(pid int) string {
-	p, err := s.fs.Proc(pid)
+// storeName identifies a store by its command line; empty: not known.
+func (p *storeProcesses) storeName(pid int) string {
+	proc, err := p.fs.Proc(pid)
 	if err != nil {
 		return ""
 	}
-	words, err := p.CmdLine()
+	words, err := proc.CmdLine()
 	if err != nil {
 		return ""
 	}
 	line := strings.ToLower(strings.Join(words, " "))
-	for _, known := range []struct{ sign, name string }{{"dynamodb", "DynamoDB"}, {"kafka.kafka", "Kafka"}, {"postgres", "PostgreSQL"}} {
+	for _, known := range []struct{ sign, name string }{{"dynamodb", "DynamoDB"}, {"kafka.kafka", "Kafka"},
+		{"postgres", "PostgreSQL"}} {
 		if strings.Contains(line, known.sign) {
 			return known.name
 		}

@@ -2,8 +2,8 @@
 
 package loadtest
 
-// localSources measures nothing: only Linux shows other processes without a C compiler.
+// localSources returns nothing: only Linux shows other processes without cgo.
 func localSources(endpoints) []Source { return nil }
 
-// processorName is not known.
+// processorName returns nothing.
 func processorName() string { return "" }

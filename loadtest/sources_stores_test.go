@@ -20,21 +20,25 @@ import (
 func TestLag(t *testing.T) {
 	const topic, group = "trades", "workers"
 	brokers, database := stack.Kafka(t), stack.Database(t)
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(t, err)
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	_, err = admin.CreateTopic(t.Context(), 2, 1, nil, topic)
 	require.NoError(t, err)
 	for i := range 7 {
-		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Partition: int32(i % 2), Value: []byte("x")}).FirstErr())
+		require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Partition: int32(i % 2),
+			Value: []byte("x")}).FirstErr())
 	}
 	require.NoError(t, postgres.Migrate(t.Context(), database))
 	conn, err := pgx.Connect(t.Context(), database)
 	require.NoError(t, err)
 	defer conn.Close(t.Context())
-	_, err = conn.Exec(t.Context(), `INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic) VALUES
-		('00000000-0000-0000-0000-000000000001', 0, 1, 3, 0, $1), ('00000000-0000-0000-0000-000000000001', 1, 1, 1, 0, $1)`, topic)
+	_, err = conn.Exec(t.Context(), `INSERT INTO ingest_offsets
+		(topic_id, partition, generation, next_offset, leader_epoch, topic) VALUES
+		('00000000-0000-0000-0000-000000000001', 0, 1, 3, 0, $1),
+		('00000000-0000-0000-0000-000000000001', 1, 1, 1, 0, $1)`, topic)
 	require.NoError(t, err)
 
 	f := func(databaseURL string, want float64) {
@@ -44,7 +48,7 @@ func TestLag(t *testing.T) {
 		defer l.close()
 		readings, err := l.source().Read(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, []Reading{{Name: lagRecords, Group: groupLag, Unit: "records", Value: want}}, readings)
+		require.Equal(t, []Reading{{Name: lagSeries, Group: groupLag, Unit: "records", Value: want}}, readings)
 	}
 	f(database, 3) // of 4 and 3 records, 3 and 1 are applied
 	offsets := make(kadm.Offsets)

@@ -18,8 +18,8 @@ import (
 	"tradestore/trade"
 )
 
-// tinyStore is a Trade Store in memory, which a test can make break its promises. It decides in the order in which requests
-// arrive, at once unless it is told to wait.
+// tinyStore is a Trade Store in memory, which a test can make break its promises. It decides in the order in which
+// requests arrive, at once unless it is told to wait.
 type tinyStore struct {
 	t   *testing.T
 	url *url.URL
@@ -94,7 +94,8 @@ func (s *tinyStore) post(out http.ResponseWriter, r *http.Request) {
 
 // file puts a trade into the log, under a new id.
 func (s *tinyStore) file(doc trade.Trade) *filed {
-	f := &filed{id: trade.NewRequestID(time.Now()), trade: doc, shown: shown{status: trade.Pending}, at: logPosition{1, 0, int64(len(s.log))}}
+	f := &filed{id: trade.NewRequestID(time.Now()), trade: doc, shown: shown{status: trade.Pending},
+		at: logPosition{1, 0, int64(len(s.log))}}
 	s.log = append(s.log, f)
 	s.requests[f.id] = f
 	if !s.waits {
@@ -131,7 +132,8 @@ func (s *tinyStore) showRequest(out http.ResponseWriter, f *filed) {
 		reply(out, http.StatusNotFound, map[string]any{"code": "NOT_FOUND"})
 		return
 	}
-	said := map[string]any{"request_id": f.id.String(), "status": f.shown.status, "trade_id": f.trade.TradeID, "version": f.trade.Version}
+	said := map[string]any{"request_id": f.id.String(), "status": f.shown.status, "trade_id": f.trade.TradeID,
+		"version": f.trade.Version}
 	if f.shown.reason != "" {
 		said["reason"] = f.shown.reason
 	}
@@ -143,7 +145,8 @@ func (s *tinyStore) showTrade(out http.ResponseWriter, tradeID string) {
 	rows := s.rows()
 	for _, key := range slices.SortedFunc(maps.Keys(rows), trade.Key.Compare) {
 		if t := rows[key].trade; t.TradeID == tradeID {
-			items = append(items, map[string]any{"trade_id": t.TradeID, "version": t.Version, "counterparty_id": t.CounterpartyID, "book_id": t.BookID,
+			items = append(items, map[string]any{"trade_id": t.TradeID, "version": t.Version,
+				"counterparty_id": t.CounterpartyID, "book_id": t.BookID,
 				"maturity_date": t.MaturityDate.String(), "created_date": t.CreatedDate.String()})
 		}
 	}
@@ -174,7 +177,8 @@ func (s *tinyStore) send(p *Plan, into *Results, from, to uint64) {
 		result := Result{Seq: seq, Kind: op.Kind, Due: into.Now(), Sent: into.Now()}
 		into.Sending()
 		if path, err := op.path(into); err == nil {
-			req, err := http.NewRequestWithContext(s.t.Context(), op.Method, s.url.String()+path, strings.NewReader(string(op.Body)))
+			req, err := http.NewRequestWithContext(s.t.Context(), op.Method, s.url.String()+path,
+				strings.NewReader(string(op.Body)))
 			require.NoError(s.t, err)
 			req.Header.Set("Content-Type", op.ContentType)
 			res, err := http.DefaultClient.Do(req)

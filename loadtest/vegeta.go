@@ -17,7 +17,7 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// Vegeta is the generator that is vegeta, used as a library: an open loop with a worker for each operation under way.
+// Vegeta uses vegeta as a library: an open loop with one worker for each operation in flight.
 type Vegeta struct {
 	MaxWorkers uint64        // and connections; default 1000
 	Timeout    time.Duration // of one operation; default 5 s
@@ -28,24 +28,30 @@ func (Vegeta) Name() string { return "vegeta" }
 
 // Attack implements Generator.
 func (v Vegeta) Attack(ctx context.Context, target *url.URL, p *Plan, s Schedule, into *Results) error {
-	v.attack(ctx, target, p, 1, &pacer{ctx, s, into}, into, func(r *Result) { r.Due = s.At(r.Seq) })
+	v.attack(ctx, target, p, 1, pacer(func(hits uint64) bool {
+		return hits >= s.Total() || !waitUntil(ctx, into, s.At(hits)) // vegeta cannot interrupt its own sleep
+	}), into, func(r *Result) { r.Due = s.At(r.Seq) })
 	return stopped(ctx, into, s.Total())
 }
 
-// Closed is Light.Closed with vegeta: all its workers at once, each with its next operation as soon as the one before is
-// answered.
+// Closed is Light.Closed with vegeta: each worker sends its next operation when it has the answer.
 func (v Vegeta) Closed(ctx context.Context, target *url.URL, p *Plan, hold time.Duration, into *Results) {
-	v.attack(ctx, target, p, cmp.Or(v.MaxWorkers, attackConns), &unpaced{ctx, hold, into}, into, func(r *Result) { r.Due = r.Sent })
+	v.attack(ctx, target, p, cmp.Or(v.MaxWorkers, attackConns), pacer(func(uint64) bool {
+		return into.Now() >= hold || ctx.Err() != nil
+	}), into, func(r *Result) { r.Due = r.Sent })
 }
 
-// attack runs vegeta until its pacer ends it. Workers is how many it begins with; due fills in when an operation was due.
-func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers uint64, pace vegeta.Pacer, into *Results, due func(*Result)) {
+// attack runs vegeta until pace ends it. It starts with so many workers; due sets the due time of a result.
+func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers uint64, pace vegeta.Pacer, into *Results,
+	due func(*Result)) {
 	most := cmp.Or(v.MaxWorkers, attackConns)
 	t := newTripper(target, p, into, int(most), cmp.Or(v.Timeout, attackTimeout))
 	defer t.transport.CloseIdleConnections()
 	attacker := vegeta.NewAttacker(
 		vegeta.Workers(workers), vegeta.MaxWorkers(most), vegeta.MaxBody(answerLimit),
-		vegeta.Client(&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}),
+		vegeta.Client(&http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}),
 	)
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
 	for hit := range attacker.Attack(t.target, pace, 0, "") {
@@ -55,35 +61,18 @@ func (v Vegeta) attack(ctx context.Context, target *url.URL, p *Plan, workers ui
 	}
 }
 
-// pacer keeps vegeta to the schedule by the clock of the results, which started before vegeta's own.
-type pacer struct {
-	ctx  context.Context
-	s    Schedule
-	into *Results
-}
+// pacer is a vegeta.Pacer: it waits until the next operation is due, and returns true at the end. It uses the clock of
+// the results, which started before that of vegeta.
+type pacer func(hits uint64) (stop bool)
 
-// Pace waits itself: vegeta's sleep could not be interrupted.
-func (p *pacer) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) {
-	return 0, hits >= p.s.Total() || !waitUntil(p.ctx, p.into, p.s.At(hits))
-}
+// Pace implements vegeta.Pacer.
+func (p pacer) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) { return 0, p(hits) }
 
-func (p *pacer) Rate(elapsed time.Duration) float64 { return p.s.Rate(elapsed) }
+// Rate implements vegeta.Pacer; an attack does not call it.
+func (pacer) Rate(time.Duration) float64 { return 0 }
 
-// unpaced lets operations go as fast as workers take them, until the time is over.
-type unpaced struct {
-	ctx  context.Context
-	hold time.Duration
-	into *Results
-}
-
-func (p *unpaced) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
-	return 0, p.into.Now() >= p.hold || p.ctx.Err() != nil
-}
-
-func (p *unpaced) Rate(time.Duration) float64 { return 0 }
-
-// tripper turns vegeta's requests into those of the plan. Vegeta asks for targets in no order, but numbers its requests in
-// the order of their times; the number is in a header.
+// tripper is an http.RoundTripper that replaces requests of vegeta with those of the plan. Vegeta calls its targeter in
+// no order, but numbers its requests in time order in a header.
 type tripper struct {
 	base      *url.URL
 	plan      *Plan
@@ -94,7 +83,8 @@ type tripper struct {
 
 func newTripper(target *url.URL, p *Plan, into *Results, conns int, timeout time.Duration) *tripper {
 	transport := &http.Transport{
-		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true, Protocols: new(http.Protocols),
+		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: idleLimit, DisableCompression: true,
+		Protocols: new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true) // and nothing else: one operation per connection
 	return &tripper{base: target, plan: p, into: into, timeout: timeout, transport: transport}
@@ -102,13 +92,13 @@ func newTripper(target *url.URL, p *Plan, into *Results, conns int, timeout time
 
 const sequenceHeader = "X-Vegeta-Seq"
 
-// target is vegeta's Targeter. What it names is replaced in RoundTrip.
+// target is a vegeta.Targeter. RoundTrip replaces the target.
 func (t *tripper) target(next *vegeta.Target) error {
 	next.Method, next.URL = http.MethodGet, t.base.String()
 	return nil
 }
 
-// RoundTrip sends the operation that vegeta's request stands for and reads the whole answer.
+// RoundTrip sends the operation with the number of the request and reads the whole answer.
 func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	seq, err := strconv.ParseUint(hit.Header.Get(sequenceHeader), 10, 64)
 	if err != nil {
@@ -122,9 +112,10 @@ func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	}
 	ctx, cancel := context.WithTimeout(hit.Context(), t.timeout)
 	defer cancel()
-	place := *t.base
-	place.Path = strings.TrimSuffix(place.Path, "/") + path
-	req := (&http.Request{Method: op.Method, URL: &place, ContentLength: int64(len(op.Body)), Header: http.Header{}}).WithContext(ctx)
+	to := *t.base
+	to.Path = strings.TrimSuffix(to.Path, "/") + path
+	req := (&http.Request{Method: op.Method, URL: &to, ContentLength: int64(len(op.Body)),
+		Header: http.Header{}}).WithContext(ctx)
 	req.Header.Set("X-Correlation-ID", t.plan.Correlation(seq))
 	if op.Body != nil {
 		req.Header.Set("Content-Type", op.ContentType)
@@ -144,7 +135,7 @@ func (t *tripper) RoundTrip(hit *http.Request) (*http.Response, error) {
 	return &whole, nil
 }
 
-// result is what vegeta measured, in our terms, but for when it was due.
+// result converts a result of vegeta; the due time is missing.
 func (t *tripper) result(hit *vegeta.Result) Result {
 	op := t.plan.Op(hit.Seq)
 	sent := hit.Timestamp.Sub(t.into.Began())

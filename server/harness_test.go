@@ -80,7 +80,7 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	t.Cleanup(producer.Close)
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
-	deps := Deps{Verified: checksPassed, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer,
+	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer,
 		Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
 	if change != nil {
 		change(&cfg, &deps)
@@ -600,6 +600,3 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
-
-// checksPassed is Deps.Verified of a server whose checks have passed.
-func checksPassed() error { return nil }

@@ -26,7 +26,7 @@ func write(folder string) error {
 		return err
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil { //nolint:gosec // committed, for everyone to read
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil { //nolint:gosec // committed files
 			return fmt.Errorf("cannot write a dashboard: %w", err)
 		}
 	}

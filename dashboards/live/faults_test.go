@@ -41,8 +41,9 @@ var faults = []fault{
 			return func() { require.NoError(t, s.worker.Restart(t.Context())) }
 		},
 	}, {
-		name:      "others write to the stores: they move positions, spoil the log, and leave a request without a record",
-		alerts:    []alert{{name: "TradestoreFenceLost"}, {name: "TradestoreDeadLetters"}, {name: "TradestorePendingOld", waits: true}},
+		name: "others write to the stores: they move positions, spoil the log, and leave a request without a record",
+		alerts: []alert{{name: "TradestoreFenceLost"}, {name: "TradestoreDeadLetters"},
+			{name: "TradestorePendingOld", waits: true}},
 		aftermath: []alert{{name: "TradestoreResolverActive"}},
 		strike: func(t *testing.T, s *deployment) func() {
 			s.orphan(t)
@@ -104,15 +105,17 @@ func (s *deployment) strike(t *testing.T, f fault) {
 			s.wasPending(t, a, time.Since(began))
 		}
 	}
-	t.Logf("%s: all alerts fired after %v, and were gone %v later", f.name, fired.Sub(began).Round(time.Second), time.Since(fired).Round(time.Second))
+	t.Logf("%s: all alerts fired after %v, and were gone %v later", f.name, fired.Sub(began).Round(time.Second),
+		time.Since(fired).Round(time.Second))
 }
 
-// endsLoudly changes the schema under the worker and then the topic under the server. The metrics of each stay up until a
-// scrape has seen why it stops, then they are gone: the alert ends, and another one tells that.
+// endsLoudly changes the schema under the worker and then the topic under the server. The metrics of each stay up until
+// a scrape has seen why it stops, then they are gone: the alert ends, and another one tells that.
 func (s *deployment) endsLoudly(t *testing.T) {
 	t.Helper()
 	f := fault{name: "a table is gone, the topic is made again"}
-	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"}, alert{name: "TradestoreAbsent", waits: true}
+	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"},
+		alert{name: "TradestoreAbsent", waits: true}
 	s.await(t, f, []alert{stopped, failed, absent}, "inactive")
 	began := time.Now()
 	s.exec(t, "ALTER TABLE journal RENAME TO elsewhere")

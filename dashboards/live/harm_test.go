@@ -30,22 +30,25 @@ func (s *deployment) client(t *testing.T) *kgo.Client {
 // spoil puts a record into the log that no server would write.
 func (s *deployment) spoil(t *testing.T) {
 	t.Helper()
-	require.NoError(t, s.client(t).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("T"), Value: []byte("{")}).FirstErr())
+	require.NoError(t, s.client(t).ProduceSync(t.Context(), &kgo.Record{Topic: topic, Key: []byte("T"),
+		Value: []byte("{")}).FirstErr())
 }
 
 // orphan tracks a request of long ago, as a server does that dies before it produces the record.
 func (s *deployment) orphan(t *testing.T) {
 	t.Helper()
-	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: "trade-requests", Endpoint: s.dynamo.Endpoint(), Conns: 1}, prometheus.NewRegistry(), zerolog.Nop())
+	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: "trade-requests", Endpoint: s.dynamo.Endpoint(), Conns: 1},
+		prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	defer log.Close()
 	at := time.Now().UTC().Truncate(time.Microsecond).Add(-10 * time.Minute)
-	r := &trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at, BusinessDate: trade.DateOf(at), Trade: trade.Trade{TradeID: "ORPHAN", Version: 1}}
+	r := &trade.Request{ID: trade.NewRequestID(at), AcceptedAt: at, BusinessDate: trade.DateOf(at),
+		Trade: trade.Trade{TradeID: "ORPHAN", Version: 1}}
 	require.Nil(t, log.Open(t.Context(), []*trade.Request{r}))
 }
 
-// moveBack makes the worker believe in positions that are not those of the database, as if another one had them. It finds
-// out at its next batch, and reads again what is decided, which changes nothing.
+// moveBack makes the worker believe in positions that are not those of the database, as if another one had them. It
+// finds out at its next batch, and reads again what is decided, which changes nothing.
 func (s *deployment) moveBack(t *testing.T) {
 	t.Helper()
 	require.Positive(t, s.exec(t, "UPDATE ingest_offsets SET next_offset = next_offset - 1 WHERE next_offset > 0"))
@@ -65,7 +68,8 @@ func (s *deployment) exec(t *testing.T, sql string) int64 {
 // submit has one trade accepted.
 func (s *deployment) submit(t *testing.T) {
 	t.Helper()
-	const body = `{"trade_id":"LAST","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"9998-12-31","created_date":"2026-01-02"}`
+	const body = `{"trade_id":"LAST","version":1,"counterparty_id":"CP-1","book_id":"B1",` +
+		`"maturity_date":"9998-12-31","created_date":"2026-01-02"}`
 	answer, err := http.Post("http://"+address(s.server)+"/api/v1/trades", "application/json", strings.NewReader(body))
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())

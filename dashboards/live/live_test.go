@@ -1,5 +1,5 @@
-// Package live shows the panels and the alerts on a real Prometheus that watches a running pipeline under load, in health
-// and through faults.
+// Package live shows the panels and the alerts on a real Prometheus that watches a running pipeline under load, in
+// health and through faults.
 package live
 
 import (
@@ -17,8 +17,8 @@ import (
 	"tradestore/test/stack/services"
 )
 
-// TestLive is the story of one stack: it is well, it meets one fault after the other, and it is well again. In the end no
-// panel is left that has never had anything to show.
+// TestLive is the story of one stack: it is well, it meets one fault after the other, and it is well again. In the end
+// no panel is left that has never had anything to show.
 func TestLive(t *testing.T) {
 	began := time.Now()
 	s := newDeployment(t)
@@ -76,7 +76,8 @@ var onMadeUpSeries = map[string]string{
 // allFired demands that every other alert has fired, some of them beside those that a fault was for.
 func (s *deployment) allFired(t *testing.T, back time.Duration) {
 	t.Helper()
-	found, err := s.prometheus.QueryRange(t.Context(), `count by (alertname) (ALERTS{alertstate="firing"})`, back, time.Second/2)
+	found, err := s.prometheus.QueryRange(t.Context(), `count by (alertname) (ALERTS{alertstate="firing"})`, back,
+		time.Second/2)
 	require.NoError(t, err)
 	fired := map[string]bool{}
 	for _, series := range found {
@@ -107,7 +108,8 @@ func (s *deployment) hasShown(t *testing.T, q dashboards.Query, back time.Durati
 // choose fills in the variables of a dashboard: everything, at the time resolution of this Prometheus.
 func choose(t *testing.T, expr string, window time.Duration) string {
 	t.Helper()
-	chosen := strings.NewReplacer("$__rate_interval", fmt.Sprintf("%ds", int(window.Seconds())), "$job", ".+", "$instance", ".+", "$capacity", "1000").Replace(expr)
+	chosen := strings.NewReplacer("$__rate_interval", fmt.Sprintf("%ds", int(window.Seconds())), "$job", ".+", "$instance",
+		".+", "$capacity", "1000").Replace(expr)
 	require.NotContains(t, chosen, "$", "a variable that this test does not know")
 	return chosen
 }
@@ -135,7 +137,8 @@ func TestJudge(t *testing.T) {
 	a := map[string]string{"a": "b"}
 	f("no data")
 	f("", services.Series{Values: []float64{0}}, services.Series{Labels: a, Values: []float64{-1, 1e300}})
-	f("NaN of map[a:b]", services.Series{Values: []float64{1}}, services.Series{Labels: a, Values: []float64{1, math.NaN()}})
+	f("NaN of map[a:b]", services.Series{Values: []float64{1}},
+		services.Series{Labels: a, Values: []float64{1, math.NaN()}})
 	f("+Inf of map[a:b]", services.Series{Labels: a, Values: []float64{math.Inf(1)}})
 }
 

@@ -31,7 +31,8 @@ const (
 	look  = time.Second / 2
 )
 
-// deployment is a server and a worker as processes of their own on the real stores, and the Prometheus that watches them.
+// deployment is a server and a worker as processes of their own on the real stores, and the Prometheus that watches
+// them.
 type deployment struct {
 	env            []string
 	kafka          *services.Kafka
@@ -54,12 +55,14 @@ func newDeployment(t *testing.T) *deployment {
 	t.Cleanup(func() { s.postgres.Stop() })
 	s.startPostgres(t)
 	s.env = append(os.Environ(),
-		"TRADESTORE_DATABASE_URL="+s.postgres.URL(), "TRADESTORE_KAFKA_BROKERS="+s.kafka.Addrs()[0], "TRADESTORE_TOPIC="+topic,
+		"TRADESTORE_DATABASE_URL="+s.postgres.URL(), "TRADESTORE_KAFKA_BROKERS="+s.kafka.Addrs()[0],
+		"TRADESTORE_TOPIC="+topic,
 		"TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+s.dynamo.Endpoint(), "TRADESTORE_PROFILE=single",
 		"TRADESTORE_LOG_FORMAT=json", "TRADESTORE_CHECK_INTERVAL=1s",
 		fmt.Sprintf("TRADESTORE_QUEUE_ITEMS=%d", most), "TRADESTORE_FLUSHES=1", "TRADESTORE_MAX_BATCH=4",
 		"TRADESTORE_KAFKA_SESSION_TIMEOUT=3s", "TRADESTORE_TRANSACTION_LIMIT=5s",
-		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_ORPHAN_AFTER=8s", "TRADESTORE_ORPHAN_INTERVAL=1s",
+		"TRADESTORE_ACCEPT_DEADLINE=2s", "TRADESTORE_DELIVERY_TIMEOUT=2s", "TRADESTORE_ORPHAN_AFTER=8s",
+		"TRADESTORE_ORPHAN_INTERVAL=1s",
 	)
 	path := program.Build(t)
 	migrate := exec.Command(path, "migrate")
@@ -79,7 +82,8 @@ func (s *deployment) role(t *testing.T, path, name string) *services.Process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	p, err := services.StartRole(ctx, services.RoleConfig{Dir: filepath.Join(t.TempDir(), name), Program: path, Role: name, Env: s.env})
+	p, err := services.StartRole(ctx, services.RoleConfig{Dir: filepath.Join(t.TempDir(), name), Program: path,
+		Role: name, Env: s.env})
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
 	return p
@@ -93,7 +97,8 @@ func (s *deployment) startPostgres(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	var err error
-	s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.folder, SharedBuffers: "16MB", Scratch: true, Log: zerolog.Nop()})
+	s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.folder, SharedBuffers: "16MB", Scratch: true,
+		Log: zerolog.Nop()})
 	require.NoError(t, err)
 }
 
@@ -110,7 +115,8 @@ func ruleFiles(t *testing.T) []string {
 }
 
 // load sends a load until the function that it returns is called, which then returns what became of it.
-func (s *deployment) load(t *testing.T, rate float64, connections int, mix string) (end func() loadtest.Reconciliation) {
+func (s *deployment) load(t *testing.T, rate float64, connections int,
+	mix string) (end func() loadtest.Reconciliation) {
 	t.Helper()
 	target := url.URL{Scheme: "http", Host: address(s.server)}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -120,8 +126,10 @@ func (s *deployment) load(t *testing.T, rate float64, connections int, mix strin
 	go func() {
 		defer close(done)
 		report, _, err = loadtest.Run(ctx, loadtest.Config{
-			Target: target.String(), Rate: rate, Duration: time.Hour, StepDuration: time.Second, Mix: mix, Generator: "light", Connections: connections,
-			MaxAcceptP99: time.Second, MaxFinalP99: time.Second, MaxErrorRate: 1, Follow: 1, DrainTimeout: time.Minute, Out: t.TempDir(), Topic: topic,
+			Target: target.String(), Rate: rate, Duration: time.Hour, StepDuration: time.Second, Mix: mix, Generator: "light",
+			Connections:  connections,
+			MaxAcceptP99: time.Second, MaxFinalP99: time.Second, MaxErrorRate: 1, Follow: 1, DrainTimeout: time.Minute,
+			Out: t.TempDir(), Topic: topic,
 		}, loadtest.Env{})
 	}()
 	t.Cleanup(func() { cancel(); <-done })

@@ -21,14 +21,15 @@ func Alerts() []Alert {
 var acceptAlerts = []Alert{
 	{
 		Name: "TradestoreShedSustained", Severity: Ticket, Dashboard: ingest, For: "10m",
-		Expr:        `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
-		Summary:     "Servers turn trades away because they are full.",
-		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause {{ $labels.cause }}).",
+		Expr:    `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
+		Summary: "Servers refuse trades because they are full.",
+		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause " +
+			"{{ $labels.cause }}).",
 	},
 }
 
-// Of a partition that nobody reads there is no lag to be seen, and of a worker that is gone no metric at all. Hence the
-// sums over all workers beside the rules for one partition.
+// A partition that no worker reads has no lag metric, and a stopped worker has no metrics at all. So there are rules
+// over all workers in addition to those for one partition.
 var applyAlerts = []Alert{
 	{
 		Name: "TradestoreNothingDecided", Severity: Page, Dashboard: worker, For: "2m",
@@ -41,9 +42,11 @@ var applyAlerts = []Alert{
 	},
 	{
 		Name: "TradestoreConsumerStuck", Severity: Page, Dashboard: worker, For: "2m",
-		Expr:        `count by (job, instance) (tradestore_apply_lag_records > 0 and changes(tradestore_apply_position[5m]) == 0)`,
-		Summary:     "A worker makes no progress.",
-		Description: "{{ $value }} partitions of {{ $labels.instance }} ({{ $labels.job }}) have records to apply and have not moved in 5 minutes.",
+		Expr: `count by (job, instance) (tradestore_apply_lag_records > 0 and ` +
+			`changes(tradestore_apply_position[5m]) == 0)`,
+		Summary: "A worker makes no progress.",
+		Description: "{{ $value }} partitions of {{ $labels.instance }} ({{ $labels.job }}) have records to apply and " +
+			"have not moved in 5 minutes.",
 	},
 	{
 		Name: "TradestorePartitionsUnread", Severity: Page, Dashboard: worker, For: "3m",
@@ -53,15 +56,17 @@ var applyAlerts = []Alert{
 	},
 	{
 		Name: "TradestoreLagOld", Severity: Page, Dashboard: worker, For: "5m",
-		Expr:        `max by (job) (tradestore_apply_lag_seconds) > 60`,
-		Summary:     "Accepted trades wait too long to be stored.",
-		Description: "The oldest accepted trade that is not stored is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
+		Expr:    `max by (job) (tradestore_apply_lag_seconds) > 60`,
+		Summary: "Accepted trades wait too long to be stored.",
+		Description: "The oldest accepted trade that is not stored is {{ $value | humanizeDuration }} old " +
+			"({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreFenceLost", Severity: Ticket, Dashboard: worker,
-		Expr:        `sum by (job) (increase(tradestore_apply_fenced_total[15m])) > 0`,
-		Summary:     "A worker went on with partitions that it had lost.",
-		Description: "{{ $value | humanize }} batches were dropped in 15 minutes because another worker had moved the position ({{ $labels.job }}).",
+		Expr:    `sum by (job) (increase(tradestore_apply_fenced_total[15m])) > 0`,
+		Summary: "A worker continued with partitions that it had lost.",
+		Description: "{{ $value | humanize }} batches were dropped in 15 minutes because another worker had moved the " +
+			"position ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreDeadLetters", Severity: Ticket, Dashboard: worker,
@@ -74,9 +79,10 @@ var applyAlerts = []Alert{
 var outcomeAlerts = []Alert{
 	{
 		Name: "TradestoreProjectionBehind", Severity: Page, Dashboard: worker, For: "5m",
-		Expr:        `max by (job) (tradestore_projection_lag_seconds) > 60`,
-		Summary:     "Outcomes are decided, but clients don't see them.",
-		Description: "The oldest outcome that is not visible was decided {{ $value | humanizeDuration }} ago ({{ $labels.job }}).",
+		Expr:    `max by (job) (tradestore_projection_lag_seconds) > 60`,
+		Summary: "Outcomes are decided, but clients don't see them.",
+		Description: "The oldest outcome that is not visible was decided {{ $value | humanizeDuration }} ago " +
+			"({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestorePendingOld", Severity: Page, Dashboard: worker, For: "5m",
@@ -90,14 +96,15 @@ var outcomeAlerts = []Alert{
 			sum by (job) (increase(tradestore_orphan_closed_total[15m]))
 			+
 			sum by (job) (increase(tradestore_orphan_projected_total[15m])) > 0`,
-		Summary:     "Requests were left PENDING and had to be ended by the orphan reaper.",
-		Description: "{{ $value | humanize }} requests in 15 minutes never reached the log, or had an outcome that was not shown ({{ $labels.job }}).",
+		Summary: "The orphan reaper had to end PENDING requests.",
+		Description: "{{ $value | humanize }} requests in 15 minutes never reached the log, or had an outcome that was " +
+			"not shown ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreOutcomeConflict", Severity: Page, Dashboard: stores,
 		Expr:        `sum by (job) (increase(tradestore_dynamodb_condition_failures_total{found="conflict"}[1h])) > 0`,
 		Summary:     "A request is shown with another outcome than the one decided.",
-		Description: "{{ $value | humanize }} requests had two different ends within an hour ({{ $labels.job }}).",
+		Description: "{{ $value | humanize }} requests had two different outcomes within an hour ({{ $labels.job }}).",
 	},
 }
 
@@ -111,7 +118,7 @@ var storeAlerts = []Alert{
 	{
 		Name: "TradestoreTopologyCheckFailed", Severity: Page, Dashboard: stores,
 		Expr:        `max by (job, rule) (max_over_time(tradestore_checks{status="failed"}[10m])) > 0`,
-		Summary:     "A store is not what it has to be; servers and workers stop.",
+		Summary:     "A check of a store failed: servers and workers stop.",
 		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",
 	},
 	{
@@ -120,13 +127,14 @@ var storeAlerts = []Alert{
 			max by (job, instance, pool) (rate(tradestore_postgres_pool_acquire_wait_seconds_total[5m])) > 1
 			or
 			sum by (job, instance, pool) (rate(tradestore_postgres_pool_acquires_total{result="cancelled"}[5m])) > 0.1`,
-		Summary:     "There are not enough connections to PostgreSQL.",
-		Description: "{{ $value | humanize }} calls wait for a connection at any time, or give up per second ({{ $labels.instance }}, pool {{ $labels.pool }}).",
+		Summary: "There are not enough connections to PostgreSQL.",
+		Description: "{{ $value | humanize }} calls wait for a connection at any time, or give up per second " +
+			"({{ $labels.instance }}, pool {{ $labels.pool }}).",
 	},
 }
 
-// A process that stops because something does not hold waits for a scrape to see why (--linger-after-fault), unless it is
-// killed. Then it is seen to start again and again.
+// A process keeps /metrics up for 30 s after a failed check, so that a scrape sees why it stops. If it is killed, its
+// restarts show.
 var processAlerts = []Alert{
 	{
 		Name: "TradestoreLoudStop", Severity: Page, Dashboard: runtime,
@@ -134,7 +142,7 @@ var processAlerts = []Alert{
 			max by (job, instance) (max_over_time(tradestore_worker_stopped[10m])) > 0
 			or
 			max by (job, instance) (changes(process_start_time_seconds{job=~"tradestore-(server|worker)"}[15m])) > 2`,
-		Summary:     "A process stops by itself, perhaps again and again.",
+		Summary:     "A process stops by itself, perhaps repeatedly.",
 		Description: "{{ $labels.instance }} ({{ $labels.job }}) has stopped {{ $value }} times or more within 15 minutes.",
 	},
 	{
@@ -149,7 +157,8 @@ var processAlerts = []Alert{
 			absent(tradestore_build_info{job="tradestore-server"})
 			or
 			absent(tradestore_build_info{job="tradestore-worker"})`,
-		Summary:     "No process of a role is seen at all.",
-		Description: "There are no metrics of {{ $labels.job }} (absent is {{ $value }}): none runs, or Prometheus does not know where.",
+		Summary: "There are no metrics of any process of a role.",
+		Description: "There are no metrics of {{ $labels.job }} (absent is {{ $value }}): no process runs, or " +
+			"Prometheus has no address.",
 	},
 }

@@ -34,10 +34,10 @@ func TestAlertsFireAndResolve(t *testing.T) {
 		Want  []any  `yaml:"exp_alerts"`
 	}
 	var tests []any
-	told := map[string]bool{}
+	covered := map[string]bool{}
 	for _, s := range stories {
 		a := find(t, s)
-		told[a.Name+a.Labels["long"]] = true
+		covered[a.Name+a.Labels["long"]] = true
 		labels := map[string]string{"severity": a.Severity}
 		for _, more := range []map[string]string{a.Labels, s.labels} {
 			for name, value := range more {
@@ -48,12 +48,14 @@ func TestAlertsFireAndResolve(t *testing.T) {
 		for at := range strings.FieldsSeq(s.quiet + " " + s.over) {
 			moments = append(moments, moment{At: at, Alert: s.alert})
 		}
-		moments = append(moments, moment{At: s.fires, Alert: s.alert, Want: []any{map[string]any{"exp_labels": labels, "exp_annotations": map[string]string{
-			"summary": a.Summary, "description": s.says, "runbook_url": a.Runbook(), "dashboard_url": a.Board()}}}})
-		tests = append(tests, map[string]any{"name": s.alert + s.long, "interval": "1m", "input_series": inputs(s.given), "alert_rule_test": moments})
+		moments = append(moments, moment{At: s.fires, Alert: s.alert,
+			Want: []any{map[string]any{"exp_labels": labels, "exp_annotations": map[string]string{
+				"summary": a.Summary, "description": s.says, "runbook_url": a.Runbook(), "dashboard_url": a.Board()}}}})
+		tests = append(tests, map[string]any{"name": s.alert + s.long, "interval": "1m", "input_series": inputs(s.given),
+			"alert_rule_test": moments})
 	}
 	for _, a := range rules.Alerts() {
-		assert.True(t, told[a.Name+a.Labels["long"]], "%s %s has no case", a.Name, a.Labels["long"])
+		assert.True(t, covered[a.Name+a.Labels["long"]], "%s %s has no case", a.Name, a.Labels["long"])
 	}
 	promtool(t, tests, "alerts.yaml")
 }
@@ -112,8 +114,9 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestoreShedSustained",
 		given: map[string]string{
-			"tradestore_accept_shed_total" + with(aServer, `cause="items"`):  "0+60x20 1200+120x20 3600x20", // 1/s is not too much
-			"tradestore_accept_shed_total" + with(aServer, `cause="closed"`): "0+600x60",                    // a drain
+			// 1/s is not too much
+			"tradestore_accept_shed_total" + with(aServer, `cause="items"`):  "0+60x20 1200+120x20 3600x20",
+			"tradestore_accept_shed_total" + with(aServer, `cause="closed"`): "0+600x60", // a drain
 		},
 		quiet: "20m 31m", fires: "35m", over: "47m",
 		labels: map[string]string{"job": "tradestore-server", "cause": "items"},
@@ -122,9 +125,11 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestoreNothingDecided",
 		given: map[string]string{
-			"tradestore_accept_delivered_total" + aServer:                                                "0+600x60",
-			"tradestore_apply_outcomes_total" + with(aWorker, `status="SUCCESS",reason=""`):              "0+600x20 12000x20 12000+600x20",
-			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="NOT_DELIVERED"`):  "0+1x60", // the orphan reaper is no progress
+			"tradestore_accept_delivered_total" + aServer: "0+600x60",
+			"tradestore_apply_outcomes_total" + with(aWorker,
+				`status="SUCCESS",reason=""`): "0+600x20 12000x20 12000+600x20",
+			// the orphan reaper is no progress
+			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="NOT_DELIVERED"`):  "0+1x60",
 			"tradestore_apply_outcomes_total" + with(aWorker, `status="FAILED",reason="INVALID_RECORD"`): "0x60",
 		},
 		quiet: "15m 25m", fires: "30m", over: "45m",
@@ -208,10 +213,11 @@ var stories = append(burnStories(), []story{
 		alert: "TradestoreOutcomeConflict",
 		given: map[string]string{
 			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="conflict"`): "0x60 1x120",
-			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="same"`):     "0+5x180", // repeats are harmless
+			// repeats are harmless
+			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="same"`): "0+5x180",
 		},
 		quiet: "60m", fires: "62m", over: "122m", labels: byWorker,
-		says: "1 requests had two different ends within an hour (tradestore-worker).",
+		says: "1 requests had two different outcomes within an hour (tradestore-worker).",
 	},
 	{
 		alert: "TradestoreStoreUnreachable",
@@ -226,7 +232,8 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestoreTopologyCheckFailed",
 		given: map[string]string{
-			"tradestore_checks" + with(aWorker, `rule="T4",status="failed"`):  "0x20 1 0x40", // seen once, then the process is gone
+			// seen once, then the process is gone
+			"tradestore_checks" + with(aWorker, `rule="T4",status="failed"`):  "0x20 1 0x40",
 			"tradestore_checks" + with(aWorker, `rule="T4",status="unknown"`): "1x60",
 		},
 		quiet: "20m", fires: "25m", over: "32m",
@@ -236,7 +243,8 @@ var stories = append(burnStories(), []story{
 	{
 		alert: "TradestorePoolExhausted",
 		given: map[string]string{
-			"tradestore_postgres_pool_acquire_wait_seconds_total" + with(aServer, `pool="tradestore-requests"`): "0+60x20 1200+180x20 4800x20",
+			"tradestore_postgres_pool_acquire_wait_seconds_total" + with(aServer,
+				`pool="tradestore-requests"`): "0+60x20 1200+180x20 4800x20",
 		},
 		quiet: "20m 25m", fires: "35m", over: "47m",
 		labels: map[string]string{"job": "tradestore-server", "instance": "s:1", "pool": "tradestore-requests"},
@@ -245,7 +253,8 @@ var stories = append(burnStories(), []story{
 	{ // nobody gets a connection any more, so nobody's wait ends
 		alert: "TradestorePoolExhausted",
 		given: map[string]string{
-			"tradestore_postgres_pool_acquires_total" + with(aServer, `pool="tradestore-requests",result="cancelled"`): "0+6x20 120+120x20 2520x20",
+			"tradestore_postgres_pool_acquires_total" + with(aServer,
+				`pool="tradestore-requests",result="cancelled"`): "0+6x20 120+120x20 2520x20",
 		},
 		quiet: "20m 25m", fires: "35m", over: "47m",
 		labels: map[string]string{"job": "tradestore-server", "instance": "s:1", "pool": "tradestore-requests"},
@@ -285,6 +294,6 @@ var stories = append(burnStories(), []story{
 			"tradestore_build_info" + aWorker: "1x20 stale _x18 1x20",
 		},
 		quiet: "20m 25m", fires: "30m", over: "42m", labels: byWorker,
-		says: "There are no metrics of tradestore-worker (absent is 1): none runs, or Prometheus does not know where.",
+		says: "There are no metrics of tradestore-worker (absent is 1): no process runs, or Prometheus has no address.",
 	},
 }...)

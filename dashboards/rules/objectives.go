@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// objective is a share of events that must be good over 30 days. What may be bad is the error budget.
+// objective is a share of events that must be good over 30 days. The rest is the error budget.
 type objective struct {
 	slo       string // label of its series
 	budget    string // the share that may be bad
@@ -19,33 +19,38 @@ type objective struct {
 
 const accepts = `tradestore_http_requests_total{route="/api/v1/trades",method="POST"`
 
-// The objectives. Each trade of a bulk request counts for itself. A connection that is refused counts as one trade that was not taken. A bucket of 1 s is labelled "1" by
-// some versions of Prometheus and "1.0" by others.
+// The objectives. Each trade of a bulk request counts. A refused connection counts as one trade that was not accepted.
+// Prometheus labels a bucket of 1 s "1" or "1.0", by version.
 var objectives = []objective{
 	{
 		slo: "accept-availability", target: "0.999", budget: "0.001",
 		events: `sum by (job) (rate(` + accepts + `}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total[W]))
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
-		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W])) + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
+		errors: `sum by (job) (rate(` + accepts + `,code=~"5..|429"}[W]))` +
+			` + sum by (job) (rate(tradestore_accept_bulk_items_total{result=~"unavailable|unknown"}[W]))
 			+ sum by (job) (rate(tradestore_http_connections_refused_total[W]))`,
 		alert: "TradestoreAcceptAvailabilityBurn", dashboard: "tradestore-overview", what: "submitted trades are not taken",
 	},
 	{
 		slo: "accept-latency", target: "0.99", budget: "0.01",
 		events: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W]))`,
-		errors: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W])) - sum by (job) (rate(tradestore_accept_duration_seconds_bucket{le="0.1"}[W]))`,
-		alert:  "TradestoreAcceptLatencyBurn", dashboard: "tradestore-ingest", what: "accepted trades wait longer than 100 ms for their 202",
+		errors: `sum by (job) (rate(tradestore_accept_duration_seconds_count[W])) - sum by (job) ` +
+			`(rate(tradestore_accept_duration_seconds_bucket{le="0.1"}[W]))`,
+		alert: "TradestoreAcceptLatencyBurn", dashboard: "tradestore-ingest",
+		what: "accepted trades wait longer than 100 ms for their 202",
 	},
 	{
 		slo: "time-to-final", target: "0.99", budget: "0.01",
 		events: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W]))`,
-		errors: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W])) - sum by (job) (rate(tradestore_projection_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
-		alert:  "TradestoreTimeToFinalBurn", dashboard: "tradestore-worker", what: "accepted trades take longer than 1 s to their outcome",
+		errors: `sum by (job) (rate(tradestore_projection_end_to_end_seconds_count[W])) - sum by (job) ` +
+			`(rate(tradestore_projection_end_to_end_seconds_bucket{le=~"1|1.0"}[W]))`,
+		alert: "TradestoreTimeToFinalBurn", dashboard: "tradestore-worker",
+		what: "accepted trades take longer than 1 s to their outcome",
 	},
 }
 
-// burn is a speed at which a budget is used up. Both windows must see it: the long one that it matters, the short one that
-// it still goes on. Factors and windows are those of the SRE workbook, chapter 5.
+// burn is a rate of budget use. The long window shows that it matters, the short one that it still lasts. Factors and
+// windows are those of the SRE workbook, chapter 5.
 type burn struct{ factor, long, short, wait, severity string }
 
 var burns = []burn{
@@ -55,7 +60,7 @@ var burns = []burn{
 	{"1", "3d", "6h", "3h", Ticket},
 }
 
-// least is how many events of the long window must be bad for an alert: at night one request in five may be all there is.
+// least is how many events of the long window must be bad for an alert: with few requests, one error is a high share.
 const least = "10"
 
 func (o *objective) labels() map[string]string { return map[string]string{"slo": o.slo} }
@@ -73,7 +78,7 @@ func (o *objective) bad(window string) rule {
 	return rule{Record: "job_slo:tradestore_errors:increase" + window, Labels: o.labels(), Expr: in.Replace(o.errors)}
 }
 
-// objectivesFast are the series that tell quickly.
+// objectivesFast are the series over hours.
 func objectivesFast() []rule {
 	var all []rule
 	for _, o := range objectives {
@@ -89,12 +94,14 @@ func objectivesFast() []rule {
 	}
 	for _, window := range []string{"1h", "6h"} {
 		all = append(all, rule{Record: "job_slo:tradestore_burn:ratio_rate" + window,
-			Expr: "job_slo:tradestore_errors:ratio_rate" + window + " / on (slo) group_left () (1 - slo:tradestore_objective:ratio)"})
+			Expr: "job_slo:tradestore_errors:ratio_rate" + window +
+				" / on (slo) group_left () (1 - slo:tradestore_objective:ratio)"})
 	}
 	return all
 }
 
-// objectivesSlow are the series over days. The one of 30 days adds up what was recorded: a month of counters is too much.
+// objectivesSlow are the series over days. The one over 30 days sums recorded series: a month of raw counters is too
+// much.
 func objectivesSlow() []rule {
 	var all []rule
 	for _, o := range objectives {
@@ -111,11 +118,12 @@ func objectivesSlow() []rule {
 			Expr: `1 - job_slo:tradestore_errors:ratio_rate30d / on (slo) group_left () (1 - slo:tradestore_objective:ratio)`})
 }
 
-// flow are the series that compare what comes in with what is done.
+// flow are the series that compare accepted with decided trades.
 func flow() []rule {
 	return []rule{
 		{Record: "job:tradestore_accepted:rate5m", Expr: `sum by (job) (rate(tradestore_accept_delivered_total[5m]))`},
-		{Record: "job:tradestore_decided:rate5m", Expr: `sum by (job) (rate(tradestore_apply_outcomes_total{reason!="NOT_DELIVERED"}[5m]))`},
+		{Record: "job:tradestore_decided:rate5m",
+			Expr: `sum by (job) (rate(tradestore_apply_outcomes_total{reason!="NOT_DELIVERED"}[5m]))`},
 		{Record: "job:tradestore_lag_records:sum", Expr: `sum by (job) (tradestore_apply_lag_records)`},
 		{Record: "job:tradestore_lag_seconds:max", Expr: `max by (job) (tradestore_apply_lag_seconds)`},
 	}

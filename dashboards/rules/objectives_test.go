@@ -15,8 +15,9 @@ func of(name, window, job, slo string) string {
 	return name + window + `{job="` + job + `",slo="` + slo + `"}`
 }
 
-// burnStories gives each objective a story for each of its windows. The recorded shares are given, first high in the long
-// window alone, then in the short one alone, where nothing must fire, and then in both until the short one is over it.
+// burnStories gives each objective a story for each of its windows. The recorded shares are given, first high in the
+// long window alone, then in the short one alone, where nothing must fire, and then in both until the short one is over
+// it.
 func burnStories() (all []story) {
 	f := func(alert, slo, job, target string, budget, times float64, long, short, factor, before, fires string) {
 		bad := fmt.Sprintf("%.4g", times*budget)
@@ -29,7 +30,8 @@ func burnStories() (all []story) {
 			},
 			quiet: "29m 59m " + before, fires: fires, over: "301m",
 			labels: map[string]string{"job": job, "slo": slo},
-			says:   fmt.Sprintf("%.4g%% within %s (%s): %s times what the objective of %s allows, and it goes on.", times*budget*100, long, job, factor, target),
+			says: fmt.Sprintf("%.4g%% within %s (%s): %s times what the objective of %s allows, and it goes on.",
+				times*budget*100, long, job, factor, target),
 		})
 	}
 	for _, o := range []struct {
@@ -59,8 +61,10 @@ func TestAFewBadOnesAreNoAlert(t *testing.T) {
 		for _, window := range []string{"1h", "6h", "1d", "3d"} {
 			given[of(counts, window, "tradestore-server", "accept-availability")] = bad + "x300"
 		}
-		promtool(t, []any{map[string]any{"name": bad, "interval": "1m", "input_series": inputs(given), "promql_expr_test": []any{map[string]any{
-			"expr": `count(ALERTS{alertname="TradestoreAcceptAvailabilityBurn"})`, "eval_time": "290m", "exp_samples": alerts}}}}, "alerts.yaml")
+		promtool(t, []any{map[string]any{"name": bad, "interval": "1m", "input_series": inputs(given),
+			"promql_expr_test": []any{map[string]any{
+				"expr": `count(ALERTS{alertname="TradestoreAcceptAvailabilityBurn"})`, "eval_time": "290m",
+				"exp_samples": alerts}}}}, "alerts.yaml")
 	}
 	f("9")
 	f("10", map[string]any{"labels": "{}", "value": 4})
@@ -82,13 +86,18 @@ func TestObjectivesAreMeasured(t *testing.T) {
 		}
 		by := fmt.Sprintf(`{job=%q,slo=%q}`, job, slo)
 		firing := func(at string, alerts ...any) check {
-			return check{fmt.Sprintf(`count by (alertname, severity) (ALERTS{alertname=%q,long="1h",alertstate="firing"})`, alert), at, alerts}
+			return check{fmt.Sprintf(`count by (alertname, severity) (ALERTS{alertname=%q,long="1h",alertstate="firing"})`,
+				alert), at, alerts}
 		}
 		fired := map[string]any{"labels": fmt.Sprintf(`{alertname=%q,severity="page"}`, alert), "value": 1}
 		return map[string]any{"name": slo, "interval": "1m", "input_series": inputs(given), "promql_expr_test": []check{
-			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "60m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0),
-			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "90m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0.5),
-			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "140m", "job_slo:tradestore_errors:ratio_rate5m"+by, 0), // nothing comes in
+			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "60m",
+				"job_slo:tradestore_errors:ratio_rate5m"+by, 0),
+			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "90m",
+				"job_slo:tradestore_errors:ratio_rate5m"+by, 0.5),
+			// nothing comes in
+			one(fmt.Sprintf("job_slo:tradestore_errors:ratio_rate5m{slo=%q}", slo), "140m",
+				"job_slo:tradestore_errors:ratio_rate5m"+by, 0),
 			one(fmt.Sprintf("round(job_slo:tradestore_errors:increase1h{slo=%q}, 100)", slo), "90m", by, 900),
 			one(fmt.Sprintf("round(job_slo:tradestore_burn:ratio_rate1h{slo=%q}, 5)", slo), "90m", by, burn),
 			one(fmt.Sprintf("round(job_slo:tradestore_error_budget:remaining30d{slo=%q})", slo), "60m", by, 1),
@@ -123,8 +132,11 @@ func TestObjectivesAreMeasured(t *testing.T) {
 			"tradestore_http_requests_total" + with(aServer, `route="/readyz",method="GET",code="503"`): "0+60x150", // no trade
 			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_REQUESTS"`):     "0x150",
 		}, 250, -124),
-		f("accept-latency", "tradestore-server", "TradestoreAcceptLatencyBurn", histogram("tradestore_accept_duration_seconds", aServer, "0.1"), 25, -12),
-		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_projection_end_to_end_seconds", aWorker, "1.0"), 25, -12),
-		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn", histogram("tradestore_projection_end_to_end_seconds", aWorker, "1"), 25, -12),
+		f("accept-latency", "tradestore-server", "TradestoreAcceptLatencyBurn",
+			histogram("tradestore_accept_duration_seconds", aServer, "0.1"), 25, -12),
+		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn",
+			histogram("tradestore_projection_end_to_end_seconds", aWorker, "1.0"), 25, -12),
+		f("time-to-final", "tradestore-worker", "TradestoreTimeToFinalBurn",
+			histogram("tradestore_projection_end_to_end_seconds", aWorker, "1"), 25, -12),
 	}, "recording.yaml", "alerts.yaml")
 }

@@ -1,5 +1,5 @@
-// Package rules makes the Prometheus rules of Trade Store: recorded series, and alerts with links to their dashboard and
-// their runbook. The YAML is committed beside it; `make rules` writes it again after a change.
+// Package rules makes the Prometheus rules of Trade Store: recorded series, and alerts with links to their dashboard
+// and their runbook. The YAML is committed beside it; `make rules` writes it again after a change.
 //
 // Expressions and times are written as they run in production. Make can shorten all of them alike, so that a test sees
 // the very same rules fire and resolve within minutes.
@@ -15,27 +15,27 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Where links lead to: examples, replaced by the addresses of a site with `make rules ARGS="-dashboards ... -runbooks ..."`.
+// Addresses in links: examples, replaced with `make rules ARGS="-dashboards ... -runbooks ..."`.
 const (
 	Dashboards = "https://grafana.example.com"
 	Runbooks   = "https://example.com/tradestore/docs/runbooks.md"
 )
 
-// Alert is an alerting rule. Several of them may share a name: the same trouble seen over other windows.
+// Alert is an alerting rule. Rules with other windows may share a name.
 type Alert struct {
 	Name        string
 	Severity    string
 	Labels      map[string]string // besides severity
 	Expr        string
 	For         string // how long Expr must hold without a gap; empty for at once
-	Dashboard   string // uid of the one that shows the cause
+	Dashboard   string // uid of the dashboard that shows the cause
 	Summary     string
 	Description string // with the value
 }
 
-// Values of Severity: how soon somebody has to look.
+// Values of Severity: how soon to react.
 const (
-	Page   = "page"   // now: clients are harmed, or soon will be
+	Page   = "page"   // at once: clients are or will soon be affected
 	Ticket = "ticket" // in working hours
 )
 
@@ -65,7 +65,7 @@ type rule struct {
 	Annotations map[string]string `yaml:"annotations,omitempty"`
 }
 
-// Rules that nothing waits for are evaluated rarely, but often enough that their series don't go stale in between.
+// The slow interval is still short enough that its series do not go stale.
 const (
 	interval     = "30s"
 	slowInterval = "2m"
@@ -116,7 +116,7 @@ func (f file) write(scale float64) []byte {
 	return out.Bytes()
 }
 
-// tidy takes away the indentation that an expression has in Go.
+// tidy removes the Go indentation of an expression.
 func tidy(expr string) string {
 	lines := strings.Split(strings.TrimSpace(expr), "\n")
 	for i := range lines {
@@ -125,7 +125,7 @@ func tidy(expr string) string {
 	return strings.Join(lines, "\n")
 }
 
-// What shortened times don't fall below: a rate needs two samples, scraped every second.
+// Lower limits of shortened times: a rate needs two samples, scraped every second.
 const (
 	leastWindow   = 5 * time.Second
 	leastInterval = time.Second
@@ -139,7 +139,7 @@ func scaledWindows(expr string, scale float64) string {
 	})
 }
 
-// scaled shortens a duration, and panics for what is none: it stands in this package.
+// scaled shortens a duration of this package. It panics for an invalid one.
 func scaled(duration string, scale float64, least time.Duration) string {
 	if scale == 1 || duration == "" {
 		return duration

@@ -57,7 +57,8 @@ func TestScaleShortensTimesOnly(t *testing.T) {
 			assert.Equal(t, long.Rules[i].Expr, a.Expr)
 			assert.Equal(t, "2s500ms", a.For)
 		case "TradestoreShedSustained":
-			assert.Equal(t, `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5s])) > 1`, a.Expr, "two samples at least")
+			assert.Equal(t, `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5s])) > 1`, a.Expr,
+				"two samples at least")
 			assert.Equal(t, "5s", a.For)
 		}
 	}
@@ -79,7 +80,8 @@ func TestRulesAreAccepted(t *testing.T) {
 	for name, text := range rules.Make(1.0 / 120) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
-	said, err = stack.Promtool(t, "check", "rules", filepath.Join(dir, "alerts.yaml"), filepath.Join(dir, "recording.yaml"))
+	said, err = stack.Promtool(t, "check", "rules", filepath.Join(dir, "alerts.yaml"),
+		filepath.Join(dir, "recording.yaml"))
 	require.NoError(t, err, said)
 }
 

@@ -20,7 +20,7 @@ func main() {
 	for name, text := range rules.Make(*scale) {
 		text = bytes.ReplaceAll(text, []byte(rules.Dashboards), []byte(*dashboards))
 		text = bytes.ReplaceAll(text, []byte(rules.Runbooks), []byte(*runbooks))
-		if err := os.WriteFile(filepath.Join(*out, name), text, 0o644); err != nil { //nolint:gosec // for Prometheus to read, under whatever user
+		if err := os.WriteFile(filepath.Join(*out, name), text, 0o644); err != nil { //nolint:gosec // Prometheus reads them
 			fmt.Fprintln(os.Stderr, "cannot write the rules:", err)
 			os.Exit(1)
 		}
