@@ -111,7 +111,7 @@ var ingest = page{
 				"Requests answered 503 with an id: PENDING was sent, but no acknowledgement came in time. By the stage that "+
 					"failed. The record decides each of them, or the orphan reaper closes it.",
 				q("{{stage}}", `sum by (stage) (rate(tradestore_accept_unknown_total{@}[$__rate_interval]))`)).
-				alert("TradestoreResolverActive"),
+				alert("TradestoreOrphanReaperActive"),
 			lines("Errors of the objective", units.PercentUnit, above(0.001, 0.01),
 				"Share of submitted trades answered 5xx or 429. The objective allows 0.1 %.",
 				q("errors",

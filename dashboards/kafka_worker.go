@@ -132,7 +132,7 @@ var kafkaAndWorker = page{
 			lines("Requests that stay PENDING", units.Short, rare(),
 				"PENDING requests that the orphan reaper watches, by the condition it waits for before it closes them.",
 				q("waits for {{waits_for}}", `sum by (waits_for) (tradestore_orphan_pending_requests{@})`)).
-				alert("TradestorePendingOld", "TradestoreResolverActive"),
+				alert("TradestorePendingOld", "TradestoreOrphanReaperActive"),
 			lines("Oldest PENDING", units.Seconds, above(60, 300),
 				"Age of the oldest of them. Without a fault, a request is closed soon after --orphan-after, 60 s.",
 				q("{{instance}}", `tradestore_orphan_oldest_seconds{@}`)).alert("TradestorePendingOld"),
@@ -140,7 +140,7 @@ var kafkaAndWorker = page{
 				"Requests closed as NOT_DELIVERED, missing outcomes that the reaper projected, and failed passes.",
 				q("closed", `sum(rate(tradestore_orphan_closed_total{@}[$__rate_interval]))`),
 				q("shown", `sum(rate(tradestore_orphan_projected_total{@}[$__rate_interval]))`),
-				q("failed", `sum(rate(tradestore_orphan_errors_total{@}[$__rate_interval]))`)).alert("TradestoreResolverActive"),
+				q("failed", `sum(rate(tradestore_orphan_errors_total{@}[$__rate_interval]))`)).alert("TradestoreOrphanReaperActive"),
 			lines("Time since the last sweep", units.Seconds, above(2*3600, 24*3600),
 				"Time since a worker last deleted days and rows past their retention. A sweep runs every 1 h. If sweeps fail, "+
 					"the disk fills.",

@@ -60,7 +60,7 @@ var overview = page{
 		{"Is anything late, stuck or lost?", []panel{
 			number("Oldest PENDING", units.Seconds, above(60, 300),
 				"Age of the oldest PENDING request that no server can answer with 202 any more. 0 if there is none.",
-				q("age", `max(tradestore_orphan_oldest_seconds{@})`)).alert("TradestorePendingOld", "TradestoreResolverActive"),
+				q("age", `max(tradestore_orphan_oldest_seconds{@})`)).alert("TradestorePendingOld", "TradestoreOrphanReaperActive"),
 			number("Oldest record not applied", units.Seconds, above(10, 60),
 				"Time since the oldest trade that waits in the log was accepted. 0 without lag.",
 				q("age", `max(tradestore_apply_lag_seconds{@})`)).alert("TradestoreLagOld"),
@@ -79,7 +79,7 @@ var overview = page{
 				q("records", `sum(rate(tradestore_apply_dead_letters_total{@}[$__rate_interval]))`)).alert("TradestoreDeadLetters"),
 			number("Checks failed", units.Short, never(),
 				"Failed checks of topic, database and schema. The process that finds one stops.",
-				q("checks", `sum(tradestore_checks{@,status="failed"})`)).alert("TradestoreTopologyCheckFailed",
+				q("checks", `sum(tradestore_checks{@,status="failed"})`)).alert("TradestoreCheckFailed",
 				"TradestoreLoudStop"),
 			number("Checks that could not be made", units.Short, rare(),
 				"Checks whose store did not answer. Nothing is lost while a store is down: trades are refused or wait in the log.",

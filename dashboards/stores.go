@@ -20,7 +20,7 @@ var stores = page{
 			lines("Checks that failed", units.Short, never(),
 				"Failed checks, by rule of docs/design.md. The process that finds one exits after 30 s, so the line is short.",
 				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="failed"})`)).
-				alert("TradestoreTopologyCheckFailed", "TradestoreLoudStop"),
+				alert("TradestoreCheckFailed", "TradestoreLoudStop"),
 			lines("Errors of the apply transaction", perSecond, rare(),
 				"Apply transactions that PostgreSQL did not commit, by error class.",
 				q("{{result}}",

@@ -5,4 +5,4 @@ package loadtest
 import "time"
 
 // shortSleep sleeps for about d.
-func nap(d time.Duration) { time.Sleep(d) }
+func shortSleep(d time.Duration) { time.Sleep(d) }

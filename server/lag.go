@@ -59,7 +59,7 @@ type lagReport struct {
 	at            time.Time
 	MeasuredAt    time.Time      `json:"measured_at"`
 	RecordsBehind int64          `json:"records_behind"`
-	OldestSeconds float64        `json:"oldest_unsettled_seconds"`
+	OldestSeconds float64        `json:"oldest_unapplied_seconds"`
 	DrainSeconds  *float64       `json:"drain_seconds"` // null when nothing moves, or too little to tell
 	Partitions    []partitionLag `json:"partitions"`
 }

@@ -16,7 +16,7 @@ func TestLag(t *testing.T) {
 	a := start(t, nil)
 	report := a.get(lagPath).fields(t)
 	assert.InDelta(t, 0, report["records_behind"], 0)
-	assert.InDelta(t, 0, report["oldest_unsettled_seconds"], 0)
+	assert.InDelta(t, 0, report["oldest_unapplied_seconds"], 0)
 	assert.Empty(t, report["partitions"])
 
 	// Nobody applies what comes in: the backlog is there, its age grows, and no estimate can be given.
@@ -42,7 +42,7 @@ func TestLag(t *testing.T) {
 		most = n
 	}
 	require.Eventually(t, func() bool {
-		behind, _ := a.get(lagPath).fields(t)["oldest_unsettled_seconds"].(float64) // unknown until a look has seen it
+		behind, _ := a.get(lagPath).fields(t)["oldest_unapplied_seconds"].(float64) // unknown until a look has seen it
 		assert.LessOrEqual(t, behind, time.Since(sent).Seconds()+giveUpAfter.Seconds())
 		return behind > 0
 	}, giveUpAfter, 50*time.Millisecond)

@@ -90,7 +90,7 @@ func (p *projector) step(ctx context.Context, limit int) (n int, err error) {
 		return n, err
 	}
 	p.notify()
-	failpoint.Here("afterSettleBeforeCursor") // a crash here leaves projected outcomes to project again
+	failpoint.Here("afterProjectBeforeCursor") // a crash here leaves projected outcomes to project again
 	if err := p.journal.Projected(ctx, outcomes); err != nil {
 		return n, err
 	}

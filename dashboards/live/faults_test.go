@@ -44,7 +44,7 @@ var faults = []fault{
 		name: "others write to the stores: they move positions, spoil the log, and leave a request without a record",
 		alerts: []alert{{name: "TradestoreFenceLost"}, {name: "TradestoreDeadLetters"},
 			{name: "TradestorePendingOld", waits: true}},
-		aftermath: []alert{{name: "TradestoreResolverActive"}},
+		aftermath: []alert{{name: "TradestoreOrphanReaperActive"}},
 		strike: func(t *testing.T, s *deployment) func() {
 			s.orphan(t)
 			s.moveBack(t)
@@ -114,7 +114,7 @@ func (s *deployment) strike(t *testing.T, f fault) {
 func (s *deployment) endsLoudly(t *testing.T) {
 	t.Helper()
 	f := fault{name: "a table is gone, the topic is made again"}
-	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreTopologyCheckFailed"},
+	stopped, failed, absent := alert{name: "TradestoreLoudStop"}, alert{name: "TradestoreCheckFailed"},
 		alert{name: "TradestoreAbsent", waits: true}
 	s.await(t, f, []alert{stopped, failed, absent}, "inactive")
 	began := time.Now()

@@ -91,7 +91,7 @@ var outcomeAlerts = []Alert{
 		Description: "The oldest request without an outcome is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
 	},
 	{
-		Name: "TradestoreResolverActive", Severity: Ticket, Dashboard: worker,
+		Name: "TradestoreOrphanReaperActive", Severity: Ticket, Dashboard: worker,
 		Expr: `
 			sum by (job) (increase(tradestore_orphan_closed_total[15m]))
 			+
@@ -116,7 +116,7 @@ var storeAlerts = []Alert{
 		Description: "{{ $value }} checks of the stores can't be made ({{ $labels.job }}).",
 	},
 	{
-		Name: "TradestoreTopologyCheckFailed", Severity: Page, Dashboard: stores,
+		Name: "TradestoreCheckFailed", Severity: Page, Dashboard: stores,
 		Expr:        `max by (job, rule) (max_over_time(tradestore_checks{status="failed"}[10m])) > 0`,
 		Summary:     "A check of a store failed: servers and workers stop.",
 		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",

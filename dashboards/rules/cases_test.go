@@ -201,7 +201,7 @@ var stories = append(burnStories(), []story{
 		says: "The oldest request without an outcome is 5m 1s old (tradestore-worker).",
 	},
 	{
-		alert: "TradestoreResolverActive",
+		alert: "TradestoreOrphanReaperActive",
 		given: map[string]string{
 			"tradestore_orphan_closed_total" + aWorker:    "0x20 3x40",
 			"tradestore_orphan_projected_total" + aWorker: "0x60",
@@ -230,7 +230,7 @@ var stories = append(burnStories(), []story{
 		says: "5 checks of the stores can't be made (tradestore-worker).",
 	},
 	{
-		alert: "TradestoreTopologyCheckFailed",
+		alert: "TradestoreCheckFailed",
 		given: map[string]string{
 			// seen once, then the process is gone
 			"tradestore_checks" + with(aWorker, `rule="T4",status="failed"`):  "0x20 1 0x40",

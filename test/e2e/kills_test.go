@@ -65,7 +65,7 @@ func testKilledAtFailpoints(t *testing.T, s *deployment) {
 	}
 	f("worker", "beforeStatus", "afterCursor") // projection
 	if s.DynamoDB != "" {
-		f("worker", "afterSettleBeforeCursor")
+		f("worker", "afterProjectBeforeCursor")
 	}
 	s.stop(t)
 }

@@ -49,7 +49,7 @@ func (s *deployment) testWaits(t *testing.T) {
 	require.NotEmpty(t, a.Header.Get("Retry-After"))
 	require.True(t, poll(t, drainLimit, func() bool {
 		lag := s.get(t, "/api/v1/lag").json(t)
-		return lag["records_behind"].(float64) >= 2 && lag["oldest_unsettled_seconds"].(float64) > 0 &&
+		return lag["records_behind"].(float64) >= 2 && lag["oldest_unapplied_seconds"].(float64) > 0 &&
 			len(lag["partitions"].([]any)) > 0
 	}), "the lag is not seen")
 	require.NoError(t, hold.Rollback(t.Context()))
