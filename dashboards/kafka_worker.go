@@ -140,7 +140,8 @@ var kafkaAndWorker = page{
 				"Requests closed as NOT_DELIVERED, missing outcomes that the reaper projected, and failed passes.",
 				q("closed", `sum(rate(tradestore_orphan_closed_total{@}[$__rate_interval]))`),
 				q("shown", `sum(rate(tradestore_orphan_projected_total{@}[$__rate_interval]))`),
-				q("failed", `sum(rate(tradestore_orphan_errors_total{@}[$__rate_interval]))`)).alert("TradestoreOrphanReaperActive"),
+				q("failed", `sum(rate(tradestore_orphan_errors_total{@}[$__rate_interval]))`)).
+				alert("TradestoreOrphanReaperActive"),
 			lines("Time since the last sweep", units.Seconds, above(2*3600, 24*3600),
 				"Time since a worker last deleted days and rows past their retention. A sweep runs every 1 h. If sweeps fail, "+
 					"the disk fills.",

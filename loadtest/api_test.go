@@ -37,7 +37,8 @@ func TestAPIRequest(t *testing.T) {
 	}
 	named := `{"request_id":"` + id.String() + `",`
 	f(200, named+`"status":"SUCCESS","trade_id":"T","version":3}`, State{trade.Success, "", "T", 3}, true, nil)
-	f(200, named+`"status":"FAILED","trade_id":"T","version":3,"reason":"STALE_VERSION"}`, State{trade.Failed, trade.StaleVersion, "T", 3}, true, nil)
+	f(200, named+`"status":"FAILED","trade_id":"T","version":3,"reason":"STALE_VERSION"}`,
+		State{trade.Failed, trade.StaleVersion, "T", 3}, true, nil)
 	f(200, named+`"status":"PENDING"}`, State{Status: trade.Pending}, true, nil)
 	f(404, `{"code":"NOT_FOUND"}`, State{}, false, nil)
 	f(200, named+`"status":"DONE"}`, State{}, false, ErrAnswer)
@@ -55,14 +56,17 @@ func TestAPITrade(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	item := func(id string, version int, created string) string {
-		return fmt.Sprintf(`{"trade_id":%q,"version":%d,"counterparty_id":"C","book_id":"B","maturity_date":"2099-12-31","created_date":%q,"expired":false}`, id, version, created)
+		return fmt.Sprintf(`{"trade_id":%q,"version":%d,"counterparty_id":"C","book_id":"B",`+
+			`"maturity_date":"2099-12-31","created_date":%q,"expired":false}`, id, version, created)
 	}
 	maturity, _ := trade.ParseDate("2099-12-31")
 	created, _ := trade.ParseDate("2026-11-23")
-	one := trade.Trade{TradeID: "T", Version: 1, CounterpartyID: "C", BookID: "B", MaturityDate: maturity, CreatedDate: created}
+	one := trade.Trade{TradeID: "T", Version: 1, CounterpartyID: "C", BookID: "B",
+		MaturityDate: maturity, CreatedDate: created}
 	two := one
 	two.Version = 2
-	f(200, `{"trade_id":"T","items":[`+item("T", 1, "2026-11-23")+`,`+item("T", 2, "2026-11-23")+`]}`, []trade.Trade{one, two}, nil)
+	f(200, `{"trade_id":"T","items":[`+item("T", 1, "2026-11-23")+`,`+item("T", 2, "2026-11-23")+`]}`,
+		[]trade.Trade{one, two}, nil)
 	f(404, `{"code":"NOT_FOUND"}`, nil, nil)
 	f(200, `{"items":[`+item("T", 2, "2026-11-23")+`,`+item("T", 1, "2026-11-23")+`]}`, nil, ErrAnswer)
 	f(200, `{"items":[`+item("T", 1, "2026-11-23")+`,`+item("T", 1, "2026-11-23")+`]}`, nil, ErrAnswer)

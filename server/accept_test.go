@@ -22,6 +22,7 @@ import (
 )
 
 func TestAcceptedTradeIsTrackedAndInTheLog(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	const failedBefore = "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -54,6 +55,7 @@ func TestAcceptedTradeIsTrackedAndInTheLog(t *testing.T) {
 }
 
 func TestACorrelationIDIsMadeAndNoTraceWhenAbsentOrUnfit(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	for i, headers := range [][]string{nil, {"X-Correlation-ID: two words", "traceparent: 00-0-0-00"}} {
 		r := a.post(tradeJSON(fmt.Sprint("T", i), 1), headers...)
@@ -68,6 +70,7 @@ func TestACorrelationIDIsMadeAndNoTraceWhenAbsentOrUnfit(t *testing.T) {
 }
 
 func TestRefusedTradesCostNoStoreCall(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	good := tradeJSON("T1", 1)
 	f := func(body, headers string, status int, code trade.Code) {
@@ -102,6 +105,7 @@ func TestRefusedTradesCostNoStoreCall(t *testing.T) {
 }
 
 func TestRefusalListsTheFields(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	m := a.post(`{"trade_id":"=1","version":0,"Colour":"<b>\u0007"}`).problem(t, 400, trade.InvalidTrade)
 	fields := map[string]string{}
@@ -118,6 +122,7 @@ func TestRefusalListsTheFields(t *testing.T) {
 }
 
 func TestLowerVersionIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{{TradeID: "T1", Version: 4}, {TradeID: "T1", Version: 5}} })
 	m := a.post(tradeJSON("T1", 4)).problem(t, 400, trade.StaleVersion)
@@ -211,10 +216,11 @@ func produceAnswer(kreq kmsg.Request, code *kerr.Error) kmsg.Response {
 }
 
 func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1 })
-	gate := newGate()
+	barrier := newBarrier()
 	a.stores.set(func() {
-		a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil }
+		a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil }
 		a.stores.onOpen = func(_ context.Context, batch []*trade.Request) []error {
 			errs := make([]error, len(batch))
 			for i, r := range batch {
@@ -231,12 +237,12 @@ func TestEachRequestOfABatchHasItsOwnAnswer(t *testing.T) {
 		"T3": func(t testing.TB, r reply) { r.unknown(t) },
 	}
 	posts.Go(func() { answers["T0"](t, a.post(tradeJSON("T0", 1))) })
-	gate.reached(t)
+	barrier.reached(t)
 	for _, id := range []string{"T1", "T2", "T3"} {
 		posts.Go(func() { answers[id](t, a.post(tradeJSON(id, 1))) })
 	}
 	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 3 })
-	gate.open()
+	barrier.open()
 	posts.Wait()
 	assert.Equal(t, 3, a.stores.largest, "what gathered went as one batch")
 	a.records(2)
@@ -250,15 +256,15 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 		t.Helper()
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1 })
 		a.srv.flusher.ackWait = wait
-		gate := newGate()
+		barrier := newBarrier()
 		a.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 			a.cluster.KeepControl()
-			gate.pass()
+			barrier.pass()
 			return nil, nil, false
 		})
 		var under sync.WaitGroup
 		under.Go(func() { a.post(tradeJSON("T0", 1)).accepted(t) })
-		gate.reached(t)
+		barrier.reached(t)
 		for i := range posts {
 			under.Go(func() { a.post(tradeJSON(fmt.Sprintf("T%d", i+1), 1)).accepted(t) })
 			if wait == 0 { // the flush does not wait, so each of them is opened before the broker has answered
@@ -266,7 +272,7 @@ func TestAFlushWaitsForItsAcknowledgements(t *testing.T) {
 			}
 		}
 		eventually(t, func() bool { return a.srv.queue.snapshot().items == posts+1 })
-		gate.open()
+		barrier.open()
 		under.Wait()
 		assert.Equal(t, largest, a.stores.largest)
 		a.records(posts + 1)
@@ -279,10 +285,10 @@ func TestDeadlineInTheQueueHasNoEffect(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
 		cfg.Flushes, cfg.AcceptDeadline, cfg.OpenTimeout = 1, 100*time.Millisecond, 100*time.Millisecond
 	})
-	gate := newGate()
-	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 	a.post(tradeJSON("T1", 1)).noEffect(t, DeadlineExceeded) // its look-up hangs
-	gate.open()
+	barrier.open()
 	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	_, opens := a.stores.calls()
 	assert.Zero(t, opens, "a request whose client was sent away is not opened")
@@ -294,14 +300,16 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
 		cfg.AcceptDeadline, cfg.OpenTimeout = time.Second, time.Second
 	})
-	gate := newGate()
-	a.stores.set(func() { a.stores.onOpen = func(context.Context, []*trade.Request) []error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() {
+		a.stores.onOpen = func(context.Context, []*trade.Request) []error { barrier.pass(); return nil }
+	})
 	old := a.post(tradeJSON("T1", 1)).unknown(t)
 	a.stores.set(func() { a.stores.onOpen = nil })
 	replies := make(chan reply)
 	go func() { replies <- a.post(tradeJSON("T1", 1)) }()
 	eventually(t, func() bool { return a.srv.queue.snapshot().waiting == 1 })
-	gate.open()
+	barrier.open()
 	newer := (<-replies).accepted(t)
 	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	rec := a.records(1)
@@ -312,6 +320,7 @@ func TestNothingIsProducedAfterTheClientWasAnswered(t *testing.T) {
 
 // A server that was frozen between the acknowledgement and the answer must not say yes.
 func TestAcknowledgementAfterTheDeadlineIsUnknown(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	c := a.srv.newCall(&fasthttp.RequestCtx{})
 	c.start = time.Now().Add(-a.srv.cfg.AcceptDeadline)
@@ -330,6 +339,7 @@ func TestBrokerDownIsAnHonest503(t *testing.T) {
 }
 
 func TestPanicInAFlushIsA500AndTheNextTradeIsTaken(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.onOpen = func(context.Context, []*trade.Request) []error { panic("bug") } })
 	a.post(tradeJSON("T1", 1)).problem(t, 500, Internal)
@@ -374,6 +384,7 @@ func TestRecordsEqualWhatWasSent(t *testing.T) {
 }
 
 func TestNewListsMistakes(t *testing.T) {
+	t.Parallel()
 	_, err := New(Config{Partitions: -1, OpenTimeout: time.Hour, DrainDelay: -1, QueueBytes: 1}, Deps{})
 	for _, want := range []string{"topic", "partitions", "open-timeout", "drain-delay", "queue-bytes"} {
 		assert.ErrorContains(t, err, want)
@@ -395,21 +406,21 @@ func TestNewListsMistakes(t *testing.T) {
 	assert.ErrorContains(t, err, "metrics")
 }
 
-// gate holds whoever passes until it is opened.
-type gate struct{ at, opened chan struct{} }
+// barrier holds whoever passes until it is opened.
+type barrier struct{ at, opened chan struct{} }
 
-func newGate() *gate { return &gate{make(chan struct{}, 1024), make(chan struct{})} }
+func newBarrier() *barrier { return &barrier{make(chan struct{}, 1024), make(chan struct{})} }
 
-func (g *gate) pass() { g.at <- struct{}{}; <-g.opened }
+func (b *barrier) pass() { b.at <- struct{}{}; <-b.opened }
 
-func (g *gate) open() { close(g.opened) }
+func (b *barrier) open() { close(b.opened) }
 
-// reached waits until somebody stands at the gate.
-func (g *gate) reached(t testing.TB) {
+// reached waits until somebody stands at the barrier.
+func (b *barrier) reached(t testing.TB) {
 	t.Helper()
 	select {
-	case <-g.at:
+	case <-b.at:
 	case <-time.After(giveUpAfter):
-		t.Fatal("nobody came to the gate")
+		t.Fatal("nobody came to the barrier")
 	}
 }

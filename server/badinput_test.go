@@ -19,6 +19,7 @@ import (
 
 // Each text of the corpus as a body is refused before any store is asked.
 func TestCorpusAsBody(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	cases, err := corpus.Cases()
 	require.NoError(t, err)
@@ -39,6 +40,7 @@ func TestCorpusAsBody(t *testing.T) {
 
 // Each text in the place of a value and inside of a string is refused, or it is a trade, and then the log has it.
 func TestCorpusInsideFields(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	cases, err := corpus.Cases()
 	require.NoError(t, err)
@@ -141,6 +143,7 @@ func TestMessagesThatDeceive(t *testing.T) {
 // A client that stops in the middle, with half of the connection or all of it, costs a connection for a moment and
 // nothing else.
 func TestClientsThatStopInTheMiddle(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.ReadTimeout = time.Hour })
 	body := tradeJSON("T1", 1)
 	whole := message(fmt.Sprintf("POST /api/v1/trades HTTP/1.1\n%s\nContent-Length: %d", jsonType, len(body)), body)

@@ -85,6 +85,7 @@ func (e entry) unknown() trade.RequestID {
 }
 
 func TestBulkAnswersEachTradeByItself(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{{TradeID: "OLD", Version: 5}} })
 	matured := strings.Replace(tradeJSON("T5", 1), "2026-11-22", "2026-11-21", 1)
@@ -121,6 +122,7 @@ func TestBulkAnswersEachTradeByItself(t *testing.T) {
 }
 
 func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.BulkItems, cfg.BulkBytes = 3, 4096 })
 	good := tradeJSON("T1", 1)
 	f := func(body, headers string, status int, code trade.Code) {
@@ -165,6 +167,7 @@ func TestBulkIsRefusedAsAWholeWithoutAStoreCall(t *testing.T) {
 // Its route alone takes more than a single trade may have, with and without a length; a single trade may be no larger
 // in it.
 func TestBulkBodies(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxBodyBytes, cfg.BulkBytes = 1<<10, 64<<10 })
 	good := tradeJSON("T1", 1)
 	array := func(size int) string { return "[" + good + strings.Repeat(" ", size-len(good)-2) + "]" }
@@ -365,11 +368,11 @@ func TestBulkIsAnsweredAtTheDeadline(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
 		cfg.Flushes, cfg.MaxBatch, cfg.AcceptDeadline, cfg.OpenTimeout = 2, 1, 500*time.Millisecond, 500*time.Millisecond
 	})
-	gate := newGate()
+	barrier := newBarrier()
 	a.stores.set(func() {
 		a.stores.onOpen = func(_ context.Context, batch []*trade.Request) []error {
 			if id := batch[0].Trade.TradeID; id == "HELD" {
-				gate.pass()
+				barrier.pass()
 			}
 			return nil
 		}
@@ -387,7 +390,7 @@ func TestBulkIsAnsweredAtTheDeadline(t *testing.T) {
 	items[2].accepted()
 	items[3].noEffect(DeadlineExceeded)
 	items[4].accepted()
-	gate.open()
+	barrier.open()
 	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
 	a.records(3)
 	counted(t, 1, a.srv.m.bulkItems[bulkUnknown])
@@ -423,6 +426,7 @@ func TestBulkIsShedFromTheFirstWithoutRoom(t *testing.T) {
 
 // Many wrong trades in few bytes do not make an answer without bounds.
 func TestBulkAnswerIsBounded(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.BulkBytes = 8 << 10 })
 	r := a.bulk(strings.Split(strings.Repeat("{} ", 1000)[:2999], " "))
 	items := r.items(t, 1000)
@@ -506,6 +510,7 @@ func TestBulkKeepsTheOrderOfATrade(t *testing.T) {
 
 // A late acknowledgement of one trade must not be a yes (C6).
 func TestBulkAcknowledgementAfterTheDeadlineIsUnknown(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	c := a.srv.newCall(&fasthttp.RequestCtx{})
 	c.start = time.Now().Add(-a.srv.cfg.AcceptDeadline)

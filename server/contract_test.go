@@ -21,6 +21,7 @@ import (
 
 // The description lists what the router answers, and nothing else.
 func TestRoutesAreDescribed(t *testing.T) {
+	t.Parallel()
 	described, err := contract.Load()
 	require.NoError(t, err)
 	var inDocument, inRouter []string
@@ -41,6 +42,7 @@ func TestRoutesAreDescribed(t *testing.T) {
 }
 
 func TestProblemCodesAreDescribed(t *testing.T) {
+	t.Parallel()
 	document, err := openapi3.NewLoader().LoadFromData(openapi.YAML)
 	require.NoError(t, err)
 	var codes []any
@@ -53,6 +55,7 @@ func TestProblemCodesAreDescribed(t *testing.T) {
 // Each operation gives each answer that is described for it. What stands for all in `default` is shown by 431; the
 // tests of the wire show 405, 408, 429 and 500. The client checks every exchange.
 func TestEveryDescribedAnswerIsGiven(t *testing.T) {
+	t.Parallel()
 	var down, unverified atomic.Bool
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
@@ -139,14 +142,16 @@ func TestEveryDescribedAnswerIsGiven(t *testing.T) {
 
 // The checker finds what it is there for.
 func TestContractFindsBreaches(t *testing.T) {
+	t.Parallel()
 	described, err := contract.Load()
 	require.NoError(t, err)
+	const id = "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"
 	good := func() *contract.Exchange {
 		return &contract.Exchange{Method: "POST", Target: tradesPath,
 			Header: http.Header{"Content-Type": {mediaJSON}}, Body: []byte(tradeJSON("T1", 1)),
-			Status: 202, AnswerHeader: http.Header{"Content-Type": {mediaJSON}, "X-Correlation-Id": {"c"}, "Retry-After": {"1"},
-				"Location": {requestsPath + "019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a"}},
-			Answer: []byte(`{"request_id":"019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a","status":"PENDING","trade_id":"T1","version":1}`)}
+			Status: 202, AnswerHeader: http.Header{"Content-Type": {mediaJSON}, "X-Correlation-Id": {"c"},
+				"Retry-After": {"1"}, "Location": {requestsPath + id}},
+			Answer: []byte(`{"request_id":"` + id + `","status":"PENDING","trade_id":"T1","version":1}`)}
 	}
 	require.NoError(t, described.Check(good()))
 	f := func(finds string, spoil func(*contract.Exchange)) {
@@ -172,6 +177,7 @@ func TestContractFindsBreaches(t *testing.T) {
 }
 
 func TestDocsPage(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	f := func(path, media string) {
 		t.Helper()

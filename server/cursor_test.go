@@ -11,6 +11,7 @@ import (
 )
 
 func TestCursorIsReadBackAndNothingElseIs(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		key := trade.Key{
 			TradeID: rapid.StringMatching(`[A-Za-z0-9][A-Za-z0-9._-]{0,63}`).Draw(t, "id"),

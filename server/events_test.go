@@ -94,13 +94,15 @@ func (w *fake) decide(tradeID, detail string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := kafka.Partition(tradeID, testPartitions)
-	w.journal = append(w.journal, trade.Decision{Generation: testGeneration, Partition: p, Offset: w.applied[p], RequestState: trade.RequestState{
-		ID: trade.NewRequestID(testNow), Status: trade.Failed, Reason: trade.StaleVersion, Detail: detail, TradeID: tradeID, Version: 1,
-		AcceptedAt: testNow, DecidedAt: testNow}})
+	state := trade.RequestState{ID: trade.NewRequestID(testNow), Status: trade.Failed, Reason: trade.StaleVersion,
+		Detail: detail, TradeID: tradeID, Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
+	w.journal = append(w.journal,
+		trade.Decision{Generation: testGeneration, Partition: p, Offset: w.applied[p], RequestState: state})
 	w.applied[p] += 1 + rand.Int64N(8)/7 // logs have holes
 }
 
 func TestEventsOfARequest(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := a.post(tradeJSON("T1", 1)).accepted(t)
 	path := requestsPath + id.String() + "/events"
@@ -127,17 +129,18 @@ func TestEventsOfARequest(t *testing.T) {
 }
 
 func TestEventsOfATrade(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.decide("T1", "long ago")
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
-	twin := a.follow(tradeEvents+"?trade_id=T1", "")
+	second := a.follow(tradeEvents+"?trade_id=T1", "")
 	for i := range 5 {
 		a.stores.decide(fmt.Sprint("other", i), "another trade")
 		a.stores.decide("T1", fmt.Sprint("outcome ", i))
 	}
 	for i := range 5 {
 		f.wants("failed", fmt.Sprintf(`"outcome %d"`, i))
-		twin.wants("failed", fmt.Sprintf(`"outcome %d"`, i))
+		second.wants("failed", fmt.Sprintf(`"outcome %d"`, i))
 	}
 	read := func(lastEventID string) reply {
 		return a.send("GET", tradeEvents+"?trade_id=T1", "", "Last-Event-ID: "+lastEventID)
@@ -170,6 +173,7 @@ func TestEventsOfATrade(t *testing.T) {
 
 // However often a client is cut, also before its first event, it sees each outcome once and in order.
 func TestAFollowerResumes(t *testing.T) {
+	t.Parallel()
 	const outcomes = 6 * followRows
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.heartbeat = time.Millisecond })
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
@@ -202,6 +206,7 @@ func TestAFollowerResumes(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxStreams = 1 })
 	f := a.follow(tradeEvents+"?trade_id=T1", "")
 	refused := a.get(tradeEvents + "?trade_id=T1")

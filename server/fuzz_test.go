@@ -25,7 +25,8 @@ func FuzzConnection(f *testing.F) {
 		message("POST /api/v1/trades HTTP/1.1\n"+jsonType+"\nContent-Length: 125", body),
 		message("POST /api/v1/trades HTTP/1.1\n"+jsonType+"\nTransfer-Encoding: chunked", "7d\r\n"+body+"\r\n0\r\n\r\n"),
 		message("POST /api/v1/trades HTTP/1.1\nContent-Length: 1\nTransfer-Encoding: chunked", "0\r\n\r\n"),
-		message("POST /api/v1/trades HTTP/1.1\n"+jsonType+"\nIdempotency-Key: k\nExpect: 100-continue\nContent-Length: 2", "{}"),
+		message("POST /api/v1/trades HTTP/1.1\n"+jsonType+
+			"\nIdempotency-Key: k\nExpect: 100-continue\nContent-Length: 2", "{}"),
 		message("GET /api/v1/trades?limit=3&cursor=AQAAAAFUMQ HTTP/1.1", ""),
 		message("GET /api/v1/trades/T1 HTTP/1.0\nConnection: keep-alive", "") + message("GET /livez HTTP/1.1", ""),
 		message("HEAD /api/v1/requests/019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a HTTP/1.1\nX-Correlation-ID: c", ""),
@@ -63,15 +64,20 @@ func FuzzConnection(f *testing.F) {
 // FuzzPath asks for paths. What is answered with anything but a refusal is in its normal form, and an id in it is one
 // that a trade can have.
 func FuzzPath(f *testing.F) {
-	for _, seed := range []string{"/api/v1/trades/T1", "/api/v1//trades", "/api/v1/trades/%54", "/api/v1/x/../trades", "/docs/init.js", "/docs/..%2f", "*", "http://x/livez", "//x/livez",
-		"/livez?x", "/livez#x", "/api/v1/trades/" + strings.Repeat("T", 65), "/api/v1/requests/019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a", "/\\livez", "/livez;x", "/\xff"} {
+	for _, seed := range []string{
+		"/api/v1/trades/T1", "/api/v1//trades", "/api/v1/trades/%54", "/api/v1/x/../trades",
+		"/api/v1/trades/" + strings.Repeat("T", 65), "/api/v1/requests/019e7c1a-5b7e-7c40-9f4e-3a1f0c2d4b6a",
+		"/docs/init.js", "/docs/..%2f", "*", "http://x/livez", "//x/livez",
+		"/livez?x", "/livez#x", "/\\livez", "/livez;x", "/\xff",
+	} {
 		f.Add(seed)
 	}
 	a := start(f, func(_ *Config, deps *Deps) { deps.Log = zerolog.Nop() })
 	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
 	f.Fuzz(func(t *testing.T, target string) {
 		var answer bytes.Buffer
-		_ = a.srv.http.ServeConn(&memoryConn{in: strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), out: &answer})
+		sent := "GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+		_ = a.srv.http.ServeConn(&memoryConn{in: strings.NewReader(sent), out: &answer})
 		resp, err := http.ReadResponse(bufio.NewReader(&answer), nil)
 		if err != nil {
 			return // nothing that looks like a request

@@ -80,8 +80,9 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	t.Cleanup(producer.Close)
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
-	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores, Kafka: producer,
-		Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel), Now: func() time.Time { return testNow }}
+	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores,
+		Kafka: producer, Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel),
+		Now: func() time.Time { return testNow }}
 	if change != nil {
 		change(&cfg, &deps)
 	}

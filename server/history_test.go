@@ -13,33 +13,38 @@ import (
 
 func historyOf(tradeID string) string { return tradesPath + "/" + tradeID + "/history" }
 
-// submissionOf is a submission of T1 that was stored.
+// postOf is a submission of T1 that was stored.
 func postOf(id trade.RequestID, offset int64) trade.HistoryEntry {
 	at := testNow.Truncate(time.Microsecond)
 	s := trade.HistoryEntry{Trade: tradeOf("T1", 1)}
-	s.RequestState = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: at, DecidedAt: at}
+	s.RequestState = stateOf(id, trade.Success)
+	s.AcceptedAt, s.DecidedAt = at, at
 	s.Generation, s.Offset = 1, offset
 	return s
 }
 
 func TestHistoryInPages(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	first, second := trade.NewRequestID(testNow), trade.NewRequestID(testNow)
 	a.stores.set(func() {
 		a.stores.submitted = []trade.HistoryEntry{postOf(first, 3), postOf(second, 5), postOf(trade.NewRequestID(testNow), 9)}
 		a.stores.submitted[1].Replaced, a.stores.submitted[1].ReplayOf = first, first
-		a.stores.submitted[2].Trade, a.stores.submitted[2].Offset = trade.Trade{}, trade.NoOffset
-		a.stores.submitted[2].Status, a.stores.submitted[2].Reason, a.stores.submitted[2].Detail = trade.Failed, trade.NotDelivered, "x"
+		lost := &a.stores.submitted[2]
+		lost.Trade, lost.Offset = trade.Trade{}, trade.NoOffset
+		lost.Status, lost.Reason, lost.Detail = trade.Failed, trade.NotDelivered, "x"
 	})
 	item := func(id trade.RequestID, more string) string {
-		return `{"request_id":"` + id.String() + `","status":"SUCCESS","trade_id":"T1","version":1,"accepted_at":"2026-11-22T23:59:58.123456Z",` +
-			`"decided_at":"2026-11-22T23:59:58.123456Z","counterparty_id":"CP-1","book_id":"B1","maturity_date":"2026-11-22","created_date":"2026-11-21"` + more + `}`
+		return `{"request_id":"` + id.String() + `","status":"SUCCESS","trade_id":"T1","version":1,` +
+			`"accepted_at":"2026-11-22T23:59:58.123456Z","decided_at":"2026-11-22T23:59:58.123456Z",` +
+			`"counterparty_id":"CP-1","book_id":"B1","maturity_date":"2026-11-22","created_date":"2026-11-21"` + more + `}`
 	}
 	path := historyOf("T1")
 	page := a.get(path + "?limit=2")
 	cursor, _ := page.fields(t)["next_cursor"].(string)
-	assert.JSONEq(t, `{"trade_id":"T1","items":[`+item(first, "")+`,`+
-		item(second, `,"replaced":"`+first.String()+`","replay_of":"`+first.String()+`"`)+`],"next_cursor":"`+cursor+`"}`, page.body)
+	ofFirst := `,"replaced":"` + first.String() + `","replay_of":"` + first.String() + `"`
+	items := `"items":[` + item(first, "") + `,` + item(second, ofFirst) + `]`
+	assert.JSONEq(t, `{"trade_id":"T1",`+items+`,"next_cursor":"`+cursor+`"}`, page.body)
 	last := a.get(path + "?limit=2&cursor=" + cursor).fields(t)
 	assert.NotContains(t, last, "next_cursor")
 	closed := last["items"].([]any)[0].(map[string]any)
@@ -62,6 +67,7 @@ func TestHistoryInPages(t *testing.T) {
 }
 
 func TestAsOfAnInstant(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() {
 		a.stores.stored = []trade.Trade{tradeOf("T1", 1)}
@@ -94,6 +100,7 @@ func TestAsOfAnInstant(t *testing.T) {
 
 // What was accepted and is not decided shows where there would be a 404; beside stored versions it has to be asked for.
 func TestPendingVersionsAreShown(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := a.post(tradeJSON("T1", 2)).accepted(t)
 	const accepted = `"accepted_at":"2026-11-22T23:59:58.123456Z"`

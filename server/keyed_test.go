@@ -22,7 +22,7 @@ import (
 	"tradestore/trade"
 )
 
-// keyedLog is a request store as the server and a worker see it.
+// keyedStore is a request store as the server and a worker see it.
 type keyedStore interface {
 	RequestStore
 	KeyedStore
@@ -69,7 +69,8 @@ func (s *shop) openPostgres(t *testing.T) {
 	t.Cleanup(pool.Close)
 	s.log = postgres.NewRequestStore(pool)
 	s.end = func(t *testing.T, e trade.RequestState) {
-		_, err := pool.Exec(t.Context(), `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome, reason, detail)
+		_, err := pool.Exec(t.Context(), `INSERT INTO journal
+			(accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome, reason, detail)
 			VALUES ($1, $1, $2, 1, 0, $3, $4, nullif($5, ''), nullif($6, ''))`,
 			e.AcceptedAt, e.AcceptedOn().Time(), [16]byte(e.ID), string(e.Status), string(e.Reason), e.Detail)
 		require.NoError(t, err)
@@ -77,8 +78,9 @@ func (s *shop) openPostgres(t *testing.T) {
 }
 
 func (s *shop) openDynamoDB(t *testing.T) {
-	log, err := dynamo.Open(t.Context(), dynamo.Config{Table: fmt.Sprintf("keys-%d", time.Now().UnixNano()), Endpoint: stack.DynamoDB(t),
-		Now: func() time.Time { return *s.now.Load() }}, prometheus.NewRegistry(), zerolog.Nop())
+	cfg := dynamo.Config{Table: fmt.Sprintf("keys-%d", time.Now().UnixNano()), Endpoint: stack.DynamoDB(t),
+		Now: func() time.Time { return *s.now.Load() }}
+	log, err := dynamo.Open(t.Context(), cfg, prometheus.NewRegistry(), zerolog.Nop())
 	require.NoError(t, err)
 	t.Cleanup(log.Close)
 	require.NoError(t, log.CreateTable(t.Context()))
@@ -274,12 +276,11 @@ func TestFaultsOfKeys(t *testing.T) {
 	f("not opened", func(w *fake) {
 		w.onOpenKeyed = func() error { return fmt.Errorf("%w: %w", trade.ErrNotOpened, errDown) }
 	}, noEffect, 0)
-	f("may be opened", func(w *fake) { w.onOpenKeyed = func() error { return errDown } }, func(t *testing.T, r reply) {
-		assert.Equal(t, trade.DeriveRequestID(anonymous, "k", 0), r.unknown(t))
-	}, 0)
-	f("taken at the same moment", func(w *fake) { w.onOpenKeyed = func() error { return trade.ErrKeyTaken } }, func(t *testing.T, r reply) {
-		r.inProgress(t, trade.DeriveRequestID(anonymous, "k", 0))
-	}, 0)
+	id := trade.DeriveRequestID(anonymous, "k", 0)
+	unknown := func(t *testing.T, r reply) { assert.Equal(t, id, r.unknown(t)) }
+	f("may be opened", func(w *fake) { w.onOpenKeyed = func() error { return errDown } }, unknown, 0)
+	taken := func(w *fake) { w.onOpenKeyed = func() error { return trade.ErrKeyTaken } }
+	f("taken at the same moment", taken, func(t *testing.T, r reply) { r.inProgress(t, id) }, 0)
 	f("nothing", func(*fake) {}, func(t *testing.T, r reply) { r.took(t) }, 1)
 }
 
@@ -288,10 +289,10 @@ func TestAShedRequestLeavesNoTrace(t *testing.T) {
 	a := start(t, func(cfg *Config, _ *Deps) {
 		cfg.Flushes, cfg.AcceptDeadline, cfg.OpenTimeout = 1, 100*time.Millisecond, 100*time.Millisecond
 	})
-	gate := newGate()
-	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 	a.post(tradeJSON("T1", 1), "Idempotency-Key: k").noEffect(t, DeadlineExceeded)
-	gate.open()
+	barrier.open()
 	eventually(t, func() bool { return a.srv.queue.snapshot().items == 0 })
 	a.stores.set(func() { assert.Empty(t, a.stores.keys) })
 	a.post(tradeJSON("T1", 1), "Idempotency-Key: k").took(t)
@@ -306,7 +307,8 @@ func (w *fake) OpenKeyed(ctx context.Context, batch []*trade.KeyedRequest) []err
 	}
 	errs := make([]error, len(batch))
 	for i, r := range batch {
-		if _, dated := r.ID.Day(); dated || r.Nonce == (trade.Nonce{}) || r.Hash != trade.HashPayload(&r.Trade) || r.BusinessDate != r.AcceptedOn() {
+		if _, dated := r.ID.Day(); dated || r.Nonce == (trade.Nonce{}) || r.Hash != trade.HashPayload(&r.Trade) ||
+			r.BusinessDate != r.AcceptedOn() {
 			w.t.Errorf("OpenKeyed of %s", r.ID)
 		}
 		_, taken := w.keys[r.ID]

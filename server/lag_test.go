@@ -27,7 +27,11 @@ func TestLag(t *testing.T) {
 		perPartition[kafka.Partition(id, testPartitions)]++
 	}
 	sent := time.Now()
-	require.Eventually(t, func() bool { return a.get(lagPath).fields(t)["records_behind"] == 6.0 }, giveUpAfter, 50*time.Millisecond)
+	soon := func(ok func() bool, args ...any) { // not asked too often
+		t.Helper()
+		require.Eventually(t, ok, giveUpAfter, 50*time.Millisecond, args...)
+	}
+	soon(func() bool { return a.get(lagPath).fields(t)["records_behind"] == 6.0 })
 	report = a.get(lagPath).fields(t)
 	assert.Nil(t, report["drain_seconds"])
 	partitions := report["partitions"].([]any)
@@ -41,22 +45,23 @@ func TestLag(t *testing.T) {
 		assert.LessOrEqual(t, n, most, "the worst first")
 		most = n
 	}
-	require.Eventually(t, func() bool {
+	soon(func() bool {
 		behind, _ := a.get(lagPath).fields(t)["oldest_unapplied_seconds"].(float64) // unknown until a look has seen it
 		assert.LessOrEqual(t, behind, time.Since(sent).Seconds()+giveUpAfter.Seconds())
 		return behind > 0
-	}, giveUpAfter, 50*time.Millisecond)
-	require.Eventually(t, func() bool { return a.post(tradeJSON("T9", 1)).header.Get("Retry-After") == "30" }, giveUpAfter, 50*time.Millisecond,
+	})
+	soon(func() bool { return a.post(tradeJSON("T9", 1)).header.Get("Retry-After") == "30" },
 		"nothing moves: no need to ask each second")
 
 	a.stores.set(func() { a.stores.onRead = func() error { return errDown } })
-	require.Eventually(t, func() bool { return a.get(lagPath).status == 503 }, giveUpAfter, 50*time.Millisecond)
+	soon(func() bool { return a.get(lagPath).status == 503 })
 	a.get(lagPath).problem(t, 503, StoreUnavailable)
 	assert.Equal(t, "1", a.get(lagPath).header.Get("Retry-After"), "nothing is known")
 	a.get(lagPath+"?x=1").problem(t, 400, InvalidQuery)
 }
 
 func TestDrainEstimate(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	l := newLag(&Config{}, &Deps{}, newMetrics())
 	f := func(applied, left int64, retryAfter int) {

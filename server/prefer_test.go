@@ -8,6 +8,7 @@ import (
 )
 
 func TestPreferenceToWait(t *testing.T) {
+	t.Parallel()
 	f := func(want int, fields ...string) {
 		t.Helper()
 		raw := ""

@@ -13,6 +13,7 @@ import (
 )
 
 func TestRequestStatus(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := trade.NewRequestID(testNow)
 	f := func(state trade.RequestState, retryAfter, want string) {
@@ -22,20 +23,25 @@ func TestRequestStatus(t *testing.T) {
 		r := a.get(requestsPath + id.String())
 		assert.Equal(t, 200, r.status)
 		assert.Equal(t, retryAfter, r.header.Get("Retry-After"))
-		assert.Equal(t, map[bool]string{true: "no-cache", false: "no-store"}[state.Status.Terminal()], r.header.Get("Cache-Control"))
+		caching := map[bool]string{true: "no-cache", false: "no-store"}[state.Status.Terminal()]
+		assert.Equal(t, caching, r.header.Get("Cache-Control"))
 		assert.JSONEq(t, `{"request_id":"`+id.String()+`","accepted_at":"2026-11-22T23:59:58.123456Z",`+want+`}`, r.body)
 	}
 	decided := testNow.Add(time.Second).Truncate(time.Millisecond)
-	f(trade.RequestState{Status: trade.Pending, TradeID: "T1", Version: 2}, "1", `"status":"PENDING","trade_id":"T1","version":2`)
+	const decidedAt = `"decided_at":"2026-11-22T23:59:59.123Z"`
+	f(trade.RequestState{Status: trade.Pending, TradeID: "T1", Version: 2}, "1",
+		`"status":"PENDING","trade_id":"T1","version":2`)
 	f(trade.RequestState{Status: trade.Success, TradeID: "T1", Version: 2, DecidedAt: decided}, "",
-		`"status":"SUCCESS","trade_id":"T1","version":2,"decided_at":"2026-11-22T23:59:59.123Z"`)
-	f(trade.RequestState{Status: trade.Failed, TradeID: "T1", Version: 2, Reason: trade.StaleVersion, Detail: `low "v"`, DecidedAt: decided}, "",
-		`"status":"FAILED","trade_id":"T1","version":2,"reason":"STALE_VERSION","detail":"low \"v\"","decided_at":"2026-11-22T23:59:59.123Z"`)
+		`"status":"SUCCESS","trade_id":"T1","version":2,`+decidedAt)
+	f(trade.RequestState{Status: trade.Failed, TradeID: "T1", Version: 2, Reason: trade.StaleVersion,
+		Detail: `low "v"`, DecidedAt: decided}, "",
+		`"status":"FAILED","trade_id":"T1","version":2,"reason":"STALE_VERSION","detail":"low \"v\"",`+decidedAt)
 	f(trade.RequestState{Status: trade.Failed, Reason: trade.InvalidRecord, Detail: "x", DecidedAt: decided}, "",
-		`"status":"FAILED","reason":"INVALID_RECORD","detail":"x","decided_at":"2026-11-22T23:59:59.123Z"`)
+		`"status":"FAILED","reason":"INVALID_RECORD","detail":"x",`+decidedAt)
 }
 
 func TestReadsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := trade.NewRequestID(testNow).String()
 	f := func(path string, status int, code trade.Code) {
@@ -79,15 +85,19 @@ func TestReadsThatAreRefused(t *testing.T) {
 }
 
 func TestTradesAndExpiry(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	today := trade.DateOf(testNow)
 	at := func(version int32, maturity trade.Date) trade.Trade {
-		return trade.Trade{TradeID: "T1", Version: version, CounterpartyID: "C", BookID: "B", MaturityDate: maturity, CreatedDate: today}
+		return trade.Trade{TradeID: "T1", Version: version, CounterpartyID: "C", BookID: "B",
+			MaturityDate: maturity, CreatedDate: today}
 	}
 	a.stores.set(func() { a.stores.stored = []trade.Trade{at(1, today-1), at(2, today)} })
 	const (
-		v1 = `{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"B","maturity_date":"2026-11-21","created_date":"2026-11-22","expired":true}`
-		v2 = `{"trade_id":"T1","version":2,"counterparty_id":"C","book_id":"B","maturity_date":"2026-11-22","created_date":"2026-11-22","expired":false}`
+		v1 = `{"trade_id":"T1","version":1,"counterparty_id":"C","book_id":"B",` +
+			`"maturity_date":"2026-11-21","created_date":"2026-11-22","expired":true}`
+		v2 = `{"trade_id":"T1","version":2,"counterparty_id":"C","book_id":"B",` +
+			`"maturity_date":"2026-11-22","created_date":"2026-11-22","expired":false}`
 	)
 	assert.JSONEq(t, `{"trade_id":"T1","items":[`+v1+`,`+v2+`]}`, a.get(tradesPath+"/T1").body)
 	assert.JSONEq(t, `{"items":[`+v1+`,`+v2+`]}`, a.get(tradesPath).body)
@@ -101,6 +111,7 @@ func TestTradesAndExpiry(t *testing.T) {
 }
 
 func TestPagesCoverEverythingOnce(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() {
 		for i := range 1050 {
@@ -130,13 +141,16 @@ func TestPagesCoverEverythingOnce(t *testing.T) {
 
 // The path accepts the ids that the decoder accepts.
 func TestTradeIDsInPathsAreThoseOfTrades(t *testing.T) {
-	for _, id := range []string{"T", "9", "a.b_c-d", "-a", ".a", "_a", "", "a b", "é", strings.Repeat("x", 64), strings.Repeat("x", 65)} {
+	t.Parallel()
+	longest := strings.Repeat("x", 64)
+	for _, id := range []string{"T", "9", "a.b_c-d", "-a", ".a", "_a", "", "a b", "é", longest, longest + "x"} {
 		_, invalid := trade.Decode([]byte(tradeJSON(id, 1)))
 		assert.Equal(t, invalid == nil, isTradeID(id), id)
 	}
 }
 
 func TestProblemsAreWellFormed(t *testing.T) {
+	t.Parallel()
 	for code, kind := range problemTypes {
 		assert.Regexp(t, `^[A-Z]+(_[A-Z]+)*$`, string(code))
 		assert.GreaterOrEqual(t, kind.status, 400)
@@ -157,6 +171,7 @@ func TestProblemsAreWellFormed(t *testing.T) {
 
 // What a query says reaches the store; expired is a matter of today.
 func TestFilters(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	today := trade.DateOf(testNow)
 	f := func(query string, want trade.Filter) {
@@ -170,11 +185,13 @@ func TestFilters(t *testing.T) {
 	f("expired=false&maturity_to=2026-01-01", trade.Filter{MaturityFrom: today, MaturityTo: today - 325})
 	f("latest=false&limit=1", trade.AllTrades())
 	f("trade_id_prefix=T.&counterparty_id=C&book_id=B&maturity_from=2026-11-20&maturity_to=2026-11-22&latest=true",
-		trade.Filter{Prefix: "T.", CounterpartyID: "C", BookID: "B", MaturityFrom: today - 2, MaturityTo: today, Latest: true})
+		trade.Filter{Prefix: "T.", CounterpartyID: "C", BookID: "B", MaturityFrom: today - 2, MaturityTo: today,
+			Latest: true})
 }
 
 // A page may be short, or empty, while there is more; its cursor goes on with the same filter only.
 func TestPagesOfAFilter(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() {
 		for i := range 2500 {
@@ -197,15 +214,17 @@ func TestPagesOfAFilter(t *testing.T) {
 	for _, other := range []string{"", "&book_id=B2", "&book_id=B1&latest=true", "&counterparty_id=B1"} {
 		a.get(tradesPath+"?cursor="+cursor+other).problem(t, 400, InvalidCursor)
 	}
-	assert.Equal(t, 200, a.get(tradesPath+"?cursor="+cursor+"&limit=3&book_id=B1").status, "the limit may change, and the order")
+	r := a.get(tradesPath + "?cursor=" + cursor + "&limit=3&book_id=B1")
+	assert.Equal(t, 200, r.status, "the limit may change, and the order")
 }
 
 func TestEntityTags(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := trade.NewRequestID(testNow)
 	a.stores.set(func() {
 		a.stores.stored = []trade.Trade{tradeOf("T1", 1)}
-		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Success, TradeID: "T1", Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
+		a.stores.states[id] = stateOf(id, trade.Success)
 	})
 	for _, path := range []string{tradesPath + "/T1", requestsPath + id.String()} {
 		first := a.get(path)
@@ -232,7 +251,8 @@ func TestEntityTags(t *testing.T) {
 	}
 	before := a.get(tradesPath + "/T1").header.Get("ETag")
 	a.stores.set(func() { a.stores.stored[0].BookID = "other" })
-	assert.Equal(t, 200, a.send("GET", tradesPath+"/T1", "", "If-None-Match: "+before).status, "a replaced version is another document")
+	replaced := a.send("GET", tradesPath+"/T1", "", "If-None-Match: "+before)
+	assert.Equal(t, 200, replaced.status, "a replaced version is another document")
 	a.stores.set(func() {
 		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Pending, AcceptedAt: testNow}
 	})
@@ -243,11 +263,14 @@ func TestEntityTags(t *testing.T) {
 
 // Both ways of telling that a version is stale name what is stored, where that can be read.
 func TestStaleVersionsNameWhatIsStored(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := trade.NewRequestID(testNow)
 	a.stores.set(func() {
 		a.stores.stored = []trade.Trade{{TradeID: "T1", Version: 5}}
-		a.stores.states[id] = trade.RequestState{ID: id, Status: trade.Failed, TradeID: "T1", Version: 4, Reason: trade.StaleVersion, AcceptedAt: testNow, DecidedAt: testNow}
+		state := stateOf(id, trade.Failed)
+		state.Version, state.Reason = 4, trade.StaleVersion
+		a.stores.states[id] = state
 	})
 	for _, r := range []reply{a.post(tradeJSON("T1", 4)), a.get(requestsPath + id.String())} {
 		m := r.fields(t)

@@ -45,8 +45,9 @@ func (p *problem) fixedRetry() int {
 		return retryNotReady
 	case TooManyExports:
 		return retryExport
+	default:
+		return p.retryAfter
 	}
-	return p.retryAfter
 }
 
 // retries says whether the problem has a Retry-After.

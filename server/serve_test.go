@@ -24,17 +24,18 @@ import (
 )
 
 func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
+	t.Parallel()
 	f := func(change func(*Config), admitted int, cause string) {
 		t.Helper()
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes = 1; change(cfg) })
-		gate := newGate()
-		a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+		barrier := newBarrier()
+		a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 		var posts sync.WaitGroup
 		for i := range admitted {
 			posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 		}
 		eventually(t, func() bool { return a.srv.queue.snapshot().items == admitted })
-		gate.reached(t)
+		barrier.reached(t)
 		for range 20 {
 			a.post(tradeJSON("T9", 1)).noEffect(t, QueueFull)
 		}
@@ -42,7 +43,7 @@ func TestFullQueueShedsWithoutAStoreCall(t *testing.T) {
 		assert.Equal(t, 1, lookUps, "only the flush that hangs")
 		assert.Zero(t, opens)
 		counted(t, 20, a.srv.m.shed[cause])
-		gate.open()
+		barrier.open()
 		posts.Wait()
 		a.post(tradeJSON("T9", 1)).accepted(t)
 		eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
@@ -92,12 +93,12 @@ func TestPostsAreRejectedUntilTheChecksPass(t *testing.T) {
 
 	passed.Store(true)
 	a.post(tradeJSON("T1", 1)).accepted(t)
-	gate := newGate()
-	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 	waits := a.later(func() reply { return a.post(tradeJSON("T2", 1)) })
-	gate.reached(t)
+	barrier.reached(t)
 	passed.Store(false)
-	gate.open()
+	barrier.open()
 	(<-waits).noEffect(t, NotReady)
 	_, opens = a.stores.calls()
 	assert.Equal(t, 1, opens)
@@ -105,6 +106,7 @@ func TestPostsAreRejectedUntilTheChecksPass(t *testing.T) {
 }
 
 func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(&Config{}, verified, newMetrics())
 		answer := func(perSecond, seconds int) {
@@ -136,6 +138,7 @@ func TestRetryAfterFollowsTheDrainRate(t *testing.T) {
 
 // The line is as long as it can be served in time, once there is one that is not.
 func TestAQueueThatIsTooLongIsShed(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(&Config{AcceptDeadline: 4 * time.Second, Flushes: 2}, verified, newMetrics())
 		for range 3 {
@@ -162,15 +165,16 @@ func TestAQueueThatIsTooLongIsShed(t *testing.T) {
 }
 
 func TestBatchesAreCapped(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.Flushes, cfg.MaxBatch = 1, 4 })
-	gate := newGate()
-	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 	var posts sync.WaitGroup
 	for i := range 10 {
 		posts.Go(func() { a.post(tradeJSON(fmt.Sprint("T", i), 1)).accepted(t) })
 	}
 	eventually(t, func() bool { return a.srv.queue.snapshot().items == 10 })
-	gate.open()
+	barrier.open()
 	posts.Wait()
 	assert.Equal(t, 4, a.stores.largest)
 	a.records(10)
@@ -208,6 +212,7 @@ func TestDrainUnderLoadLosesNothing(t *testing.T) {
 }
 
 func TestDrainSaysNotReadyFirst(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(cfg *Config, _ *Deps) { cfg.DrainDelay = time.Hour })
 	assert.JSONEq(t, `{"status":"ok"}`, a.get("/readyz").body)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -229,10 +234,10 @@ func TestDrainSaysNotReadyFirst(t *testing.T) {
 
 func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	a := start(t, nil)
-	gate := newGate()
-	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { gate.pass(); return nil } })
+	barrier := newBarrier()
+	a.stores.set(func() { a.stores.onLookUp = func(context.Context) error { barrier.pass(); return nil } })
 	go func() { a.post(tradeJSON("T1", 1)) }()
-	gate.reached(t)
+	barrier.reached(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	err := a.srv.Drain(ctx)
@@ -242,10 +247,11 @@ func TestDrainThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	c := &pendingPost{cost: 1}
 	_, shed := a.srv.queue.admit(c)
 	assert.Equal(t, ShuttingDown, shed.code)
-	gate.open()
+	barrier.open()
 }
 
 func TestServeAfterDrainReturnsAtOnce(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -259,6 +265,7 @@ func TestServeAfterDrainReturnsAtOnce(t *testing.T) {
 }
 
 func TestHealthNamesEachCheck(t *testing.T) {
+	t.Parallel()
 	var down atomic.Bool
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
@@ -302,6 +309,7 @@ func TestHealthNamesEachCheck(t *testing.T) {
 }
 
 func TestReadyWithoutWhatIsSpare(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(_ *Config, deps *Deps) {
 		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error { return errDown }, Spare: true}}
 	})
@@ -312,12 +320,14 @@ func TestReadyWithoutWhatIsSpare(t *testing.T) {
 }
 
 func TestProbesAreSharedAndNeverPileUp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var probes, running atomic.Int64
 		release := make(chan struct{})
 		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
 			{Name: "quick", Probe: func(context.Context) error { probes.Add(1); return nil }},
-			{Name: "deaf", Probe: func(context.Context) error { running.Add(1); <-release; return nil }}, // ignores its time limit
+			// ignores its time limit
+			{Name: "deaf", Probe: func(context.Context) error { running.Add(1); <-release; return nil }},
 		}, newMetrics(), zerolog.Nop())
 		flood := func(want ...string) {
 			t.Helper()
@@ -346,6 +356,7 @@ func TestProbesAreSharedAndNeverPileUp(t *testing.T) {
 }
 
 func TestSlowProbeTimesOut(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHealth(&Config{ProbeTimeout: time.Second, ProbeMaxAge: time.Second}, []Check{
 			{Name: "slow", Probe: func(ctx context.Context) error { <-ctx.Done(); return errors.Join(errDown, ctx.Err()) }},
@@ -355,6 +366,7 @@ func TestSlowProbeTimesOut(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(_ *Config, deps *Deps) {
 		deps.Checks = []Check{{Name: "database", Probe: func(context.Context) error { return nil }}}
 	})
@@ -413,9 +425,11 @@ func TestCountingAnAnswerAllocatesNothing(t *testing.T) {
 
 // A Prometheus that asks for protobuf gets native histograms; text has the classic ones alone.
 func TestMetricsAreServedInTheFormatAskedFor(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.post(tradeJSON("T1", 1)).accepted(t)
-	r := a.send("GET", "/metrics", "", "Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	r := a.send("GET", "/metrics", "",
+		"Accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
 	format := expfmt.ResponseFormat(r.header)
 	require.Equal(t, expfmt.TypeProtoDelim, format.FormatType())
 	decoder := expfmt.NewDecoder(strings.NewReader(r.body), format)

@@ -19,10 +19,15 @@ import (
 
 const preferWait = "Prefer: wait=25"
 
+// stateOf is the state of a request for T1 that came to its end at once.
+func stateOf(id trade.RequestID, status trade.Status) trade.RequestState {
+	return trade.RequestState{ID: id, Status: status, TradeID: "T1", Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
+}
+
 // end gives the request its end, as the worker would.
 func (a *api) end(id trade.RequestID, status trade.Status) {
 	a.stores.set(func() {
-		state := trade.RequestState{ID: id, Status: status, TradeID: "T1", Version: 1, AcceptedAt: testNow, DecidedAt: testNow}
+		state := stateOf(id, status)
 		if status == trade.Failed {
 			state.Reason, state.Detail = trade.StaleVersion, "lower"
 		}
@@ -44,6 +49,7 @@ func (a *api) later(send func() reply) <-chan reply {
 }
 
 func TestAPostWaitsForTheOutcome(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	for _, status := range []trade.Status{trade.Success, trade.Failed} {
 		answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
@@ -71,6 +77,7 @@ func TestAPostWaitsForTheOutcome(t *testing.T) {
 }
 
 func TestAReadWaitsForTheOutcome(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	id := a.post(tradeJSON("T1", 1)).accepted(t)
 	read := func(headers ...string) reply { return a.send("GET", requestsPath+id.String(), "", headers...) }
@@ -115,6 +122,7 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 
 // An outage of the request store ends no wait: the next read may succeed.
 func TestAWaitOutlastsAnOutage(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	answer := a.later(func() reply { return a.post(tradeJSON("T1", 1), preferWait) })
 	a.waiting(1)
@@ -131,6 +139,7 @@ func TestAWaitOutlastsAnOutage(t *testing.T) {
 }
 
 func TestADrainAnswersWhoeverWaits(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	answers := make([]<-chan reply, 20)
 	for i := range answers {
@@ -148,11 +157,13 @@ func TestADrainAnswersWhoeverWaits(t *testing.T) {
 
 // A client that leaves frees its slot for others.
 func TestAClientThatLeavesWaitsNoMore(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	conn, err := net.Dial("tcp", a.addr)
 	require.NoError(t, err)
 	body := tradeJSON("T1", 1)
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", tradesPath, jsonType, preferWait, len(body), body)
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n%s\r\nContent-Length: %d\r\n\r\n%s",
+		tradesPath, jsonType, preferWait, len(body), body)
 	require.NoError(t, err)
 	a.waiting(1)
 	require.NoError(t, conn.Close())
@@ -170,7 +181,8 @@ func TestAThousandWait(t *testing.T) {
 	for i := range ids {
 		ids[i] = trade.NewRequestID(testNow)
 		a.stores.set(func() {
-			a.stores.states[ids[i]] = trade.RequestState{ID: ids[i], Status: trade.Pending, TradeID: "T1", Version: 1, AcceptedAt: testNow}
+			a.stores.states[ids[i]] = trade.RequestState{ID: ids[i], Status: trade.Pending, TradeID: "T1", Version: 1,
+				AcceptedAt: testNow}
 		})
 	}
 	a.get("/livez")
@@ -181,7 +193,8 @@ func TestAThousandWait(t *testing.T) {
 		conn, err := net.Dial("tcp", a.addr)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		_, err = io.WriteString(conn, "GET "+requestsPath+ids[i].String()+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"+preferWait+"\r\n\r\n")
+		line := "GET " + requestsPath + ids[i].String() + " HTTP/1.1\r\n"
+		_, err = io.WriteString(conn, line+"Host: x\r\nConnection: close\r\n"+preferWait+"\r\n\r\n")
 		require.NoError(t, err)
 		conns[i] = conn
 	}

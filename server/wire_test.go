@@ -28,6 +28,7 @@ func message(head, body string) string {
 }
 
 func TestFraming(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	body := tradeJSON("T1", 1)
 	length := fmt.Sprintf("\nContent-Length: %d", len(body))
@@ -71,15 +72,18 @@ func TestFraming(t *testing.T) {
 
 // A client that goes on sending must still get to read why it was refused.
 func TestLargeBodyStillGetsItsAnswer(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
+	head := "POST /api/v1/trades HTTP/1.1\n" + jsonType + "\nContent-Length: 200000"
 	for range 20 {
-		r, closed := a.raw(message("POST /api/v1/trades HTTP/1.1\n"+jsonType+"\nContent-Length: 200000", strings.Repeat("x", 200_000)))
+		r, closed := a.raw(message(head, strings.Repeat("x", 200_000)))
 		r.problem(t, 413, BodyTooLarge)
 		assert.True(t, closed)
 	}
 }
 
 func TestPathsAndMethods(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	a.stores.set(func() { a.stores.stored = []trade.Trade{tradeOf("T1", 1)} })
 	f := func(line string, status int, code trade.Code) reply {
@@ -161,6 +165,7 @@ func TestSlowClientsAreSentAway(t *testing.T) {
 }
 
 func TestConnectionsAreLimited(t *testing.T) {
+	t.Parallel()
 	f := func(maxConns, perAddr, status int, code trade.Code) {
 		t.Helper()
 		a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxConns, cfg.MaxConnsPerAddr = maxConns, perAddr })
@@ -185,6 +190,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 }
 
 func TestAddressesAreCountedByWhatOneClientOwns(t *testing.T) {
+	t.Parallel()
 	f := func(remote, want string) {
 		t.Helper()
 		c := fakeConn{remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(remote))}
@@ -206,6 +212,7 @@ func (c fakeConn) RemoteAddr() net.Addr { return c.remote }
 
 // A process without free descriptors must go on accepting when it has some again.
 func TestAcceptOutlivesExhaustion(t *testing.T) {
+	t.Parallel()
 	a := start(t, nil)
 	exhausted := &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 	ln := &faultyListener{errs: []error{exhausted, exhausted, net.ErrClosed}}
@@ -216,6 +223,7 @@ func TestAcceptOutlivesExhaustion(t *testing.T) {
 
 // Deadlines are set seldom: each costs a lock and a timer.
 func TestADeadlineIsSetWhenItMatters(t *testing.T) {
+	t.Parallel()
 	var d deadline
 	f := func(wanted time.Duration, set bool) {
 		t.Helper()
@@ -256,6 +264,7 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 }
 
 func TestPanicInAHandlerIsA500AndTheServerLives(t *testing.T) {
+	t.Parallel()
 	a := start(t, func(_ *Config, deps *Deps) { deps.Trades = buggy{deps.Trades} })
 	r, closed := a.raw(message("GET /api/v1/trades HTTP/1.1\nX-Correlation-ID: c-1", ""))
 	assert.Equal(t, "c-1", r.problem(t, 500, Internal)["correlation_id"])
@@ -273,6 +282,7 @@ func (buggy) List(context.Context, trade.Filter, trade.Key, int) ([]trade.Trade,
 }
 
 func TestWireErrors(t *testing.T) {
+	t.Parallel()
 	f := func(err error, code trade.Code, detail string) {
 		t.Helper()
 		p := ofWire(err, &Config{MaxHeaderBytes: 8192})
@@ -286,6 +296,7 @@ func TestWireErrors(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
+	t.Parallel()
 	f := func(lines string, want head) {
 		t.Helper()
 		assert.Equal(t, want, readHead([]byte(strings.ReplaceAll(lines, "\n", "\r\n")+"\r\n")))

@@ -62,9 +62,9 @@ const (
 	applyPause = 20 * time.Millisecond
 	// slowTransaction is a time in which a healthy store takes more than 50,000 records.
 	slowTransaction = time.Second
-	// retryMin and retryMax keep workers from asking a store that starts again all at once.
-	retryMin = 50 * time.Millisecond
-	retryMax = 5 * time.Second
+	// minPause and maxPause keep workers from asking a store that starts again all at once.
+	minPause = 50 * time.Millisecond
+	maxPause = 5 * time.Second
 	// maxRefused refused records in a row mean that the schema is wrong, not the data.
 	maxRefused = 100
 	// commitInterval can be short: the group's offset only shows the lag, and the position is in PostgreSQL.
@@ -88,8 +88,8 @@ func (c Config) withConstants() Config {
 	c.RebalanceTimeout = cmp.Or(c.RebalanceTimeout, rebalanceTimeout)
 	c.ApplyPause = cmp.Or(c.ApplyPause, applyPause)
 	c.SlowTransaction = cmp.Or(c.SlowTransaction, slowTransaction)
-	c.RetryMin = cmp.Or(c.RetryMin, retryMin)
-	c.RetryMax = cmp.Or(c.RetryMax, retryMax)
+	c.RetryMin = cmp.Or(c.RetryMin, minPause)
+	c.RetryMax = cmp.Or(c.RetryMax, maxPause)
 	c.MaxRefused = cmp.Or(c.MaxRefused, maxRefused)
 	c.CommitInterval = cmp.Or(c.CommitInterval, commitInterval)
 	c.ProjectInterval = cmp.Or(c.ProjectInterval, projectInterval)

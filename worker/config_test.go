@@ -17,7 +17,8 @@ func TestWrongSettingsAreListedTogether(t *testing.T) {
 	_, err := New(cfg, Deps{Registry: prometheus.NewRegistry()})
 	for _, want := range []string{"partitions", "check interval", "drain limit", "--kafka-group: empty", "--lanes: -1",
 		"--max-poll-records: -1", "apply pause", "max refused", "project limit", "retry min",
-		"--transaction-limit: 1h0m0s is not less than the 1m0s", "sweep interval", "orphan limit", "--orphan-interval: -1", "--outcome-retention: 0s", "--dead-letter-retention: 0s",
+		"--transaction-limit: 1h0m0s is not less than the 1m0s", "sweep interval", "orphan limit", "--orphan-interval: -1",
+		"--outcome-retention: 0s", "--dead-letter-retention: 0s",
 		"--orphan-after: 1m0s is less than 2m6s, twice the sum of --accept-deadline 3s and --delivery-timeout 1m0s"} {
 		require.ErrorContains(t, err, want)
 	}

@@ -59,7 +59,7 @@ func New(cfg Config, deps Deps) (*Worker, error) {
 	for n := range cfg.Lanes {
 		w.lanes = append(w.lanes, newLane(w, n))
 	}
-	if err = w.metrics.Register(deps.Registry, "the worker"); err != nil {
+	if err := w.metrics.Register(deps.Registry, "the worker"); err != nil {
 		return nil, err
 	}
 	return w, nil

@@ -144,6 +144,7 @@ func TestReady(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
 			http.Error(w, "database: unavailable", status)
+			return
 		}
 	}))
 	defer s.Close()

@@ -76,8 +76,8 @@ type gate struct{ open atomic.Bool }
 
 var errUnverified = errors.New("schema and topic are not verified yet")
 
-// keep opens the gate when every check passes, and shuts it when one fails later, which is an error. At the end of ctx the
-// gate stays as it is: the drain finishes what was admitted.
+// keep opens the gate when every check passes, and shuts it when one fails later, which is an error. At the end of ctx
+// the gate stays as it is: the drain finishes what was admitted.
 func (g *gate) keep(ctx context.Context, log zerolog.Logger, interval time.Duration, monitor *checks.Monitor) error {
 	if err := await(ctx, log, monitor); err != nil {
 		return err

@@ -42,7 +42,7 @@ type ServerConfig struct {
 func (c ServerConfig) Validate() error {
 	var m settings.Mistakes
 	m.Address("--listen", c.Listen, true)
-	c.RoleFlags.check(&m)
+	c.check(&m)
 	m.Add(c.Server.Validate())
 	if c.Process.DrainTimeout <= c.Server.DrainDelay+c.Server.ReadTimeout {
 		m.Addf("--drain-timeout: %v is not more than the sum of --drain-delay %v and --read-timeout %v: "+
@@ -80,7 +80,7 @@ type WorkerConfig struct {
 func (c WorkerConfig) Validate() error {
 	var m settings.Mistakes
 	m.Address("--listen", c.Listen, true)
-	c.RoleFlags.check(&m)
+	c.check(&m)
 	m.Add(c.Worker.Validate())
 	return m.Err()
 }
@@ -131,7 +131,7 @@ type CheckConfig struct {
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
 func (c CheckConfig) Validate() error {
 	var m settings.Mistakes
-	c.StoreFlags.check(&m)
+	c.check(&m)
 	m.Add(c.OutcomeFlags.Validate())
 	settings.Between(&m, "--timeout", c.Timeout, 100*time.Millisecond, time.Hour)
 	return m.Err()

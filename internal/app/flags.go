@@ -72,7 +72,7 @@ type DatabaseFlags struct {
 
 // check never quotes the URL: in a text that is no URL, the place of the password is not known.
 func (f DatabaseFlags) check(m *settings.Mistakes) {
-	const example = "like postgres://user:password@127.0.0.1:5432/tradestore"
+	const example = "like postgres://user:password@127.0.0.1:5432/tradestore" //nolint:gosec // no real password
 	if f.URL == "" {
 		m.Addf("--database-url: required; set TRADESTORE_DATABASE_URL, " + example)
 		return

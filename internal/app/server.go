@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
@@ -42,22 +43,22 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 	}
 	defer producer.Close()
 
-	log, err := cfg.RequestStore.open(ctx, requests, 0, env)
+	store, err := cfg.RequestStore.open(ctx, requests, 0, env)
 	if err != nil {
 		return err
 	}
-	defer log.close()
-	monitor, err := stores{flags: cfg.StoreFlags, limit: attemptLimit}.monitor(env.Registry, producer, requests, log)
+	defer store.close()
+	monitor, err := stores{flags: cfg.StoreFlags, limit: attemptLimit}.monitor(env.Registry, producer, requests, store)
 	if err != nil {
 		return err
 	}
 	accept := &gate{}
 	srv, err := server.New(cfg.Role(), server.Deps{
-		Requests: log.entries, Keys: log.entries,
+		Requests: store.entries, Keys: store.entries,
 		Trades:   postgres.NewReader(reads),
 		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
 		Kafka:    producer,
-		Checks:   append(cfg.checks(reads, log, producer, accept), env.Checks...),
+		Checks:   append(cfg.checks(reads, store, producer, accept), env.Checks...),
 		Registry: env.Registry,
 		Log:      env.Log,
 		Tracer:   env.tracer,
@@ -75,10 +76,15 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return delayExit(running, env.Log, env.ExitDelay, err) // the gate is shut, reads and metrics go on
 	})
 	<-running.Done()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Process.DrainTimeout)
+	return cfg.drain(context.WithoutCancel(ctx), env.Log, srv, work)
+}
+
+// drain ends the server within --drain-timeout and returns the errors of its work and of the drain.
+func (c ServerConfig) drain(ctx context.Context, log zerolog.Logger, srv *server.Server, work *errgroup.Group) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Process.DrainTimeout)
 	defer cancel()
-	env.Log.Info().Msg("draining")
-	drained := srv.Drain(limit)
+	log.Info().Msg("draining")
+	drained := srv.Drain(ctx)
 	return errors.Join(work.Wait(), drained)
 }
 

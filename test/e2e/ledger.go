@@ -95,7 +95,7 @@ func (l *Ledger) Add(p *Post) {
 	l.posts = append(l.posts, p)
 }
 
-// Plant remembers that the record at slot was written by a test and stems from no POST.
+// Inject remembers that the record at slot was written by a test and stems from no POST.
 func (l *Ledger) Inject(slot Slot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

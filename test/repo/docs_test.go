@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,6 +32,9 @@ var (
 	ruleHome   = regexp.MustCompile(`(?m)^(?:- \*\*|\| )([PSAECBIRKT][1-9][0-9]?)\b`)
 )
 
+// noSource are folders that the program and its tools write.
+var noSource = []string{"tradestore-data", "coverage", "bin", "loadtest-report"}
+
 // files returns the files of the repository with the ending given, outside of folders that hold no source.
 func files(t *testing.T, ending string) []string {
 	t.Helper()
@@ -39,7 +43,7 @@ func files(t *testing.T, ending string) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "tradestore-data" || d.Name() == "coverage" || d.Name() == "bin" || d.Name() == "loadtest-report"):
+		case d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains(noSource, d.Name())):
 			return filepath.SkipDir
 		case strings.HasSuffix(path, ending):
 			found = append(found, path)
@@ -200,6 +204,7 @@ func TestGuideExplainsEveryCode(t *testing.T) {
 	}
 	require.Greater(t, len(known), 20)
 	for _, name := range codeInText.FindAllString(string(fence.ReplaceAll(guide, nil)), -1) {
-		assert.True(t, known[name] || strings.HasPrefix(name, "TRADESTORE_"), "docs/api.md explains %s, which no one answers with", name)
+		assert.True(t, known[name] || strings.HasPrefix(name, "TRADESTORE_"),
+			"docs/api.md explains %s, which no one answers with", name)
 	}
 }

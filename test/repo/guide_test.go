@@ -24,7 +24,9 @@ import (
 const asDocumented = `
 curl() {
 	local code=0
-	command curl --silent --show-error --max-time $([[ " $* " == *" -N "* ]] && echo 2 || echo 60) --write-out '\n%{http_code}\n' "$@" || code=$?
+	local limit=60
+	[[ " $* " != *" -N "* ]] || limit=2
+	command curl --silent --show-error --max-time $limit --write-out '\n%{http_code}\n' "$@" || code=$?
 	[[ $code == 0 || $code == 28 && " $* " == *" -N "* ]]
 }
 set -e
@@ -45,9 +47,12 @@ func TestGuideCanBeFollowed(t *testing.T) {
 	}
 	api := startDev(t)
 	temp := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(temp, "trades.ndjson"), []byte(`{"trade_id":"N1","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"2099-12-31","created_date":"2026-11-23"}
-{"trade_id":"N2","version":1,"counterparty_id":"CP-1","book_id":"B1","maturity_date":"2099-12-31","created_date":"2026-11-23"}
-`), 0o600))
+	trades := ""
+	for _, id := range []string{"N1", "N2"} {
+		trades += `{"trade_id":"` + id + `","version":1,"counterparty_id":"CP-1","book_id":"B1",` +
+			`"maturity_date":"2099-12-31","created_date":"2026-11-23"}` + "\n"
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(temp, "trades.ndjson"), []byte(trades), 0o600))
 	id, ran := "", 0
 	for _, document := range []string{"docs/api.md", "README.md"} {
 		parts := fenceLine.Split(string(read(t, document)), -1) // text and blocks in turn

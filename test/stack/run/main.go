@@ -41,9 +41,11 @@ func (c config) Validate() error {
 	return errors.Join(errs...)
 }
 
-const description = `Runs Apache Kafka, DynamoDB Local and PostgreSQL on 127.0.0.1 until Ctrl-C, and prints how to use them.
+const description = `Runs Apache Kafka, DynamoDB Local and PostgreSQL on 127.0.0.1 until Ctrl-C.
 
-It needs Java 17 (a JDK) and Maven; the first start fetches about 120 MB into the user's cache folder, or into the folder that TRADESTORE_CACHE_DIR names. Data, logs and ports stay over a restart. One node each, without authentication: for a developer's machine.
+It needs Java 17 (a JDK) and Maven. The first start fetches about 120 MB into the user's cache folder, or into the
+folder that TRADESTORE_CACHE_DIR names. Data, logs and ports stay over a restart. One node each, without
+authentication: for a developer's machine.
 
 Example:
 

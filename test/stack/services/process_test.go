@@ -85,7 +85,8 @@ func TestLastWords(t *testing.T) {
 	f("ERROR of the last time\ntwo\n", 23, "two")
 	f("INFO a\nERROR b\nINFO c\n", 0, "ERROR b")
 	f("INFO a\nERROR b\nERROR see c\n", 0, "ERROR b")
-	f("ERROR it failed\njava.lang.RuntimeException: outer\n\tat java.base\nCaused by: java.io.IOException: root\nINFO bye\n",
+	f("ERROR it failed\njava.lang.RuntimeException: outer\n\tat java.base\n"+
+		"Caused by: java.io.IOException: root\nINFO bye\n",
 		0, "Caused by: java.io.IOException: root")
 	f("java.net.BindException: in use\n\tat java.base\n", 0, "java.net.BindException: in use")
 	f("short", 100, "it left no log")

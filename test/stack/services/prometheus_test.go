@@ -32,7 +32,10 @@ groups:
     rules:
       - {record: "job:up:sum", expr: "sum by (job) (up)"}
       - {record: "job:up:ratio", expr: "job:up:sum / (job:up:sum > 9)"}
-      - {alert: Down, expr: "up{job='nobody'} == 0", labels: {severity: page}, annotations: {summary: "{{ $labels.instance }} is down"}}
+      - alert: Down
+        expr: "up{job='nobody'} == 0"
+        labels: {severity: page}
+        annotations: {summary: "{{ $labels.instance }} is down"}
       - {alert: Up, expr: "up{job='nobody'} == 1"}
 `
 
