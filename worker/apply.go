@@ -159,12 +159,12 @@ func (l *lane) refuse(r *trade.Record, cause error) error {
 		return trade.Classed(trade.Broken, "a dead letter can't be stored: partition %d, offset %d: %w",
 			r.Partition, r.Offset, cause)
 	}
+	l.observe.refused(r, cause)
 	if limit := l.cfg.MaxRefused; l.refusedInRow.Add(1) > int64(limit) {
 		return trade.Classed(trade.Broken,
 			"the store refuses too many records (the limit is %d in a row), the last one at partition %d, offset %d: %w",
 			limit, r.Partition, r.Offset, cause)
 	}
-	l.observe.refused(r, cause)
 	r.Fault = "the store refuses the record"
 	return nil
 }
