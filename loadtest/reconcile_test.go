@@ -129,7 +129,7 @@ func TestReconcileFindsWhatIsBroken(t *testing.T) {
 			}
 			return mine
 		}
-	}, wrong, "not an answer of the API")
+	}, wrong, "not an answer of Trade Store")
 }
 
 // What is wrong with the rows is counted beside the requests, all of which ended as they may.
