@@ -11,7 +11,7 @@ import (
 //go:embed results.svg.tmpl
 var chartSource string
 
-// All names come from this package: escaping for XML is enough.
+// chartTemplate needs no more than escaping for XML: all names come from this package.
 var chartTemplate = template.Must(template.New("chart").Parse(chartSource))
 
 // The geometry of the chart, in pixels at its natural size.

@@ -111,7 +111,7 @@ func (l *harness) self(ctx context.Context, name string, env []string, args ...s
 	}
 }
 
-// place is what one of our own children prints when it is ready.
+// endpoint is what one of our own children prints when it is ready.
 type endpoint struct {
 	API     string   `json:"api,omitempty"`    // host:port
 	Worker  string   `json:"worker,omitempty"` // host:port of its metrics

@@ -77,7 +77,7 @@ func (c *client) read(said apiclient.Answer, err error) (*answer, error) {
 	} else {
 		err = a.Decode(&a.problem)
 	}
-	if err != nil && !a.later() { // a proxy in between says 502 in its own words
+	if err != nil && !a.later() { // a proxy may answer 502 with a body that is not JSON
 		return nil, err
 	}
 	a.isJSON = err == nil
@@ -91,7 +91,8 @@ func (c *client) request(ctx context.Context, id string) (*answer, error) {
 
 func (a *answer) ok() bool { return a.Answer.Status < 300 }
 
-// later says whether the same call may get another answer. With a key that holds for 409 too: the request is under way.
+// later says whether the same call may get another answer. A 409 under an idempotency key is also temporary: the first
+// request is not decided yet.
 func (a *answer) later() bool { return a.Temporary() || a.Answer.Status == http.StatusConflict }
 
 // refusal tells in one line what a problem document says.

@@ -13,17 +13,17 @@ import (
 	"tradestore/internal/app"
 )
 
-// commandLine is the grammar: one subcommand per role, then those that call the service. Every flag can also be set in
-// the environment.
+// commandLine is the grammar: one subcommand per role, then those that call the service. Flags can also be set in the
+// environment, except those that choose one action (env:"-").
 type commandLine struct {
 	developerCommands
 
 	Server      serverCommand      `cmd:"" help:"Accept trades over HTTP and answer what became of them."`
 	Worker      workerCommand      `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
 	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request store on DynamoDB, the topic and its position rows."`
-	Check       checkCommand       `cmd:"" help:"Compare Kafka, PostgreSQL and the request store with what has to hold of them."`
+	Check       checkCommand       `cmd:"" help:"Check that Kafka, PostgreSQL and the request store are configured as required."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
-	Loadtest    loadtestCommand    `cmd:"" help:"Send a rate of trades to a running store, or to one of its own, and prove what became of each."`
+	Loadtest    loadtestCommand    `cmd:"" help:"Send trades at a fixed rate to a deployment, or to a new embedded one, and check every outcome."`
 	Submit      submitCommand      `cmd:"" help:"Submit the trades of a file: JSON, NDJSON or CSV."`
 	Status      statusCommand      `cmd:"" help:"Show where a request stands, or watch it until it is decided."`
 	Trades      tradesCommand      `cmd:"" help:"Show the stored versions of a trade."`
@@ -34,7 +34,7 @@ type commandLine struct {
 
 const description = `Trade Store takes trades over HTTP, keeps them in Kafka until they are stored, and stores each one once in PostgreSQL.
 
-Every flag can be given in the environment: TRADESTORE_ and its name, like TRADESTORE_LISTEN for --listen; a flag wins over the environment.
+Flags can also be set in the environment: TRADESTORE_ and the name, like TRADESTORE_LISTEN for --listen. A flag wins. Flags that choose one action, like --json, have no variable.
 Durations are written 250ms, 30s or 72h. SIGTERM or SIGINT drains; a second one ends the process at once.
 
 Exit codes: 0 done, or stopped after a clean drain; 1 failed; 2 a mistake in the flags or the environment. Commands that call the service have some more, as their help says.

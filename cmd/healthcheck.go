@@ -12,14 +12,14 @@ import (
 )
 
 type healthcheckCommand struct {
-	Listen  string        `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address that the role was told to listen on, host:port. A wildcard is asked on loopback."`
+	Listen  string        `name:"listen" group:"network" default:"127.0.0.1:8000" help:"Address that the role listens on, host:port. For 0.0.0.0 or [::] the command connects to loopback."`
 	URL     string        `name:"url" env:"-" group:"network" placeholder:"http://HOST:PORT/readyz" help:"What to ask instead, when the role is elsewhere."`
 	Timeout time.Duration `name:"timeout" group:"tuning" default:"5s" help:"Time limit for the answer."`
 }
 
 // Help is shown below the summary of --help.
 func (healthcheckCommand) Help() string {
-	return `Ends with 0 if a role answers /readyz with 200, else with 1. For images without a shell: in the container of a role it finds the address in the same environment.
+	return `Ends with 0 if a role answers /readyz with 200, else with 1. In a container it reads the address from the same variable as the role. It needs no shell.
 
 Example:
 
@@ -42,9 +42,15 @@ func (c *healthcheckCommand) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	client := apiclient.New(target, apiclient.Options{Conns: 1, Timeout: c.Timeout}) // the role itself, not a proxy
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	path := u.RequestURI()
+	u.Path, u.RawPath, u.RawQuery, u.Fragment = "", "", "", ""
+	client := apiclient.New(u.String(), apiclient.Options{Conns: 1, Timeout: c.Timeout}) // the role itself, not a proxy
 	defer client.Close()
-	answer, err := client.Do(ctx, http.MethodGet, "", nil, nil)
+	answer, err := client.Do(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return fmt.Errorf("not ready: %w (--timeout %v)", err, c.Timeout)
 	}

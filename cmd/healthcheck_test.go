@@ -17,6 +17,8 @@ func TestHealthcheckAsksTheRoleItself(t *testing.T) {
 		case "/readyz":
 			w.WriteHeader(status)
 			_, _ = w.Write([]byte(`{"status":"of this test"}` + strings.Repeat(" ", 1<<20)))
+		case "/readyz/":
+			http.NotFound(w, r)
 		case "/moved":
 			http.Redirect(w, r, "/readyz", http.StatusFound)
 		}
@@ -33,6 +35,7 @@ func TestHealthcheckAsksTheRoleItself(t *testing.T) {
 	}
 	f(exitDone, "ready\n")
 	f(exitDone, "ready\n", "--url", role.URL+"/readyz")
+	f(exitFailed, "404 Not Found", "--url", role.URL+"/readyz/")
 	f(exitFailed, "302 Found", "--url", role.URL+"/moved")
 	_, port, err := net.SplitHostPort(role.Listener.Addr().String())
 	require.NoError(t, err)

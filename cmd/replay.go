@@ -19,11 +19,11 @@ type replayCommand struct {
 	DatabaseURL string        `name:"database-url" group:"stores" placeholder:"postgres://USER:PASSWORD@HOST:5432/NAME" help:"PostgreSQL that holds the dead letters; reads only, required. It holds a password: set the environment variable, because everyone on the machine can read flags with 'ps'."`
 	Client      clientFlags   `embed:""`
 	Reason      string        `name:"reason" env:"-" group:"choice" help:"Those with this reason, or with this text in their detail."`
-	MinAge      time.Duration `name:"min-age" env:"-" group:"choice" help:"Those that died at least so long ago."`
-	MaxAge      time.Duration `name:"max-age" env:"-" group:"choice" help:"Those that died no longer ago."`
+	MinAge      time.Duration `name:"min-age" env:"-" group:"choice" help:"Dead letters that are at least this old."`
+	MaxAge      time.Duration `name:"max-age" env:"-" group:"choice" help:"Dead letters that are at most this old."`
 	Partition   []int32       `name:"partition" env:"-" group:"choice" help:"Those of these partitions, separated by commas."`
 	RequestID   []string      `name:"request-id" env:"-" group:"choice" help:"Those of these requests, separated by commas."`
-	All         bool          `name:"all" env:"-" group:"choice" help:"Every one: --submit without any choice wants it said."`
+	All         bool          `name:"all" env:"-" group:"choice" help:"All dead letters. --submit needs this flag when no other filter is set."`
 	Submit      bool          `name:"submit" env:"-" help:"Submit the chosen ones as new requests, through the service. Without it nothing is changed."`
 	Again       bool          `name:"again" env:"-" help:"Also those that were replays themselves and failed again, or may have been."`
 	Rate        float64       `name:"rate" env:"-" group:"tuning" default:"10" help:"Most submissions per second."`
@@ -132,7 +132,7 @@ func (r *replayer) one(ctx context.Context, d *postgres.DeadLetter) error {
 		return err
 	}
 	if l.Plan == planSubmit && r.cfg.Submit {
-		if !r.pace(ctx) {
+		if !r.waitForTurn(ctx) {
 			return errInterrupted
 		}
 		l.Result = &result{TradeID: t.TradeID, Version: int64(t.Version), Status: unknown}
@@ -174,8 +174,8 @@ func (r *replayer) judge(ctx context.Context, d *postgres.DeadLetter, l *letter)
 	return t, nil
 }
 
-// pace waits until the next submission may be sent, and returns false when ctx ends before.
-func (r *replayer) pace(ctx context.Context) bool {
+// waitForTurn waits until the next submission may be sent, and returns false when ctx ends before.
+func (r *replayer) waitForTurn(ctx context.Context) bool {
 	loadtest.Sleep(ctx, time.Until(r.next))
 	r.next = time.Now().Add(time.Duration(float64(time.Second) / r.cfg.Rate))
 	return ctx.Err() == nil

@@ -94,18 +94,18 @@ func testReplay(t *testing.T, s liveStack) {
 	require.NotRegexp(t, `[^\n -~]`, got.stdout)
 }
 
-// testChoice plants dead letters that no replay may take, and chooses among them.
+// testChoice inserts dead letters that no replay may take, and chooses among them.
 func testChoice(t *testing.T, exec func(string), letters func(...string) (ran, []letter)) {
-	plant := func(partition, offset, age, id, detail, value string) {
+	insert := func(partition, offset, age, id, detail, value string) {
 		exec(`INSERT INTO dead_letter VALUES (` + offset + `, now() - interval '` + age + `', ` + partition + `,
 			(SELECT topic_id FROM ingest_offsets LIMIT 1), ` + id + `, 'MADE_UP', E'` + detail + `', ` + value + `)`)
 	}
 	good := `convert_to('` + tradeJSON("REPLAY-2", 1) + `', 'UTF8')`
-	plant("0", "900001", "2 hours", "NULL", `no one \x1b[2J`, good)
-	plant("1", "900002", "3 hours", "'"+someID+"'", "garbage", `'\xff00'`)
-	plant("1", "900003", "20 days", "'"+someID+"'", "old", good)
-	plant("2", "900004", "4 hours", "'"+someID+"'", "nothing", "NULL")
-	plant("2", "900005", "5 hours", "'"+someID+"'", "much", "convert_to(repeat(' ', 70000), 'UTF8')")
+	insert("0", "900001", "2 hours", "NULL", `no one \x1b[2J`, good)
+	insert("1", "900002", "3 hours", "'"+someID+"'", "garbage", `'\xff00'`)
+	insert("1", "900003", "20 days", "'"+someID+"'", "old", good)
+	insert("2", "900004", "4 hours", "'"+someID+"'", "nothing", "NULL")
+	insert("2", "900005", "5 hours", "'"+someID+"'", "much", "convert_to(repeat(' ', 70000), 'UTF8')")
 	f := func(args string, details ...string) {
 		t.Helper()
 		_, all := letters(strings.Fields(args)...)
@@ -156,11 +156,11 @@ func TestMistakesInReplay(t *testing.T) {
 func TestReplayKeepsToItsRate(t *testing.T) {
 	r := &replayer{cfg: &replayCommand{Rate: 4}}
 	before := time.Now()
-	require.True(t, r.pace(t.Context()))
+	require.True(t, r.waitForTurn(t.Context()))
 	require.WithinDuration(t, before.Add(time.Second/4), r.next, time.Minute)
 	require.True(t, r.next.After(before.Add(time.Second/4)))
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	r.next = time.Now().Add(time.Hour)
-	require.False(t, r.pace(ended))
+	require.False(t, r.waitForTurn(ended))
 }

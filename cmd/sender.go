@@ -20,7 +20,7 @@ type sender struct {
 	url     string
 	giveUp  time.Duration // without a usable answer
 	wait    bool          // for the outcome
-	trouble line          // why something is tried again
+	trouble progressText  // why something is tried again
 }
 
 func newSender(f clientFlags, conns int, giveUp time.Duration, wait bool) *sender {

@@ -45,7 +45,7 @@ func (c *statusCommand) Validate() error {
 func (c *statusCommand) run(ctx context.Context, p *process) error {
 	client := newClient(c.Client, 1)
 	defer client.Close()
-	var watched line
+	var watched progressText
 	if c.Watch {
 		defer loadtest.NewProgress(p.stderr, p.live).Phase(watched.get)()
 	}
@@ -72,15 +72,15 @@ func (c *statusCommand) run(ctx context.Context, p *process) error {
 	}
 }
 
-// line is what a progress shows, set by whoever knows.
-type line struct{ text atomic.Pointer[string] }
+// progressText is the text that a progress shows. Any goroutine may set it.
+type progressText struct{ text atomic.Pointer[string] }
 
-func (l *line) set(format string, args ...any) {
+func (l *progressText) set(format string, args ...any) {
 	text := printable(fmt.Sprintf(format, args...))
 	l.text.Store(&text)
 }
 
-func (l *line) get() string {
+func (l *progressText) get() string {
 	if text := l.text.Load(); text != nil {
 		return *text
 	}

@@ -55,6 +55,7 @@ func TestStatusEndsWithACode(t *testing.T) {
 	f(exitUnknown, "PENDING", `200 {"status":"PENDING"}`)
 	f(exitUnknown, "PENDING", `202 {"status":"PENDING"}`)
 	f(exitMissing, "NOT_FOUND: no such request", `404 {"status":404,"code":"NOT_FOUND","detail":"no such request"}`)
+	f(exitMissing, "404 Not Found", `404 {"status":"of a gateway"}`)
 	f(exitFailed, "INVALID_QUERY: x", `400 {"status":400,"code":"INVALID_QUERY","detail":"x"}`)
 	f(exitUnknown, "STORE_UNAVAILABLE", `503 {"status":503,"code":"STORE_UNAVAILABLE"}`)
 	f(exitUnknown, "502 Bad Gateway", `502 <html>`)

@@ -31,7 +31,7 @@ const mostConnections = 1024
 
 // Help is shown below the summary of --help.
 func (submitCommand) Help() string {
-	return `Reads trades from a file and posts each one. What can't be read is a result of its own, what the service refuses too. A trade is tried again when the service is overloaded or does not answer, always under the same idempotency key: it is never stored twice. Those of one trade id are sent in the order of the file.
+	return `Reads trades from a file and posts each one. A line that cannot be read gets its own result. So does a line that the service refuses. A trade is tried again when the service is overloaded or does not answer, always under the same idempotency key: it is never stored twice. Those of one trade id are sent in the order of the file.
 
 What became of each line is in the results file. Ctrl-C finishes the answers under way and says how to go on; a second one ends at once, and --resume goes on after that as well.
 
@@ -107,7 +107,7 @@ func (c *submitCommand) run(ctx context.Context, p *process) error {
 	return s.conclude(context.Cause(stop))
 }
 
-// newSubmitter opens the files. The input is opened beside: nobody may be writing to standard input.
+// newSubmitter opens the files. The input is opened in a goroutine, because standard input may block for ever.
 func newSubmitter(ctx context.Context, cfg *submitCommand, p *process) (*submitter, error) {
 	s := &submitter{
 		cfg: cfg, process: p, started: time.Now(), progress: loadtest.NewProgress(p.stderr, p.live),

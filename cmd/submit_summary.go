@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	shownResults = 10  // that are bad are shown while the run goes on
-	mostCodes    = 100 // are told apart in a summary: a service may make them up
+	shownResults = 10  // failed results shown during the run
+	mostCodes    = 100 // codes listed separately; a service could invent more
 )
 
 // tally counts results by status and code.

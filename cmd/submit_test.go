@@ -110,6 +110,7 @@ func TestSubmitEndsWithACode(t *testing.T) {
 	f(exitFailed, "line 1: REFUSED INVALID_TRADE version: too high; book_id: missing",
 		`400 {"code":"INVALID_TRADE","errors":[{"field":"version","detail":"too high"},`+
 			`{"field":"book_id","detail":"missing"}]}`, one)
+	f(exitFailed, "line 1: REFUSED", `403 {"status":"of a gateway"}`, one)
 	f(exitFailed, "line 2: UNREADABLE  not JSON", accepted, one+"\n{\n")
 	f(exitUnknown, "not an answer of Trade Store", "200 <html>", one)
 	f(exitUnknown, "not an answer of Trade Store", `202 {"status":"PENDING","request_id":"../x"}`, one)

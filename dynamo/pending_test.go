@@ -65,8 +65,8 @@ func TestPendingOnABadDay(t *testing.T) {
 	require.Equal(t, batch[0].ID, got[0].ID)
 }
 
-// plant writes an item past every rule, as a stranger with rights in the account could.
-func (l *fixture) plant(t testing.TB, r *trade.Request, change func(attributes)) {
+// insert writes an item past every rule, as a stranger with rights in the account could.
+func (l *fixture) insert(t testing.TB, r *trade.Request, change func(attributes)) {
 	t.Helper()
 	item := pendingItem(r)
 	change(item)
@@ -79,7 +79,7 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 	f := func(change func(attributes)) {
 		t.Helper()
 		r := newRequests(1)[0]
-		l.plant(t, r, change)
+		l.insert(t, r, change)
 		_, err := l.Get(t.Context(), r.ID)
 		require.ErrorContains(t, err, "missing or not what it should be")
 		require.NotErrorIs(t, err, trade.ErrNotFound)
@@ -95,7 +95,7 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 
 	good := l.opened(t, 1)
 	r := newRequests(1)[0]
-	l.plant(t, r, func(i attributes) { delete(i, attrPartition) })
+	l.insert(t, r, func(i attributes) { delete(i, attrPartition) })
 	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 100)
 	require.NoError(t, err)
 	for _, p := range got {
@@ -103,7 +103,7 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 	}
 	require.Contains(t, got, conformance.PendingRequest(good[0]))
 
-	l.plant(t, r, func(i attributes) { i[attrExpiresAt] = text("never") })
+	l.insert(t, r, func(i attributes) { i[attrExpiresAt] = text("never") })
 	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)
 }
 

@@ -67,7 +67,7 @@ type capacitySearch struct {
 	timeline    []Second       // of all steps
 }
 
-// facts are a step and what was measured beside it.
+// measuredStep is a step and what was measured beside it.
 type measuredStep struct {
 	Step
 	generator string

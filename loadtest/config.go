@@ -27,13 +27,13 @@ type Config struct {
 	Generator   string        `name:"generator" group:"load" default:"auto" help:"vegeta, light (less CPU, for high rates), or auto: light from 4000 operations per second on."`
 	Connections int           `name:"connections" group:"load" default:"1000" help:"Most connections for the load; each carries one operation at a time. A server takes --max-conns-per-addr from one address."`
 
-	MaxAcceptP99 time.Duration `name:"max-accept-p99" env:"TRADESTORE_MAX_ACCEPT_P99" group:"objectives" default:"100ms" help:"From when a trade was due to its 202, for 99 of 100."`
-	MaxFinalP99  time.Duration `name:"max-final-p99" env:"TRADESTORE_MAX_FINAL_P99" group:"objectives" default:"1s" help:"From when a trade was due to its SUCCESS or FAILED, for 99 of 100."`
+	MaxAcceptP99 time.Duration `name:"max-accept-p99" env:"TRADESTORE_MAX_ACCEPT_P99" group:"objectives" default:"100ms" help:"Limit for the 99th percentile of the time from due time to 202."`
+	MaxFinalP99  time.Duration `name:"max-final-p99" env:"TRADESTORE_MAX_FINAL_P99" group:"objectives" default:"1s" help:"Limit for the 99th percentile of the time from due time to SUCCESS or FAILED."`
 	MaxErrorRate float64       `name:"max-error-rate" group:"objectives" default:"0.001" help:"Share of operations without the answer that they must get; shed ones (503) count."`
 	Follow       float64       `name:"follow" group:"objectives" default:"50" help:"Accepted trades per second that are followed to their end."`
 	DrainTimeout time.Duration `name:"drain-timeout" group:"objectives" default:"60s" help:"After the load, how long everything accepted has to be decided. What is not is stuck."`
 
-	FindCapacity bool          `name:"find-capacity" env:"-" group:"load" help:"Find the highest rate that is sustained, what gives out first, and what happens beyond it."`
+	FindCapacity bool          `name:"find-capacity" env:"-" group:"load" help:"Find the highest sustained rate, what limits it, and how the service behaves above it."`
 	StepDuration time.Duration `name:"step-duration" group:"load" default:"15s" help:"How long --find-capacity holds each rate."`
 
 	Out  string `name:"out" group:"reporting" default:"./loadtest-report" help:"Folder for reports; each run makes a new one in it."`

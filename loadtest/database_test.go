@@ -130,17 +130,17 @@ func TestReconcileBySQL(t *testing.T) {
 func TestReconcileBySQLFindsTheDuplicate(t *testing.T) {
 	s := newTables(t)
 	v, _ := s.one(New)
-	twin := *v
-	twin.id, twin.at.offset = trade.NewRequestID(time.Now()), int64(len(s.log))
-	s.journal(&twin)
+	double := *v
+	double.id, double.at.offset = trade.NewRequestID(time.Now()), int64(len(s.log))
+	s.journal(&double)
 	s.exec(`UPDATE ingest_offsets SET next_offset = next_offset + 1`)
 	if s.rows()[v.trade.Key()] == v {
 		s.exec(`DELETE FROM trades WHERE trade_id = $1 AND version = $2`, v.trade.TradeID, v.trade.Version)
-		s.row(&twin)
+		s.row(&double)
 	}
 	rec := s.reconcile()
 	require.EqualValues(t, 1, rec.Doubled.Count, rec)
-	require.Contains(t, rec.Doubled.First[0], twin.id.String())
+	require.Contains(t, rec.Doubled.First[0], double.id.String())
 	require.Contains(t, rec.Doubled.First[0], "a copy of request "+v.id.String())
 	require.Equal(t, rec.Accepted, rec.Success+rec.Failed)
 	clean(t, s.attacked.reconcile())

@@ -37,7 +37,7 @@ type fake struct {
 	n        int
 }
 
-// newTwin starts a server for the first n operations of a plan.
+// newFake starts a server for the first n operations of a plan.
 func newFake(t testing.TB, p *Plan, n uint64) *fake {
 	w := &fake{t: t, plan: p, seen: map[string]uint64{}, sent: map[uint64]bool{}, requests: map[string]bool{},
 		conns: map[net.Conn]http.ConnState{}}

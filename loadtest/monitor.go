@@ -188,7 +188,7 @@ func (s *Series) highest() float64 {
 	return most
 }
 
-// find returns the series of that name, or an empty one.
+// seriesNamed returns the series of that name, or an empty one.
 func seriesNamed(all []Series, name string) Series {
 	for _, s := range all {
 		if s.Name == name {

@@ -126,7 +126,8 @@ func throughputChart(timeline []Second) chart {
 	return c
 }
 
-// percentileChart draws the distributions on an axis of nines, which shows the slow tail.
+// percentileChart draws the distributions on an axis of 90 %, 99 %, 99.9 % and so on, which shows the slow
+// tail.
 func percentileChart(r *Report) chart {
 	c := chart{ID: "percentiles", Title: "Percentiles", X: overShare, Unit: "seconds", Log: true,
 		Note: "The latency that a share of all operations did not exceed. A closed loop would hide the gap between the " +

@@ -224,7 +224,7 @@ func (s *session) stackEnded() string {
 	return s.stack.Ended()
 }
 
-// behindBy returns how many records are not applied yet: as seen from outside, or as the worker says.
+// lagRecords returns how many records are not applied yet: as seen from outside, or as the worker says.
 func (s *session) lagRecords() (float64, bool) {
 	if records, ok := s.monitor.Latest(lagSeries); ok {
 		return records, true

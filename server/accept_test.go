@@ -136,7 +136,7 @@ func TestLowerVersionIsRefusedAtOnce(t *testing.T) {
 	a.records(3)
 }
 
-// Each step of the accept line fails, fails although it took effect, or is slow.
+// Each step of the accept path fails, fails although it took effect, or is slow.
 func TestFaultsOfTheAcceptPath(t *testing.T) {
 	notOpened := fmt.Errorf("%w: %w", trade.ErrNotOpened, errDown)
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }

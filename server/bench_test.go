@@ -61,7 +61,7 @@ func requestOf(b *testing.B, body string) *fasthttp.RequestCtx {
 	return ctx
 }
 
-// BenchmarkAccept is the whole accept line but the socket: stores that do nothing, a real producer, an embedded broker.
+// BenchmarkAccept is the whole accept path but the socket: stores that do nothing, a real producer, an embedded broker.
 func BenchmarkAccept(b *testing.B) {
 	a := start(b, func(_ *Config, deps *Deps) {
 		deps.Requests, deps.Trades, deps.Now = nothing{}, nothing{}, time.Now

@@ -307,7 +307,7 @@ func testBulkUnderAKey(t *testing.T, s *shop) {
 	assert.Equal(t, []trade.RequestID{failed, first, second}, order)
 }
 
-// Each step of the accept line fails, fails although it took effect, or is slow, for one of the trades or for all.
+// Each step of the accept path fails, fails although it took effect, or is slow, for one of the trades or for all.
 func TestFaultsOfABulkRequest(t *testing.T) {
 	notOpened := fmt.Errorf("%w: %w", trade.ErrNotOpened, errDown)
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }

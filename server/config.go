@@ -16,7 +16,7 @@ type Config struct {
 	AcceptDeadline time.Duration `kong:"-"` // from arrival to the latest moment of a 202
 
 	// Accepting.
-	Flushes    int `name:"flushes" group:"tuning" default:"2" help:"Largest number of batches of trades that are written to the request store at the same time. Each one takes its own share of the partitions, so more than --partitions or --request-conns have no effect."`
+	Flushes    int `name:"flushes" group:"tuning" default:"2" help:"Largest number of batches of trades that are written to the request store at the same time. Each one takes its own share of the partitions, so more than --partitions have no effect. For the request store in PostgreSQL, more than --request-conns have no effect."`
 	MaxBatch   int `name:"max-batch" group:"tuning" default:"512" help:"Largest number of trades in one batch."`
 	QueueItems int `name:"queue-items" group:"tuning" default:"8192" help:"Largest number of trades between arrival and answer. The server answers any further trade with 503 at once."`
 	QueueBytes int `name:"queue-bytes" group:"tuning" default:"67108864" help:"Largest size of the trades between arrival and answer, together, in bytes. Bulk requests have the same limit once more for their bodies."`

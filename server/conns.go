@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	lingerBytes  = 1 << 20                // read and discarded when a connection closes in the middle of a request
-	lingerTime   = 5 * time.Second        // at most for that
+	discardBytes = 1 << 20                // read and discarded when a connection closes in the middle of a request
+	discardTime  = 5 * time.Second        // at most for that
 	refuseTime   = 100 * time.Millisecond // for the answer on a connection that is refused
 	acceptPause  = 5 * time.Millisecond   // after the first failed accept; doubled up to acceptPauses
 	acceptPauses = time.Second
@@ -138,12 +138,12 @@ func refuse(c net.Conn, p *problem) {
 // conn is an open connection that is counted until it closes.
 type conn struct {
 	net.Conn
-	owner      *conns
-	addr       netip.Addr
-	closed     atomic.Bool
-	heard      atomic.Bool  // a byte was received
-	linger     atomic.Int64 // unread bytes that may arrive: a plain close would reset the connection and lose the answer
-	writeLimit atomic.Int64 // nanoseconds for each write of a stream; 0: the HTTP server sets the limit
+	owner       *conns
+	addr        netip.Addr
+	closed      atomic.Bool
+	heard       atomic.Bool  // a byte was received
+	discardBody atomic.Int64 // unread bytes that may arrive: a plain close would reset the connection and lose the answer
+	writeLimit  atomic.Int64 // nanoseconds for each write of a stream; 0: the HTTP server sets the limit
 
 	toRead, toWrite deadline // used by the goroutine that serves the connection
 }
@@ -217,9 +217,9 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	defer c.owner.leave(c.addr)
-	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.linger.Load() > 0 && tcp.CloseWrite() == nil {
-		_ = tcp.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, tcp, c.linger.Load())
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.discardBody.Load() > 0 && tcp.CloseWrite() == nil {
+		_ = tcp.SetReadDeadline(time.Now().Add(discardTime))
+		_, _ = io.CopyN(io.Discard, tcp, c.discardBody.Load())
 	}
 	return c.Conn.Close()
 }

@@ -87,7 +87,8 @@ func (f *flusher) flush(batch []*pendingPost) {
 }
 
 // deliver looks up versions, opens and produces. A crash before open returns leaves PENDING entries, or nothing. One
-// after it leaves PENDING entries without a record, or with a record that the worker decides. No client was told yes.
+// after it leaves PENDING entries without a record, or with a record that the worker decides. No client has a 202
+// for these.
 func (f *flusher) deliver(batch []*pendingPost, open func([]*pendingPost) []error) {
 	if len(batch) == 0 {
 		return

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -566,7 +565,7 @@ func (w *fake) set(change func()) {
 	change()
 }
 
-// calls returns how often the stores of the accept line were called.
+// calls returns how often the stores of the accept path were called.
 func (w *fake) calls() (lookUps, opens int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -582,22 +581,4 @@ func all(err error) func(context.Context, []*trade.Request) []error {
 		}
 		return errs
 	}
-}
-
-// lockedBuffer is a log that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

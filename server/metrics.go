@@ -77,7 +77,7 @@ const (
 	waitTimeout    = "timeout"
 	waitRefused    = "refused" // for lack of a slot
 	waitDrained    = "drained"
-	waitPeerClosed = "gone" // the client
+	waitPeerClosed = "peer_closed" // by the client
 )
 
 // Values of the result label of the trades of bulk requests.
@@ -147,12 +147,12 @@ func (m *metrics) addAccept() {
 func (m *metrics) addReads() {
 	m.waits = m.CountersOf("tradestore_wait_total",
 		"Calls that preferred to wait for the outcome, by how that ended: ended (the outcome came in time), timeout, "+
-			"refused (too many calls wait), drained, or gone (the client left).",
+			"refused (too many calls wait), drained, or peer_closed (the client left).",
 		"result", waitEnded, waitTimeout, waitRefused, waitDrained, waitPeerClosed)
 	m.outcomeReads = m.Histogram("tradestore_wait_read_duration_seconds",
 		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
 	m.outcomeErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
-	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Looks at the log and its positions that failed.")
+	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Failed reads of the log and its positions.")
 	m.events = m.Counter("tradestore_stream_events_total", "Events written to streams.")
 	m.followReads = m.Histogram("tradestore_stream_read_duration_seconds",
 		"Time of one read of the journal for those who follow a trade.", telemetry.Durations)

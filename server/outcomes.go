@@ -82,13 +82,13 @@ func (n *outcomeNotifier) round() error {
 		if err != nil {
 			return err
 		}
-		n.tell(states)
+		n.wake(states)
 	}
 	return nil
 }
 
-// tell wakes the waiters of requests that have ended.
-func (n *outcomeNotifier) tell(states []trade.RequestState) {
+// wake wakes the waiters of requests that have ended.
+func (n *outcomeNotifier) wake(states []trade.RequestState) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, state := range states {
@@ -96,6 +96,6 @@ func (n *outcomeNotifier) tell(states []trade.RequestState) {
 		for _, w := range n.waiting[state.ID] {
 			w.ended <- state
 		}
-		delete(n.waiting, state.ID) // nobody is told twice
+		delete(n.waiting, state.ID) // nobody is woken twice
 	}
 }

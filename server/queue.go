@@ -37,11 +37,11 @@ type share struct {
 	waiting []*pendingPost
 }
 
-// queueLoad is what the queue is responsible for.
+// queueLoad counts the posts that have no answer yet.
 type queueLoad struct {
 	waiting int // posts that no flush has taken
-	items   int // posts that have no answer
-	bytes   int // that those hold
+	items   int // all of them
+	bytes   int // of their bodies
 }
 
 func newQueue(cfg *Config, verified func() error, m *metrics) *queue {

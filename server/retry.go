@@ -13,7 +13,7 @@ import (
 const (
 	retryLeast    = 1
 	retryMost     = 30 // of an estimate
-	retryNotReady = 2  // the longest pause between two attempts of the checks
+	retryNotReady = 2  // about the pause between two attempts of the checks (at most 2 s)
 	retryExport   = 5  // exports take longer than other calls
 )
 

@@ -98,7 +98,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	case c.head.fault != "":
 		// Two parsers could see two different requests in this message, so nothing after it can be trusted.
 		c.refuse(problem{code: MalformedHTTP, detail: c.head.fault})
-		hangUp(ctx, lingerBytes)
+		hangUp(ctx, discardBytes)
 		return
 	case !bytes.Equal(uri.Path(), uri.PathOriginal()), bytes.IndexByte(ctx.Request.Header.RequestURI(), '#') >= 0:
 		c.refuse(problem{code: InvalidPath, detail: "no escapes, doubled slashes, dots as steps or fragments"})
@@ -116,7 +116,7 @@ func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	c := s.newCall(ctx)
 	defer c.finish()
-	p, unread := ofWire(err, &s.cfg), lingerBytes
+	p, unread := ofWire(err, &s.cfg), discardBytes
 	if bulk, ok := s.bodies.refusal(&ctx.Request); ok && p.code == BodyTooLarge {
 		p, unread = bulk, max(unread, s.cfg.BulkBytes)
 	}
@@ -128,7 +128,7 @@ func (s *Server) onWireError(ctx *fasthttp.RequestCtx, err error) {
 func hangUp(ctx *fasthttp.RequestCtx, bytes int) {
 	ctx.SetConnectionClose()
 	if open, ok := ctx.Conn().(*conn); ok {
-		open.linger.Store(int64(bytes))
+		open.discardBody.Store(int64(bytes))
 	}
 }
 

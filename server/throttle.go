@@ -23,8 +23,8 @@ func newThrottle() *throttle {
 	return t
 }
 
-// do runs look when its turn comes. It returns false, without a call, if the turn does not come within throttleWait.
-func (t *throttle) do(look func()) bool {
+// do runs lookUp when its turn comes. It returns false, without a call, if the turn does not come within throttleWait.
+func (t *throttle) do(lookUp func()) bool {
 	limit, cancel := context.WithTimeout(context.Background(), throttleWait)
 	defer cancel()
 	var from time.Time
@@ -45,6 +45,6 @@ func (t *throttle) do(look func()) bool {
 	defer func() { // also after a panic
 		t.turn <- time.Now().Add(throttlePause * time.Since(start))
 	}()
-	look()
+	lookUp()
 	return true
 }

@@ -39,14 +39,14 @@ func TestLookUpsRunOneAtATimeAndRest(t *testing.T) {
 func TestALookUpWhoseTurnDoesNotComeSoonIsLeftOut(t *testing.T) {
 	p := newThrottle()
 	looks := 0
-	look := func() { looks++ }
+	lookUp := func() { looks++ }
 	p.do(func() {
-		require.False(t, p.do(look), "one is under way")
+		require.False(t, p.do(lookUp), "one is under way")
 	})
-	eventually(t, func() bool { return p.do(look) }, "the turn is not lost")
+	eventually(t, func() bool { return p.do(lookUp) }, "the turn is not lost")
 	require.Equal(t, 1, looks)
 	require.Eventually(t, func() bool {
 		return assert.Panics(t, func() { p.do(func() { panic("in a store") }); panic("its turn did not come") })
 	}, giveUpAfter, time.Millisecond)
-	eventually(t, func() bool { return p.do(look) })
+	eventually(t, func() bool { return p.do(lookUp) })
 }

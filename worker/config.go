@@ -43,7 +43,7 @@ type Config struct {
 	RetryMax         time.Duration `kong:"-"` // last upper bound
 	MaxRefused       int           `kong:"-"` // records in a row that the store may refuse (rule E8)
 	CommitInterval   time.Duration `kong:"-"` // between two commits of the group's offset
-	ProjectInterval  time.Duration `kong:"-"` // between two looks at the journal when no commit nudges
+	ProjectInterval  time.Duration `kong:"-"` // between two reads of the journal without a commit signal
 	ProjectLimit     int           `kong:"-"` // outcomes in one step of the projector
 	OrphanLimit      int           `kong:"-"` // requests known to be PENDING at the same time
 	SweepInterval    time.Duration `kong:"-"` // between two sweeps
@@ -69,7 +69,7 @@ const (
 	maxRefused = 100
 	// commitInterval can be short: the group's offset only shows the lag, and the position is in PostgreSQL.
 	commitInterval = time.Second
-	// projectInterval bounds how late an outcome shows when the nudge of a commit is lost.
+	// projectInterval bounds how late an outcome shows when a commit signal is lost.
 	projectInterval = time.Second
 	// projectLimit keeps a step of the projector short.
 	projectLimit = 1000

@@ -120,7 +120,7 @@ func (l *lane) applyNext(ctx, batchCtx context.Context) error {
 	if err != nil || len(batch.Records) == 0 {
 		return err
 	}
-	failpoint.Here("afterPoll") // a crash here leaves nothing: the position did not move
+	failpoint.Here("afterPoll") // after a crash here the batch is polled again, because the position has not moved
 	if err := l.apply(batchCtx, batch); err != nil {
 		return err
 	}

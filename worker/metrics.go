@@ -116,7 +116,7 @@ func (m *metrics) makeUpkeep() {
 	m.orphansProjected = m.Counter("tradestore_orphan_projected_total",
 		"Requests found PENDING that had an outcome, which was shown.")
 	m.orphanErrors = m.Counter("tradestore_orphan_errors_total",
-		"Looks for requests that stay PENDING that failed and were repeated.")
+		"Failed searches for requests that stay PENDING. They are repeated.")
 	m.sweptBy = m.CountersOf("tradestore_swept_total",
 		"Days and rows deleted because they were past their retention, by kind.",
 		"kind", "journal_days", "journal_rows", "pending_rows", "dead_letters")

@@ -47,7 +47,7 @@ func (t *topicReader) positions(ctx context.Context) ([]trade.Position, error) {
 	return all, nil
 }
 
-// ends reads where each partition ends: the end of what is replicated, whatever a transaction has committed of it.
+// ends reads where each partition ends: the high watermark, not the last stable offset of transactions.
 func (t *topicReader) ends(ctx context.Context) (kadm.ListedOffsets, error) {
 	ends, err := kadm.NewClient(t.admin).ListEndOffsets(ctx, t.name)
 	if err != nil {

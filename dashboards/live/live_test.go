@@ -173,7 +173,7 @@ func (s *deployment) rulesAreWell(t *testing.T) {
 func eventually(t *testing.T, so func() bool) bool {
 	t.Helper()
 	end := time.After(limit)
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for !so() {
 		select {

@@ -24,11 +24,11 @@ import (
 func TestMain(m *testing.M) { stack.Main(m) }
 
 const (
-	topic = "trades-inbound"
-	most  = 64              // trades in the server at once, four of them on their way to the stores
-	scale = 1.0 / 120       // of the rules: an hour is half a minute
-	limit = 3 * time.Minute // for anything to start, or to show in Prometheus
-	look  = time.Second / 2
+	topic        = "trades-inbound"
+	most         = 64              // trades in the server at once, four of them on their way to the stores
+	scale        = 1.0 / 120       // of the rules: an hour is half a minute
+	limit        = 3 * time.Minute // for anything to start, or to show in Prometheus
+	pollInterval = time.Second / 2
 )
 
 // deployment is a server and a worker as processes of their own on the real stores, and the Prometheus that watches

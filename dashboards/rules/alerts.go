@@ -28,8 +28,8 @@ var acceptAlerts = []Alert{
 	},
 }
 
-// A partition that no worker reads has no lag metric, and a stopped worker has no metrics at all. So there are rules
-// over all workers in addition to those for one partition.
+// applyAlerts has rules over all workers in addition to those for one partition: a partition that no worker reads has
+// no lag metric, and a stopped worker has no metrics at all.
 var applyAlerts = []Alert{
 	{
 		Name: "TradestoreNothingDecided", Severity: Page, Dashboard: worker, For: "2m",
@@ -133,8 +133,8 @@ var storeAlerts = []Alert{
 	},
 }
 
-// A process keeps /metrics up for 30 s after a failed check, so that a scrape sees why it stops. If it is killed, its
-// restarts show.
+// processAlerts rely on this: a process keeps /metrics up for 30 s after a failed check, so that a scrape sees why it
+// stops. If it is killed, its restarts show.
 var processAlerts = []Alert{
 	{
 		Name: "TradestoreLoudStop", Severity: Page, Dashboard: runtime,

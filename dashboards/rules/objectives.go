@@ -19,7 +19,7 @@ type objective struct {
 
 const accepts = `tradestore_http_requests_total{route="/api/v1/trades",method="POST"`
 
-// The objectives. Each trade of a bulk request counts. A refused connection counts as one trade that was not accepted.
+// objectives count each trade of a bulk request. A refused connection counts as one trade that was not accepted.
 // Prometheus labels a bucket of 1 s "1" or "1.0", by version.
 var objectives = []objective{
 	{

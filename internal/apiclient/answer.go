@@ -84,9 +84,9 @@ type Batch struct {
 	} `json:"items"`
 }
 
-// Problem is what a refusal says (RFC 9457).
+// Problem is what a refusal says (RFC 9457). Its member "status" repeats Answer.Status, and is not read: a gateway that
+// answers for the service may have a text there.
 type Problem struct {
-	Status        int          `json:"status"`
 	Code          trade.Code   `json:"code"`
 	Title         string       `json:"title"`
 	Detail        string       `json:"detail"`

@@ -36,7 +36,7 @@ type Options struct {
 	Conns     int               // most connections open at once; 0: no limit, and the idle ones are few
 	Timeout   time.Duration     // of one call with its body; 0: only the context limits it
 	Proxy     bool              // use the proxy that the environment names
-	Transport http.RoundTripper // in place of connections of its own; the two above do not apply
+	Transport http.RoundTripper // replaces the client's transport; Conns and Proxy are then ignored (Timeout applies)
 }
 
 // Client calls one service. It has connections of its own, and may be used concurrently.

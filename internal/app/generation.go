@@ -88,7 +88,7 @@ func (m *move) leave(ctx context.Context, old postgres.Generation) error {
 	}
 	m.log.Info().Str("topic", old.Topic).Stringer("waiting", m.cfg.AcceptDeadline).Msg("the topic takes no more records")
 	// A record that was taken before can still be on its way to the other replicas, beyond the end that is read. After
-	// this wait nobody is told 202 for it (rule C6); its request stays PENDING and ends NOT_DELIVERED, which is true.
+	// this wait no server answers 202 for it (C6). Its request ends as NOT_DELIVERED, which is correct.
 	select {
 	case <-time.After(m.cfg.AcceptDeadline):
 	case <-ctx.Done():

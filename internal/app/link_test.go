@@ -9,11 +9,11 @@ import (
 func TestLink(t *testing.T) {
 	var none *Link
 	none.to(func() { t.Error("nobody is linked") })
-	none.tell()
+	none.notify()
 	var link Link
-	link.tell() // before the server is there
-	told := 0
-	link.to(func() { told++ })
-	link.tell()
-	assert.Equal(t, 1, told)
+	link.notify() // before the server is there
+	notified := 0
+	link.to(func() { notified++ })
+	link.notify()
+	assert.Equal(t, 1, notified)
 }

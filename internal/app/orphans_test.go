@@ -29,7 +29,7 @@ func orphan(t *testing.T, log entries) string {
 	return r.ID.String()
 }
 
-// closesOrphans plants an orphan and runs both roles until a client sees its end.
+// closesOrphans inserts an orphan and runs both roles until a client sees its end.
 func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	t.Helper()
 	m := s.migrateConfig(t)

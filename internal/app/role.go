@@ -35,20 +35,20 @@ type Env struct {
 	stopTracing func()
 }
 
-// Link tells the server when the worker of the same process shows outcomes, so that waiting clients get them at once.
+// Link notifies the server when the worker of the same process shows outcomes: waiting clients get them at once.
 // Without a link the server finds outcomes by reading. The zero value is ready to use. The methods may be called
 // concurrently, and on nil.
 type Link struct{ shown atomic.Pointer[func()] }
 
-// to sets the function that tell calls.
+// to sets the function that notify calls.
 func (l *Link) to(shown func()) {
 	if l != nil {
 		l.shown.Store(&shown)
 	}
 }
 
-// tell calls the function, if there is one.
-func (l *Link) tell() {
+// notify calls the function, if there is one.
+func (l *Link) notify() {
 	if l == nil {
 		return
 	}

@@ -56,7 +56,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		Journal:  store,
 		Closer:   store,
 		Requests: log.entries, OutcomesAtCommit: log.journal,
-		Shown:      env.Link.tell,
+		Shown:      env.Link.notify,
 		Maintainer: postgres.NewMaintainer(keep),
 		Registry:   env.Registry,
 		Log:        env.Log,

@@ -170,7 +170,7 @@ func (s *runner) serve(ctx context.Context) error {
 	return errors.Join(serverErr, <-workerEnd)
 }
 
-// checks let readiness ask the process of the database, which says more than a refused connection does.
+// checks adds the state of the PostgreSQL process to readiness. It explains more than a refused connection.
 func (s *runner) checks() []server.Check {
 	if s.postgres == nil {
 		return nil

@@ -37,16 +37,16 @@ func FreePort() (int, error) {
 }
 
 // ChoosePort returns the fixed port. When that is 0, it returns the port in the note file if that is free, or else any
-// free port. It notes its choice for the next time. Errors: ErrPortTaken.
+// free port, which it notes for the next time. Errors: ErrPortTaken.
 func ChoosePort(fixed int, note string) (int, error) {
-	port := fixed
-	if port == 0 {
-		port = noted(note)
-	}
-	if !PortIsFree(port) {
-		if fixed != 0 {
+	if fixed != 0 {
+		if !PortIsFree(fixed) {
 			return 0, fmt.Errorf("%w: %d", ErrPortTaken, fixed)
 		}
+		return fixed, nil
+	}
+	port := noted(note)
+	if !PortIsFree(port) {
 		var err error
 		if port, err = FreePort(); err != nil {
 			return 0, err

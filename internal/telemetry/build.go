@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker, each like -ldflags "-X tradestore/internal/telemetry.version=v1.2.3". What is not set comes from
-// the build information of the Go tool, if there is any.
+// version, commit and date are set by the linker, like -ldflags "-X tradestore/internal/telemetry.version=v1.2.3". What
+// is not set comes from the build information of the Go tool, if there is any.
 var version, commit, date string
 
 // Build is the identity of a binary.

@@ -1,4 +1,4 @@
-// Package conformance holds the contracts of the seams as tests: one suite for each, which runs on every
+// Package conformance holds the contracts of the interfaces as tests: one suite for each, which runs on every
 // implementation. A suite knows only the contract. The implementation gives it a new, empty subject and a way to inject
 // faults.
 package conformance

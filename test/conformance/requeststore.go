@@ -266,7 +266,8 @@ func pendingIsFound(t *testing.T, s RequestStoreSubject) {
 	f(later, 1000, want[105:])
 }
 
-// The store is nearly empty, so an implementation that reads a bounded number of requests reads them all.
+// pendingOfATrade checks PendingOf. The store is nearly empty, so an implementation that reads a bounded number of
+// requests reads them all.
 func pendingOfATrade(t *testing.T, s RequestStoreSubject) {
 	accepted := time.Now().UTC().Truncate(time.Microsecond)
 	batch := make([]*trade.Request, 4)

@@ -171,7 +171,7 @@ func lastRecordStays(t *testing.T, l *storeLog) {
 	}, l.ends())
 }
 
-// A late duplicate of A must not overwrite a newer B of the same version (rule A2).
+// decidedIsDropped: a late duplicate of A must not overwrite a newer B of the same version (rule A2).
 func decidedIsDropped(t *testing.T, l *storeLog) {
 	a := l.add("a", 1)
 	l.apply()

@@ -52,7 +52,7 @@ func InstallAudit(ctx context.Context, databaseURL string) error {
 	return nil
 }
 
-// place is where a record lies in the logs of all generations.
+// logPosition is where a record lies in the logs of all generations.
 type logPosition struct {
 	generation int32
 	offset     int64

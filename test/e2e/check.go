@@ -19,7 +19,7 @@ type Row struct {
 	Slot       Slot
 }
 
-// Decision is a row of submissions. Trade is the zero value where the record could not be read, and has an id and a
+// Decision is a row of the journal. Trade is the zero value where the record could not be read, and has an id and a
 // version alone where the orphan reaper closed the request.
 type Decision struct {
 	RequestID     trade.RequestID
@@ -52,7 +52,7 @@ type Evidence struct {
 	Generation                   // of the topic in use
 	Earlier    []Generation      // of those that it followed, oldest first; without dead letters
 	Rows       map[trade.Key]Row // trades
-	Journal    []Decision        // submissions
+	Journal    []Decision        // table journal
 	Opened     map[trade.RequestID]bool
 	Letters    map[Slot]Letter
 	States     map[trade.RequestID]State // by GET; absent: 404

@@ -100,10 +100,10 @@ func TestCheckFindsNothingWrong(t *testing.T) {
 
 // A checker that sees nothing is worse than none: each fault injected in a good run must turn it red.
 func TestCheckFindsInjectedFaults(t *testing.T) {
-	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
+	f := func(fault string, rules []string, inject func(*Ledger, *Evidence)) {
 		t.Helper()
 		l, ev := sample()
-		plant(l, ev)
+		inject(l, ev)
 		assert.Equal(t, rules, Check(l, ev, OrphansAllowed).Broken(), fault)
 	}
 	stored := trade.Key{TradeID: "T3", Version: 3}
@@ -242,10 +242,10 @@ func moved() (l *Ledger, ev *Evidence) {
 
 // Offsets start over with a topic: what lies in the later one is later.
 func TestCheckAcrossTopics(t *testing.T) {
-	f := func(fault string, rules []string, plant func(*Ledger, *Evidence)) {
+	f := func(fault string, rules []string, inject func(*Ledger, *Evidence)) {
 		t.Helper()
 		l, ev := moved()
-		plant(l, ev)
+		inject(l, ev)
 		report := Check(l, ev, OrphansAllowed)
 		assert.Equal(t, rules, report.Broken(), "%s: %s", fault, report)
 	}
@@ -283,10 +283,10 @@ func closed() (l *Ledger, ev *Evidence, orphan *Decision) {
 
 // What the orphan reaper closed is out of the replay, for good and only where its record was not there.
 func TestCheckClosedRequests(t *testing.T) {
-	f := func(fault string, rules []string, plant func(*Ledger, *Evidence, *Decision)) {
+	f := func(fault string, rules []string, inject func(*Ledger, *Evidence, *Decision)) {
 		t.Helper()
 		l, ev, orphan := closed()
-		plant(l, ev, orphan)
+		inject(l, ev, orphan)
 		assert.Equal(t, rules, Check(l, ev, OrphansClosed).Broken(), fault)
 	}
 	late := func(ev *Evidence, orphan *Decision) int64 {

@@ -42,7 +42,10 @@ type State struct {
 }
 
 // Problem is what every refusal carries.
-type Problem = apiclient.Problem
+type Problem struct {
+	apiclient.Problem
+	Status int `json:"status"` // as that of the answer
+}
 
 // ErrNoAnswer is returned when the call got no HTTP answer: refused, cut or too late.
 var ErrNoAnswer = apiclient.ErrNoAnswer

@@ -21,11 +21,11 @@ import (
 func TestLoadtestSeesInjectedFaults(t *testing.T) {
 	t.Parallel()
 	const bySQL, byHTTP = true, false
-	f := func(plant string, sql bool, pick func(*loadtest.Reconciliation) loadtest.Offenders, guilty string) {
+	f := func(fault string, sql bool, pick func(*loadtest.Reconciliation) loadtest.Offenders, guilty string) {
 		t.Helper()
-		t.Run(plant, func(t *testing.T) {
+		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			s := newInjected(t, plant)
+			s := newInjected(t, fault)
 			s.start(t)
 			report := s.await(t, s.loadtest(t, sql))
 			require.Equal(t, loadtest.Fail, report.Verdict, report.Why)
@@ -55,7 +55,7 @@ func TestLoadtestSeesAnEarlyAnswer(t *testing.T) {
 	s.stop(t)
 }
 
-// The same kill of the program as it is shipped loses nothing: the test above is red because of the plant.
+// The same kill of the program as it is shipped loses nothing: the test above is red because of the fault.
 func TestLoadtestOfTheShippedProgram(t *testing.T) {
 	t.Parallel()
 	s := newInjected(t, "dropRecord:1") // which it does not know
@@ -82,8 +82,8 @@ func TestLoadtestOfTheShippedProgram(t *testing.T) {
 
 	program, err := os.ReadFile(binary(t))
 	require.NoError(t, err)
-	for _, plant := range []string{"TRADESTORE_INJECT_FAULT", "dropRecord", "doubleRecord", "flipStatus", "answerEarly"} {
-		require.False(t, bytes.Contains(program, []byte(plant)), plant)
+	for _, fault := range []string{"TRADESTORE_INJECT_FAULT", "dropRecord", "doubleRecord", "flipStatus", "answerEarly"} {
+		require.False(t, bytes.Contains(program, []byte(fault)), fault)
 	}
 }
 
@@ -95,12 +95,12 @@ func unharmed(t *testing.T, report *loadtest.Report) {
 	require.NotZero(t, r.Rows)
 }
 
-// newPlanted returns a stack of one process that breaks a promise, and soon finds out what was never delivered.
-func newInjected(t *testing.T, plant string) *deployment {
+// newInjected returns a stack of one process that breaks a promise, and soon finds out what was never delivered.
+func newInjected(t *testing.T, fault string) *deployment {
 	t.Helper()
 	s := newDev(t, stack.Database(t))
 	s.path = breakingBinary(t)
-	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+plant, "TRADESTORE_ACCEPT_DEADLINE=2s",
+	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+fault, "TRADESTORE_ACCEPT_DEADLINE=2s",
 		"TRADESTORE_DELIVERY_TIMEOUT=1s",
 		"TRADESTORE_ORPHAN_AFTER=6s", "TRADESTORE_ORPHAN_INTERVAL=500ms")
 	return s

@@ -89,7 +89,7 @@ func (s *deployment) outage(t *testing.T, name string, strike, repair func()) {
 }
 
 // acceptingAlone keeps PostgreSQL down and expects that every trade is accepted and every status is shown, by the
-// request log on DynamoDB alone, while reads of trades are refused.
+// request store on DynamoDB alone, while reads of trades are refused.
 func (s *deployment) acceptingAlone(t *testing.T) {
 	t.Helper()
 	kill := s.postgresKiller(t)
@@ -128,7 +128,7 @@ func (s *deployment) refusing(t *testing.T, n int, again ...func()) {
 	}), "posts are answered as if nothing were wrong: %v", s.ledger.Count())
 }
 
-// resolved waits until no request is PENDING and compares everything with everything.
+// orphansClosed waits until no request is PENDING and compares everything with everything.
 func (s *deployment) orphansClosed(t *testing.T) {
 	t.Helper()
 	before := s.check(t)

@@ -138,7 +138,7 @@ func (s *deployment) record(tr trade.Trade, at time.Time) *kgo.Record {
 	})
 }
 
-// plant writes records straight to the topic, one after the other, past the server and its checks.
+// inject writes records straight to the topic, one after the other, past the server and its checks.
 func (s *deployment) inject(t *testing.T, records ...*kgo.Record) {
 	t.Helper()
 	producer, err := kgo.NewClient(kgo.SeedBrokers(s.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))

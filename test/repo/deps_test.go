@@ -61,7 +61,7 @@ var mayImport = map[string][]string{
 	"internal/settings":         {},
 	"internal/telemetry":        {},
 
-	"test/conformance": {"trade"}, // the contracts of the seams, as tests
+	"test/conformance": {"trade"}, // the contracts of the interfaces, as tests
 	"test/e2e": {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack",
 		"internal/dev/embedded"},
 	"test/program":        {"internal/proc"},

@@ -71,5 +71,5 @@ func (a account) credential() *syscall.Credential {
 	if !a.switched {
 		return nil
 	}
-	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} // -2, nobody on macOS, wraps as it should
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} // nobody on macOS is -2: the overflow is intended
 }

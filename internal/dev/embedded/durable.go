@@ -32,13 +32,13 @@ type durable struct {
 	broken  error
 }
 
-// A round is one look at all files. What was written before it began is on disk when it is done. Guarded by running.
+// round is one pass over all files. What was written before it began is on disk when it is done. Guarded by running.
 type round struct {
 	done bool
 	err  error
 }
 
-// A stamp changes whenever a file is written to: the broker only appends, or replaces by renaming.
+// stamp changes whenever a file is written to: the broker only appends, or replaces by renaming.
 type stamp struct {
 	size    int64
 	changed time.Time

@@ -237,7 +237,7 @@ func (h home) command(name string, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v+"="+s)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.as.credential()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.as.credential(), Setpgid: true}
 	return cmd
 }
 

@@ -290,5 +290,5 @@ func (p *Postgres) lastWords(since int64) string {
 	return ""
 }
 
-// Before it can write a log the server speaks as a command.
+// fatalLine matches the reason of a failed start. Before it can write a log, the server prints it like a command.
 var fatalLine = regexp.MustCompile(`(?m)^(?:.* (?:FATAL|PANIC):  |postgres: )(.+)$`)

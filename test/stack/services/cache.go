@@ -27,10 +27,10 @@ type recipe struct {
 	fill func(ctx context.Context, dir string) error
 }
 
-// resolve returns the folder, and fills it first if need be. cache may be empty. Other processes may do so at the same
+// ensure returns the folder, and fills it first if need be. cache may be empty. Other processes may do so at the same
 // time: one works, the others wait. A folder without the marker is what a killed or failed attempt left, and is made
 // again.
-func (r recipe) resolve(ctx context.Context, cache string) (string, error) {
+func (r recipe) ensure(ctx context.Context, cache string) (string, error) {
 	if cache == "" {
 		var err error
 		if cache, err = proc.CacheDir(r.kind); err != nil {

@@ -43,10 +43,10 @@ var (
 	}, source: loopbackSource}
 )
 
-// find returns the java program and the folder of resolve.
+// find returns the java program and the folder of ensure.
 func (j jars) find(ctx context.Context, cache string) (java, dir string, err error) {
 	if java, err = findJava(ctx); err == nil {
-		dir, err = j.resolve(ctx, cache, java)
+		dir, err = j.ensure(ctx, cache, java)
 	}
 	if err != nil {
 		return "", "", fmt.Errorf("%w: %w", ErrMissing, err)
@@ -54,15 +54,15 @@ func (j jars) find(ctx context.Context, cache string) (java, dir string, err err
 	return java, dir, nil
 }
 
-// resolve returns the folder with the program's jars in lib and its own class in classes.
-func (j jars) resolve(ctx context.Context, cache, java string) (string, error) {
+// ensure returns the folder with the program's jars in lib and its own class in classes.
+func (j jars) ensure(ctx context.Context, cache, java string) (string, error) {
 	return recipe{kind: "jars", name: j.name, text: j.pom() + copyPlugin + j.source,
 		fill: func(ctx context.Context, dir string) error {
 			if err := j.fetch(ctx, dir, java); err != nil {
 				return fmt.Errorf("cannot fetch the jars of %s: %w", j.name, err)
 			}
 			return nil
-		}}.resolve(ctx, cache)
+		}}.ensure(ctx, cache)
 }
 
 func (j jars) fetch(ctx context.Context, dir, java string) error {

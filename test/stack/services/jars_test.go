@@ -21,7 +21,7 @@ func TestJarsAreFetchedOnce(t *testing.T) {
 	results := make(chan result)
 	for range 2 {
 		go func() {
-			dir, err := small.resolve(within(t), cache, java)
+			dir, err := small.ensure(within(t), cache, java)
 			results <- result{dir, err}
 		}()
 	}
@@ -35,12 +35,12 @@ func TestJarsAreFetchedOnce(t *testing.T) {
 	t.Run("half-done work is done again", func(t *testing.T) {
 		require.NoError(t, os.Truncate(jar, 10))
 		require.NoError(t, os.WriteFile(filepath.Join(one.dir, "lib", "left.jar"), nil, 0o600))
-		_, err := small.resolve(within(t), cache, java)
+		_, err := small.ensure(within(t), cache, java)
 		require.NoError(t, err)
 		require.FileExists(t, filepath.Join(one.dir, "lib", "left.jar"), "the marker was there, so nothing was done")
 
 		require.NoError(t, os.Remove(filepath.Join(one.dir, marker)))
-		again, err := small.resolve(within(t), cache, java)
+		again, err := small.ensure(within(t), cache, java)
 		require.NoError(t, err)
 		require.Equal(t, one.dir, again)
 		require.NoFileExists(t, filepath.Join(one.dir, "lib", "left.jar"))
@@ -50,7 +50,7 @@ func TestJarsAreFetchedOnce(t *testing.T) {
 	})
 	t.Run("the cache is enough", func(t *testing.T) {
 		t.Setenv("PATH", "")
-		_, err := small.resolve(within(t), cache, java)
+		_, err := small.ensure(within(t), cache, java)
 		require.NoError(t, err)
 	})
 }
@@ -58,7 +58,7 @@ func TestJarsAreFetchedOnce(t *testing.T) {
 func TestFailedFetchSaysWhatIsWrong(t *testing.T) {
 	java, cache := needJava(t), t.TempDir()
 	unknown := jars{name: "unknown", artifacts: []string{"org.slf4j:slf4j-simple:0.0.0"}}
-	_, err := unknown.resolve(within(t), cache, java)
+	_, err := unknown.ensure(within(t), cache, java)
 	require.ErrorContains(t, err, "cannot fetch the jars of unknown")
 	require.ErrorContains(t, err, "org.slf4j:slf4j-simple:jar:0.0.0")
 	left, err := filepath.Glob(filepath.Join(cache, "*", marker))
@@ -67,13 +67,13 @@ func TestFailedFetchSaysWhatIsWrong(t *testing.T) {
 
 	broken := small
 	broken.name, broken.source = "broken", "public class Loopback { int }"
-	_, err = broken.resolve(within(t), cache, java)
+	_, err = broken.ensure(within(t), cache, java)
 	require.ErrorContains(t, err, "cannot compile")
 	require.ErrorContains(t, err, "Loopback.java:1: error:")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = small.resolve(ctx, cache, java)
+	_, err = small.ensure(ctx, cache, java)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -95,7 +95,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	f(`echo 'who knows'`, "no Java 17 found: cannot tell the version")
 	f(`exit 1`, "no Java 17 found: "+filepath.Join(fake, "java")+" does not run")
 
-	_, err := small.resolve(t.Context(), t.TempDir(), "java")
+	_, err := small.ensure(t.Context(), t.TempDir(), "java")
 	require.ErrorContains(t, err, `no Maven found: exec: "mvn"`)
 	t.Setenv("JAVA_HOME", filepath.Join(fake, "nowhere"))
 	_, err = findJava(t.Context())

@@ -70,7 +70,7 @@ var cuts = map[string][2]string{
 	"Decide":    {"Q\x00\x00\x00\x0bcommit\x00", "COMMIT\x00"},
 }
 
-func TestRequestStoreSeam(t *testing.T) {
+func TestRequestStoreConformance(t *testing.T) {
 	t.Parallel()
 	conformance.RequestStore(t, func(t *testing.T) conformance.RequestStoreSubject {
 		d := newDatabase(t)
@@ -83,7 +83,7 @@ func TestRequestStoreSeam(t *testing.T) {
 	})
 }
 
-func TestKeyedRequestStoreSeam(t *testing.T) {
+func TestKeyedRequestStoreConformance(t *testing.T) {
 	t.Parallel()
 	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
 		d := newDatabase(t)
@@ -106,7 +106,7 @@ func (p *proxy) cut(messages [2]string, when conformance.When) {
 	}
 }
 
-func TestTradeStoreSeam(t *testing.T) {
+func TestTradeStoreConformance(t *testing.T) {
 	t.Parallel()
 	conformance.TradeStore(t, func(t *testing.T) conformance.StoreSubject {
 		d := newDatabase(t)

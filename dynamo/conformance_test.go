@@ -19,7 +19,7 @@ func (l *fixture) decide(ctx context.Context, ends []conformance.End) error {
 
 var resets = map[conformance.When]fault{conformance.Before: resetBefore, conformance.After: resetAfter}
 
-func TestRequestStoreSeam(t *testing.T) {
+func TestRequestStoreConformance(t *testing.T) {
 	conformance.RequestStore(t, func(t *testing.T) conformance.RequestStoreSubject {
 		l := newFixture(t)
 		calls := map[string]string{"Open": opBatchWrite, "Get": opGet, "Ended": opBatchGet, "Decide": opStatements}
@@ -33,7 +33,7 @@ func TestRequestStoreSeam(t *testing.T) {
 	})
 }
 
-func TestKeyedRequestStoreSeam(t *testing.T) {
+func TestKeyedRequestStoreConformance(t *testing.T) {
 	conformance.KeyedRequestStore(t, func(t *testing.T) conformance.KeyedSubject {
 		l := newFixture(t)
 		calls := map[string]string{"OpenKeyed": opPut, "GetKeyed": opBatchGet}
