@@ -2,22 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"tradestore/internal/app"
 	roles "tradestore/internal/settings"
-	"tradestore/internal/telemetry"
 	"tradestore/kafka"
-	"tradestore/postgres"
 	"tradestore/server"
 	"tradestore/trade"
 	"tradestore/worker"
@@ -28,7 +23,6 @@ const (
 	topic       = "trades-inbound"
 	partitions  = 12
 	queueItems  = 8192 // the default of --queue-items
-	drainLimit  = 10 * time.Second
 	databaseVar = "TRADESTORE_DATABASE_URL"
 )
 
@@ -39,8 +33,8 @@ const (
 	apply        = "apply"        // all stores of the worker
 )
 
-// chainSpec describes a whole chain in one process: server, worker and broker, composed as in `tradestore dev` with
-// default settings, except for what is replaced.
+// chainSpec describes a whole chain in one process: broker, server and worker, with default settings and the wiring of
+// internal/app, except for what is replaced.
 type chainSpec struct {
 	broker   string   // onDisk, inMemory or blackhole
 	replaced []string // stores that do nothing
@@ -58,9 +52,9 @@ func serveChain(c chainSpec, dir string) error {
 		return err
 	}
 	defer stopBroker()
-	p := &chainProcess{}
-	defer p.close()
-	if err := c.build(context.Background(), brokers, p); err != nil {
+	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
+	id, err := c.prepare(context.Background(), brokers, log)
+	if err != nil {
 		return err
 	}
 	api, err := net.Listen("tcp", "127.0.0.1:0")
@@ -75,64 +69,36 @@ func serveChain(c chainSpec, dir string) error {
 	if err != nil {
 		return err
 	}
-	return p.run(ctx, api, metrics)
-}
-
-// chainProcess has the parts of a chain that are built so far.
-type chainProcess struct {
-	server  *server.Server
-	worker  *worker.Worker
-	metrics http.Handler // of the worker
-	closers []func()
-}
-
-// close closes the connections, the last opened first.
-func (p *chainProcess) close() {
-	for _, f := range slices.Backward(p.closers) {
-		f()
-	}
-}
-
-// run serves until ctx ends or one of the two fails.
-func (p *chainProcess) run(ctx context.Context, api, metrics net.Listener) error {
-	scrapes := &http.Server{Handler: p.metrics, ReadHeaderTimeout: time.Second}
-	work, inner := errgroup.WithContext(ctx)
-	work.Go(func() error { return p.server.Serve(api) })
-	work.Go(func() error { return p.worker.Run(inner) })
+	work, running := errgroup.WithContext(ctx)
 	work.Go(func() error {
-		if err := scrapes.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
+		cfg := roles.Defaults[app.ServerConfig]()
+		cfg.StoreFlags = c.storeFlags(brokers)
+		return app.RunServer(running, cfg, app.Env{Log: log, Listener: api, Stores: c.stores(id)})
 	})
-	<-inner.Done()
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
-	defer cancel()
-	drained := p.server.Drain(limit)
-	_ = scrapes.Close()
-	return errors.Join(work.Wait(), drained)
+	work.Go(func() error {
+		cfg := roles.Defaults[app.WorkerConfig]()
+		cfg.StoreFlags = c.storeFlags(brokers)
+		return app.RunWorker(running, cfg, app.Env{Log: log, Listener: metrics, Stores: c.stores(id)})
+	})
+	return work.Wait()
 }
 
-// build wires server and worker like internal/app, which cannot replace stores. The caller closes p, also after an
-// error.
-func (c chainSpec) build(ctx context.Context, brokers []string, p *chainProcess) error {
-	log := zerolog.New(os.Stderr).Level(zerolog.WarnLevel)
-	id, err := c.prepare(ctx, brokers, log)
-	if err != nil {
-		return err
+// storeFlags says where the stores are. A chain that needs no database names one that nothing connects to.
+func (c chainSpec) storeFlags(brokers []string) app.StoreFlags {
+	flags := roles.Defaults[app.StoreFlags]()
+	flags.Kafka.Brokers, flags.Kafka.Topic, flags.Kafka.Partitions = brokers, topic, partitions
+	flags.Database.URL, flags.Profile.Profile = c.database, "single"
+	if !c.needsDatabase() {
+		flags.Database.URL = "postgres://127.0.0.1:1/none"
 	}
-	if err := c.buildServer(ctx, p, brokers, log); err != nil {
-		return err
-	}
-	return c.buildWorker(ctx, p, brokers, id, log)
+	return flags
 }
 
 // prepare creates the topic and, with a database, schema and positions.
 func (c chainSpec) prepare(ctx context.Context, brokers []string, log zerolog.Logger) (trade.TopicID, error) {
 	if c.needsDatabase() {
 		cfg := roles.Defaults[app.MigrateConfig]()
-		cfg.Kafka.Brokers, cfg.Kafka.Topic, cfg.Kafka.Partitions = brokers, topic, partitions
-		cfg.Database.URL, cfg.Profile.Profile = c.database, "single"
+		cfg.StoreFlags = c.storeFlags(brokers)
 		cfg.TopicRetention, cfg.Wait = 0, startLimit
 		if err := app.Migrate(ctx, cfg, log); err != nil {
 			return trade.TopicID{}, err
@@ -145,74 +111,29 @@ func kafkaClient(brokers []string, id string) kafka.Config {
 	return kafka.Config{Brokers: brokers, Topic: topic, ClientID: id}
 }
 
-func (c chainSpec) buildServer(ctx context.Context, p *chainProcess, brokers []string, log zerolog.Logger) error {
-	deps := server.Deps{Requests: noopStore{}, Keys: noopStore{}, Trades: noopStore{}, Journal: noopStore{},
-		Verified: func() error { return nil }, Registry: telemetry.NewRegistry(), Log: log}
-	if c.has(requestStore) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-requests"},
-			deps.Registry)
-		if err != nil {
-			return err
-		}
-		p.closers = append(p.closers, pool.Close)
-		requests := postgres.NewRequestStore(pool)
-		deps.Requests, deps.Keys = requests, requests
+// stores replaces what the chain is measured without. The roles are ready without a database.
+func (c chainSpec) stores(id trade.TopicID) *app.Stores {
+	return &app.Stores{
+		Server: func(d *server.Deps) {
+			d.Checks = nil
+			if !c.has(requestStore) {
+				d.Requests, d.Keys = noopStore{}, noopStore{}
+			}
+			if !c.has(lookUp) {
+				d.Trades = noopStore{}
+			}
+			if !c.has(apply) {
+				d.Journal = noopStore{}
+			}
+		},
+		Worker: func(d *worker.Deps) {
+			if !c.has(apply) {
+				d.Store, d.Maintainer = newPositionStore(id, partitions), noopStore{}
+				d.Journal, d.Closer = noopStore{}, noopStore{}
+			}
+			if !c.has(apply) || !c.has(requestStore) {
+				d.Requests = noopStore{}
+			}
+		},
 	}
-	if c.has(lookUp) {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 8, ApplicationName: "bench-reads"},
-			deps.Registry)
-		if err != nil {
-			return err
-		}
-		p.closers = append(p.closers, pool.Close)
-		deps.Trades = postgres.NewReader(pool)
-	}
-	cfg := kafkaClient(brokers, "bench-server")
-	cfg.MaxBufferedRecords = queueItems
-	var err error
-	if deps.Kafka, err = kafka.NewProducer(cfg, deps.Registry, log); err != nil {
-		return err
-	}
-	p.closers = append(p.closers, deps.Kafka.Close)
-	role := roles.Defaults[app.ServerConfig]()
-	role.Kafka.Topic, role.Kafka.Partitions, role.Server.QueueItems = topic, partitions, queueItems
-	p.server, err = server.New(role.Role(), deps)
-	return err
-}
-
-func (c chainSpec) buildWorker(ctx context.Context, p *chainProcess, brokers []string, id trade.TopicID,
-	log zerolog.Logger) error {
-	reg := telemetry.NewRegistry()
-	p.metrics = telemetry.Handler(reg)
-	deps := worker.Deps{
-		Store: newPositionStore(id, partitions), Journal: noopStore{}, Closer: noopStore{}, Requests: noopStore{},
-		Maintainer: noopStore{},
-		Registry:   reg, Log: log, Now: time.Now,
-	}
-	if c.has(apply) {
-		const lanes = 2 // the worker's default; projector and reads of positions take two more
-		pool, err := postgres.OpenWriter(ctx, postgres.Config{URL: c.database, MaxConns: lanes + 2,
-			ApplicationName: "bench-apply"}, reg)
-		if err != nil {
-			return err
-		}
-		p.closers = append(p.closers, pool.Close)
-		keep, err := postgres.Open(ctx, postgres.Config{URL: c.database, MaxConns: 2, ApplicationName: "bench-maintainer"},
-			reg)
-		if err != nil {
-			return err
-		}
-		p.closers = append(p.closers, keep.Close)
-		store := postgres.NewStore(pool, postgres.StoreConfig{Topic: topic})
-		deps.Store, deps.Journal, deps.Closer, deps.Maintainer = store, store, store, postgres.NewMaintainer(keep)
-		if c.has(requestStore) {
-			deps.Requests = postgres.NewRequestStore(keep)
-		}
-	}
-	role := roles.Defaults[app.WorkerConfig]()
-	role.Kafka.Brokers, role.Kafka.Topic, role.Kafka.Partitions = brokers, topic, partitions
-	role.Worker.Group = "bench-workers"
-	var err error
-	p.worker, err = worker.New(role.Role(), deps)
-	return err
 }

@@ -34,7 +34,7 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	}
 	defer log.close()
 	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout}
-	monitor, err := rules.monitor(env.Registry, client, pool, log)
+	monitor, err := rules.monitor(env, client, pool, log)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -23,11 +22,14 @@ type stores struct {
 	limit    time.Duration // for one round of checks
 }
 
-// monitor makes the list of checks. The role works with this pool, client and request store, or with others of the same
-// settings.
+// monitor makes the list of checks, which is empty where stores are replaced. The role works with this pool, client and
+// request store, or with others of the same settings.
 func (s stores) monitor(
-	reg prometheus.Registerer, client *kgo.Client, pool *pgxpool.Pool, log requestStore,
+	env Env, client *kgo.Client, pool *pgxpool.Pool, requests requestStore,
 ) (*checks.Monitor, error) {
+	if env.Stores != nil {
+		return checks.NewMonitor(env.Registry, s.limit)
+	}
 	production := s.flags.Profile.Profile != singleMachine
 	topic := kafka.LogCheck{
 		Topic: s.flags.Kafka.Topic, Partitions: s.flags.Kafka.Partitions,
@@ -35,10 +37,10 @@ func (s stores) monitor(
 		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.flags.Kafka.Topic}).Positions,
 	}
 	database := postgres.DatabaseCheck{Production: production}
-	return checks.NewMonitor(reg, s.limit,
+	return checks.NewMonitor(env.Registry, s.limit,
 		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
-		log.checks)
+		requests.checks)
 }
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.

@@ -27,6 +27,7 @@ type Env struct {
 	Checks   []server.Check       // further checks of the server's readiness
 	Now      func() time.Time     // nil is time.Now
 	Link     *Link                // to the other role in the same process; nil without one
+	Stores   *Stores              // replaces stores in a benchmark; nil: the stores of the settings
 
 	// ExitDelay is how long a role stays up, not ready, before a fatal exit, so that a scrape sees why; 0 exits at once.
 	ExitDelay time.Duration

@@ -48,12 +48,12 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer store.close()
-	monitor, err := stores{flags: cfg.StoreFlags, limit: attemptLimit}.monitor(env.Registry, producer, requests, store)
+	monitor, err := stores{cfg.StoreFlags, 0, attemptLimit}.monitor(env, producer, requests, store)
 	if err != nil {
 		return err
 	}
 	accept := &gate{}
-	srv, err := server.New(cfg.Role(), server.Deps{
+	deps := server.Deps{
 		Requests: store.entries, Keys: store.entries,
 		Trades:   postgres.NewReader(reads),
 		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
@@ -64,7 +64,9 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		Tracer:   env.tracer,
 		Now:      env.Now,
 		Verified: accept.err,
-	})
+	}
+	env.Stores.ofServer(&deps)
+	srv, err := server.New(cfg.Role(), deps)
 	if err != nil {
 		return err
 	}

@@ -41,28 +41,30 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	}
 	defer client.Close()
 	kept := cfg.Worker.OutcomeRetention
-	log, err := cfg.RequestStore.open(ctx, keep, kept, env)
+	requests, err := cfg.RequestStore.open(ctx, keep, kept, env)
 	if err != nil {
 		return err
 	}
-	defer log.close()
-	monitor, err := stores{cfg.StoreFlags, kept, attemptLimit}.monitor(env.Registry, client, keep, log)
+	defer requests.close()
+	monitor, err := stores{cfg.StoreFlags, kept, attemptLimit}.monitor(env, client, keep, requests)
 	if err != nil {
 		return err
 	}
 	store := postgres.NewStore(apply, cfg.store(env))
-	w, err := worker.New(cfg.Role(), worker.Deps{
+	deps := worker.Deps{
 		Store:    store,
 		Journal:  store,
 		Closer:   store,
-		Requests: log.entries, OutcomesAtCommit: log.journal,
+		Requests: requests.entries, OutcomesAtCommit: requests.journal,
 		Shown:      env.Link.notify,
 		Maintainer: postgres.NewMaintainer(keep),
 		Registry:   env.Registry,
 		Log:        env.Log,
 		Tracer:     env.tracer,
 		Now:        env.Now,
-	})
+	}
+	env.Stores.ofWorker(&deps)
+	w, err := worker.New(cfg.Role(), deps)
 	if err != nil {
 		return err
 	}
