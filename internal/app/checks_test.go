@@ -59,6 +59,23 @@ func (w *wreck) recreate() {
 	}
 }
 
+// balanced says whether every lane has joined the group and has partitions. A lane that joined later would read the
+// spoiled positions itself, before a check does.
+func (w *wreck) balanced(group string, lanes int) bool {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	described, err := w.admin.DescribeGroups(ctx, group)
+	require.NoError(w.t, err)
+	members := described[group].Members
+	for _, m := range members {
+		if assigned, ok := m.Assigned.AsConsumer(); !ok || len(assigned.Topics) == 0 {
+			return false
+		}
+	}
+	return described[group].State == "Stable" && len(members) == lanes
+}
+
 func (w *wreck) addPartition() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -100,6 +117,7 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			}
 			w := s.wreck(t, topic)
 			server.await(t, "applied", func() bool { return w.exec("SELECT 1 FROM trades") == 5 })
+			worker.await(t, "balanced", func() bool { return w.balanced(topic, workerConfig.Worker.Lanes) })
 
 			spoil(w)
 			for _, role := range []*running{server, worker} {

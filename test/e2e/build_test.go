@@ -12,14 +12,14 @@ func launch(t *testing.T, name, path string, env []string, args ...string) *prog
 	return program.Start(t, name, path, append(program.Environment(), env...), args...)
 }
 
-// binary returns the program as it is built for a developer.
+// binary returns the program, with the race detector where the tests have it.
 func binary(t *testing.T) string {
 	t.Helper()
-	return program.Build(t)
+	return program.BuildRace(t)
 }
 
 // breakingBinary returns the program with failpoints.
 func breakingBinary(t *testing.T) string {
 	t.Helper()
-	return program.Build(t, "failpoint")
+	return program.BuildRace(t, "failpoint")
 }
