@@ -40,7 +40,7 @@ build: ## build ./tradestore, stamped with version and commit
 
 .PHONY: test
 test: ## run all tests: unit, integration and end-to-end (GOTESTFLAGS="-run Name" narrows them)
-	$(GO) test -timeout 20m $(GOTESTFLAGS) ./...
+	$(GO) test -timeout 40m $(GOTESTFLAGS) ./...
 
 .PHONY: test-race
 test-race: ## run all tests with the race detector (needs a C compiler)

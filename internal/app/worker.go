@@ -40,29 +40,18 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer client.Close()
-	kept := cfg.Worker.OutcomeRetention
-	requests, err := cfg.RequestStore.open(ctx, keep, kept, env)
+	requests, err := cfg.RequestStore.open(ctx, keep, cfg.Worker.OutcomeRetention, env)
 	if err != nil {
 		return err
 	}
 	defer requests.close()
-	monitor, err := stores{cfg.StoreFlags, kept, attemptLimit}.monitor(env, client, keep, requests)
+	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit}
+	monitor, err := rules.monitor(env, client, keep, requests)
 	if err != nil {
 		return err
 	}
-	store := postgres.NewStore(apply, cfg.store(env))
-	deps := worker.Deps{
-		Store:    store,
-		Journal:  store,
-		Closer:   store,
-		Requests: requests.entries, OutcomesAtCommit: requests.journal,
-		Shown:      env.Link.notify,
-		Maintainer: postgres.NewMaintainer(keep),
-		Registry:   env.Registry,
-		Log:        env.Log,
-		Tracer:     env.tracer,
-		Now:        env.Now,
-	}
+	deps := cfg.deps(env, postgres.NewStore(apply, cfg.store(env)), requests)
+	deps.Maintainer = postgres.NewMaintainer(keep)
 	env.Stores.ofWorker(&deps)
 	w, err := worker.New(cfg.Role(), deps)
 	if err != nil {
@@ -78,6 +67,15 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return delayExit(running, env.Log, env.ExitDelay, cfg.apply(running, env.Log, monitor, w))
 	})
 	return work.Wait()
+}
+
+// deps are what the worker works with, but for its maintainer.
+func (c WorkerConfig) deps(env Env, store *postgres.Store, requests requestStore) worker.Deps {
+	return worker.Deps{
+		Store: store, Journal: store, Closer: store,
+		Requests: requests.entries, OutcomesAtCommit: requests.journal,
+		Shown: env.Link.notify, Registry: env.Registry, Log: env.Log, Tracer: env.tracer, Now: env.Now,
+	}
 }
 
 // apply runs the worker as long as every check holds, until ctx ends (nil). When it returns, the worker has left its

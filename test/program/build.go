@@ -14,9 +14,9 @@ import (
 // builds holds what this test binary has built, by build tags.
 var builds sync.Map // string -> func() (string, error)
 
-// Build returns the path of the program with the build tags given, as users have it: at its full speed. It is built once
-// per test binary, and for coverage where GOCOVERDIR names a folder (a process that is killed writes none). It lies
-// beside the test binary, whose folder `go test` deletes.
+// Build returns the path of the program with the build tags given, as users have it: at its full speed. It is built
+// once per test binary, and for coverage where GOCOVERDIR names a folder (a process that is killed writes none). It
+// lies beside the test binary, whose folder `go test` deletes.
 func Build(t testing.TB, tags ...string) string {
 	t.Helper()
 	return buildOnce(t, false, tags)
