@@ -85,7 +85,7 @@ func (s *deployment) dieAt(t *testing.T, kind, point string) (stop func()) {
 }
 
 // unhurried gives a slow machine time to answer: a POST refused for lateness would hide one refused for a drain.
-var unhurried = []string{"TRADESTORE_ACCEPT_DEADLINE=10s"}
+var unhurried = []string{"TRADESTORE_ACCEPT_DEADLINE=15s"} // and so 10 s for the request store
 
 // SIGTERM under load: whoever got an answer got a good one, and the exit code is 0.
 func TestTerminatedUnderLoad(t *testing.T) {
