@@ -134,3 +134,23 @@ func within(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// until is a context whose deadline has come once n calls of an operation have arrived, so that the time runs out in the
+// pause after the n-th call and never during one.
+type until struct {
+	context.Context
+	calls func() int
+	n     int
+}
+
+func (l *fixture) until(t testing.TB, op string, n int) context.Context {
+	t.Helper()
+	return until{Context: within(t, time.Minute), calls: func() int { return l.proxy.count(op) }, n: l.proxy.count(op) + n}
+}
+
+func (u until) Deadline() (time.Time, bool) {
+	if u.calls() >= u.n {
+		return time.Now(), true
+	}
+	return u.Context.Deadline()
+}
