@@ -23,7 +23,7 @@ const (
 	topic       = "trades-inbound"
 	partitions  = 12
 	queueItems  = 8192 // the default of --queue-items
-	databaseVar = "TRADESTORE_DATABASE_URL"
+	databaseVar = "BENCH_DATABASE_URL"
 )
 
 // The stores of a chain that noopStore can replace. For the broker see startBroker.

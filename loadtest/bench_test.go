@@ -18,7 +18,7 @@ import (
 	"tradestore/trade"
 )
 
-const noopServer = "TRADESTORE_LOADTEST_NOOP_SERVER"
+const noopServer = "LOADTEST_NOOP_SERVER"
 
 // TestNoopServer is no test: it is the server of BenchmarkGenerators, in a process of its own so that its CPU is not
 // the generator's. It accepts every trade and ends with its standard input.

@@ -38,6 +38,7 @@ type Stack struct {
 // StartStack starts the program self as the embedded stack and returns when it takes trades. Settings of the stack's
 // roles may come from the environment, like TRADESTORE_LANES; those that say where things are do not.
 func StartStack(ctx context.Context, self string) (*Stack, error) {
+	proc.IgnoreLibpq() // the load test reads the database of the stack
 	dir, err := os.MkdirTemp("", "tradestore-loadtest-")
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a data folder for the embedded stack: %w", err)

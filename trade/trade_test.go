@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	_ "tradestore/test/cleanenv"
 )
 
 func TestKeyLess(t *testing.T) {

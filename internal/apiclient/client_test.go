@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/apiclient"
+	_ "tradestore/test/cleanenv"
 	"tradestore/trade"
 )
 

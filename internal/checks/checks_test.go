@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
+	_ "tradestore/test/cleanenv"
 	"tradestore/trade"
 )
 

@@ -134,6 +134,9 @@ var printedCurl = regexp.MustCompile(`curl -i (http\S+) -H '([^']+)' -d '([^']+)
 // The printed command stores a trade, and the next start on the folder finds it, on the same ports.
 func TestFromNothingToAStoredTrade(t *testing.T) {
 	dir := dataDir(t)
+	t.Setenv("PGSERVICE", "a server of the user, which is not this one")
+	t.Setenv("PGOPTIONS", "-c default_transaction_read_only=on")
+	t.Setenv("PGTARGETSESSIONATTRS", "standby")
 	r := start(t, configure(t, dir))
 	curl := printedCurl.FindStringSubmatch(r.out.String())
 	require.NotNil(t, curl, r.out.String())

@@ -10,6 +10,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	_ "tradestore/test/cleanenv"
 )
 
 // The document is OpenAPI 3.1, in both spellings, and its examples are valid against their schemas.

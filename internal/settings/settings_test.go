@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	_ "tradestore/test/cleanenv"
 )
 
 type shared struct {

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+
+	_ "tradestore/test/cleanenv"
 )
 
 func TestLoggerWritesOneJSONObjectPerLine(t *testing.T) {

@@ -61,12 +61,13 @@ var mayImport = map[string][]string{
 	"internal/settings":         {},
 	"internal/telemetry":        {},
 
+	"test/cleanenv":    {},
 	"test/conformance": {"trade"}, // the contracts of the interfaces, as tests
 	"test/e2e": {"trade", "kafka", "internal/apiclient", "internal/openapi/contract", "test/stack",
 		"internal/dev/embedded"},
 	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
-	"test/stack":          {"internal/dev/embedded", "test/stack/services"},
+	"test/stack":          {"internal/dev/embedded", "test/cleanenv", "test/stack/services"},
 	"test/stack/services": {"internal/proc"},
 	"test/stack/otlp":     {},                                                                // of traces
 	"test/stack/promtool": {"test/stack/services"},                                           // `make promtool`

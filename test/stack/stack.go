@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/internal/dev/embedded"
+	_ "tradestore/test/cleanenv" // for every test that uses a store
 	"tradestore/test/stack/services"
 )
 

@@ -71,8 +71,10 @@ var (
 
 // Start prepares the data folder where that is needed (the first time it downloads about 15 MB and takes some seconds),
 // starts the server and returns when it accepts connections. A server that an earlier, killed process left behind on
-// the same folder is stopped first. Errors: proc.ErrLocked when another process uses the folder, proc.ErrPortTaken.
+// the same folder is stopped first. From then on this process ignores the variables of libpq. Errors: proc.ErrLocked
+// when another process uses the folder, proc.ErrPortTaken.
 func Start(ctx context.Context, cfg Config) (*Postgres, error) {
+	proc.IgnoreLibpq()
 	if cfg.CacheDir == "" {
 		cfg.CacheDir = DefaultCacheDir()
 	}

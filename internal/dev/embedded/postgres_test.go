@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/proc"
+	_ "tradestore/test/cleanenv"
 )
 
 // holdVar makes this test binary start what is embedded, in the folder named, and hold it until it is killed.

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tradestore/internal/dev/embedded"
+	_ "tradestore/test/cleanenv"
 )
 
 func TestMain(m *testing.M) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	_ "tradestore/test/cleanenv"
 )
 
 // holdVar makes this test binary start a child, say its pid and panic when its input ends.
