@@ -89,6 +89,10 @@ lint: $(GOLANGCI_LINT) ## run the linters
 verify: ## run everything that CI checks
 	.ci/run
 
+.PHONY: nightly
+nightly: ## run the long tests too, for hours (RUN="TestName|TestOther" narrows them)
+	.ci/nightly $(if $(RUN),'$(RUN)')
+
 .PHONY: docs
 docs: ## write docs/configuration.md, from the settings in the code
 	$(GO) run ./docs/generate
