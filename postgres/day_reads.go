@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tradestore/trade"
 )
@@ -17,7 +16,9 @@ import (
 // requests. It is one statement, so it sees both in one snapshot.
 type dayQuery string
 
-func (q dayQuery) on(journal, requests string) string { return fmt.Sprintf(string(q), journal, requests) }
+func (q dayQuery) on(journal, requests string) string {
+	return fmt.Sprintf(string(q), journal, requests)
+}
 
 // onDay runs a query on the two tables of a day. Named through the partitioned tables it would lock every day: a cached
 // plan does not know the day. A day may have no tables of its own, because its rows strayed or because it was dropped,
@@ -28,13 +29,13 @@ func (s *RequestStore) onDay(
 ) error {
 	args = append([]any{day.Time()}, args...)
 	read := func(journal, requests string) error {
-		rows, err := s.pool.Query(ctx, q.on(journal, requests), args...)
+		rows, err := s.read.Query(ctx, q.on(journal, requests), args...)
 		if err != nil {
 			return err
 		}
 		return collect(rows)
 	}
-	if s.days.has(ctx, s.pool, day) {
+	if s.days.has(ctx, s.read, day) {
 		err := read(dayTable("journal", day), dayTable("requests", day))
 		if sqlState(err) != undefinedTable {
 			return err
@@ -58,7 +59,7 @@ func (s *RequestStore) daysOf(ctx context.Context, ids ...trade.RequestID) (days
 	if len(derived) == 0 {
 		return days, nil
 	}
-	rows, err := s.pool.Query(ctx, `
+	rows, err := s.read.Query(ctx, `
 		SELECT accepted_on, request_id FROM idempotency WHERE request_id = ANY($1::uuid[])`, derived)
 	if err != nil {
 		return nil, err
@@ -85,7 +86,7 @@ type knownDays struct {
 }
 
 // has says whether a day is known to have tables. If not, one caller looks in the database first, once in a while.
-func (k *knownDays) has(ctx context.Context, pool *pgxpool.Pool, day trade.Date) bool {
+func (k *knownDays) has(ctx context.Context, pool readPool, day trade.Date) bool {
 	k.mu.RLock()
 	has, due := slices.Contains(k.days, day), time.Since(k.loaded) > dayReload
 	k.mu.RUnlock()

@@ -19,12 +19,15 @@ import (
 // terminal state can't change (rule S1). Its methods may be called concurrently.
 type RequestStore struct {
 	pool *pgxpool.Pool
+	read readPool // the same pool
 	days knownDays
 	scan pendingScan
 }
 
 // NewRequestStore returns a RequestStore on a pool of Open, which must lead to the database that the worker applies to.
-func NewRequestStore(pool *pgxpool.Pool) *RequestStore { return &RequestStore{pool: pool} }
+func NewRequestStore(pool *pgxpool.Pool) *RequestStore {
+	return &RequestStore{pool: pool, read: readPool{pool}}
+}
 
 // copyRequests serves every batch size: an INSERT of arrays costs the same for 1 to 100 requests (0.5 ms a call with
 // the flush to disk), and more for 500 (BenchmarkOpen).
@@ -142,7 +145,7 @@ const pendingOfTrade = `
 // PendingOf returns up to limit requests of one trade that have no outcome, the oldest first. Its cost grows with the
 // requests that no orphan reaper has scanned yet: those of a minute or two, or of a backlog.
 func (s *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
-	rows, err := s.pool.Query(ctx, pendingOfTrade, tradeID, limit)
+	rows, err := s.read.Query(ctx, pendingOfTrade, tradeID, limit)
 	var found []trade.PendingRequest
 	if err == nil {
 		found, err = pgx.CollectRows(rows, scanPending)
