@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/trade"
@@ -77,7 +78,11 @@ func TestSweepUnderLoad(t *testing.T) {
 	const old = 4
 	l := newTopicLog(t)
 	m := NewMaintainer(openPool(t, l.db.url, "maintainer", Open))
-	requests := NewRequestStore(openPool(t, l.db.url, "requests", Open))
+	cfg := Config{URL: l.db.url, ApplicationName: "load", MaxConns: 10} // one for each loop
+	pool, err := Open(t.Context(), cfg, prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	requests := NewRequestStore(pool)
 	for day := range old + 1 {
 		at := testNow.Add(time.Duration(day-old) * oneDay)
 		require.NoError(t, m.MakeDays(t.Context(), at))
@@ -157,6 +162,11 @@ func startLoad(t testing.TB, log *topicLog, requests *RequestStore) *load {
 	l.loop(ctx, "open", func(ctx context.Context) error {
 		r := trade.Request{ID: trade.NewRequestID(testNow), AcceptedAt: testNow, Trade: newTrade("T", 1, "a")}
 		return errors.Join(requests.Open(ctx, []*trade.Request{&r})...)
+	})
+	maintainer := NewMaintainer(requests.pool)
+	l.loop(ctx, "summarize", func(ctx context.Context) error {
+		_, err := maintainer.Summarize(ctx)
+		return err
 	})
 	made := 0
 	l.loop(ctx, "apply", func(ctx context.Context) error {

@@ -23,38 +23,17 @@ func (m *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention
 		return swept, trade.Classed(trade.Broken, "cannot sweep: a retention of %s and %s keeps nothing",
 			r.Outcomes, r.DeadLetters)
 	}
-	conn, err := m.pool.Acquire(ctx)
-	if err != nil {
-		return swept, trade.Classed(classify(err), "cannot sweep: %w", err)
-	}
-	defer conn.Release()
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", sweepLock).Scan(&mine); err != nil || !mine {
-		if err != nil {
-			err = trade.Classed(classify(err), "cannot sweep: %w", err)
-		}
-		return swept, err
-	}
-	defer unlock(ctx, conn)
-
-	err = errors.Join(
-		sweepDays(ctx, conn, &swept, trade.DateOf(now.Add(-r.Outcomes))),
-		sweepStrays(ctx, conn, &swept, now.Add(-r.Outcomes)),
-		sweepDeadLetters(ctx, conn, &swept, now.Add(-r.DeadLetters)),
-	)
+	err := m.alone(ctx, sweepLock, func(conn *pgxpool.Conn) error {
+		return errors.Join(
+			sweepDays(ctx, conn, &swept, trade.DateOf(now.Add(-r.Outcomes))),
+			sweepStrays(ctx, conn, &swept, now.Add(-r.Outcomes)),
+			sweepDeadLetters(ctx, conn, &swept, now.Add(-r.DeadLetters)),
+		)
+	})
 	if err != nil {
 		return swept, trade.Classed(classOf(err), "cannot sweep all: %w", err)
 	}
 	return swept, nil
-}
-
-// unlock releases the sweep lock. If that fails it closes the session, which releases the lock as well.
-func unlock(ctx context.Context, conn *pgxpool.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", sweepLock); err != nil {
-		_ = conn.Conn().Close(ctx)
-	}
 }
 
 // sweepDays drops the days before the given one, the oldest first. A day that can't be dropped does not stop the next.
