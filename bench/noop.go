@@ -82,6 +82,8 @@ func (noopStore) Project(context.Context, []trade.Decision) error { return nil }
 
 func (noopStore) MakeDays(context.Context, time.Time) error { return nil }
 
+func (noopStore) Summarize(context.Context) (int, error) { return 0, nil }
+
 func (noopStore) Sweep(context.Context, time.Time, trade.Retention) (trade.Swept, error) {
 	return trade.Swept{}, nil
 }

@@ -144,9 +144,12 @@ var kafkaAndWorker = page{
 				alert("TradestoreOrphanReaperActive"),
 			lines("Time since the last sweep", units.Seconds, above(2*3600, 24*3600),
 				"Time since a worker last deleted days and rows past their retention. A sweep runs every 1 h. If sweeps fail, "+
-					"the disk fills.",
+					"the disk fills. And summaries of 64 pages of the journal or the requests: without them a history takes longer.",
 				q("sweep", `time() - max(tradestore_sweep_last_success_timestamp_seconds{@} > 0)`),
-				q("sweeps that failed per second", `sum(rate(tradestore_sweep_errors_total{@}[$__rate_interval]))`)),
+				q("sweeps that failed per second", `sum(rate(tradestore_sweep_errors_total{@}[$__rate_interval]))`),
+				q("summaries per second", `sum(rate(tradestore_summary_ranges_total{@}[$__rate_interval]))`),
+				q("summaries that failed per second", `sum(rate(tradestore_summary_errors_total{@}[$__rate_interval]))`)).
+				alert("TradestoreUpkeepFailing"),
 		}},
 	},
 }

@@ -3,11 +3,14 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/trade"
@@ -214,4 +217,33 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "requests/s")
 		})
 	}
+}
+
+// BenchmarkGet reads decided requests on 64 connections, with 32 days of partitions.
+func BenchmarkGet(b *testing.B) {
+	d := newDatabase(b)
+	d.makeDays(b, 32)
+	const requests, conns = 10_000, 64
+	store := newStore(d)
+	batch := newSupply(d, kindNew, requests, allPartitions...).fill(kindNew)
+	_, err := store.Apply(b.Context(), batch)
+	require.NoError(b, err)
+	cfg := Config{URL: d.url, ApplicationName: "get", MaxConns: conns}
+	pool, err := Open(b.Context(), cfg, prometheus.NewRegistry())
+	require.NoError(b, err)
+	defer pool.Close()
+	reads := NewRequestStore(pool)
+	var next atomic.Int64
+	b.ResetTimer()
+	b.SetParallelism(conns / runtime.GOMAXPROCS(0))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			_, err := reads.Get(context.Background(), batch.Records[next.Add(1)%requests].ID)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reads/s")
 }

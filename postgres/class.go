@@ -16,6 +16,7 @@ const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	undefinedTable       = "42P01"
+	undefinedObject      = "42704"
 	lockNotAvailable     = "55P03"
 )
 

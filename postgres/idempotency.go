@@ -157,15 +157,16 @@ func collectNonces(
 	return err
 }
 
-// readKeyed reads keys and the outcomes of their requests in one snapshot. OFFSET 0 makes each a probe, however many
-// there are.
-const readKeyed = `
+// readKeyed reads keys of one day and the outcomes of their requests. OFFSET 0 makes each a probe, however many there
+// are.
+const readKeyed dayQuery = `
 	SELECT k.request_id, k.payload_hash, s.outcome, s.reason
-	FROM unnest($1::uuid[]) AS u(id)
+	FROM unnest($2::uuid[]) AS u(id)
 	CROSS JOIN LATERAL (SELECT * FROM idempotency WHERE request_id = u.id OFFSET 0) AS k
 	LEFT JOIN LATERAL (
-		SELECT outcome, reason FROM journal WHERE accepted_on = k.accepted_on AND request_id = k.request_id OFFSET 0
-	) AS s ON true`
+		SELECT outcome, reason FROM %[1]s WHERE accepted_on = $1 AND request_id = k.request_id OFFSET 0
+	) AS s ON true
+	WHERE k.accepted_on = $1`
 
 // GetKeyed returns the states of those of the given requests that have an entry under their key. It sees every
 // OpenKeyed and every committed outcome before the call. Any error means that the database can't answer now.
@@ -173,30 +174,32 @@ func (s *RequestStore) GetKeyed(
 	ctx context.Context, ids []trade.RequestID,
 ) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
-	if len(ids) == 0 {
-		return states, nil
-	}
-	raw := make([][16]byte, len(ids))
-	for i, id := range ids {
-		raw[i] = id
-	}
-	rows, err := s.pool.Query(ctx, readKeyed, raw)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
-	}
-	var id [16]byte
-	var hash []byte
-	var outcome, reason *string
-	_, err = pgx.ForEachRow(rows, []any{&id, &hash, &outcome, &reason}, func() error {
-		state := trade.KeyedState{Status: trade.Pending, Reason: trade.Code(value(reason)), Hash: trade.PayloadHash(hash)}
-		if outcome != nil {
-			state.Status = trade.Status(*outcome)
+	// A key that is deleted between the two statements, with its outcome, is free again: it is not in the result.
+	days, err := s.daysOf(ctx, ids...)
+	for _, day := range days {
+		if err == nil {
+			err = s.onDay(ctx, readKeyed, day.date, []any{day.ids}, func(rows pgx.Rows) error {
+				return scanKeyed(rows, states)
+			})
 		}
-		states[id] = state
-		return nil
-	})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)
 	}
 	return states, nil
+}
+
+func scanKeyed(rows pgx.Rows, into map[trade.RequestID]trade.KeyedState) error {
+	var id [16]byte
+	var hash []byte
+	var outcome, reason *string
+	_, err := pgx.ForEachRow(rows, []any{&id, &hash, &outcome, &reason}, func() error {
+		state := trade.KeyedState{Status: trade.Pending, Reason: trade.Code(value(reason)), Hash: trade.PayloadHash(hash)}
+		if outcome != nil {
+			state.Status = trade.Status(*outcome)
+		}
+		into[id] = state
+		return nil
+	})
+	return err
 }

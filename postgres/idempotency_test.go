@@ -126,7 +126,7 @@ func TestKeyedWithoutADatabase(t *testing.T) {
 func TestKeysAreProbed(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	text := d.explain(t, readKeyed, [][16]byte{{1}, {2}})
+	text := d.explain(t, readKeyed.on("journal", "requests"), testNow, [][16]byte{{1}, {2}})
 	require.Contains(t, text, "idempotency_pkey")
 	require.NotContains(t, text, "Seq Scan on idempotency")
 }

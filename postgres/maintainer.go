@@ -16,11 +16,12 @@ import (
 // Maintainer makes and drops the day partitions and deletes old rows. Several workers may call its methods at once: one
 // does the work, and nothing is left for the others.
 type Maintainer struct {
-	pool *pgxpool.Pool
+	pool       *pgxpool.Pool
+	summarized map[uint32]int64 // full ranges of each BRIN index, by its oid, that have a summary
 }
 
 // NewMaintainer returns a Maintainer on any pool of the package.
-func NewMaintainer(pool *pgxpool.Pool) *Maintainer { return &Maintainer{pool} }
+func NewMaintainer(pool *pgxpool.Pool) *Maintainer { return &Maintainer{pool: pool} }
 
 // Partitions are made from yesterday, whose requests may be in flight, to a week ahead. After that time without a
 // maintainer rows stray into the default partitions.
@@ -29,10 +30,12 @@ const (
 	daysAhead = 7
 )
 
-// Keys of the advisory locks: of a transaction that changes partitions, and of a whole sweep. The numbers mean nothing.
+// Keys of the advisory locks: of a transaction that changes partitions, of a whole sweep and of making summaries. The
+// numbers mean nothing.
 const (
-	dayLock   = 7_205_031_901
-	sweepLock = 7_205_031_902
+	dayLock       = 7_205_031_901
+	sweepLock     = 7_205_031_902
+	summarizeLock = 7_205_031_903
 )
 
 // A change of partitions takes locks that others queue behind. After lockLimit it gives up, and tries again.
@@ -69,6 +72,30 @@ func (m *Maintainer) MakeDays(ctx context.Context, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// alone runs work on a connection that holds an advisory lock. If another session holds it, it does nothing.
+func (m *Maintainer) alone(ctx context.Context, lock int64, work func(conn *pgxpool.Conn) error) error {
+	conn, err := m.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	var mine bool
+	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lock).Scan(&mine); err != nil || !mine {
+		return err
+	}
+	defer unlock(ctx, conn, lock)
+	return work(conn)
+}
+
+// unlock releases an advisory lock. If that fails it closes the session, which releases the lock as well.
+func unlock(ctx context.Context, conn *pgxpool.Conn, lock int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", lock); err != nil {
+		_ = conn.Conn().Close(ctx)
+	}
 }
 
 // database is a pool, or one connection of it.

@@ -228,7 +228,7 @@ func TestOneMaintainerSweeps(t *testing.T) {
 	swept, err := m.Sweep(t.Context(), testNow.Add(30*oneDay), week)
 	require.NoError(t, err)
 	require.Zero(t, swept)
-	unlock(t.Context(), other)
+	unlock(t.Context(), other, sweepLock)
 	swept, err = m.Sweep(t.Context(), testNow.Add(30*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, 9, swept.JournalDays)

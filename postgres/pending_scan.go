@@ -101,7 +101,7 @@ func (s *RequestStore) Pending(ctx context.Context, before time.Time, limit int)
 // Pending does, but to the end at once, so it takes the longer the more requests no orphan reaper has scanned. Requests
 // that are committed during the call may be missing. An error means that the database can't answer now.
 func (s *RequestStore) Undecided(ctx context.Context, limit int) ([]trade.PendingRequest, error) {
-	own := &RequestStore{pool: s.pool} // with a scan of its own
+	own := NewRequestStore(s.pool) // with a scan of its own
 	scan := &own.scan
 	var now time.Time
 	err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)

@@ -78,6 +78,7 @@ func open(
 		useArrays(conn.TypeMap())
 		return nil
 	}
+	watchCalls(pc)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the connection pool %s: %w", cfg.ApplicationName, err)

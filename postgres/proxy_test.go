@@ -14,7 +14,7 @@ import (
 // proxy stands between a pool and the server and cuts the connection at a given message, once.
 type proxy struct {
 	url    string
-	target string
+	target atomic.Pointer[string] // of connections from now on
 	// request is cut before the server sees it, reply before the client does.
 	request, reply atomic.Pointer[[]byte]
 	cuts           atomic.Int32
@@ -26,7 +26,8 @@ func newProxy(t testing.TB, databaseURL string) *proxy {
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{target: u.Host}
+	p := &proxy{}
+	p.to(u.Host)
 	u.Host = ln.Addr().String()
 	p.url = u.String()
 	var conns sync.WaitGroup
@@ -48,7 +49,7 @@ func newProxy(t testing.TB, databaseURL string) *proxy {
 
 func (p *proxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", *p.target.Load())
 	if err != nil {
 		return
 	}
@@ -75,5 +76,6 @@ func (p *proxy) pipe(to, from net.Conn, mark *atomic.Pointer[[]byte]) {
 	}
 }
 
+func (p *proxy) to(target string)    { p.target.Store(&target) }
 func (p *proxy) cutRequest(s string) { b := []byte(s); p.request.Store(&b) }
 func (p *proxy) cutReply(s string)   { b := []byte(s); p.reply.Store(&b) }

@@ -12,11 +12,11 @@ import (
 
 // Reader reads stored trades, always by key. Its methods may be called concurrently.
 type Reader struct {
-	pool *pgxpool.Pool
+	pool readPool
 }
 
 // NewReader returns a Reader on a pool of Open. The pool must lead to the writer, not to a replica.
-func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool} }
+func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{readPool{pool}} }
 
 // maxVersions finds the highest version of each id by one backward probe of the primary key, however many versions
 // there are. It returns the place of the id in the array, which costs less than the id.

@@ -19,11 +19,15 @@ import (
 // terminal state can't change (rule S1). Its methods may be called concurrently.
 type RequestStore struct {
 	pool *pgxpool.Pool
+	read readPool // the same pool
+	days knownDays
 	scan pendingScan
 }
 
 // NewRequestStore returns a RequestStore on a pool of Open, which must lead to the database that the worker applies to.
-func NewRequestStore(pool *pgxpool.Pool) *RequestStore { return &RequestStore{pool: pool} }
+func NewRequestStore(pool *pgxpool.Pool) *RequestStore {
+	return &RequestStore{pool: pool, read: readPool{pool}}
+}
 
 // copyRequests serves every batch size: an INSERT of arrays costs the same for 1 to 100 requests (0.5 ms a call with
 // the flush to disk), and more for 500 (BenchmarkOpen).
@@ -77,39 +81,29 @@ func (s *RequestStore) open(ctx context.Context, batch []*trade.Request) error {
 	return fmt.Errorf("no answer to opening %d requests: %w", len(batch), err)
 }
 
-// readRequest reads the journal row and the PENDING row of a request in one snapshot, the journal row first. The day
-// selects the partition.
-const readRequest = `
-	SELECT outcome, trade_id, version, reason, detail, accepted_at, decided_at
-	FROM unnest($1::date[]) AS d(day) CROSS JOIN LATERAL (
+// readRequest reads the journal row and the PENDING row of a request, the journal row first.
+const readRequest dayQuery = `
+	SELECT outcome, trade_id, version, reason, detail, accepted_at, decided_at FROM (
 		SELECT 1 AS side, outcome, trade_id, version, reason, detail, accepted_at, decided_at
-		FROM journal WHERE accepted_on = d.day AND request_id = $2
+		FROM %[1]s WHERE accepted_on = $1 AND request_id = $2
 		UNION ALL
 		SELECT 2, NULL, trade_id, version, NULL, NULL, accepted_at, NULL
-		FROM requests WHERE accepted_on = d.day AND request_id = $2
+		FROM %[2]s WHERE accepted_on = $1 AND request_id = $2
 	) AS sides ORDER BY side`
 
 // Get reads a request, strongly consistent with every Open and every committed outcome before the call.
 // Errors: trade.ErrNotFound; any other means that the database can't answer now.
 func (s *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error) {
-	days, err := s.days(ctx, id)
-	if err != nil {
-		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
+	days, err := s.daysOf(ctx, id)
+	var sides []trade.RequestState
+	if err == nil && len(days) > 0 {
+		err = s.onDay(ctx, readRequest, days[0].date, []any{[16]byte(id)}, func(rows pgx.Rows) (err error) {
+			sides, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (trade.RequestState, error) {
+				return scanSide(row, id)
+			})
+			return err
+		})
 	}
-	rows, err := s.pool.Query(ctx, readRequest, days, [16]byte(id))
-	if err != nil {
-		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
-	}
-	sides, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r trade.RequestState, err error) {
-		var status, tradeID, reason, detail *string
-		var version *int32
-		var decidedAt *time.Time
-		err = row.Scan(&status, &tradeID, &version, &reason, &detail, &r.AcceptedAt, &decidedAt)
-		r.ID, r.Status, r.TradeID, r.Version = id, trade.Status(value(status)), value(tradeID), value(version)
-		r.Reason, r.Detail = trade.Code(value(reason)), value(detail)
-		r.AcceptedAt, r.DecidedAt = r.AcceptedAt.UTC(), value(decidedAt).UTC()
-		return r, err
-	})
 	switch {
 	case err != nil:
 		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
@@ -126,17 +120,16 @@ func (s *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.Reque
 	return state, nil
 }
 
-// days returns the day of a request. A version 7 id carries it. Any other id was derived from an idempotency key, and
-// the row of the key has the day; without that row there is no such request, or none any more.
-func (s *RequestStore) days(ctx context.Context, id trade.RequestID) ([]time.Time, error) {
-	if day, ok := id.Day(); ok {
-		return []time.Time{day.Time()}, nil
-	}
-	rows, err := s.pool.Query(ctx, `SELECT accepted_on FROM idempotency WHERE request_id = $1`, [16]byte(id))
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
+// scanSide reads one row of readRequest: the status is empty if it is the PENDING row.
+func scanSide(row pgx.CollectableRow, id trade.RequestID) (r trade.RequestState, err error) {
+	var status, tradeID, reason, detail *string
+	var version *int32
+	var decidedAt *time.Time
+	err = row.Scan(&status, &tradeID, &version, &reason, &detail, &r.AcceptedAt, &decidedAt)
+	r.ID, r.Status, r.TradeID, r.Version = id, trade.Status(value(status)), value(tradeID), value(version)
+	r.Reason, r.Detail = trade.Code(value(reason)), value(detail)
+	r.AcceptedAt, r.DecidedAt = r.AcceptedAt.UTC(), value(decidedAt).UTC()
+	return r, err
 }
 
 // pendingOfTrade selects the undecided requests of one trade among those after orphan_mark: before the mark every
@@ -152,7 +145,7 @@ const pendingOfTrade = `
 // PendingOf returns up to limit requests of one trade that have no outcome, the oldest first. Its cost grows with the
 // requests that no orphan reaper has scanned yet: those of a minute or two, or of a backlog.
 func (s *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
-	rows, err := s.pool.Query(ctx, pendingOfTrade, tradeID, limit)
+	rows, err := s.read.Query(ctx, pendingOfTrade, tradeID, limit)
 	var found []trade.PendingRequest
 	if err == nil {
 		found, err = pgx.CollectRows(rows, scanPending)

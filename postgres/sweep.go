@@ -7,16 +7,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tradestore/trade"
 )
 
-const (
-	sweepStep = 1_000  // rows deleted by one statement
-	maxMoved  = 10_000 // undecided requests of a day that are kept when it is dropped
-)
+const sweepStep = 1_000 // rows deleted by one statement
 
 // Sweep deletes what is older than the retention: whole days of the journal, with their PENDING rows and keys; strays
 // and dead letters in steps of 1,000 rows. It never deletes a request that is PENDING (rule S3), nor an outcome that
@@ -27,38 +23,17 @@ func (m *Maintainer) Sweep(ctx context.Context, now time.Time, r trade.Retention
 		return swept, trade.Classed(trade.Broken, "cannot sweep: a retention of %s and %s keeps nothing",
 			r.Outcomes, r.DeadLetters)
 	}
-	conn, err := m.pool.Acquire(ctx)
-	if err != nil {
-		return swept, trade.Classed(classify(err), "cannot sweep: %w", err)
-	}
-	defer conn.Release()
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", sweepLock).Scan(&mine); err != nil || !mine {
-		if err != nil {
-			err = trade.Classed(classify(err), "cannot sweep: %w", err)
-		}
-		return swept, err
-	}
-	defer unlock(ctx, conn)
-
-	err = errors.Join(
-		sweepDays(ctx, conn, &swept, trade.DateOf(now.Add(-r.Outcomes))),
-		sweepStrays(ctx, conn, &swept, now.Add(-r.Outcomes)),
-		sweepDeadLetters(ctx, conn, &swept, now.Add(-r.DeadLetters)),
-	)
+	err := m.alone(ctx, sweepLock, func(conn *pgxpool.Conn) error {
+		return errors.Join(
+			sweepDays(ctx, conn, &swept, trade.DateOf(now.Add(-r.Outcomes))),
+			sweepStrays(ctx, conn, &swept, now.Add(-r.Outcomes)),
+			sweepDeadLetters(ctx, conn, &swept, now.Add(-r.DeadLetters)),
+		)
+	})
 	if err != nil {
 		return swept, trade.Classed(classOf(err), "cannot sweep all: %w", err)
 	}
 	return swept, nil
-}
-
-// unlock releases the sweep lock. If that fails it closes the session, which releases the lock as well.
-func unlock(ctx context.Context, conn *pgxpool.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", sweepLock); err != nil {
-		_ = conn.Conn().Close(ctx)
-	}
 }
 
 // sweepDays drops the days before the given one, the oldest first. A day that can't be dropped does not stop the next.
@@ -79,14 +54,7 @@ func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, befo
 			break
 		}
 		d := oldDay{date: day, journal: slices.Contains(journal, day), requests: slices.Contains(requests, day)}
-		var err error
-		if d.journal {
-			err = deleteDecidedKeys(ctx, conn, day)
-		}
-		if err == nil {
-			err = changeDays(ctx, conn, func(tx pgx.Tx) error { return d.drop(ctx, tx) })
-		}
-		if err != nil {
+		if err := d.drop(ctx, conn); err != nil {
 			errs = append(errs, fmt.Errorf("day %s stays: %w", day, err))
 			continue
 		}
@@ -95,84 +63,6 @@ func sweepDays(ctx context.Context, conn *pgxpool.Conn, swept *trade.Swept, befo
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// oldDay is a day past its retention, and which tables have a partition for it.
-type oldDay struct {
-	date              trade.Date
-	journal, requests bool
-}
-
-// drop drops the partitions of the day in one transaction, so no reader sees a decided request as PENDING again because
-// its journal row is gone. First it locks the partitions against writers, so that nothing is decided before the drop.
-// The locks that block everyone come last and are held for a moment.
-func (d oldDay) drop(ctx context.Context, tx pgx.Tx) error {
-	journal, requests := dayTable("journal", d.date), dayTable("requests", d.date)
-	day := d.date.Time()
-	if d.journal {
-		if _, err := tx.Exec(ctx, "LOCK TABLE "+journal+" IN SHARE MODE"); err != nil {
-			return err
-		}
-		if err := failIf(ctx, tx, "outcomes were not yet projected to the request store", `
-			SELECT EXISTS (SELECT FROM projection_cursor AS c JOIN `+journal+` AS s
-				ON s.generation = c.generation AND s.partition = c.partition AND s."offset" >= c.projected_offset)`); err != nil {
-			return err
-		}
-		// Requests of the day that strayed are deleted with their journal rows.
-		_, err := tx.Exec(ctx, `DELETE FROM requests_default AS r WHERE accepted_on = $1
-			AND EXISTS (SELECT FROM `+journal+` AS s WHERE s.accepted_on = $1 AND s.request_id = r.request_id)`, day)
-		if err != nil {
-			return err
-		}
-		if err := deleteLateKeys(ctx, tx, d.date); err != nil {
-			return err
-		}
-	}
-	if d.requests {
-		if err := d.dropRequests(ctx, tx, requests); err != nil {
-			return err
-		}
-	}
-	if d.journal {
-		_, err := tx.Exec(ctx, "DROP TABLE "+journal)
-		return err
-	}
-	return nil
-}
-
-// dropRequests drops the day's partition of requests and inserts the undecided requests again. Without the partition
-// they go to the default one (rule S3).
-func (d oldDay) dropRequests(ctx context.Context, tx pgx.Tx, requests string) error {
-	if _, err := tx.Exec(ctx, "LOCK TABLE "+requests+" IN SHARE MODE"); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE undecided ON COMMIT DROP AS
-		SELECT * FROM `+requests+` AS r
-		WHERE NOT EXISTS (
-			SELECT FROM journal AS s WHERE s.accepted_on = '`+d.date.String()+`' AND s.request_id = r.request_id)
-		LIMIT `+fmt.Sprint(maxMoved+1))
-	if err != nil {
-		return err
-	}
-	if err := failIf(ctx, tx, fmt.Sprintf("more than %d requests are undecided", maxMoved),
-		"SELECT count(*) > $1 FROM undecided", maxMoved); err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `DROP TABLE `+requests+`;
-		INSERT INTO requests SELECT * FROM undecided`)
-	return err
-}
-
-// failIf returns an error with the given reason if the query returns true.
-func failIf(ctx context.Context, tx pgx.Tx, reason, query string, args ...any) error {
-	var yes bool
-	if err := tx.QueryRow(ctx, query, args...).Scan(&yes); err != nil {
-		return err
-	}
-	if yes {
-		return errors.New(reason)
-	}
-	return nil
 }
 
 // sweepStrays deletes old rows of the default partitions: journal row, PENDING row and key with one statement. The

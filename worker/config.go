@@ -47,6 +47,7 @@ type Config struct {
 	ProjectLimit     int           `kong:"-"` // outcomes in one step of the projector
 	OrphanLimit      int           `kong:"-"` // requests known to be PENDING at the same time
 	SweepInterval    time.Duration `kong:"-"` // between two sweeps
+	SummaryInterval  time.Duration `kong:"-"` // between two looks for what needs a summary
 }
 
 // OutcomeFlags is shared with the command check, which compares it with the retention of the topic.
@@ -77,6 +78,8 @@ const (
 	orphanLimit = 50_000
 	// sweepInterval is short against the day that a sweep deletes as a whole.
 	sweepInterval = time.Hour
+	// summaryInterval bounds what a history has to read without a summary.
+	summaryInterval = 5 * time.Second
 )
 
 // DefaultConfig returns the defaults of the flags and the constants. The fields that Config calls required are left to
@@ -96,6 +99,7 @@ func (c Config) withConstants() Config {
 	c.ProjectLimit = cmp.Or(c.ProjectLimit, projectLimit)
 	c.OrphanLimit = cmp.Or(c.OrphanLimit, orphanLimit)
 	c.SweepInterval = cmp.Or(c.SweepInterval, sweepInterval)
+	c.SummaryInterval = cmp.Or(c.SummaryInterval, summaryInterval)
 	return c
 }
 
@@ -153,6 +157,7 @@ func (c Config) complete() (Config, error) {
 		{"project limit", int64(c.ProjectLimit)},
 		{"orphan limit", int64(c.OrphanLimit)},
 		{"sweep interval", int64(c.SweepInterval)},
+		{"summary interval", int64(c.SummaryInterval)},
 	} {
 		if limit.value <= 0 {
 			m.Addf("%s: %d is not positive", limit.name, limit.value)

@@ -294,6 +294,14 @@ func (s *fake) MakeDays(ctx context.Context, _ time.Time) error {
 	return finish()
 }
 
+func (s *fake) Summarize(ctx context.Context) (int, error) {
+	finish, err := s.begin(ctx, "Summarize", nil)
+	if err != nil {
+		return 0, err
+	}
+	return 2, finish()
+}
+
 func (s *fake) Sweep(ctx context.Context, _ time.Time, _ trade.Retention) (trade.Swept, error) {
 	finish, err := s.begin(ctx, "Sweep", nil)
 	if err != nil {

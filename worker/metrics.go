@@ -41,7 +41,10 @@ type metrics struct {
 	sweptBy     map[string]prometheus.Counter // by kind
 	sweepErrors prometheus.Counter
 	lastSweep   prometheus.Gauge
-	stopped     prometheus.Gauge
+
+	summarized    prometheus.Counter
+	summaryErrors prometheus.Counter
+	stopped       prometheus.Gauge
 }
 
 // otherRetries are the reasons to repeat that are not a class of a store's error.
@@ -123,6 +126,9 @@ func (m *metrics) makeUpkeep() {
 	m.sweepErrors = m.Counter("tradestore_sweep_errors_total", "Sweeps that failed and were repeated.")
 	m.lastSweep = m.Gauge("tradestore_sweep_last_success_timestamp_seconds",
 		"When the last sweep ended well; 0 before the first.")
+	m.summarized = m.Counter("tradestore_summary_ranges_total",
+		"Ranges of the journal and of the requests that got a summary, by which a history skips them.")
+	m.summaryErrors = m.Counter("tradestore_summary_errors_total", "Failed calls that make summaries. They are repeated.")
 	m.stopped = m.Gauge("tradestore_worker_stopped", "1 after a loud stop: what the worker relies on does not hold.")
 }
 

@@ -162,6 +162,22 @@ func TestADrainProjectsTheLastOutcomes(t *testing.T) {
 	require.Equal(t, 50, r.store.projected())
 }
 
+func TestSummariesAreRepeatedAndCounted(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 1)
+	w := r.start(func(c *Config, _ *Deps) { c.SummaryInterval = time.Millisecond })
+	r.eventually("summarized", func() bool { return w.value("tradestore_summary_ranges_total") >= 4 })
+	require.Zero(t, w.value("tradestore_summary_errors_total"))
+	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
+		if call == "Summarize" {
+			return fmt.Errorf("refused")
+		}
+		return nil
+	})
+	r.eventually("counted", func() bool { return w.value("tradestore_summary_errors_total") > 0 })
+	require.NoError(t, w.Ready())
+}
+
 func TestSweepsAreRepeatedAndCounted(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, 1)

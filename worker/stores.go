@@ -51,7 +51,7 @@ type RequestStore interface {
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
-// Maintainer makes and drops the day partitions of the tables. One worker at a time does the work; for the others the
+// Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the others the
 // calls do nothing.
 type Maintainer interface {
 	// MakeDays creates the partitions of the days from now on that the journal and the request store will need.
@@ -59,4 +59,7 @@ type Maintainer interface {
 	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows it deleted.
 	// A request that is still PENDING is never deleted.
 	Sweep(ctx context.Context, now time.Time, r trade.Retention) (trade.Swept, error)
+	// Summarize makes the summaries, by which a history skips pages, of what was inserted since its last call, and returns
+	// of how many ranges.
+	Summarize(ctx context.Context) (int, error)
 }

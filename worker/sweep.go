@@ -35,3 +35,16 @@ func (w *Worker) sweepOnce(ctx context.Context) error {
 	w.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }
+
+// summarize makes summaries of what was inserted, now and then, until ctx ends. Without them a history takes longer,
+// and nothing is wrong, so a failure waits for the next time.
+func (w *Worker) summarize(ctx context.Context) {
+	for wait(ctx, w.cfg.SummaryInterval) {
+		ranges, err := w.deps.Maintainer.Summarize(ctx)
+		w.metrics.summarized.Add(float64(ranges))
+		if err != nil && ctx.Err() == nil {
+			w.metrics.summaryErrors.Inc()
+			w.log.Warn().Err(err).Msg("cannot summarize what was inserted: trying again")
+		}
+	}
+}

@@ -107,7 +107,7 @@ func (w *Worker) run(ctx context.Context) error {
 		start(l.run)
 	}
 	start(newOrphanReaper(w).run)
-	for _, run := range []func(context.Context){w.watchEnds, projector.run, w.sweep} {
+	for _, run := range []func(context.Context){w.watchEnds, projector.run, w.sweep, w.summarize} {
 		start(func(ctx context.Context) error { run(ctx); return nil })
 	}
 	err = parts.Wait()

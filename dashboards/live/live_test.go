@@ -70,6 +70,7 @@ var onMadeUpSeries = map[string]string{
 	"TradestoreProjectionBehind": "an outcome that is not shown for a minute takes a minute",
 	"TradestoreOutcomeConflict":  "only a bug makes two outcomes",
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
+	"TradestoreUpkeepFailing":    "sweeps that fail for an hour take an hour",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",
 }
 

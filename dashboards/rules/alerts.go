@@ -101,6 +101,15 @@ var outcomeAlerts = []Alert{
 			"not shown ({{ $labels.job }}).",
 	},
 	{
+		Name: "TradestoreUpkeepFailing", Severity: Ticket, Dashboard: worker,
+		Expr: `
+			sum by (job) (increase(tradestore_sweep_errors_total[2h])) > 60
+			or
+			sum by (job) (increase(tradestore_summary_errors_total[2h])) > 60`,
+		Summary:     "Old days are not dropped, or the journal gets no summaries.",
+		Description: "{{ $value | humanize }} sweeps or calls that summarize failed in 2 hours ({{ $labels.job }}).",
+	},
+	{
 		Name: "TradestoreOutcomeConflict", Severity: Page, Dashboard: stores,
 		Expr:        `sum by (job) (increase(tradestore_dynamodb_condition_failures_total{found="conflict"}[1h])) > 0`,
 		Summary:     "A request is shown with another outcome than the one decided.",

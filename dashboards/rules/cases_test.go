@@ -210,6 +210,15 @@ var stories = append(burnStories(), []story{
 		says: "3 requests in 15 minutes never reached the log, or had an outcome that was not shown (tradestore-worker).",
 	},
 	{
+		alert: "TradestoreUpkeepFailing", // a sweep that fails is repeated each minute
+		given: map[string]string{
+			"tradestore_sweep_errors_total" + aWorker:   "0+1x70 70x200",
+			"tradestore_summary_errors_total" + aWorker: "0x270",
+		},
+		quiet: "30m", fires: "70m", over: "195m", labels: byWorker,
+		says: "70 sweeps or calls that summarize failed in 2 hours (tradestore-worker).",
+	},
+	{
 		alert: "TradestoreOutcomeConflict",
 		given: map[string]string{
 			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="conflict"`): "0x60 1x120",
