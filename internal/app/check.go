@@ -33,7 +33,7 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout}
+	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout, 0}
 	monitor, err := rules.monitor(env, client, pool, log)
 	if err != nil {
 		return nil, err

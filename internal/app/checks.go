@@ -20,6 +20,7 @@ type stores struct {
 	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
 	limit    time.Duration // for one round of checks
+	confirm  time.Duration // how long a check must fail that a failover can show for a moment (rule T8); 0: one look
 }
 
 // monitor makes the list of checks, which is empty where stores are replaced. The role works with this pool, client and
@@ -27,8 +28,9 @@ type stores struct {
 func (s stores) monitor(
 	env Env, client *kgo.Client, pool *pgxpool.Pool, requests requestStore,
 ) (*checks.Monitor, error) {
+	cfg := checks.Config{Registry: env.Registry, Log: env.Log, Limit: s.limit, ConfirmFor: s.confirm}
 	if env.Stores != nil {
-		return checks.NewMonitor(env.Registry, s.limit)
+		return checks.NewMonitor(cfg)
 	}
 	production := s.flags.Profile.Profile != singleMachine
 	topic := kafka.LogCheck{
@@ -37,7 +39,7 @@ func (s stores) monitor(
 		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.flags.Kafka.Topic}).Positions,
 	}
 	database := postgres.DatabaseCheck{Production: production}
-	return checks.NewMonitor(env.Registry, s.limit,
+	return checks.NewMonitor(cfg,
 		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
 		requests.checks)

@@ -19,7 +19,7 @@ func TestTheGateFollowsTheChecks(t *testing.T) {
 	t.Parallel()
 	var result atomic.Pointer[checks.Check]
 	var rounds atomic.Int64
-	monitor, err := checks.NewMonitor(prometheus.NewRegistry(), patience, func(context.Context) []checks.Check {
+	monitor, err := checks.NewMonitor(checks.Config{Registry: prometheus.NewRegistry(), Limit: patience}, func(context.Context) []checks.Check {
 		defer rounds.Add(1)
 		return []checks.Check{*result.Load()}
 	})
