@@ -286,6 +286,8 @@ func (s *fake) Close(
 	return found, finish()
 }
 
+func (s *fake) Clock(context.Context) (time.Time, error) { return s.now(), nil }
+
 func (s *fake) MakeDays(ctx context.Context, _ time.Time) error {
 	finish, err := s.begin(ctx, "MakeDays", nil)
 	if err != nil {

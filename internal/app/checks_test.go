@@ -107,8 +107,15 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			workerConfig.Worker.Group = topic
 			require.NoError(t, Migrate(t.Context(), migrateConfig, zerolog.Nop()))
 			serverConfig.Process.CheckInterval, workerConfig.Process.CheckInterval = time.Second, time.Second
-			server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
-			worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
+			const confirmFor = 2 * time.Second
+			server := start(t, func(ctx context.Context, env Env) error {
+				env.ConfirmFor = confirmFor
+				return RunServer(ctx, serverConfig, env)
+			})
+			worker := start(t, func(ctx context.Context, env Env) error {
+				env.ConfirmFor = confirmFor
+				return RunWorker(ctx, workerConfig, env)
+			})
 			server.awaitReady(t)
 			worker.awaitReady(t)
 			for _, id := range []string{"T1", "T2", "T3", "T4", "T5"} {
@@ -216,7 +223,7 @@ func TestAnOutageFailsNoCheck(t *testing.T) {
 	}
 	require.True(t, says(`tradestore_checks{rule="T6",status="unknown"} 0`)())
 	database.shut()
-	server.await(t, "counted", says(`tradestore_checks{rule="T6",status="unknown"} 8`))
+	server.await(t, "counted", says(`tradestore_checks{rule="T6",status="unknown"} 9`))
 	database.open(t, direct)
 	server.await(t, "well again", says(`tradestore_checks{rule="T6",status="unknown"} 0`))
 	server.awaitReady(t)
