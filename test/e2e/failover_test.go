@@ -32,6 +32,7 @@ func testFailover(t *testing.T, synchronous bool, outage time.Duration) {
 	t.Helper()
 	pair := stack.NewPair(t, synchronous)
 	s := newRoles(t, realStoresWith(t, pair.URL()), 2, 2)
+	s.env = append(s.env, "TRADESTORE_CHECK_INTERVAL=2s") // each role looks several times while there is only the standby
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	stop := s.background(t, load{clients: 16, hot: 100})
