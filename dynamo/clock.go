@@ -27,8 +27,8 @@ func (c *tableClock) note(h http.Header) {
 	}
 }
 
-// earlier returns own, or the time of DynamoDB if that is earlier: a process whose clock jumps ahead must not take items
-// for expired, or give their keys away (rule T11).
+// earlier returns own, or the time of DynamoDB if that is earlier: a process whose clock jumps ahead must not take
+// items for expired, or give their keys away (rule T11).
 func (c *tableClock) earlier(own time.Time) time.Time {
 	last := c.last.Load()
 	if last == nil {

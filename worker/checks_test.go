@@ -51,7 +51,7 @@ func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
 // applies nothing meanwhile: that it lasts is for the checks of its role to say (rules T5, T8).
 func TestAPositionOutsideTheLogIsAskedForAgain(t *testing.T) {
 	t.Parallel()
-	f := func(name string, spoil func(r *fixture, p *trade.Position), says string) {
+	f := func(name string, spoil func(p *trade.Position), says string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -59,10 +59,11 @@ func TestAPositionOutsideTheLogIsAskedForAgain(t *testing.T) {
 			r.post("T", 10)
 			right := slices.Clone(r.store.positions)
 			for p := range r.store.positions {
-				spoil(r, &r.store.positions[p])
+				spoil(&r.store.positions[p])
 			}
 			w := r.start(nil)
-			r.eventually("seen twice", func() bool { return testutil.ToFloat64(w.metrics.retries.WithLabelValues("client")) >= 2 })
+			retries := w.metrics.retries.WithLabelValues("client")
+			r.eventually("seen twice", func() bool { return testutil.ToFloat64(retries) >= 2 })
 			r.eventually("said", func() bool { err := w.Ready(); return err != nil && strings.Contains(err.Error(), says) })
 			require.Zero(t, r.store.count("Apply"))
 			r.store.mu.Lock()
@@ -72,8 +73,9 @@ func TestAPositionOutsideTheLogIsAskedForAgain(t *testing.T) {
 			w.drain()
 		})
 	}
-	f("behind the end", func(_ *fixture, p *trade.Position) { p.NextOffset = 1000 }, "outside the log")
-	f("log cut and written again", func(_ *fixture, p *trade.Position) { p.NextOffset, p.LeaderEpoch = 100, 0 }, "partition")
+	f("behind the end", func(p *trade.Position) { p.NextOffset = 1000 }, "outside the log")
+	f("log cut and written again",
+		func(p *trade.Position) { p.NextOffset, p.LeaderEpoch = 100, 0 }, "partition")
 }
 
 // recreate deletes the topic and creates it again.

@@ -170,9 +170,8 @@ func TestASweepTrustsNoClockAlone(t *testing.T) {
 		t.Helper()
 		store := newFake(t, trade.TopicID{1}, 1)
 		store.now, store.ahead = func() time.Time { return now }, ahead
-		w := &Worker{
-			cfg: DefaultConfig(), deps: Deps{Maintainer: store, Now: func() time.Time { return now }}, metrics: newMetrics(&Worker{}),
-		}
+		w := &Worker{cfg: DefaultConfig(), metrics: newMetrics(&Worker{})}
+		w.deps.Maintainer, w.deps.Now = store, func() time.Time { return now }
 		err := w.sweepOnce(t.Context())
 		require.Equal(t, want, store.sweptAt)
 		require.Equal(t, want.IsZero(), err != nil)

@@ -263,7 +263,9 @@ var stories = append(burnStories(), []story{
 	},
 	{
 		alert: "TradestoreClockWrong",
-		given: map[string]string{"tradestore_clock_skew_seconds" + with(aServer, `store="PostgreSQL"`): "0x20 2592000x20 30x20"},
+		given: map[string]string{
+			"tradestore_clock_skew_seconds" + with(aServer, `store="PostgreSQL"`): "0x20 2592000x20 30x20",
+		},
 		quiet: "20m", fires: "22m", over: "42m",
 		labels: map[string]string{"job": "tradestore-server", "instance": "s:1"},
 		says: "The clocks of s:1 (tradestore-server) and of a store are 30d 0h 0m 0s apart. The process deletes nothing that " +

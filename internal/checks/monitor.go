@@ -61,8 +61,8 @@ func NewMonitor(cfg Config, parts ...Part) (*Monitor, error) {
 	m := &Monitor{cfg: cfg, parts: parts, suspect: map[string]failing{}}
 	m.results = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "tradestore", Name: "checks",
-		Help: "Checks of the last round, by rule and status: ok, failed, unconfirmed when a failover can show the same for a " +
-			"moment, warning, skipped, or unknown when one could not be made.",
+		Help: "Checks of the last round, by rule and status: ok, failed, unconfirmed when a failover can show the same " +
+			"for a moment, warning, skipped, or unknown when one could not be made.",
 	}, []string{"rule", "status"})
 	if err := cfg.Registry.Register(m.results); err != nil {
 		return nil, fmt.Errorf("cannot register the metrics of the checks: %w", err)
