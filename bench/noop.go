@@ -80,6 +80,8 @@ func (noopStore) Pending(context.Context, time.Time, int) ([]trade.PendingReques
 
 func (noopStore) Project(context.Context, []trade.Decision) error { return nil }
 
+func (noopStore) Clock(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func (noopStore) MakeDays(context.Context, time.Time) error { return nil }
 
 func (noopStore) Summarize(context.Context) (int, error) { return 0, nil }

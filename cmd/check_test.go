@@ -23,7 +23,7 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Regexp(t, `T1 +id of the topic +as recorded +\? \(1\) +unknown\n`, stdout)
 	require.Contains(t, stdout, "\n(1) no such topic\n")
 	require.Regexp(t, `T6 +version of the schema +\d +none: run tradestore migrate +FAIL\n`, stdout)
-	require.Regexp(t, `tradestore: of 22 checks 3 failed and \d+ could not be made\n`, stderr)
+	require.Regexp(t, `tradestore: of 24 checks 3 failed and \d+ could not be made\n`, stderr)
 
 	code, _, stderr = output("migrate", "--log-format", "json")
 	require.Equal(t, exitDone, code, stderr)
@@ -40,12 +40,14 @@ func TestCheckShowsWhatIsExpectedAndSeen(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	var list []checks.Check
 	require.NoError(t, json.Unmarshal([]byte(stdout), &list))
-	require.Len(t, list, 22)
+	require.Len(t, list, 24)
 	require.Contains(t, list, checks.Compare("T2", "partitions of the topic", "4", "3", false))
 
 	code, stdout, _ = output("check", "--profile", "production")
 	require.Equal(t, exitFailed, code)
 	require.Regexp(t, `T3 +replicas of each partition +at least 3 +1 +FAIL\n`, stdout)
+	require.Regexp(t, `T6 +synchronous_standby_names +a standby +none: .+ +WARN\n`, stdout)
+	require.Regexp(t, `T11 +clock against PostgreSQL +within 5s +\d{4}-.+Z here, \d{4}-.+Z there +ok\n`, stdout)
 
 	code, _, stderr = output("check", "--timeout", "0s")
 	require.Equal(t, exitUsage, code)

@@ -26,6 +26,20 @@ var stores = page{
 				q("{{result}}",
 					`sum by (result) (rate(tradestore_apply_duration_seconds_count{@,result!="ok"}[$__rate_interval]))`)),
 		}},
+		{"Is a failover under way, and are the clocks right?", []panel{
+			lines("Checks that are not confirmed", units.Short, rare(),
+				"Checks that fail as in a failover: only a standby answers, or a leader does not have all of the log. A process "+
+					"stops when it has seen this for two minutes.",
+				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="unconfirmed"})`)).
+				alert("TradestoreCheckUnconfirmed"),
+			lines("Warnings", units.Short, rare(),
+				"Checks that should hold and stop nothing. `tradestore check` names them.",
+				q("{{rule}} {{instance}}", `sum by (rule, instance) (tradestore_checks{@,status="warning"})`)),
+			lines("Clocks", units.Seconds, above(5, 30),
+				"How far the clock of each process is at least from the clock of a store. Over 30 s nothing is deleted.",
+				q("{{store}} {{instance}}", `max by (store, instance) (abs(tradestore_clock_skew_seconds{@}))`)).
+				alert("TradestoreClockSkewed", "TradestoreClockWrong"),
+		}},
 		pool("PostgreSQL: version look-ups and reads", "tradestore-reads"),
 		pool("PostgreSQL: PENDING and status reads", "tradestore-requests"),
 		pool("PostgreSQL: apply and project", "tradestore-apply"),

@@ -90,7 +90,7 @@ func (s *RequestStore) putKeyed(ctx context.Context, item attributes) error {
 		TableName:                           aws.String(s.cfg.Table),
 		Item:                                item,
 		ConditionExpression:                 aws.String(keyIsFree),
-		ExpressionAttributeValues:           attributes{":now": number(s.cfg.Now().Unix())},
+		ExpressionAttributeValues:           attributes{":now": number(s.now().Unix())},
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}, s.client.PutItem)
 	return err

@@ -149,7 +149,11 @@ const onlyPending = ` REMOVE "` + attrPending + `"` +
 func (s *RequestStore) projectStatement(o *trade.Decision) types.BatchStatementRequest {
 	set := `UPDATE "` + s.cfg.Table + `" SET "` + attrStatus + `" = ?` +
 		` SET "` + attrDecidedAt + `" = ? SET "` + attrExpiresAt + `" = ?`
-	expires := o.DecidedAt.Add(s.cfg.Life).Unix()
+	decided := o.DecidedAt
+	if decided.Before(o.AcceptedAt) { // by a worker whose clock is behind, which must not shorten the life (rule T11)
+		decided = o.AcceptedAt
+	}
+	expires := decided.Add(s.cfg.Life).Unix()
 	values := []types.AttributeValue{text(string(o.Status)), instant(o.DecidedAt), number(expires)}
 	if o.Status == trade.Failed {
 		set += ` SET "` + attrReason + `" = ? SET "` + attrDetail + `" = ?`

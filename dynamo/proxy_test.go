@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -21,6 +22,24 @@ type proxy struct {
 	mu     sync.Mutex // protects what follows
 	faults map[string][]fault
 	calls  map[string]int // that arrived, by operation
+	date   time.Time      // the header Date of the answers; zero: none, so that the time is the one of the test alone
+}
+
+// setDate sets the clock of DynamoDB as its answers show it.
+func (p *proxy) setDate(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.date = now
+}
+
+// header is the Date header of the answers, nil for none.
+func (p *proxy) dateHeader() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.date.IsZero() {
+		return nil
+	}
+	return []string{p.date.UTC().Format(http.TimeFormat)}
 }
 
 // fault answers one call in place of DynamoDB.
@@ -110,6 +129,7 @@ func (c *passing) answer(status int, header http.Header, body []byte) {
 			c.w.Header()[name] = values
 		}
 	}
+	c.w.Header()["Date"] = c.through.dateHeader()
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(body)
 }

@@ -22,7 +22,7 @@ func (s *RequestStore) Get(ctx context.Context, id trade.RequestID) (trade.Reque
 	if err != nil {
 		return trade.RequestState{}, fmt.Errorf("cannot read request %s: %w", id, err)
 	}
-	if item == nil || expired(item, s.cfg.Now()) {
+	if item == nil || expired(item, s.now()) {
 		return trade.RequestState{}, fmt.Errorf("request %s: %w", id, trade.ErrNotFound)
 	}
 	state, err := stateOf(item)
@@ -85,7 +85,7 @@ func (s *RequestStore) readAll(
 			mu.Lock()
 			defer mu.Unlock()
 			for _, item := range items {
-				if expired(item, s.cfg.Now()) {
+				if expired(item, s.now()) {
 					continue
 				}
 				state, err := stateOf(item)

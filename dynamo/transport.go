@@ -21,12 +21,13 @@ const (
 
 // transport sends the calls of the client. It follows no redirect and repeats no call that may have been received.
 type transport struct {
-	http *http.Transport
+	http  *http.Transport
+	clock tableClock
 }
 
 func newTransport(conns int) *transport {
 	dialer := &net.Dialer{Timeout: dialLimit, KeepAlive: keepAlive}
-	return &transport{&http.Transport{
+	return &transport{http: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
 		TLSHandshakeTimeout:   handshakeLimit,
@@ -64,6 +65,9 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	resp, err := t.http.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	if err != nil && !connected.Load() {
 		return nil, &unsentError{err}
+	}
+	if err == nil {
+		t.clock.note(resp.Header)
 	}
 	return resp, err
 }

@@ -204,8 +204,8 @@ func (c LogCheck) positionChecks(s *logState) []checks.Check {
 				p.LeaderEpoch, p.NextOffset, p.Partition, s.epochs[p.Partition].at)
 		}
 	}
-	return []checks.Check{
-		checks.Compare("T5", within, all, cmp.Or(outside, all), outside == ""),
-		row("T5", same, valid, cmp.Or(truncated, valid), truncated == "", s.epochErr),
+	return []checks.Check{ // a leader that a failover shows for a moment may not have all of the log
+		checks.Compare("T5", within, all, cmp.Or(outside, all), outside == "").Transient(),
+		row("T5", same, valid, cmp.Or(truncated, valid), truncated == "", s.epochErr).Transient(),
 	}
 }

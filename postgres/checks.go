@@ -35,7 +35,7 @@ const readSettings = `
 	SELECT pg_is_in_recovery(), current_setting('transaction_read_only'),
 		current_setting('server_version_num')::integer / 10000, current_setting('server_encoding'),
 		current_setting('TimeZone'), current_setting('synchronous_commit'),
-		current_setting('fsync'), current_setting('full_page_writes')`
+		current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_standby_names')`
 
 // Checks compares the database with what it must be, as a session of pool sees it. The list always has the same rows.
 // It must not be called concurrently.
@@ -48,11 +48,18 @@ func (c *DatabaseCheck) Checks(ctx context.Context, pool *pgxpool.Pool) []checks
 	defer release()
 	var s server
 	err = conn.QueryRow(ctx, readSettings).
-		Scan(&s.recovering, &s.readOnly, &s.release, &s.encoding, &s.zone, &s.syncCommit, &s.fsync, &s.fullPages)
+		Scan(&s.recovering, &s.readOnly, &s.release, &s.encoding, &s.zone, &s.syncCommit, &s.fsync, &s.fullPages, &s.standbys)
 	if err != nil {
 		err = fmt.Errorf("cannot read the settings of PostgreSQL: %w", err)
 	}
-	return append(c.judge(&s, err), c.schema(ctx, conn, err))
+	list := append(c.judge(&s, err), c.schema(ctx, conn, err))
+	if s.writes() == yes {
+		return list
+	}
+	for i := range list { // a standby that a failover shows for a moment: nothing it says is about the writer
+		list[i] = list[i].Transient()
+	}
+	return list
 }
 
 // session acquires a connection of the pool. The pool refuses a read-only server with the same error as one that is
@@ -78,17 +85,24 @@ type server struct {
 	release                    int
 	encoding, zone, syncCommit string
 	fsync, fullPages           string
+	standbys                   string // synchronous ones; empty: none
+}
+
+const yes = "yes"
+
+// writes says whether the server takes writes, and if not, why.
+func (s *server) writes() string {
+	switch {
+	case s.recovering:
+		return "no: a replica"
+	case s.readOnly == "on":
+		return "no: sessions are read-only"
+	}
+	return yes
 }
 
 // judge returns the checks of the settings. err says why they could not be read.
 func (c *DatabaseCheck) judge(s *server, err error) []checks.Check {
-	writes := "yes"
-	switch {
-	case s.recovering:
-		writes = "no: a replica"
-	case s.readOnly == "on":
-		writes = "no: sessions are read-only"
-	}
 	row := func(name, expected, seen string, holds bool) checks.Check {
 		if err != nil {
 			return checks.CanNotTell("T6", name, expected, err)
@@ -96,7 +110,7 @@ func (c *DatabaseCheck) judge(s *server, err error) []checks.Check {
 		return checks.Compare("T6", name, expected, seen, holds)
 	}
 	list := []checks.Check{
-		row("takes writes", "yes", writes, writes == "yes"),
+		row("takes writes", yes, s.writes(), s.writes() == yes),
 		row("release of PostgreSQL", fmt.Sprint(oldestRelease, " or newer"), fmt.Sprint(s.release),
 			s.release >= oldestRelease),
 		row("server_encoding", "UTF8", s.encoding, s.encoding == "UTF8"),
@@ -112,7 +126,22 @@ func (c *DatabaseCheck) judge(s *server, err error) []checks.Check {
 			durable[i] = checks.Skip(d.ID, d.Name, d.Expected, d.Seen+" (profile single)")
 		}
 	}
-	return append(list, durable...)
+	return append(append(list, durable...), c.standbys(s, err))
+}
+
+// standbys says whether a failover loses nothing. That there is no synchronous standby only warns: storage that is
+// replicated below the server, as some services have it, does the same and does not show here.
+func (c *DatabaseCheck) standbys(s *server, err error) checks.Check {
+	const name, expected = "synchronous_standby_names", "a standby"
+	switch {
+	case err != nil:
+		return checks.CanNotTell("T6", name, expected, err)
+	case s.standbys != "":
+		return checks.Compare("T6", name, expected, s.standbys, true)
+	case !c.Production:
+		return checks.Skip("T6", name, expected, "none (profile single)")
+	}
+	return checks.Warn("T6", name, expected, "none: a failover may take back what was committed last", false)
 }
 
 // schema compares the version of the schema with the one of this build. err says why nothing can be read.

@@ -19,7 +19,7 @@ func checked(t *testing.T, check *DatabaseCheck, pool *pgxpool.Pool, name string
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	list := check.Checks(ctx, pool)
-	require.Len(t, list, 8)
+	require.Len(t, list, 9)
 	for _, c := range list {
 		require.Equal(t, "T6", c.ID)
 		require.NotEmpty(t, c.Expected, c.Name)
@@ -100,6 +100,12 @@ func TestAServerThatTakesNoWritesIsNoOutage(t *testing.T) {
 
 	replica := (&DatabaseCheck{}).judge(&server{recovering: true}, nil)
 	require.Equal(t, checks.Compare("T6", "takes writes", "yes", "no: a replica", false), replica[0])
+	for _, c := range (&DatabaseCheck{}).Checks(t.Context(), pool) {
+		require.Equal(t, c.Transient(), c, "a failover may show it for a moment")
+	}
+	for _, c := range (&DatabaseCheck{}).Checks(t.Context(), d.reads) {
+		require.NotEqual(t, c.Transient(), c)
+	}
 }
 
 func TestADatabaseThatIsDownCanNotBeTold(t *testing.T) {
@@ -122,6 +128,13 @@ func TestDurabilityIsAskedForInProduction(t *testing.T) {
 	f(true, server{fsync: "off", fullPages: "on"}, checks.Failed, checks.OK)
 	f(true, server{fsync: "on", fullPages: "off"}, checks.OK, checks.Failed)
 	f(false, server{fsync: "off", fullPages: "off"}, checks.Skipped, checks.Skipped)
+
+	standbys := func(production bool, names string) checks.Status {
+		return (&DatabaseCheck{Production: production}).judge(&server{standbys: names}, nil)[7].Status
+	}
+	require.Equal(t, checks.Warning, standbys(true, ""))
+	require.Equal(t, checks.Skipped, standbys(false, ""))
+	require.Equal(t, checks.OK, standbys(true, "FIRST 1 (a, b)"))
 
 	release := func(n int) checks.Status { return (&DatabaseCheck{}).judge(&server{release: n}, nil)[1].Status }
 	require.Equal(t, checks.Failed, release(14))

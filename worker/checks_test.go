@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,22 +45,37 @@ func TestAFailedCheckStopsLoudlyAtTheStart(t *testing.T) {
 	f("positions of two generations", func(r *fixture) { r.store.positions[2].Generation = 2 },
 		"generation 1 expected in the store, seen: partition 2", "generation 2")
 	f("a position missing", func(r *fixture) { r.store.positions[1].Partition = 2 }, "position of partition 1 of topic")
-	f("positions behind the end of the log", func(r *fixture) {
-		for p := range r.store.positions { // of all: what is good may be applied until the first fetch of what is not
-			r.store.positions[p].NextOffset = 1000
-		}
-	}, "position 1000 of partition", "expected within the log")
-	f("records lost by retention", func(r *fixture) {
-		r.post("U", 30)
-		for p := range int32(3) {
-			require.NoError(t, r.cluster.DeleteRecords(topic, p, 3))
-		}
-	}, "position 0 of partition", "expected within the log")
-	f("log cut and written again", func(r *fixture) {
-		for p := range r.store.positions {
-			r.store.positions[p].NextOffset, r.store.positions[p].LeaderEpoch = 100, 0
-		}
-	}, "partition", "topic")
+}
+
+// A leader that a failover shows for a moment may not have the position of a partition. The worker asks again, and
+// applies nothing meanwhile: that it lasts is for the checks of its role to say (rules T5, T8).
+func TestAPositionOutsideTheLogIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	f := func(name string, spoil func(p *trade.Position), says string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newFixture(t, 3)
+			r.post("T", 10)
+			right := slices.Clone(r.store.positions)
+			for p := range r.store.positions {
+				spoil(&r.store.positions[p])
+			}
+			w := r.start(nil)
+			retries := w.metrics.retries.WithLabelValues("client")
+			r.eventually("seen twice", func() bool { return testutil.ToFloat64(retries) >= 2 })
+			r.eventually("said", func() bool { err := w.Ready(); return err != nil && strings.Contains(err.Error(), says) })
+			require.Zero(t, r.store.count("Apply"))
+			r.store.mu.Lock()
+			r.store.positions = right
+			r.store.mu.Unlock()
+			r.applied(10)
+			w.drain()
+		})
+	}
+	f("behind the end", func(p *trade.Position) { p.NextOffset = 1000 }, "outside the log")
+	f("log cut and written again",
+		func(p *trade.Position) { p.NextOffset, p.LeaderEpoch = 100, 0 }, "partition")
 }
 
 // recreate deletes the topic and creates it again.

@@ -31,6 +31,8 @@ type fake struct {
 	closed    map[trade.RequestID]trade.Decision
 	calls     map[string]int
 	now       func() time.Time
+	ahead     time.Duration // of the clock of the store, to that of the workers
+	sweptAt   time.Time     // the time that the last Sweep was given
 
 	// fail is asked before and after each call took effect; a non-nil error is returned from the call.
 	fail func(call string, n int, after bool, batch *trade.Batch) error
@@ -286,6 +288,12 @@ func (s *fake) Close(
 	return found, finish()
 }
 
+func (s *fake) Clock(context.Context) (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now().Add(s.ahead), nil
+}
+
 func (s *fake) MakeDays(ctx context.Context, _ time.Time) error {
 	finish, err := s.begin(ctx, "MakeDays", nil)
 	if err != nil {
@@ -302,7 +310,10 @@ func (s *fake) Summarize(ctx context.Context) (int, error) {
 	return 2, finish()
 }
 
-func (s *fake) Sweep(ctx context.Context, _ time.Time, _ trade.Retention) (trade.Swept, error) {
+func (s *fake) Sweep(ctx context.Context, now time.Time, _ trade.Retention) (trade.Swept, error) {
+	s.mu.Lock()
+	s.sweptAt = now
+	s.mu.Unlock()
 	finish, err := s.begin(ctx, "Sweep", nil)
 	if err != nil {
 		return trade.Swept{}, err

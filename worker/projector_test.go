@@ -178,6 +178,32 @@ func TestSummariesAreRepeatedAndCounted(t *testing.T) {
 	require.NoError(t, w.Ready())
 }
 
+// A sweep takes the earlier of the two clocks for the time, and deletes nothing when they are far apart (rule T11).
+func TestASweepTrustsNoClockAlone(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	f := func(ahead time.Duration, want time.Time) {
+		t.Helper()
+		store := newFake(t, trade.TopicID{1}, 1)
+		store.now, store.ahead = func() time.Time { return now }, ahead
+		w := &Worker{cfg: DefaultConfig(), metrics: newMetrics(&Worker{})}
+		w.deps.Maintainer, w.deps.Now = store, func() time.Time { return now }
+		err := w.sweepOnce(t.Context())
+		require.Equal(t, want, store.sweptAt)
+		require.Equal(t, want.IsZero(), err != nil)
+		if err != nil {
+			require.ErrorContains(t, err, "nothing is deleted: the clock of this process says 2026-03-04T12:00:00Z, the one of")
+		}
+	}
+	f(0, now)
+	f(20*time.Second, now)
+	f(-20*time.Second, now.Add(-20*time.Second))
+	f(31*time.Second, time.Time{})
+	f(-31*time.Second, time.Time{})
+	f(-30*day, time.Time{})
+	f(30*day, time.Time{})
+}
+
 func TestSweepsAreRepeatedAndCounted(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, 1)

@@ -54,6 +54,8 @@ type RequestStore interface {
 // Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the others the
 // calls do nothing.
 type Maintainer interface {
+	// Clock returns the time of the clock of the database, which all workers share.
+	Clock(ctx context.Context) (time.Time, error)
 	// MakeDays creates the partitions of the days from now on that the journal and the request store will need.
 	MakeDays(ctx context.Context, now time.Time) error
 	// Sweep deletes what is older than the retention, in bounded steps, and returns how many days and rows it deleted.

@@ -2,7 +2,10 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"tradestore/internal/checks"
 )
 
 // sweepRetry bounds the time until the next sweep after one that failed.
@@ -27,11 +30,25 @@ func (w *Worker) sweep(ctx context.Context) {
 	}
 }
 
+// sweepOnce makes the days by the clock of the database, which the servers were compared with when they started. It
+// deletes what is old by both clocks, and nothing when one of them must be wrong (rule T11).
 func (w *Worker) sweepOnce(ctx context.Context) error {
-	if err := w.deps.Maintainer.MakeDays(ctx, w.deps.Now()); err != nil {
+	database, err := w.deps.Maintainer.Clock(ctx)
+	if err != nil {
 		return err
 	}
-	swept, err := w.deps.Maintainer.Sweep(ctx, w.deps.Now(), w.cfg.retention())
+	if err := w.deps.Maintainer.MakeDays(ctx, database); err != nil {
+		return err
+	}
+	now := w.deps.Now()
+	if skew := now.Sub(database); skew.Abs() > checks.MaxSkew {
+		return fmt.Errorf("nothing is deleted: the clock of this process says %s, the one of the database %s (rule T11)",
+			now.UTC().Format(time.RFC3339), database.UTC().Format(time.RFC3339))
+	}
+	if database.Before(now) {
+		now = database
+	}
+	swept, err := w.deps.Maintainer.Sweep(ctx, now, w.cfg.retention())
 	w.metrics.swept(swept) // also after an error: what was deleted before it is deleted
 	return err
 }

@@ -72,6 +72,9 @@ var onMadeUpSeries = map[string]string{
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
 	"TradestoreUpkeepFailing":    "sweeps that fail for an hour take an hour",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",
+	"TradestoreCheckUnconfirmed": "a standby that is seen for a moment; test/e2e has a failover",
+	"TradestoreClockSkewed":      "the clock of this machine stays what it is",
+	"TradestoreClockWrong":       "the clock of this machine stays what it is",
 }
 
 // allFired demands that every other alert has fired, some of them beside those that a fault was for.

@@ -131,6 +131,27 @@ var storeAlerts = []Alert{
 		Description: "{{ $value }} checks of rule {{ $labels.rule }} failed ({{ $labels.job }}).",
 	},
 	{
+		Name: "TradestoreCheckUnconfirmed", Severity: Page, Dashboard: stores, For: "1m",
+		Expr:    `max by (job, rule) (tradestore_checks{status="unconfirmed"}) > 0`,
+		Summary: "Only a standby answers, or a leader of the log that does not have all of it.",
+		Description: "{{ $value }} checks of rule {{ $labels.rule }} fail as in a failover ({{ $labels.job }}). Servers " +
+			"and workers stop when this lasts for two minutes.",
+	},
+	{
+		Name: "TradestoreClockSkewed", Severity: Ticket, Dashboard: stores, For: "5m",
+		Expr:    `max by (job, instance) (abs(tradestore_clock_skew_seconds)) > 5`,
+		Summary: "The clock of a process is not the one of its stores.",
+		Description: "The clocks of {{ $labels.instance }} ({{ $labels.job }}) and of a store are " +
+			"{{ $value | humanizeDuration }} apart.",
+	},
+	{
+		Name: "TradestoreClockWrong", Severity: Page, Dashboard: stores,
+		Expr:    `max by (job, instance) (abs(tradestore_clock_skew_seconds)) > 30`,
+		Summary: "The clock of a process is wrong, or the one of a store.",
+		Description: "The clocks of {{ $labels.instance }} ({{ $labels.job }}) and of a store are " +
+			"{{ $value | humanizeDuration }} apart. The process deletes nothing that is past its retention, and would not start.",
+	},
+	{
 		Name: "TradestorePoolExhausted", Severity: Ticket, Dashboard: stores, For: "5m",
 		Expr: `
 			max by (job, instance, pool) (rate(tradestore_postgres_pool_acquire_wait_seconds_total[5m])) > 1

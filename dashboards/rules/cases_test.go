@@ -250,6 +250,37 @@ var stories = append(burnStories(), []story{
 		says:   "1 checks of rule T4 failed (tradestore-worker).",
 	},
 	{
+		alert: "TradestoreCheckUnconfirmed",
+		given: map[string]string{
+			"tradestore_checks" + with(aWorker, `rule="T6",status="unconfirmed"`): "0x20 9x2 0x40",
+			"tradestore_checks" + with(aWorker, `rule="T6",status="warning"`):     "1x60",
+		},
+		quiet: "20m 21m", fires: "22m", over: "24m",
+		labels: map[string]string{"job": "tradestore-worker", "rule": "T6"},
+		says: "9 checks of rule T6 fail as in a failover (tradestore-worker). Servers and workers stop when this lasts for " +
+			"two minutes.",
+	},
+	{
+		alert: "TradestoreClockSkewed",
+		given: map[string]string{
+			"tradestore_clock_skew_seconds" + with(aWorker, `store="PostgreSQL"`): "0x20 -6x20 4x20",
+			"tradestore_clock_skew_seconds" + with(aWorker, `store="DynamoDB"`):   "4x60",
+		},
+		quiet: "20m 25m", fires: "30m", over: "42m",
+		labels: map[string]string{"job": "tradestore-worker", "instance": "w:1"},
+		says:   "The clocks of w:1 (tradestore-worker) and of a store are 6s apart.",
+	},
+	{
+		alert: "TradestoreClockWrong",
+		given: map[string]string{
+			"tradestore_clock_skew_seconds" + with(aServer, `store="PostgreSQL"`): "0x20 2592000x20 30x20",
+		},
+		quiet: "20m", fires: "22m", over: "42m",
+		labels: map[string]string{"job": "tradestore-server", "instance": "s:1"},
+		says: "The clocks of s:1 (tradestore-server) and of a store are 30d 0h 0m 0s apart. The process deletes nothing that " +
+			"is past its retention, and would not start.",
+	},
+	{
 		alert: "TradestorePoolExhausted",
 		given: map[string]string{
 			"tradestore_postgres_pool_acquire_wait_seconds_total" + with(aServer,

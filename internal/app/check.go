@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -11,13 +12,13 @@ import (
 	"tradestore/postgres"
 )
 
-// Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7). It
-// returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
+// Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7,
+// T11). It returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
 func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	env := Env{Log: zerolog.Nop(), Registry: telemetry.NewRegistry()} // the result says everything
+	env := Env{Log: zerolog.Nop(), Registry: telemetry.NewRegistry(), Now: time.Now} // the result says everything
 	pool, err := postgres.Open(ctx, cfg.Database.pool("check", 2), env.Registry)
 	if err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout}
+	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout, 0}
 	monitor, err := rules.monitor(env, client, pool, log)
 	if err != nil {
 		return nil, err

@@ -15,11 +15,12 @@ import (
 	"tradestore/postgres"
 )
 
-// stores says what must hold for the stores of a role (rules T1 to T7).
+// stores says what must hold for the stores of a role (rules T1 to T7, T11).
 type stores struct {
 	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
 	limit    time.Duration // for one round of checks
+	confirm  time.Duration // how long a check must fail that a failover can show for a moment (rule T8); 0: one look
 }
 
 // monitor makes the list of checks, which is empty where stores are replaced. The role works with this pool, client and
@@ -27,8 +28,9 @@ type stores struct {
 func (s stores) monitor(
 	env Env, client *kgo.Client, pool *pgxpool.Pool, requests requestStore,
 ) (*checks.Monitor, error) {
+	cfg := checks.Config{Registry: env.Registry, Log: env.Log, Limit: s.limit, ConfirmFor: s.confirm}
 	if env.Stores != nil {
-		return checks.NewMonitor(env.Registry, s.limit)
+		return checks.NewMonitor(cfg)
 	}
 	production := s.flags.Profile.Profile != singleMachine
 	topic := kafka.LogCheck{
@@ -37,10 +39,33 @@ func (s stores) monitor(
 		Positions: postgres.NewStore(pool, postgres.StoreConfig{Topic: s.flags.Kafka.Topic}).Positions,
 	}
 	database := postgres.DatabaseCheck{Production: production}
-	return checks.NewMonitor(env.Registry, s.limit,
+	clocks, err := s.clocks(env, pool, requests)
+	if err != nil {
+		return nil, err
+	}
+	return checks.NewMonitor(cfg,
 		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
-		requests.checks)
+		requests.checks,
+		func(ctx context.Context) []checks.Check { return compare(ctx, clocks) })
+}
+
+// clocks returns the checks of the clock of this process against those of its stores (rule T11).
+func (s stores) clocks(env Env, pool *pgxpool.Pool, requests requestStore) ([]*checks.Clock, error) {
+	database, err := checks.NewClock(env.Registry, "PostgreSQL", env.Now,
+		func(ctx context.Context) (time.Time, error) { return postgres.Clock(ctx, pool) })
+	if err != nil || requests.clock == nil {
+		return []*checks.Clock{database}, err
+	}
+	table, err := checks.NewClock(env.Registry, "DynamoDB", env.Now, requests.clock)
+	return []*checks.Clock{database, table}, err
+}
+
+func compare(ctx context.Context, clocks []*checks.Clock) (list []checks.Check) {
+	for _, clock := range clocks {
+		list = append(list, clock.Check(ctx))
+	}
+	return list
 }
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.

@@ -107,8 +107,15 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 			workerConfig.Worker.Group = topic
 			require.NoError(t, Migrate(t.Context(), migrateConfig, zerolog.Nop()))
 			serverConfig.Process.CheckInterval, workerConfig.Process.CheckInterval = time.Second, time.Second
-			server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
-			worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
+			const confirmFor = 2 * time.Second
+			server := start(t, func(ctx context.Context, env Env) error {
+				env.ConfirmFor = confirmFor
+				return RunServer(ctx, serverConfig, env)
+			})
+			worker := start(t, func(ctx context.Context, env Env) error {
+				env.ConfirmFor = confirmFor
+				return RunWorker(ctx, workerConfig, env)
+			})
 			server.awaitReady(t)
 			worker.awaitReady(t)
 			for _, id := range []string{"T1", "T2", "T3", "T4", "T5"} {
@@ -142,13 +149,57 @@ func TestACheckThatFailsLaterStopsTheRolesLoudly(t *testing.T) {
 	}, "whose log reaches from 0 to")
 	f("records lost by retention", (*wreck).loseRecords, "")
 	f("schema gone back", func(w *wreck) { w.exec("UPDATE schema_version SET version = 0") }, "run tradestore migrate")
-	f("database read-only", func(w *wreck) {
-		w.exec(`DO $$ BEGIN
-			EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+	f("database read-only", func(w *wreck) { w.takesWrites("off") }, "takes writes: expected yes, seen: no")
+}
+
+// takesWrites makes the database refuse writes ("off") or take them again ("on"), and ends the sessions on it.
+func (w *wreck) takesWrites(state string) {
+	w.t.Helper()
+	readOnly := map[string]string{"on": "off", "off": "on"}[state]
+	w.exec(`SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; COMMIT;
+		DO $$ BEGIN
+			EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = ` + readOnly + `', current_database());
 		END $$`)
-		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-	}, "takes writes: expected yes, seen: no")
+	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+}
+
+// What a failover shows for a moment stops nothing, however often it is seen: a database that takes no writes, and a
+// log that ends before what was applied (rule T8).
+func TestAFailoverStopsNoRole(t *testing.T) {
+	s := newDeployment(t)
+	serverConfig, workerConfig := s.serverConfig(t), s.workerConfig(t)
+	serverConfig.Process.CheckInterval, workerConfig.Process.CheckInterval = time.Second, time.Second
+	server := start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, serverConfig, env) })
+	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, workerConfig, env) })
+	server.awaitReady(t)
+	worker.awaitReady(t)
+	w := s.wreck(t, serverConfig.Kafka.Topic)
+	seen := func(rule string) {
+		t.Helper()
+		for _, role := range []*running{server, worker} {
+			role.await(t, "seen", func() bool {
+				_, answer := role.get(t, "/metrics")
+				text, _ := answer["text"].(string)
+				return text != "" && !strings.Contains(text, `tradestore_checks{rule="`+rule+`",status="unconfirmed"} 0`)
+			})
+		}
+	}
+	w.takesWrites("off")
+	seen("T6")
+	w.takesWrites("on")
+	server.awaitReady(t)
+	worker.awaitReady(t)
+
+	w.exec("UPDATE ingest_offsets SET next_offset = 1 WHERE partition = 0")
+	seen("T5")
+	w.exec("UPDATE ingest_offsets SET next_offset = 0 WHERE partition = 0")
+	for _, role := range []*running{server, worker} {
+		role.await(t, "well again", role.metric(t, `tradestore_checks{rule="T5",status="unconfirmed"} 0`))
+	}
+	server.ends(t, server.post(t, "T1", "1"), "SUCCESS", nil)
+	require.NoError(t, worker.drain())
+	require.NoError(t, server.drain())
 }
 
 // A check that can't be made any more raises a metric and stops nothing (rule T8).
@@ -172,7 +223,7 @@ func TestAnOutageFailsNoCheck(t *testing.T) {
 	}
 	require.True(t, says(`tradestore_checks{rule="T6",status="unknown"} 0`)())
 	database.shut()
-	server.await(t, "counted", says(`tradestore_checks{rule="T6",status="unknown"} 8`))
+	server.await(t, "counted", says(`tradestore_checks{rule="T6",status="unknown"} 9`))
 	database.open(t, direct)
 	server.await(t, "well again", says(`tradestore_checks{rule="T6",status="unknown"} 0`))
 	server.awaitReady(t)

@@ -19,7 +19,8 @@ func TestTheGateFollowsTheChecks(t *testing.T) {
 	t.Parallel()
 	var result atomic.Pointer[checks.Check]
 	var rounds atomic.Int64
-	monitor, err := checks.NewMonitor(prometheus.NewRegistry(), patience, func(context.Context) []checks.Check {
+	cfg := checks.Config{Registry: prometheus.NewRegistry(), Limit: patience}
+	monitor, err := checks.NewMonitor(cfg, func(context.Context) []checks.Check {
 		defer rounds.Add(1)
 		return []checks.Check{*result.Load()}
 	})

@@ -25,6 +25,7 @@ type requestStore struct {
 	entries entries
 	probe   func(context.Context) error // returns nil if the store answers now
 	checks  checks.Part                 // the rules for this store (rule T7)
+	clock   storeClock                  // nil: the store has no clock of its own
 	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
 	journal bool                        // clients read outcomes from the journal
 	close   func()
@@ -32,6 +33,8 @@ type requestStore struct {
 	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
 	pending func(context.Context) ([]trade.PendingRequest, error)
 }
+
+type storeClock func(context.Context) (time.Time, error)
 
 // fewPending is how many requests are looked at to say that there are some.
 const fewPending = 100
@@ -66,7 +69,7 @@ func (f RequestStoreFlags) open(
 		return requestStore{}, err
 	}
 	return requestStore{
-		entries: log, probe: log.Ping, checks: log.Checks, create: log.CreateTable, close: log.Close,
+		entries: log, probe: log.Ping, checks: log.Checks, clock: log.Clock, create: log.CreateTable, close: log.Close,
 		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
 			return log.Pending(ctx, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), fewPending)
 		},

@@ -3,6 +3,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"tradestore/internal/checks"
 	"tradestore/internal/telemetry"
 	"tradestore/kafka"
 	"tradestore/server"
@@ -31,6 +33,9 @@ type Env struct {
 
 	// ExitDelay is how long a role stays up, not ready, before a fatal exit, so that a scrape sees why; 0 exits at once.
 	ExitDelay time.Duration
+
+	// ConfirmFor is how long a check must fail that a failover can show for a moment (rule T8). 0 is checks.ConfirmFor.
+	ConfirmFor time.Duration
 
 	tracer      *telemetry.Tracer // nil: traces are off
 	stopTracing func()
@@ -67,6 +72,7 @@ func (e Env) complete(ctx context.Context, service, address string, drain time.D
 	if e.Now == nil {
 		e.Now = time.Now
 	}
+	e.ConfirmFor = cmp.Or(e.ConfirmFor, checks.ConfirmFor)
 	if e.Listener == nil {
 		ln, err := listen(address)
 		if err != nil {

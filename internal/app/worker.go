@@ -45,7 +45,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer requests.close()
-	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit}
+	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit, env.ConfirmFor}
 	monitor, err := rules.monitor(env, client, keep, requests)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	_ "tradestore/test/cleanenv"
@@ -52,7 +53,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	round := []Check{good, wrong, silent}
-	s, err := NewMonitor(reg, time.Minute,
+	s, err := NewMonitor(Config{Registry: reg, Limit: time.Minute},
 		func(context.Context) []Check { return round },
 		func(context.Context) []Check { return []Check{skipped} })
 	require.NoError(t, err)
@@ -62,7 +63,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 		}
 		return all
 	}
-	require.Equal(t, 28, testutil.CollectAndCount(s.results), "every series is there before the first round")
+	require.Equal(t, 48, testutil.CollectAndCount(s.results), "every series is there before the first round")
 
 	require.ErrorIs(t, s.Err(t.Context()), ErrWrong)
 	require.Equal(t, [4]float64{1, 1, 1, 1}, counts())
@@ -74,7 +75,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	require.Equal(t, []promlint.Problem(nil), problems)
-	_, err = NewMonitor(reg, time.Minute)
+	_, err = NewMonitor(Config{Registry: reg, Limit: time.Minute})
 	require.ErrorContains(t, err, "cannot register")
 }
 
@@ -82,7 +83,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 func TestARoundIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := NewMonitor(prometheus.NewRegistry(), time.Second,
+		s, err := NewMonitor(Config{Registry: prometheus.NewRegistry(), Limit: time.Second},
 			func(ctx context.Context) []Check {
 				<-ctx.Done()
 				return []Check{CanNotTell("T1", "topic", "there", ctx.Err())}
@@ -101,4 +102,93 @@ func TestIsFatal(t *testing.T) {
 	require.True(t, IsFatal(fmt.Errorf("cannot start: %w", ErrWrong)))
 	require.False(t, IsFatal(nil))
 	require.False(t, IsFatal(errors.New("connection refused")))
+}
+
+// A check that a failover can show for a moment counts when it has failed several times over two minutes (rule T8).
+func TestATransientFailureHasToBeConfirmed(t *testing.T) {
+	t.Parallel()
+	const interval = 30 * time.Second
+	standby := Compare("T6", "takes writes", "yes", "no: a replica", false).Transient()
+	writer := Compare("T6", "takes writes", "yes", "yes", true).Transient()
+	down := CanNotTell("T6", "takes writes", "yes", errors.New("down"))
+	f := func(want string, round ...Check) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			var next Check
+			m, err := NewMonitor(
+				Config{Registry: prometheus.NewRegistry(), Limit: time.Second, ConfirmFor: ConfirmFor},
+				func(context.Context) []Check { return []Check{next} })
+			require.NoError(t, err)
+			var seen []string
+			for _, next = range round {
+				err := m.Err(t.Context())
+				require.Equal(t, next.Status == OK, err == nil)
+				status := m.statusOf("T6")
+				require.Equal(t, status == Failed, IsFatal(err))
+				seen = append(seen, string(status))
+				time.Sleep(interval)
+			}
+			require.Equal(t, want, strings.Join(seen, " "))
+		})
+	}
+	f("ok unconfirmed unconfirmed ok ok", writer, standby, standby, writer, writer)
+	f("unconfirmed unconfirmed unconfirmed unconfirmed failed failed",
+		standby, standby, standby, standby, standby, standby)
+	f("unconfirmed unconfirmed unconfirmed ok unconfirmed unconfirmed", // it begins anew
+		standby, standby, standby, writer, standby, standby)
+	f("unconfirmed unknown unknown unknown unknown unconfirmed failed", // several looks, not only time
+		standby, down, down, down, down, standby, standby)
+	f("failed", wrong6)
+}
+
+var wrong6 = Compare("T6", "TimeZone", "UTC", "Europe/Oslo", false)
+
+// statusOf returns the status of the only check of a rule in the last round.
+func (m *Monitor) statusOf(rule string) (found Status) {
+	for _, status := range statuses {
+		if testutil.ToFloat64(m.results.WithLabelValues(rule, string(status))) == 1 {
+			found = status
+		}
+	}
+	return found
+}
+
+// Who looks once confirms nothing.
+func TestOneLookTakesAFailureForTrue(t *testing.T) {
+	t.Parallel()
+	m, err := NewMonitor(Config{Registry: prometheus.NewRegistry(), Limit: time.Second},
+		func(context.Context) []Check { return []Check{wrong6.Transient()} })
+	require.NoError(t, err)
+	require.ErrorIs(t, m.Err(t.Context()), ErrWrong)
+}
+
+func TestErrNamesWhatIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	standby := Compare("T6", "takes writes", "yes", "no: a replica", false)
+	standby.Status = Unconfirmed
+	warning := Warn("T6", "synchronous_standby_names", "a standby", "none", false)
+	require.EqualError(t, Err([]Check{standby, silent, warning}),
+		"not confirmed: T6 takes writes: expected yes, seen: no: a replica; cannot check T5: no broker answers")
+	require.NoError(t, Err([]Check{good, warning}))
+}
+
+// Warnings are logged when they change, not in every round.
+func TestWarningsAreLoggedOnce(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	warning, round := Warn("T11", "clock", "within 5s", "far", false), []Check{good}
+	m, err := NewMonitor(Config{Registry: prometheus.NewRegistry(), Limit: time.Second, Log: zerolog.New(&log)},
+		func(context.Context) []Check { return round })
+	require.NoError(t, err)
+	f := func(lines int, checks ...Check) {
+		t.Helper()
+		round = checks
+		require.NoError(t, m.Err(t.Context()))
+		require.Equal(t, lines, strings.Count(log.String(), "\n"), log.String())
+	}
+	f(0, good)
+	f(1, good, warning)
+	f(1, good, warning)
+	f(1, good)
+	f(2, warning)
 }

@@ -67,7 +67,7 @@ var mayImport = map[string][]string{
 		"internal/dev/embedded"},
 	"test/program":        {"internal/proc"},
 	"test/repo":           {}, // tests alone
-	"test/stack":          {"internal/dev/embedded", "test/cleanenv", "test/stack/services"},
+	"test/stack":          {"internal/dev/embedded", "internal/proc", "test/cleanenv", "test/stack/services"},
 	"test/stack/services": {"internal/proc"},
 	"test/stack/otlp":     {},                                                                // of traces
 	"test/stack/promtool": {"test/stack/services"},                                           // `make promtool`

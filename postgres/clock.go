@@ -1,0 +1,25 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tradestore/trade"
+)
+
+// Clock returns the time of the clock of the server.
+func Clock(ctx context.Context, pool *pgxpool.Pool) (now time.Time, err error) {
+	err = pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now)
+	return now, err
+}
+
+// Clock returns the time of the clock of the database, which all workers share.
+func (m *Maintainer) Clock(ctx context.Context) (time.Time, error) {
+	now, err := Clock(ctx, m.pool)
+	if err != nil {
+		return now, trade.Classed(classify(err), "cannot read the clock of the database: %w", err)
+	}
+	return now, nil
+}
