@@ -51,8 +51,7 @@ func (f *flusher) run() {
 	f.queue.ifOpen(func() {
 		for share := range f.cfg.Flushes {
 			f.running.Go(func() {
-				for batch := f.queue.next(share); batch != nil; batch = f.queue.next(share) {
-					f.flush(batch)
+				for f.flushNext(share) {
 				}
 			})
 		}
@@ -70,6 +69,19 @@ func (f *flusher) close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// flushNext waits for posts of a share and deals with them. It returns false when none will come any more.
+func (f *flusher) flushNext(share int) bool {
+	batch, refused := f.queue.next(share)
+	for _, post := range refused {
+		f.observe.m.shed[shedPartition].Inc()
+		f.reply(post, answer{code: LogUnavailable})
+	}
+	if len(batch) > 0 {
+		f.flush(batch)
+	}
+	return len(batch)+len(refused) > 0
 }
 
 // flush takes a batch to the producer. Posts under keys go last, so that keyless ones do not wait for their extra read.
@@ -228,8 +240,9 @@ func (f *flusher) produce(post *pendingPost) {
 	}
 	start := time.Now()
 	record := kafka.Encode(f.cfg.Topic, &post.req)
+	f.queue.handOver(post)
 	f.client.TryProduce(context.Background(), record, func(_ *kgo.Record, err error) { f.produced(post, start, err) })
-	post.handedOver = true
+	post.produced = true
 }
 
 // produced is the delivery callback. It runs in a goroutine of the Kafka client, where a panic would end the process.
@@ -257,7 +270,7 @@ func (f *flusher) reply(post *pendingPost, a answer) {
 	}
 	a.of = post
 	post.answer <- a
-	f.queue.release(post, a.code == "" || a.code == trade.StaleVersion)
+	f.queue.release(post, a.code)
 	post.answers.end()
 }
 
@@ -267,8 +280,8 @@ func (f *flusher) rescue(batch []*pendingPost) {
 	if cause == nil {
 		return
 	}
-	handedOver := func(post *pendingPost) bool { return post.handedOver }
-	f.panicked(cause, slices.DeleteFunc(batch, handedOver)...)
+	produced := func(post *pendingPost) bool { return post.produced }
+	f.panicked(cause, slices.DeleteFunc(batch, produced)...)
 }
 
 // panicked counts a panic and answers the posts that it left without an answer (C7). Whether they were sent is unknown,

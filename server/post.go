@@ -34,7 +34,11 @@ type pendingPost struct {
 	answer  chan answer // has room for this post's answer, which is written once: a reply never blocks
 	index   int         // among the items of a bulk request
 
-	handedOver bool // the producer has the record, so the delivery callback answers; for the flush alone
+	produced bool // the producer has the record, so the delivery callback answers; for the flush alone
+
+	// Of the queue.
+	handedOver time.Time // to the producer; zero before
+	released   bool      // it holds nothing any more
 }
 
 // answer is what became of a post. Without a code, all in-sync replicas have the record.
@@ -75,6 +79,8 @@ func (p *pendingPost) refusal(a answer) problem {
 		refused.detail = "the call had no effect; the setting accept-deadline limits the wait"
 	case NotReady:
 		refused.detail = notReadyDetail
+	case LogUnavailable:
+		refused.detail = "the call had no effect; the log takes no trades of this trade id now: repeat it later"
 	case RequestStoreUnavailable:
 		refused.detail = "the call had no effect; repeat it later"
 	default: // a panic in the flush
