@@ -229,3 +229,26 @@ func TestABulkRequestLosesOnlyTheTradesOfAShutPartition(t *testing.T) {
 	bulk()
 	a.post(tradeJSON("T0", 1)).accepted(t)
 }
+
+// A post that is held back when its partition is shut gets its refusal from a flush.
+func TestAPostThatWasHeldBackIsRefused(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	b := &a.srv.queue.breakers[kafka.Partition("T0", testPartitions)]
+	a.srv.queue.mu.Lock()
+	b.unacked = []*pendingPost{{handedOver: time.Now().Add(-b.deadline / 2)}}
+	a.srv.queue.mu.Unlock()
+	held := make(chan reply)
+	go func() { held <- a.post(tradeJSON("T0", 1)) }()
+	eventually(t, func() bool {
+		a.srv.queue.mu.Lock()
+		defer a.srv.queue.mu.Unlock()
+		return len(b.parked) == 1
+	})
+	a.srv.queue.mu.Lock()
+	b.close(time.Now())
+	a.srv.queue.mu.Unlock()
+	a.post(tradeJSON("T0", 1)).noEffect(t, LogUnavailable)
+	(<-held).noEffect(t, LogUnavailable)
+	eventually(t, func() bool { return a.srv.queue.snapshot() == queueLoad{} })
+}

@@ -271,7 +271,9 @@ func (f *flusher) reply(post *pendingPost, a answer) {
 	a.of = post
 	post.answer <- a
 	f.queue.release(post, a.code)
-	post.answers.end()
+	if post.answers != nil { // nil: no flush took it
+		post.answers.end()
+	}
 }
 
 // rescue answers the posts of a flush that panicked, but for those that the delivery callback answers.

@@ -21,10 +21,18 @@ func Alerts() []Alert {
 var acceptAlerts = []Alert{
 	{
 		Name: "TradestoreShedSustained", Severity: Ticket, Dashboard: ingest, For: "10m",
-		Expr:    `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
+		Expr: `sum by (job, cause) ` +
+			`(rate(tradestore_accept_shed_total{cause!~"closed|partition"}[5m])) > 1`,
 		Summary: "Servers refuse trades because they are full.",
 		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause " +
 			"{{ $labels.cause }}).",
+	},
+	{
+		Name: "TradestorePartitionShut", Severity: Page, Dashboard: ingest, For: "1m",
+		Expr:    `count by (job, instance) (tradestore_accept_partition_shut > 0)`,
+		Summary: "The log takes no records of some partitions: their trades are refused.",
+		Description: "{{ $value }} partitions take no records, and their trades are refused with 503 " +
+			"({{ $labels.instance }}, {{ $labels.job }}).",
 	},
 }
 
