@@ -10,7 +10,7 @@ import (
 )
 
 // breaker keeps a partition of the log that takes no records from costing more than it must: PENDING entries that never
-// get a record, and room in the queue that the other partitions need. The queue protects it.
+// get a record, and room in the queue that the other partitions need (C11). The queue protects it.
 //
 // It goes by the oldest record that the producer has and that is not acknowledged:
 //

