@@ -50,9 +50,14 @@ var ingest = page{
 					empty("no request is refused; filled by a body that breaks a rule")),
 			lines("Shed by cause", tradesPerSecond, above(0.1, 1),
 				"Trades refused with 503 before any store call. items, bytes: the queue is full. late: the queue moves too "+
-					"slowly. closed: the server drains.",
+					"slowly. partition: the log takes no records of it. closed: the server drains.",
 				q("{{cause}}", `sum by (cause) (rate(tradestore_accept_shed_total{@}[$__rate_interval]))`)).
 				alert("TradestoreShedSustained"),
+			lines("Partitions refused", units.Short, rare(),
+				"Partitions of the log that take no records: their trades are refused with 503 before anything is stored. "+
+					"Now and then one trade passes, to see whether the partition takes records again.",
+				q("{{instance}}", `sum by (job, instance) (tradestore_accept_partition_shut{@})`)).
+				alert("TradestorePartitionShut"),
 			lines("Panics", perSecond, never(),
 				"Panics that were caught. Each is a bug and answered one request with 500. The log has its stack.",
 				q("{{instance}}", `rate(tradestore_http_panics_total{@}[$__rate_interval])`)),

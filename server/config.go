@@ -44,7 +44,7 @@ type Config struct {
 	MaxExports          int           `kong:"-"` // at the same time
 	ExportTimeout       time.Duration `kong:"-"` // of a whole export
 	ProbeTimeout        time.Duration `kong:"-"` // of one health probe
-	ProbeMaxAge         time.Duration `kong:"-"` // of the answer of a probe, and of the lag
+	ProbeMaxAge         time.Duration `kong:"-"` // of the answer of a probe
 	MaxWait             time.Duration `kong:"-"` // of one call for an outcome, in whole seconds
 	MaxStreams          int           `kong:"-"` // of events, open at the same time
 	MaxWaiters          int           `kong:"-"` // calls that wait at the same time

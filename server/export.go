@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ const exportPage = 1000
 var (
 	errExportLate = errors.New("the export takes longer than it may")
 	errDraining   = errors.New("the process ends")
+
+	errExportPanic = errors.New("a fault in the service")
 )
 
 // preferred returns the offered media type that the value of Accept prefers (RFC 9110, section 12.5.1). The first one
@@ -75,17 +78,20 @@ func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, me
 		e.left = []byte("trade_id,version,counterparty_id,book_id,maturity_date,created_date,expired\r\n")
 		media += "; charset=utf-8; header=present"
 	}
+	streams := false
+	defer func() { // also after a panic
+		if !streams {
+			_ = e.Close()
+		}
+	}()
 	if err := e.fetch(); err != nil {
-		_ = e.Close()
 		c.refuseRead(err, "")
 		return
 	}
 	c.ctx.SetContentType(media)
-	if c.ctx.IsHead() { // fasthttp would write the end of the chunked coding without the body
-		_ = e.Close()
-		return
+	if streams = !c.ctx.IsHead(); streams { // of a HEAD, fasthttp would write the end of the chunked coding
+		c.ctx.Response.SetBodyStream(e, -1)
 	}
-	c.ctx.Response.SetBodyStream(e, -1)
 }
 
 // export is the body of the answer. It reads the next page when the one before is written: its memory is one page.
@@ -106,8 +112,17 @@ type export struct {
 	closed sync.Once
 }
 
-// Read returns what is left of the page, or fetches the next one. An error other than io.EOF cuts the connection.
-func (e *export) Read(p []byte) (int, error) {
+// Read returns what is left of the page, or fetches the next one. An error other than io.EOF cuts the connection. A
+// panic is such an error: fasthttp would catch it as well, but say nothing and not close the export.
+func (e *export) Read(p []byte) (n int, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			e.s.observe.panicked()
+			e.s.panics.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).
+				Str("correlation_id", e.correlationID).Msg("panic in an export")
+			err = errExportPanic
+		}
+	}()
 	for len(e.left) == 0 {
 		if e.ended {
 			return 0, io.EOF
@@ -117,7 +132,7 @@ func (e *export) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, e.left)
+	n = copy(p, e.left)
 	e.left = e.left[n:]
 	return n, nil
 }

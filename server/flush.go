@@ -51,8 +51,7 @@ func (f *flusher) run() {
 	f.queue.ifOpen(func() {
 		for share := range f.cfg.Flushes {
 			f.running.Go(func() {
-				for batch := f.queue.next(share); batch != nil; batch = f.queue.next(share) {
-					f.flush(batch)
+				for f.flushNext(share) {
 				}
 			})
 		}
@@ -72,18 +71,31 @@ func (f *flusher) close(ctx context.Context) error {
 	}
 }
 
+// flushNext waits for posts of a share and deals with them. It returns false when none will come any more.
+func (f *flusher) flushNext(share int) bool {
+	batch, refused := f.queue.next(share)
+	for _, post := range refused {
+		f.observe.m.shed[shedPartition].Inc()
+		f.reply(post, answer{code: LogUnavailable})
+	}
+	if len(batch) > 0 {
+		f.flush(batch)
+	}
+	return len(batch)+len(refused) > 0
+}
+
 // flush takes a batch to the producer. Posts under keys go last, so that keyless ones do not wait for their extra read.
 func (f *flusher) flush(batch []*pendingPost) {
 	defer f.rescue(batch)
-	f.observe.dequeued(batch)
-	delivery := newDelivery()
+	answers := newAnswers(len(batch))
 	for _, post := range batch {
-		post.delivery = delivery
+		post.answers = answers
 	}
+	f.observe.dequeued(batch)
 	plain, keyed := splitByKey(batch)
 	f.deliver(plain, f.open)
 	f.deliver(f.withFreeKeys(keyed), f.openKeyed)
-	delivery.wait(f.ackWait)
+	answers.wait(f.ackWait)
 }
 
 // deliver looks up versions, opens and produces. A crash before open returns leaves PENDING entries, or nothing. One
@@ -227,19 +239,28 @@ func (f *flusher) produce(post *pendingPost) {
 		return
 	}
 	start := time.Now()
-	post.delivery.begin()
-	f.client.TryProduce(context.Background(), kafka.Encode(f.cfg.Topic, &post.req), func(_ *kgo.Record, err error) {
-		defer post.delivery.end()
-		f.observe.produced(post, start, err)
-		if err != nil {
-			f.log.Warn().Err(err).Str("correlation_id", post.req.CorrelationID).
-				Func(telemetry.Traced(post.req.TraceParent)).Stringer("request_id", post.req.ID).
-				Str("trade_id", post.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
-			f.reply(post, answer{code: DeliveryUnknown})
-			return
+	record := kafka.Encode(f.cfg.Topic, &post.req)
+	f.queue.handOver(post)
+	f.client.TryProduce(context.Background(), record, func(_ *kgo.Record, err error) { f.produced(post, start, err) })
+	post.produced = true
+}
+
+// produced is the delivery callback. It runs in a goroutine of the Kafka client, where a panic would end the process.
+func (f *flusher) produced(post *pendingPost, start time.Time, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			f.panicked(cause, post)
 		}
+	}()
+	f.observe.produced(post, start, err)
+	if err == nil {
 		f.reply(post, answer{})
-	})
+		return
+	}
+	f.log.Warn().Err(err).Str("correlation_id", post.req.CorrelationID).
+		Func(telemetry.Traced(post.req.TraceParent)).Stringer("request_id", post.req.ID).
+		Str("trade_id", post.req.Trade.TradeID).Msg("cannot deliver a record: its request stays PENDING")
+	f.reply(post, answer{code: DeliveryUnknown})
 }
 
 // reply sends the answer of a post and frees what it held. Only the first call counts.
@@ -249,52 +270,57 @@ func (f *flusher) reply(post *pendingPost, a answer) {
 	}
 	a.of = post
 	post.answer <- a
-	f.queue.release(post, a.code == "" || a.code == trade.StaleVersion)
+	f.queue.release(post, a.code)
+	if post.answers != nil { // nil: no flush took it
+		post.answers.end()
+	}
 }
 
-// rescue answers the posts of a flush that panicked (C7). What was sent by then is unknown, which is what a 500 says.
+// rescue answers the posts of a flush that panicked, but for those that the delivery callback answers.
 func (f *flusher) rescue(batch []*pendingPost) {
 	cause := recover()
 	if cause == nil {
 		return
 	}
+	produced := func(post *pendingPost) bool { return post.produced }
+	f.panicked(cause, slices.DeleteFunc(batch, produced)...)
+}
+
+// panicked counts a panic and answers the posts that it left without an answer (C7). Whether they were sent is unknown,
+// which is what a 500 says.
+func (f *flusher) panicked(cause any, posts ...*pendingPost) {
 	f.observe.panicked()
-	f.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Int("requests", len(batch)).
+	f.log.Error().Interface("panic", cause).Bytes("stack", debug.Stack()).Int("requests", len(posts)).
 		Msg("panic in a flush")
-	for _, post := range batch {
-		if post.stage.Load() != producing { // the delivery callback answers for those
-			f.reply(post, answer{code: Internal})
-		}
+	for _, post := range posts {
+		f.reply(post, answer{code: Internal})
 	}
 }
 
-// delivery counts the records of one flush that the brokers have not acknowledged.
-type delivery struct {
-	left atomic.Int32  // and one for the flush, until it has handed over its last record
+// answers counts the posts of one flush that have no answer yet. Each gets one in every case, so the count ends.
+type answers struct {
+	left atomic.Int32
 	done chan struct{} // closed when nothing is left
 }
 
-func newDelivery() *delivery {
-	d := &delivery{done: make(chan struct{})}
-	d.begin()
-	return d
+func newAnswers(posts int) *answers {
+	a := &answers{done: make(chan struct{})}
+	a.left.Store(int32(posts))
+	return a
 }
 
-func (d *delivery) begin() { d.left.Add(1) }
-
-func (d *delivery) end() {
-	if d.left.Add(-1) == 0 {
-		close(d.done)
+func (a *answers) end() {
+	if a.left.Add(-1) == 0 {
+		close(a.done)
 	}
 }
 
-// wait ends the part of the flush. It returns when every record is acknowledged or has failed, or after limit.
-func (d *delivery) wait(limit time.Duration) {
-	d.end()
+// wait returns when every post has its answer: its record is acknowledged or has failed. Or after limit.
+func (a *answers) wait(limit time.Duration) {
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
-	case <-d.done:
+	case <-a.done:
 	case <-timeout.C:
 	}
 }

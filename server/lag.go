@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,13 +32,12 @@ const (
 	drainStalled = -2 // there is a backlog, and nothing moves
 )
 
-// lag measures how far the log is applied. It measures once a second, so that an estimate for Retry-After is one atomic
-// load and asks no store. At most one measurement is under way.
+// lag measures how far the log is applied, once a second. So an estimate for Retry-After is one atomic load and asks no
+// store, and whoever asks for the lag gets the latest measurement or its failure: one look at a time, however many ask.
 type lag struct {
 	topic      string
 	partitions int
-	timeout    time.Duration // of the reads of one store
-	maxAge     time.Duration // of an answer
+	timeout    time.Duration // of one look
 	client     *kgo.Client
 	journal    Journal
 	m          *metrics
@@ -46,22 +46,25 @@ type lag struct {
 	drain  atomic.Int64 // seconds until what is in the log now is applied, or one of the above
 	behind atomic.Int64 // records
 
-	mu      sync.Mutex // held while the stores are asked; protects the rest
-	at      time.Time  // of the latest measurement
-	applied int64      // sum of the positions then
-	left    int64      // records behind then
-	rate    float64    // records applied per second while there was something to apply; 0 before it is known
-	report  *lagReport // the latest answer
+	seen   chan struct{}                              // closed after the first measurement
+	report atomic.Pointer[func() (*lagReport, error)] // of the latest one
+
+	// Of the goroutine that measures.
+	at      time.Time // of the latest measurement that succeeded
+	applied int64     // sum of the positions then
+	left    int64     // records behind then
+	rate    float64   // records applied per second while there was something to apply; 0 before it is known
 }
 
 // lagReport is the shape of GET /api/v1/lag.
 type lagReport struct {
-	at            time.Time
 	MeasuredAt    time.Time      `json:"measured_at"`
 	RecordsBehind int64          `json:"records_behind"`
 	OldestSeconds float64        `json:"oldest_unapplied_seconds"`
 	DrainSeconds  *float64       `json:"drain_seconds"` // null when nothing moves, or too little to tell
-	Partitions    []partitionLag `json:"partitions"`
+	Partitions    []partitionLag `json:"partitions"`    // the first of behind, once they are in order
+
+	behind []partitionLag // every partition that is
 }
 
 // partitionLag is one partition that is behind.
@@ -74,8 +77,8 @@ type partitionLag struct {
 
 func newLag(cfg *Config, deps *Deps, m *metrics) *lag {
 	l := &lag{
-		topic: cfg.Topic, partitions: cfg.Partitions, timeout: cfg.StoreTimeout, maxAge: cfg.ProbeMaxAge,
-		client: deps.Kafka, journal: deps.Journal, m: m, log: telemetry.Sampled(deps.Log),
+		topic: cfg.Topic, partitions: cfg.Partitions, timeout: cfg.StoreTimeout, client: deps.Kafka,
+		journal: deps.Journal, m: m, log: telemetry.Sampled(deps.Log), seen: make(chan struct{}),
 	}
 	l.drain.Store(drainUnknown)
 	return l
@@ -85,12 +88,21 @@ func newLag(cfg *Config, deps *Deps, m *metrics) *lag {
 func (l *lag) run(done <-chan struct{}) {
 	tick := time.NewTicker(lagInterval)
 	defer tick.Stop()
+	first := sync.OnceFunc(func() { close(l.seen) })
 	for {
-		l.mu.Lock()
-		if _, err := l.measure(); err != nil {
-			l.log.Warn().Err(err).Msg("cannot see how far the log is applied")
+		report, err := l.try(l.measure)
+		if err != nil {
+			l.drain.Store(drainUnknown)
 		}
-		l.mu.Unlock()
+		// The age of the oldest record is read at most once for each measurement, by the first who asks.
+		complete := sync.OnceValues(func() (*lagReport, error) {
+			if err != nil || len(report.behind) == 0 {
+				return report, err
+			}
+			return l.try(func() (*lagReport, error) { return l.addOldest(report) })
+		})
+		l.report.Store(&complete)
+		first()
 		select {
 		case <-tick.C:
 		case <-done:
@@ -99,17 +111,33 @@ func (l *lag) run(done <-chan struct{}) {
 	}
 }
 
-// measure reads positions and ends of the partitions, and notes the totals. Positions are read first: records that are
-// appended meanwhile count as behind. mu is held.
-func (l *lag) measure() (behind []partitionLag, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
-	defer cancel()
+// ask returns the latest report. Calls that come together share it, also when it is an error. It waits for one look at
+// most.
+func (l *lag) ask() (*lagReport, error) {
+	<-l.seen
+	return (*l.report.Load())()
+}
+
+// try looks at the stores. A panic in one of them is an error, so that the loop goes on.
+func (l *lag) try(look func() (*lagReport, error)) (report *lagReport, err error) {
 	defer func() {
+		if cause := recover(); cause != nil {
+			l.m.panics.Inc()
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
 		if err != nil {
 			l.m.lagErrors.Inc()
-			l.drain.Store(drainUnknown)
+			l.log.Warn().Err(err).Msg("cannot see how far the log is applied")
 		}
 	}()
+	return look()
+}
+
+// measure reads positions and ends of the partitions, and notes the totals. Positions are read first: records that are
+// appended meanwhile count as behind.
+func (l *lag) measure() (*lagReport, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
 	positions, err := l.journal.Positions(ctx)
 	if err != nil {
 		return nil, err
@@ -122,16 +150,23 @@ func (l *lag) measure() (behind []partitionLag, err error) {
 		return nil, fmt.Errorf("the store has positions of %d partitions, the topic has %d partitions",
 			len(positions), len(ends))
 	}
-	var applied, left int64
+	r := &lagReport{Partitions: []partitionLag{}}
+	var applied int64
 	for i, p := range positions {
 		applied += p.NextOffset
 		if n := ends[i] - p.NextOffset; n > 0 {
-			left += n
-			behind = append(behind, partitionLag{p.Partition, p.NextOffset, ends[i], n})
+			r.RecordsBehind += n
+			r.behind = append(r.behind, partitionLag{p.Partition, p.NextOffset, ends[i], n})
 		}
 	}
-	l.note(time.Now(), applied, left)
-	return behind, nil
+	now := time.Now()
+	l.note(now, applied, r.RecordsBehind)
+	r.MeasuredAt = now.UTC().Truncate(time.Millisecond)
+	if drain := l.drain.Load(); drain >= 0 {
+		seconds := float64(drain)
+		r.DrainSeconds = &seconds
+	}
+	return r, nil
 }
 
 // note updates the rate over the time since the measurement before, unless there was nothing to apply then: a low
@@ -155,49 +190,20 @@ func (l *lag) note(now time.Time, applied, left int64) {
 	l.drain.Store(drain)
 }
 
-// ask returns a report that is no older than maxAge. Calls that come together share one measurement.
-func (l *lag) ask() (*lagReport, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.report != nil && time.Since(l.report.at) < l.maxAge {
-		return l.report, nil
-	}
-	behind, err := l.measure()
-	if err != nil {
-		return nil, err
-	}
-	r := &lagReport{
-		at: l.at, MeasuredAt: l.at.UTC().Truncate(time.Millisecond), RecordsBehind: l.left, Partitions: []partitionLag{},
-	}
-	if drain := l.drain.Load(); drain >= 0 {
-		seconds := float64(drain)
-		r.DrainSeconds = &seconds
-	}
-	if len(behind) > 0 {
-		oldest, err := l.oldest(behind)
-		if err != nil {
-			return nil, err
-		}
-		r.OldestSeconds = max(math.Round(1000*r.MeasuredAt.Sub(oldest).Seconds())/1000, 0)
-		slices.SortFunc(behind, func(a, b partitionLag) int { return cmp.Compare(b.RecordsBehind, a.RecordsBehind) })
-		r.Partitions = behind[:min(len(behind), maxLagging)]
-	}
-	l.report = r
-	return r, nil
-}
-
-// oldest returns when the oldest record that is not applied was sent.
-func (l *lag) oldest(behind []partitionLag) (time.Time, error) {
+// addOldest reads when the oldest record that is not applied was sent, and completes the report.
+func (l *lag) addOldest(r *lagReport) (*lagReport, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
-	positions := make([]trade.Position, len(behind))
-	for i, p := range behind {
+	positions := make([]trade.Position, len(r.behind))
+	for i, p := range r.behind {
 		positions[i] = trade.Position{Partition: p.Partition, NextOffset: p.NextOffset}
 	}
 	oldest, err := kafka.Oldest(ctx, l.client, l.topic, positions)
 	if err != nil {
-		l.m.lagErrors.Inc()
-		return oldest, err
+		return nil, err
 	}
-	return oldest, nil
+	r.OldestSeconds = max(math.Round(1000*r.MeasuredAt.Sub(oldest).Seconds())/1000, 0)
+	slices.SortFunc(r.behind, func(a, b partitionLag) int { return cmp.Compare(b.RecordsBehind, a.RecordsBehind) })
+	r.Partitions = r.behind[:min(len(r.behind), maxLagging)]
+	return r, nil
 }

@@ -3,13 +3,20 @@ package server
 import (
 	"fmt"
 	"math"
+	"net/http"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tradestore/kafka"
+	"tradestore/postgres"
+	"tradestore/test/stack"
 )
 
 func TestLag(t *testing.T) {
@@ -85,4 +92,69 @@ func TestDrainEstimate(t *testing.T) {
 	}
 	assert.Equal(t, int64(drainStalled), l.drain.Load(), "nothing moves any more")
 	f(3000, 10, 30) // another topic, or a store restored: never a negative rate
+}
+
+// While a store hangs, a hundred callers cost it no more than one: they share one look, and its failure.
+func TestLagOfAStoreThatHangsIsAskedOnceForAll(t *testing.T) {
+	t.Parallel()
+	const callers = 100
+	url := stack.Database(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url))
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, ApplicationName: "server"}, prometheus.NewRegistry())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	_, err = pool.Exec(t.Context(), `
+		INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
+		SELECT $1, p, 1, 0, 0, $2 FROM generate_series(0, $3) p`, [16]byte{1}, testTopic, testPartitions-1)
+	require.NoError(t, err)
+	f := func(name string, hang func(*api) (heal func())) {
+		t.Run(name, func(t *testing.T) {
+			a := start(t, func(cfg *Config, deps *Deps) {
+				cfg.StoreTimeout = 200 * time.Millisecond
+				deps.Journal = postgres.NewStore(pool, postgres.StoreConfig{Topic: testTopic})
+			})
+			require.Equal(t, http.StatusOK, a.get(lagPath).status)
+			heal := hang(a)
+			refused := func() bool { return a.get(lagPath).status == http.StatusServiceUnavailable }
+			require.Eventually(t, refused, giveUpAfter, lagInterval/10)
+			before := testutil.ToFloat64(a.srv.m.lagErrors)
+			var asked sync.WaitGroup
+			for range callers {
+				asked.Go(func() { a.get(lagPath).problem(t, 503, StoreUnavailable) })
+			}
+			asked.Wait()
+			assert.Less(t, testutil.ToFloat64(a.srv.m.lagErrors)-before, callers/4.0, "each caller has asked the store")
+			heal()
+			require.Eventually(t, func() bool { return !refused() }, giveUpAfter, lagInterval/10)
+		})
+	}
+	f("PostgreSQL", func(*api) func() {
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), "LOCK ingest_offsets IN ACCESS EXCLUSIVE MODE")
+		require.NoError(t, err)
+		return func() { require.NoError(t, tx.Rollback(t.Context())) }
+	})
+	f("Kafka", func(a *api) func() {
+		healed := make(chan struct{})
+		a.cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			a.cluster.SleepControl(func() { <-healed })
+			return nil, nil, false
+		})
+		return func() { close(healed) }
+	})
+}
+
+// The loop that measures the lag outlives a panic in a store.
+func TestAPanicInAStoreDoesNotEndTheLag(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	a.stores.set(func() { a.stores.onRead = func() error { panic("bug") } })
+	soon := func(status int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return a.get(lagPath).status == status }, giveUpAfter, lagInterval/10)
+	}
+	soon(http.StatusServiceUnavailable)
+	a.stores.set(func() { a.stores.onRead = nil })
+	soon(http.StatusOK)
 }

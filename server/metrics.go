@@ -22,9 +22,12 @@ type metrics struct {
 	acceptErrors prometheus.Counter
 	checkUp      *prometheus.GaugeVec // check
 
-	accepted   prometheus.Histogram
-	delivered  prometheus.Counter
-	shed       map[string]prometheus.Counter // by cause
+	accepted  prometheus.Histogram
+	delivered prometheus.Counter
+	shed      map[string]prometheus.Counter // by cause
+
+	partitionShut *prometheus.GaugeVec // partition
+
 	queueWait  prometheus.Histogram
 	batchSize  prometheus.Histogram
 	failedOpen prometheus.Counter
@@ -59,6 +62,8 @@ const (
 	shedBytes  = "bytes"
 	shedLate   = "late"
 	shedClosed = "closed"
+
+	shedPartition = "partition"
 )
 
 // Values of the result label of requests under idempotency keys.
@@ -120,8 +125,10 @@ func (m *metrics) addAccept() {
 		"Trades whose record all in-sync replicas have acknowledged, whether or not the 202 was still in time.")
 	m.shed = m.CountersOf("tradestore_accept_shed_total",
 		"Trades refused before any store was called, by cause: items or bytes (the queue is full), late (it is too long "+
-			"to be served in time), or closed for the drain.",
-		"cause", shedItems, shedBytes, shedLate, shedClosed)
+			"to be served in time), partition (of the log, which takes no records), or closed for the drain.",
+		"cause", shedItems, shedBytes, shedLate, shedPartition, shedClosed)
+	m.partitionShut = m.Gauges("tradestore_accept_partition_shut",
+		"1 while trades of a partition are refused because the log takes no records of it, else 0.", "partition")
 	m.queueWait = m.Histogram("tradestore_accept_queue_wait_seconds", "Time that an accepted trade waited for a flush.",
 		telemetry.Durations)
 	m.batchSize = m.Histogram("tradestore_accept_batch_size", "Trades per flush.", telemetry.Sizes)

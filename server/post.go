@@ -23,16 +23,22 @@ const (
 
 // pendingPost is a trade between its arrival and its answer. It shares no memory with the HTTP connection (C7).
 type pendingPost struct {
-	req      trade.Request
-	keyed    *keyed // nil without an idempotency key
-	cost     int    // bytes held until the answer: the connection keeps the body as long as its handler waits
-	arrived  time.Time
-	span     trace.Span // nil: not traced
-	delivery *delivery  // of the flush that takes it
-	stage    atomic.Int32
-	replied  atomic.Bool
-	answer   chan answer // has room for this post's answer, which is written once: a reply never blocks
-	index    int         // among the items of a bulk request
+	req     trade.Request
+	keyed   *keyed // nil without an idempotency key
+	cost    int    // bytes held until the answer: the connection keeps the body as long as its handler waits
+	arrived time.Time
+	span    trace.Span // nil: not traced
+	answers *answers   // of the flush that takes it
+	stage   atomic.Int32
+	replied atomic.Bool
+	answer  chan answer // has room for this post's answer, which is written once: a reply never blocks
+	index   int         // among the items of a bulk request
+
+	produced bool // the producer has the record, so the delivery callback answers; for the flush alone
+
+	// Of the queue.
+	handedOver time.Time // to the producer; zero before
+	released   bool      // it holds nothing any more
 }
 
 // answer is what became of a post. Without a code, all in-sync replicas have the record.
@@ -73,6 +79,8 @@ func (p *pendingPost) refusal(a answer) problem {
 		refused.detail = "the call had no effect; the setting accept-deadline limits the wait"
 	case NotReady:
 		refused.detail = notReadyDetail
+	case LogUnavailable:
+		refused.detail = "the call had no effect; the log takes no trades of this trade id now: repeat it later"
 	case RequestStoreUnavailable:
 		refused.detail = "the call had no effect; repeat it later"
 	default: // a panic in the flush

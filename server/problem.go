@@ -45,6 +45,7 @@ const (
 	NotReady                trade.Code = "NOT_READY"                 // schema and topic are not verified; no effect
 	ShuttingDown            trade.Code = "SHUTTING_DOWN"             // the process ends; no effect
 	RequestStoreUnavailable trade.Code = "REQUEST_STORE_UNAVAILABLE" // requests can't be tracked now; no effect
+	LogUnavailable          trade.Code = "LOG_UNAVAILABLE"           // the partition takes no records now; no effect
 	DeliveryUnknown         trade.Code = "DELIVERY_UNKNOWN"          // PENDING was sent: poll request_id
 	StoreUnavailable        trade.Code = "STORE_UNAVAILABLE"         // a store can't answer a read now
 )
@@ -90,6 +91,7 @@ var problemTypes = map[trade.Code]struct {
 	NotReady:                {fasthttp.StatusServiceUnavailable, "The service is not ready"},
 	ShuttingDown:            {fasthttp.StatusServiceUnavailable, "The service is shutting down"},
 	RequestStoreUnavailable: {fasthttp.StatusServiceUnavailable, "The request can't be tracked now"},
+	LogUnavailable:          {fasthttp.StatusServiceUnavailable, "The trade can't be logged now"},
 	DeliveryUnknown:         {fasthttp.StatusServiceUnavailable, "It is not known yet whether the trade was taken"},
 	StoreUnavailable:        {fasthttp.StatusServiceUnavailable, "The store can't answer now"},
 }

@@ -1,10 +1,11 @@
 package server
 
 import (
+	"strconv"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"tradestore/trade"
 )
 
 // minBacklog is how many posts may be under way before a rate is known, or after a store has stood still.
@@ -18,17 +19,18 @@ const notReadyDetail = "the call had no effect; schema and topic are not verifie
 // Each flush has its own share of the partitions. So each has more records for fewer partitions, and all posts of a
 // trade pass one after the other: those of one request are in the log in its order. A client that waits for one answer
 // before it sends the next request finds both in the log in this order, because a record is produced before its post is
-// answered, or never.
+// answered, or never. Posts of a partition that takes no records are held back or refused (breaker.go), in their order.
 type queue struct {
 	cfg      *Config
 	verified func() error // an error while the checks do not pass
-	shed     map[string]prometheus.Counter
+	m        *metrics
 
-	mu     sync.Mutex // protects what follows
-	shares []share    // partition p belongs to number p modulo their count
-	load   queueLoad  // waiting is counted by snapshot
-	closed bool       // no post is admitted any more
-	rate   rate
+	mu       sync.Mutex // protects what follows
+	shares   []share    // partition p belongs to number p modulo their count
+	breakers []breaker  // by partition
+	load     queueLoad  // waiting is counted by snapshot
+	closed   bool       // no post is admitted any more
+	rate     rate
 }
 
 // share is the queue of one flush.
@@ -45,35 +47,62 @@ type queueLoad struct {
 }
 
 func newQueue(cfg *Config, verified func() error, m *metrics) *queue {
-	q := &queue{cfg: cfg, verified: verified, shed: m.shed, shares: make([]share, cfg.Flushes)}
+	q := &queue{cfg: cfg, verified: verified, m: m, shares: make([]share, cfg.Flushes),
+		breakers: make([]breaker, cfg.Partitions)}
 	for i := range q.shares {
 		q.shares[i].changed.L = &q.mu
+	}
+	for p := range q.breakers {
+		q.breakers[p] = breaker{deadline: cfg.AcceptDeadline, share: max(cfg.QueueItems/cfg.Partitions, 1),
+			shown: m.partitionShut.WithLabelValues(strconv.Itoa(p))}
 	}
 	q.rate.since = time.Now()
 	return q
 }
 
 // admit queues posts in their order, or says why not. It sheds all posts from the first one that has no room, so that
-// none overtakes another one of its trade.
+// none overtakes another one of its trade. Of a partition that takes no records it answers the posts itself, from the
+// first one on that it refuses.
 func (q *queue) admit(posts ...*pendingPost) (admitted int, shed *problem) {
 	if q.verified() != nil { // a 202 to the wrong topic would lose the trade
 		return 0, &problem{code: NotReady, detail: notReadyDetail}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var refused map[int32]bool // by partition
+	now := time.Now()
 	for i, post := range posts {
 		if cause, shed := q.noRoom(post); shed != nil {
-			q.shed[cause].Add(float64(len(posts) - i))
+			q.m.shed[cause].Add(float64(len(posts) - i))
 			return i, shed
 		}
-		q.load.items++
-		q.load.bytes += post.cost
-		share := &q.shares[int(post.req.Partition)%len(q.shares)]
-		share.waiting = append(share.waiting, post)
-		share.changed.Signal()
+		p := post.req.Partition
+		if refused[p] || !q.breakers[p].admits(post, now) {
+			if refused == nil {
+				refused = map[int32]bool{}
+			}
+			refused[p] = true
+			q.m.shed[shedPartition].Inc()
+			post.answer <- answer{of: post, code: LogUnavailable}
+		} else {
+			q.add(post)
+		}
+		q.unpark(p, now)
 	}
 	return len(posts), nil
 }
+
+// add queues a post.
+func (q *queue) add(post *pendingPost) {
+	q.load.items++
+	q.load.bytes += post.cost
+	q.breakers[post.req.Partition].posts++
+	share := q.shareOf(post.req.Partition)
+	share.waiting = append(share.waiting, post)
+	share.changed.Signal()
+}
+
+func (q *queue) shareOf(partition int32) *share { return &q.shares[int(partition)%len(q.shares)] }
 
 // noRoom says why post can't be admitted, or nothing.
 func (q *queue) noRoom(post *pendingPost) (cause string, shed *problem) {
@@ -106,36 +135,88 @@ func (q *queue) late(now time.Time) bool {
 	if longest < q.cfg.AcceptDeadline/8 {
 		return false
 	}
+	moving := q.load.items
+	for p := range q.breakers {
+		if b := &q.breakers[p]; b.flow(now) != passes {
+			moving -= b.posts
+		}
+	}
 	inTime := q.rate.at(now) * q.cfg.AcceptDeadline.Seconds() / 2
-	return float64(q.load.items) >= max(inTime, minBacklog)
+	return float64(moving) >= max(inTime, minBacklog)
 }
 
-// next waits for posts of a share and returns all of them, at most MaxBatch; nil after close, when none is left.
-func (q *queue) next(number int) []*pendingPost {
+// next waits for posts of a share and returns all of them, at most MaxBatch: those to deliver, and those to refuse
+// because their partition takes no records. It returns none after close, when none is left.
+func (q *queue) next(number int) (batch, refused []*pendingPost) {
 	share := &q.shares[number]
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(share.waiting) == 0 && !q.closed {
+	for {
+		batch, refused = q.take(share, time.Now())
+		if len(batch)+len(refused) > 0 || q.closed && len(share.waiting) == 0 {
+			return batch, refused
+		}
 		share.changed.Wait()
 	}
-	n := min(len(share.waiting), q.cfg.MaxBatch)
-	if n == 0 {
-		return nil
-	}
-	batch := share.waiting[:n:n]
-	share.waiting = share.waiting[n:]
-	return batch
 }
 
-// release frees what an answered post held. Only posts that were decided in time count for the rate.
-func (q *queue) release(post *pendingPost, inTime bool) {
+// take takes posts from a share, and parks those of stalled partitions.
+func (q *queue) take(share *share, now time.Time) (batch, refused []*pendingPost) {
+	n := min(len(share.waiting), q.cfg.MaxBatch)
+	batch = share.waiting[:0:n]
+	for _, post := range share.waiting[:n] {
+		b := &q.breakers[post.req.Partition]
+		switch state := b.flow(now); {
+		case state == passes, b.probe == post:
+			batch = append(batch, post)
+		case state == stalled && !q.closed:
+			b.parked = append(b.parked, post)
+		default:
+			refused = append(refused, post)
+		}
+	}
+	share.waiting = share.waiting[n:]
+	return batch, refused
+}
+
+// unpark puts the posts that were held back before all others of their share, once their partition is not stalled any
+// more, or when the queue is closed.
+func (q *queue) unpark(partition int32, now time.Time) {
+	b := &q.breakers[partition]
+	if len(b.parked) == 0 || b.flow(now) == stalled && !q.closed {
+		return
+	}
+	share := q.shareOf(partition)
+	share.waiting = append(b.parked, share.waiting...)
+	b.parked = nil
+	share.changed.Signal()
+}
+
+// handOver notes that the producer gets the record of a post.
+func (q *queue) handOver(post *pendingPost) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	post.handedOver = time.Now()
+	b := &q.breakers[post.req.Partition]
+	b.unacked = append(b.unacked, post)
+}
+
+// release frees what a post held that was answered with code. Only posts that were decided in time count for the rate.
+func (q *queue) release(post *pendingPost, code trade.Code) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
 	q.load.items--
 	q.load.bytes -= post.cost
-	if inTime {
-		q.rate.add(time.Now())
+	if code == "" || code == trade.StaleVersion {
+		q.rate.add(now)
 	}
+	if q.breakers[post.req.Partition].release(post, code, now) {
+		for p := range q.breakers { // what kept this partition from taking records may have kept others, and be over
+			q.breakers[p].probeAt = now
+		}
+	}
+	q.unpark(post.req.Partition, now)
 }
 
 // ifOpen calls f unless the queue is closed. close waits for it.
@@ -152,6 +233,9 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	for p := range q.breakers {
+		q.unpark(int32(p), time.Now())
+	}
 	for i := range q.shares {
 		q.shares[i].changed.Signal()
 	}
@@ -164,6 +248,9 @@ func (q *queue) snapshot() queueLoad {
 	load := q.load
 	for i := range q.shares {
 		load.waiting += len(q.shares[i].waiting)
+	}
+	for p := range q.breakers {
+		load.waiting += len(q.breakers[p].parked)
 	}
 	return load
 }

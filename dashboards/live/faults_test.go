@@ -68,7 +68,7 @@ var faults = []fault{
 		},
 	}, {
 		name:   "Kafka is killed",
-		alerts: []alert{unreachable, availabilityBurns},
+		alerts: []alert{unreachable, availabilityBurns, {name: "TradestorePartitionShut", waits: true}},
 		strike: func(t *testing.T, s *deployment) func() {
 			s.kafka.Kill()
 			return func() { require.NoError(t, s.kafka.Restart(t.Context())) }

@@ -26,6 +26,13 @@ var acceptAlerts = []Alert{
 		Description: "{{ $value | humanize }} trades per second are refused with 503 ({{ $labels.job }}, cause " +
 			"{{ $labels.cause }}).",
 	},
+	{
+		Name: "TradestorePartitionShut", Severity: Page, Dashboard: ingest, For: "1m",
+		Expr:    `count by (job, instance) (tradestore_accept_partition_shut > 0)`,
+		Summary: "The log takes no records of some partitions: their trades are refused.",
+		Description: "{{ $value }} partitions take no records, and their trades are refused with 503 " +
+			"({{ $labels.instance }}, {{ $labels.job }}).",
+	},
 }
 
 // applyAlerts has rules over all workers in addition to those for one partition: a partition that no worker reads has

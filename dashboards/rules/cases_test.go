@@ -123,6 +123,17 @@ var stories = append(burnStories(), []story{
 		says:   "2 trades per second are refused with 503 (tradestore-server, cause items).",
 	},
 	{
+		alert: "TradestorePartitionShut",
+		given: map[string]string{
+			"tradestore_accept_partition_shut" + with(aServer, `partition="0"`): "0x9 1x5 0x30",
+			"tradestore_accept_partition_shut" + with(aServer, `partition="1"`): "0x9 1x5 0x30",
+			"tradestore_accept_partition_shut" + with(aServer, `partition="2"`): "0x45",
+		},
+		quiet: "9m 10m", fires: "12m", over: "16m",
+		labels: map[string]string{"job": "tradestore-server", "instance": "s:1"},
+		says:   "2 partitions take no records, and their trades are refused with 503 (s:1, tradestore-server).",
+	},
+	{
 		alert: "TradestoreNothingDecided",
 		given: map[string]string{
 			"tradestore_accept_delivered_total" + aServer: "0+600x60",

@@ -76,7 +76,8 @@ func families(t *testing.T, name string, run func(ctx context.Context, dead stri
 		f.kind = strings.ToLower(g.GetType().String())
 		for _, m := range g.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if !slices.Contains(f.labels[l.GetName()], l.GetValue()) {
+				numbers := l.GetName() == "partition" // as many as --partitions
+				if !numbers && !slices.Contains(f.labels[l.GetName()], l.GetValue()) {
 					f.labels[l.GetName()] = append(f.labels[l.GetName()], l.GetValue())
 				}
 			}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -69,7 +70,7 @@ func testPaced(t *testing.T, s *deployment, rate int) {
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	posts := rate * scale(5, 60)
-	took := s.pace(t, rate, posts)
+	took := s.pace(t.Context(), t, rate, posts)
 	ended := time.Now()
 	require.True(t, poll(t, pacedLimit, func() bool { return Drained(t.Context(), s.Endpoints) == nil }),
 		"the log is not worked through")
@@ -87,15 +88,15 @@ func testPaced(t *testing.T, s *deployment, rate int) {
 const pacedLimit = 10 * time.Minute
 
 // pace posts trades at a rate a second, each when it is due and by a client of its own: an answer that is late holds up
-// none of those after it. Most trades have a few versions, in turn. It returns the time from the first post to the last
-// answer.
-func (s *deployment) pace(t *testing.T, rate, posts int) (took time.Duration) {
+// none of those after it. Most trades have a few versions, in turn. It ends after that many posts or when ctx ends, and
+// returns the time from the first post to the last answer.
+func (s *deployment) pace(ctx context.Context, t *testing.T, rate, posts int) (took time.Duration) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	began := time.Now()
 	var under sync.WaitGroup
-	for sent := 0; sent < posts; <-tick.C {
+	for sent := 0; sent < posts && ctx.Err() == nil; <-tick.C {
 		for due := min(posts, int(time.Since(began).Seconds()*float64(rate))); sent < due; sent++ {
 			tr := s.ledger.newTrade(fmt.Sprintf("PACED-%06d", sent/4), int32(sent%4)+1)
 			under.Go(func() { s.client.Submit(t.Context(), tr) })

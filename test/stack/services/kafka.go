@@ -39,13 +39,19 @@ type KafkaConfig struct {
 	// Fsync has each batch on disk before it is acknowledged. Without it the page cache has it, as is Kafka's contract
 	// with its users: it survives kill -9 of the broker, not a power cut of the machine.
 	Fsync bool
+	// Join is the node whose cluster this one joins, as broker number 2; nil: it is a cluster of its own.
+	Join *Kafka
 	// Settings are further broker settings, such as min.insync.replicas; they win over the ones made here.
 	Settings map[string]string
 }
 
-// Kafka is a running broker: Apache Kafka in KRaft mode, one node that is broker and controller. Topics aren't made by
-// use.
-type Kafka struct{ *Process }
+// Kafka is a running broker: Apache Kafka in KRaft mode, one node that is broker and controller, or one that has joined
+// it as a broker. Topics aren't made by use.
+type Kafka struct {
+	*Process
+	cluster    string // its ID
+	controller string // where the controller listens
+}
 
 // StartKafka starts a broker, makes its storage first when the folder is new, and returns when clients can work: every
 // partition there is has a leader. The first start on a machine fetches about 54 MB. Errors: proc.ErrPortTaken;
@@ -81,14 +87,22 @@ func prepareKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := cfg.settings(port, controller)
+	k := &Kafka{cluster: clusterID(), controller: proc.Loopback(controller),
+		Process: &Process{name: "Apache Kafka", port: port, log: filepath.Join(dir, "kafka.log")}}
+	settings := cfg.settings(port, k.controller)
+	if cfg.Join != nil {
+		k.cluster, k.controller = cfg.Join.cluster, cfg.Join.controller
+		maps.Copy(settings, map[string]string{
+			"process.roles": "broker", "node.id": "2", "listeners": "PLAINTEXT://" + proc.Loopback(port),
+			"controller.quorum.voters": "1@" + k.controller,
+		})
+	}
 	if err := writeSettings(filepath.Join(dir, "server.properties"), settings); err != nil {
 		return nil, err
 	}
-	if err := format(ctx, dir, java, jars, settings); err != nil {
+	if err := format(ctx, dir, java, jars, k.cluster, settings); err != nil {
 		return nil, err
 	}
-	k := &Kafka{&Process{name: "Apache Kafka", port: port, log: filepath.Join(dir, "kafka.log")}}
 	k.probe = func(ctx context.Context) error { return hasLeaders(ctx, k.Addrs()) }
 	k.build = func() *exec.Cmd {
 		cmd := exec.Command(java, append(cfg.options(), "-cp", classPath(jars), "kafka.Kafka", "server.properties")...)
@@ -109,15 +123,15 @@ func (c KafkaConfig) options() []string {
 }
 
 // settings are what one node needs, and what lets tests go on without a wait. Paths are relative to the folder.
-func (c KafkaConfig) settings(port, controller int) map[string]string {
+func (c KafkaConfig) settings(port int, controller string) map[string]string {
 	s := map[string]string{
 		"process.roles":                  "broker,controller",
 		"node.id":                        "1",
-		"listeners":                      "PLAINTEXT://" + proc.Loopback(port) + ",CONTROLLER://" + proc.Loopback(controller),
+		"listeners":                      "PLAINTEXT://" + proc.Loopback(port) + ",CONTROLLER://" + controller,
 		"advertised.listeners":           "PLAINTEXT://" + proc.Loopback(port),
 		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"controller.listener.names":      "CONTROLLER",
-		"controller.quorum.voters":       "1@" + proc.Loopback(controller),
+		"controller.quorum.voters":       "1@" + controller,
 		"log.dirs":                       "data",
 		"auto.create.topics.enable":      "false",
 
@@ -160,7 +174,7 @@ func writeSettings(path string, settings map[string]string) error {
 
 // format makes the storage of a new folder beside its final place and renames it when it is complete: a crash leaves
 // data.new, which the next start throws away.
-func format(ctx context.Context, dir, java, jars string, settings map[string]string) error {
+func format(ctx context.Context, dir, java, jars, cluster string, settings map[string]string) error {
 	data, fresh := filepath.Join(dir, "data"), filepath.Join(dir, "data.new")
 	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -175,7 +189,7 @@ func format(ctx context.Context, dir, java, jars string, settings map[string]str
 	}
 	err := runTool(ctx, dir, java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classPath(jars),
 		"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"kafka.tools.StorageTool", "format", "-t", clusterID(), "-c", "format.properties")
+		"kafka.tools.StorageTool", "format", "-t", cluster, "-c", "format.properties")
 	if err != nil {
 		return fmt.Errorf("cannot make storage: %w", err)
 	}
