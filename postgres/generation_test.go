@@ -225,7 +225,7 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 	ahead := l.orphan(requests, "T3", -50*oneDay)
 	want(10, stray, ahead)
 	want(1, stray)
-	l.db.exec(t, "INSERT INTO orphan_mark (walked) VALUES ($1)", testNow)
+	l.db.exec(t, "INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets", testNow)
 	want(10, stray, ahead)
 	l.close(stray)
 	l.close(ahead)

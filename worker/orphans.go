@@ -76,16 +76,11 @@ func (r *orphanReaper) run(ctx context.Context) error {
 // step takes every request one step further, if it can. A crash at any line leaves requests PENDING, or decided and not
 // yet projected: the next step, here or elsewhere, finds both.
 func (r *orphanReaper) step(ctx context.Context) error {
-	pending, err := r.requests.Pending(ctx, r.now().Add(-r.cfg.OrphanAfter), r.limit)
+	pending, err := r.requests.Pending(ctx, r.assigned(), r.now().Add(-r.cfg.OrphanAfter), r.limit)
 	if err != nil {
 		return err
 	}
 	r.adjustLimit(len(pending))
-	held := r.assigned()
-	pending = slices.DeleteFunc(pending, func(p trade.PendingRequest) bool {
-		_, mine := slices.BinarySearch(held, p.Partition)
-		return !mine // the owner of the partition closes it
-	})
 	if pending, err = r.projectDecided(ctx, pending); err != nil {
 		return err
 	}

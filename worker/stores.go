@@ -43,9 +43,10 @@ type OrphanCloser interface {
 
 // RequestStore is where clients read outcomes.
 type RequestStore interface {
-	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
-	// of all partitions. None that was projected before the call is in the result. One may be missing for a while.
-	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
+	// Pending returns up to limit requests of the partitions given (ascending) that were accepted before the instant given
+	// and are PENDING, the oldest first. None that was projected before the call is in the result. One may be missing for
+	// a while, but not for ever, however late it was opened.
+	Pending(ctx context.Context, partitions []int32, before time.Time, limit int) ([]trade.PendingRequest, error)
 	// Project makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
 	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
 	Project(ctx context.Context, outcomes []trade.Decision) error

@@ -55,7 +55,7 @@ func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	status, answer := api.get(t, "/api/v1/requests/"+id)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, answer["detail"], "the trade never reached the log")
-	pending, err := log.entries.Pending(t.Context(), time.Now(), 10)
+	pending, err := log.entries.Pending(t.Context(), []int32{0, 1, 2, 3}, time.Now(), 10)
 	require.NoError(t, err)
 	require.Empty(t, pending)
 	apply.await(t, "it is counted", func() bool {

@@ -68,7 +68,7 @@ func (f RequestStoreFlags) open(
 	return requestStore{
 		entries: log, probe: log.Ping, checks: log.Checks, create: log.CreateTable, close: log.Close,
 		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
-			return log.Pending(ctx, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), fewPending)
+			return log.Undecided(ctx, fewPending)
 		},
 	}, nil
 }
