@@ -63,7 +63,8 @@ const insertUndelivered = `
 
 // Close makes each request without an outcome FAILED(NOT_DELIVERED), in one transaction (rule R4). All requests belong
 // to one partition, and none has a record below end. It returns the outcomes of all requests, in no order; a request
-// that had an outcome keeps it. Errors: class Fenced if the partition is not applied up to end, so that nothing can be
+// that had an outcome keeps it. A request whose day was dropped from the journal may have had one: it is left PENDING,
+// and out of the result. Errors: class Fenced if the partition is not applied up to end, so that nothing can be
 // decided yet; class CommitUnknown if the commit may have happened. After any other error nothing was changed. Close
 // may be repeated after every error.
 func (s *Store) Close(
@@ -119,6 +120,10 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	if err != nil {
 		return nil, err
 	}
+	kept, err := keptDays(ctx, tx, c.requests) // after the outcomes: their statement locks the days against a drop
+	if err != nil {
+		return nil, err
+	}
 	known := make(map[trade.RequestID]bool, len(c.requests))
 	for i := range outcomes {
 		known[outcomes[i].ID] = true
@@ -130,7 +135,7 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	var closed []trade.Decision
 	for i := range c.requests {
 		r := &c.requests[i]
-		if known[r.ID] {
+		if known[r.ID] || !kept[trade.DateOf(r.AcceptedAt)] {
 			continue
 		}
 		known[r.ID] = true
@@ -147,6 +152,32 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 		return outcomes, nil
 	}
 	return append(outcomes, closed...), insertClosed(ctx, tx, closed)
+}
+
+// daysWithPartition selects those of the given days that the journal has a partition for; all of them when it has none
+// at all, because nothing was ever dropped then. A day that was dropped is never made again.
+const daysWithPartition = `
+	SELECT day FROM unnest($1::date[]) AS d(day)
+	WHERE to_regclass('journal_' || to_char(day, 'YYYYMMDD')) IS NOT NULL
+	   OR (SELECT count(*) FROM pg_inherits WHERE inhparent = 'journal'::regclass) = 1`
+
+// keptDays returns the days of the requests whose outcomes the journal still has.
+func keptDays(ctx context.Context, tx pgx.Tx, requests []trade.PendingRequest) (map[trade.Date]bool, error) {
+	var days []time.Time
+	for _, d := range daysOf(requests) {
+		days = append(days, d.date.Time())
+	}
+	kept := make(map[trade.Date]bool, len(days))
+	rows, err := tx.Query(ctx, daysWithPartition, days)
+	if err != nil {
+		return nil, err
+	}
+	var day time.Time
+	_, err = pgx.ForEachRow(rows, []any{&day}, func() error {
+		kept[trade.DateOf(day)] = true
+		return nil
+	})
+	return kept, err
 }
 
 // insertClosed inserts the journal rows of requests of one partition, decided together. If another transaction has

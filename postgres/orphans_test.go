@@ -297,8 +297,16 @@ func TestPendingFindsWhatTheSweepPutBack(t *testing.T) {
 	l.db.exec(t, `INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets`, testNow.Add(oneDay))
 	l.wantPending(requests, testNow.Add(9*oneDay), 10, late)
 
-	// Once it is closed, entry and journal row go together, after the retention.
-	l.close(late)
+	// The journal has dropped its day, and with it an outcome that it may have had: nothing is decided.
+	outcomes, err := l.store.Close(t.Context(), l.topic, late.Partition, 0, []trade.PendingRequest{late})
+	require.NoError(t, err)
+	require.Empty(t, outcomes)
+	l.wantPending(requests, testNow.Add(9*oneDay), 10, late)
+
+	// Once it is ended by an operator, entry and journal row go together, after the retention.
+	l.db.exec(t, `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, request_id, outcome)
+		VALUES ($1, $2, $3, 1, $4, $5, 'FAILED')`, late.AcceptedAt, testNow, trade.DateOf(late.AcceptedAt).Time(),
+		late.Partition, [16]byte(late.ID))
 	swept, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
 	require.NoError(t, err)
 	require.Equal(t, trade.Swept{JournalRows: 1, PendingRows: 1}, swept)
@@ -376,6 +384,26 @@ func TestCloseKeepsOutcomes(t *testing.T) {
 	want := map[trade.RequestID]trade.Code{stored.ID: "", stale.ID: trade.StaleVersion, orphan.ID: trade.NotDelivered}
 	require.Equal(t, want, reasons)
 	require.Len(t, l.db.contents(t), len(before)+1)
+}
+
+// A request of a day that the journal has dropped may have had an outcome. The others of the call are closed.
+func TestCloseLeavesWhatTheJournalHasDropped(t *testing.T) {
+	t.Parallel()
+	l := newTopicLog(t)
+	requests, m := NewRequestStore(l.db.reads), NewMaintainer(l.db.reads)
+	require.NoError(t, m.MakeDays(t.Context(), testNow))
+	decided := l.open(requests, "T1", 1, "a")
+	l.apply()
+	require.NoError(t, m.MakeDays(t.Context(), testNow.Add(9*oneDay)))
+	_, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
+	require.NoError(t, err)
+	fresh := l.orphan(requests, "T1", -9*oneDay)
+	pending := []trade.PendingRequest{pendingOf(&decided.Request), fresh}
+	outcomes, err := l.store.Close(t.Context(), l.topic, fresh.Partition, 1, pending)
+	require.NoError(t, err)
+	require.Len(t, outcomes, 1)
+	require.Equal(t, fresh.ID, outcomes[0].ID)
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal`))
 }
 
 func TestCloseRefuses(t *testing.T) {

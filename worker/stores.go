@@ -35,7 +35,8 @@ type OrphanCloser interface {
 	// Decisions returns the outcomes of those of the requests given that have one, committed before the call.
 	Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error)
 	// Close makes each request that has no outcome FAILED(NOT_DELIVERED), in one transaction, under the lock that Apply
-	// takes first, and returns the outcomes of all of them; those that had one keep it. All requests are of the partition
+	// takes first, and returns the outcomes of all of them; those that had one keep it. Requests of a day that the journal
+	// has dropped may have had one: they are left as they are, and out of the result. All requests are of the partition
 	// given, which must be applied up to end: if it is not, the error has class Fenced and nothing was changed (rule R4).
 	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64,
 		requests []trade.PendingRequest) ([]trade.Decision, error)
