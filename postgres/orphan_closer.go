@@ -70,11 +70,23 @@ const insertUndelivered = `
 func (s *Store) Close(
 	ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest,
 ) ([]trade.Decision, error) {
+	return s.closeAll(ctx, closing{topic, partition, end, requests, false})
+}
+
+// CloseUnproven is Close for an operator: it also ends requests whose day was dropped from the journal.
+func (s *Store) CloseUnproven(
+	ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest,
+) ([]trade.Decision, error) {
+	return s.closeAll(ctx, closing{topic, partition, end, requests, true})
+}
+
+func (s *Store) closeAll(ctx context.Context, c closing) ([]trade.Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TxTimeout)
 	defer cancel()
-	outcomes, err := s.close(ctx, closing{topic, partition, end, requests})
+	outcomes, err := s.close(ctx, c)
 	if err != nil {
-		return nil, trade.Classed(classOf(err), "cannot close %d requests of partition %d: %w", len(requests), partition, err)
+		return nil, trade.Classed(classOf(err), "cannot close %d requests of partition %d: %w",
+			len(c.requests), c.partition, err)
 	}
 	return outcomes, nil
 }
@@ -85,6 +97,7 @@ type closing struct {
 	partition int32
 	end       int64
 	requests  []trade.PendingRequest
+	unproven  bool // whether the requests reached the log is not known any more
 }
 
 func (s *Store) close(ctx context.Context, c closing) ([]trade.Decision, error) {
@@ -132,10 +145,14 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	// This text is a way to check rule R5: a record of the request that arrives later has offset next or a higher one.
 	detail := fmt.Sprintf("the trade never reached the log: partition %d was applied up to offset %d without it",
 		c.partition, next)
+	if c.unproven {
+		detail = fmt.Sprintf("an operator ended the request: whether the trade reached the log is not known any more; "+
+			"partition %d was applied up to offset %d without it", c.partition, next)
+	}
 	var closed []trade.Decision
 	for i := range c.requests {
 		r := &c.requests[i]
-		if known[r.ID] || !kept[trade.DateOf(r.AcceptedAt)] {
+		if known[r.ID] || !c.unproven && !kept[trade.DateOf(r.AcceptedAt)] {
 			continue
 		}
 		known[r.ID] = true

@@ -29,8 +29,8 @@ type requestStore struct {
 	journal bool                        // clients read outcomes from the journal
 	close   func()
 
-	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
-	pending func(context.Context) ([]trade.PendingRequest, error)
+	// pending returns up to limit requests that have not ended, the oldest first; none when there are none.
+	pending func(ctx context.Context, limit int) ([]trade.PendingRequest, error)
 }
 
 // fewPending is how many requests are looked at to say that there are some.
@@ -56,7 +56,7 @@ func (f RequestStoreFlags) open(
 			probe:   pool.Ping,
 			checks:  func(context.Context) []checks.Check { return nil }, // a part of the schema
 			close:   func() {},
-			pending: func(ctx context.Context) ([]trade.PendingRequest, error) { return log.Undecided(ctx, fewPending) },
+			pending: log.Undecided,
 		}, nil
 	}
 	cfg := f.config()
@@ -67,9 +67,7 @@ func (f RequestStoreFlags) open(
 	}
 	return requestStore{
 		entries: log, probe: log.Ping, checks: log.Checks, create: log.CreateTable, close: log.Close,
-		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
-			return log.Undecided(ctx, fewPending)
-		},
+		pending: log.Undecided,
 	}, nil
 }
 
