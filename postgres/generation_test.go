@@ -227,8 +227,10 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 	want(1, stray)
 	l.db.exec(t, "INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets", testNow)
 	want(10, stray, ahead)
-	l.close(stray)
-	l.close(ahead)
+	for _, p := range []trade.PendingRequest{stray, ahead} {
+		_, err := l.store.CloseUnproven(t.Context(), l.topic, p.Partition, l.next[p.Partition], []trade.PendingRequest{p})
+		require.NoError(t, err)
+	}
 	want(10)
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -171,11 +171,11 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	return append(outcomes, closed...), insertClosed(ctx, tx, closed)
 }
 
-// daysWithPartition selects those of the given days that the journal has a partition for; all of them when it has none
-// at all, because nothing was ever dropped then. A day that was dropped is never made again.
-const daysWithPartition = `
+// daysInJournal selects those of the given days that were never dropped: the journal has a partition for them, or they
+// are still to come, or it has no partitions at all. A day that was dropped is never made again.
+const daysInJournal = `
 	SELECT day FROM unnest($1::date[]) AS d(day)
-	WHERE to_regclass('journal_' || to_char(day, 'YYYYMMDD')) IS NOT NULL
+	WHERE day > current_date OR to_regclass('journal_' || to_char(day, 'YYYYMMDD')) IS NOT NULL
 	   OR (SELECT count(*) FROM pg_inherits WHERE inhparent = 'journal'::regclass) = 1`
 
 // keptDays returns the days of the requests whose outcomes the journal still has.
@@ -185,7 +185,7 @@ func keptDays(ctx context.Context, tx pgx.Tx, requests []trade.PendingRequest) (
 		days = append(days, d.date.Time())
 	}
 	kept := make(map[trade.Date]bool, len(days))
-	rows, err := tx.Query(ctx, daysWithPartition, days)
+	rows, err := tx.Query(ctx, daysInJournal, days)
 	if err != nil {
 		return nil, err
 	}

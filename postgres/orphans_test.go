@@ -394,6 +394,7 @@ func TestCloseLeavesWhatTheJournalHasDropped(t *testing.T) {
 	require.NoError(t, m.MakeDays(t.Context(), testNow))
 	decided := l.open(requests, "T1", 1, "a")
 	l.apply()
+	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
 	require.NoError(t, m.MakeDays(t.Context(), testNow.Add(9*oneDay)))
 	_, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
 	require.NoError(t, err)
