@@ -74,7 +74,7 @@ func (noopStore) Close(context.Context, trade.TopicID, int32, int64, []trade.Pen
 	return nil, nil
 }
 
-func (noopStore) Pending(context.Context, time.Time, int) ([]trade.PendingRequest, error) {
+func (noopStore) Pending(context.Context, []int32, time.Time, int) ([]trade.PendingRequest, error) {
 	return nil, nil
 }
 

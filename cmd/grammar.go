@@ -22,6 +22,7 @@ type commandLine struct {
 	Worker      workerCommand      `cmd:"" help:"Store accepted trades in PostgreSQL, in log order."`
 	Migrate     migrateCommand     `cmd:"" help:"Make or update the schema, the table of a request store on DynamoDB, the topic and its position rows."`
 	Check       checkCommand       `cmd:"" help:"Check that Kafka, PostgreSQL and the request store are configured as required."`
+	Orphans     orphansCommand     `cmd:"" help:"List requests that stay PENDING because nobody can tell whether they were delivered, and end them."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a role on this machine whether it is ready."`
 	Loadtest    loadtestCommand    `cmd:"" help:"Send trades at a fixed rate to a deployment, or to a new embedded one, and check every outcome."`
 	Submit      submitCommand      `cmd:"" help:"Submit the trades of a file: JSON, NDJSON or CSV."`

@@ -132,7 +132,7 @@ var kafkaAndWorker = page{
 			lines("Requests that stay PENDING", units.Short, rare(),
 				"PENDING requests that the orphan reaper watches, by the condition it waits for before it closes them.",
 				q("waits for {{waits_for}}", `sum by (waits_for) (tradestore_orphan_pending_requests{@})`)).
-				alert("TradestorePendingOld", "TradestoreOrphanReaperActive"),
+				alert("TradestorePendingOld", "TradestorePendingUnprovable", "TradestoreOrphanReaperActive"),
 			lines("Oldest PENDING", units.Seconds, above(60, 300),
 				"Age of the oldest of them. Without a fault, a request is closed soon after --orphan-after, 60 s.",
 				q("{{instance}}", `tradestore_orphan_oldest_seconds{@}`)).alert("TradestorePendingOld"),

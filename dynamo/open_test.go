@@ -208,7 +208,7 @@ func TestOpenWithNobodyThere(t *testing.T) {
 	require.Error(t, l.Ping(within(t, 100*time.Millisecond)))
 	require.Equal(t, trade.Unavailable, trade.ClassOf(checks.Err(l.Checks(within(t, 100*time.Millisecond)))))
 	require.Error(t, l.Project(within(t, 100*time.Millisecond), succeeded(newRequests(1))))
-	_, err = l.Pending(within(t, 100*time.Millisecond), testNow, 1)
+	_, err = l.Pending(within(t, 100*time.Millisecond), everyPartition, testNow, 1)
 	require.Error(t, err)
 }
 

@@ -27,20 +27,51 @@ const getSize = 100
 // candidate is an entry of the index.
 type candidate struct{ id, acceptedAt string }
 
-// Pending returns up to limit requests that were accepted before the given instant and are PENDING, the oldest first
-// (rule R1). The index may lag behind, so each item is read again, consistently: none that was projected before the
-// call is in the result. One that was opened a moment ago may be missing. An error means that DynamoDB can't answer
-// now.
-func (s *RequestStore) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
+// Pending returns up to limit requests of the given partitions (ascending) that were accepted before the given instant
+// and are PENDING, the oldest first (rule R1). The index is asked anew each time and has every PENDING item, so one that
+// was opened late is found like any other. It may lag behind, so each item is read again, consistently: none that was
+// projected before the call is in the result. One that was opened a moment ago may be missing. An error means that
+// DynamoDB can't answer now.
+func (s *RequestStore) Pending(
+	ctx context.Context, partitions []int32, before time.Time, limit int,
+) ([]trade.PendingRequest, error) {
+	// The index does not have the partition. The more requests are of others, the more are read.
+	for want := limit; len(partitions) > 0; want *= 2 {
+		all, more, err := s.oldestPending(ctx, before, want)
+		if err != nil {
+			return nil, err
+		}
+		pending := slices.DeleteFunc(all, func(p trade.PendingRequest) bool {
+			_, held := slices.BinarySearch(partitions, p.Partition)
+			return !held
+		})
+		if len(pending) >= limit || !more {
+			return pending[:min(limit, len(pending))], nil
+		}
+	}
+	return nil, nil
+}
+
+// Undecided returns up to limit requests that are PENDING, whenever they were accepted and in whichever partition, the
+// oldest first. It reads them as Pending does.
+func (s *RequestStore) Undecided(ctx context.Context, limit int) ([]trade.PendingRequest, error) {
+	pending, _, err := s.oldestPending(ctx, endOfTime, limit)
+	return pending, err
+}
+
+// oldestPending reads up to limit requests of all partitions. more says that there may be more of them.
+func (s *RequestStore) oldestPending(
+	ctx context.Context, before time.Time, limit int,
+) (all []trade.PendingRequest, more bool, err error) {
 	found, err := s.candidates(ctx, before, limit)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list pending requests: %w", err)
+		return nil, false, fmt.Errorf("cannot list pending requests: %w", err)
 	}
 	pending := make([]trade.PendingRequest, 0, len(found))
 	for part := range slices.Chunk(found, getSize) {
 		items, err := s.getAll(ctx, part)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read pending requests: %w", err)
+			return nil, false, fmt.Errorf("cannot read pending requests: %w", err)
 		}
 		for _, item := range items {
 			r := &reader{item: item}
@@ -64,7 +95,7 @@ func (s *RequestStore) Pending(ctx context.Context, before time.Time, limit int)
 		}
 	}
 	slices.SortFunc(pending, func(a, b trade.PendingRequest) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
-	return pending, nil
+	return pending, len(found) >= limit, nil
 }
 
 // pendingOfScan is how many PENDING requests PendingOf reads.
@@ -74,7 +105,7 @@ const pendingOfScan = 100
 // trade, so PendingOf reads its 100 oldest requests; without a backlog that is all of them. One that was opened a
 // moment ago may be missing. An error means that DynamoDB can't answer now.
 func (s *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error) {
-	pending, err := s.Pending(ctx, endOfTime, pendingOfScan)
+	pending, err := s.Undecided(ctx, pendingOfScan)
 	if err != nil {
 		return nil, err
 	}

@@ -15,13 +15,16 @@ import (
 	"tradestore/trade"
 )
 
+// everyPartition has those of the tests' requests.
+var everyPartition = []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+
 func TestPendingListsTheOldest(t *testing.T) {
 	l := newFixture(t)
 	batch := l.opened(t, 250)
 	require.NoError(t, l.Project(t.Context(), succeeded(batch[:120])))
 	f := func(before time.Time, limit int, want []*trade.Request) {
 		t.Helper()
-		got, err := l.Pending(t.Context(), before, limit)
+		got, err := l.Pending(t.Context(), everyPartition, before, limit)
 		require.NoError(t, err)
 		require.Len(t, got, len(want))
 		for i, r := range want {
@@ -34,6 +37,51 @@ func TestPendingListsTheOldest(t *testing.T) {
 	f(testNow, 1000, nil)
 }
 
+// An item whose call was held in the network lands long after others of its age were looked for. It is found like any
+// other, with a key and without.
+func TestPendingFindsWhatLandsLate(t *testing.T) {
+	l := newFixture(t)
+	plain, keyed := newRequests(1)[0], conformance.NewKeyedRequest("k", 0)
+	later := endOfTime
+	f := func(want ...trade.RequestID) {
+		t.Helper()
+		got, err := l.Pending(t.Context(), everyPartition, later, 10)
+		require.NoError(t, err)
+		require.Len(t, got, len(want))
+		for i, id := range want {
+			require.Equal(t, id, got[i].ID)
+		}
+	}
+	hold := func(op string, open func()) (land func()) {
+		release, arrived := make(chan struct{}), make(chan struct{})
+		l.proxy.next(op, late(release, arrived))
+		open()
+		return func() {
+			close(release)
+			<-arrived
+		}
+	}
+	landPlain := hold(opBatchWrite, func() {
+		err := l.Open(within(t, 200*time.Millisecond), []*trade.Request{plain})[0]
+		require.Error(t, err)
+		require.NotErrorIs(t, err, trade.ErrNotOpened)
+	})
+	landKeyed := hold(opPut, func() {
+		err := l.OpenKeyed(within(t, 200*time.Millisecond), []*trade.KeyedRequest{keyed})[0]
+		require.Error(t, err)
+		require.NotErrorIs(t, err, trade.ErrNotOpened)
+	})
+	f()
+	landPlain()
+	f(plain.ID)
+	landKeyed()
+	if keyed.AcceptedAt.Before(plain.AcceptedAt) {
+		f(keyed.ID, plain.ID)
+	} else {
+		f(plain.ID, keyed.ID)
+	}
+}
+
 // The index may lag behind: what it says is asked of the table.
 func TestPendingBelievesTheTable(t *testing.T) {
 	l := newFixture(t)
@@ -44,7 +92,7 @@ func TestPendingBelievesTheTable(t *testing.T) {
 		}
 		c.pass()
 	})
-	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 10)
+	got, err := l.Pending(t.Context(), everyPartition, testNow.Add(time.Hour), 10)
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	require.Equal(t, batch[1].ID, got[0].ID)
@@ -59,7 +107,7 @@ func TestPendingOnABadDay(t *testing.T) {
 			fmt.Appendf(nil, `{"Responses":{},"UnprocessedKeys":{%q:{"ConsistentRead":true,"Keys":[{"request_id":{"S":%q}}]}}}`,
 				l.cfg.Table, batch[0].ID))
 	})
-	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 10)
+	got, err := l.Pending(t.Context(), everyPartition, testNow.Add(time.Hour), 10)
 	require.NoError(t, err)
 	require.Len(t, got, 1, "the one whose key was left out was read again")
 	require.Equal(t, batch[0].ID, got[0].ID)
@@ -96,7 +144,7 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 	good := l.opened(t, 1)
 	r := newRequests(1)[0]
 	l.insert(t, r, func(i attributes) { delete(i, attrPartition) })
-	got, err := l.Pending(t.Context(), testNow.Add(time.Hour), 100)
+	got, err := l.Pending(t.Context(), everyPartition, testNow.Add(time.Hour), 100)
 	require.NoError(t, err)
 	for _, p := range got {
 		require.NotEqual(t, r.ID, p.ID)

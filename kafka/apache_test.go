@@ -139,6 +139,49 @@ func TestApacheKeepsRecordsAsTheyWereEncoded(t *testing.T) {
 	}
 }
 
+// A foreign producer has a transaction open and never ends it: the partition goes on, and its record is one like any
+// other that can't be stored (rule E7).
+func TestApacheAnOpenTransactionStopsNothing(t *testing.T) {
+	t.Parallel()
+	cfg, ctx := apache(t, "server"), limit(t, time.Minute)
+	_, err := CreateTopic(ctx, cfg, TopicSpec{Partitions: 1})
+	require.NoError(t, err)
+	foreign, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.DefaultProduceTopic(cfg.Topic),
+		kgo.TransactionalID("foreign-"+cfg.Topic), kgo.TransactionTimeout(10*time.Minute))
+	require.NoError(t, err)
+	defer foreign.Close()
+	require.NoError(t, foreign.BeginTransaction())
+	require.NoError(t, foreign.ProduceSync(ctx, kgo.StringRecord("not a trade")).FirstErr())
+	r := request()
+	r.Partition = 0
+	p := producer(t, cfg, prometheus.NewRegistry())
+	require.NoError(t, p.ProduceSync(ctx, Encode(cfg.Topic, &r)).FirstErr())
+
+	cfg.ClientID = "worker"
+	c, err := NewConsumer(cfg, prometheus.NewRegistry(), zerolog.Nop(), kgo.AdjustFetchOffsetsFn(
+		func(_ context.Context, in map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			for p := range in[cfg.Topic] {
+				in[cfg.Topic][p] = kgo.NewOffset().At(0)
+			}
+			return in, nil
+		}))
+	require.NoError(t, err)
+	defer c.CloseAllowingRebalance()
+	var got []*kgo.Record
+	for len(got) < 2 {
+		fetches := c.PollRecords(ctx, 1000)
+		require.NoError(t, fetches.Err())
+		got = append(got, fetches.Records()...)
+		c.AllowRebalance()
+	}
+	require.NotEmpty(t, Decode(got[0]).Fault)
+	require.Empty(t, Decode(got[1]).Fault)
+	ends, err := kadm.NewClient(p).ListEndOffsets(ctx, cfg.Topic)
+	require.NoError(t, err)
+	end, _ := ends.Lookup(cfg.Topic, 0)
+	require.Equal(t, got[1].Offset+1, end.Offset, "what is applied reaches the end that an orphan waits for (rule R3)")
+}
+
 // Rule C4 with the real broker: a failed record is not in the log, a delivered one is there once. A record in flight
 // when the broker stopped is resolved after its restart, whatever the delivery timeout.
 func TestApacheKafkaStopsAndRestarts(t *testing.T) {

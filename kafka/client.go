@@ -102,8 +102,8 @@ func NewConsumer(cfg Config, reg prometheus.Registerer, log zerolog.Logger, opts
 		kgo.FetchMaxPartitionBytes(cmp.Or(cfg.FetchMaxPartition, 1<<20)),
 		kgo.FetchMaxWait(cmp.Or(cfg.FetchMaxWait, fetchIdle)),
 		kgo.MaxDecompressBatchBytes(maxDecompress),
-		// Records of an aborted transaction were never acknowledged.
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The producer of the servers has no transactions. A foreign one that never ends must not stop a partition (rule E7).
+		kgo.FetchIsolationLevel(kgo.ReadUncommitted()),
 	}
 	return newClient(cfg, reg, log, append(base, opts...)...)
 }

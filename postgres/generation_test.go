@@ -225,10 +225,12 @@ func TestUndecidedFindsEveryRequestWithoutAnOutcome(t *testing.T) {
 	ahead := l.orphan(requests, "T3", -50*oneDay)
 	want(10, stray, ahead)
 	want(1, stray)
-	l.db.exec(t, "INSERT INTO orphan_mark (walked) VALUES ($1)", testNow)
+	l.db.exec(t, "INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets", testNow)
 	want(10, stray, ahead)
-	l.close(stray)
-	l.close(ahead)
+	for _, p := range []trade.PendingRequest{stray, ahead} {
+		_, err := l.store.CloseUnproven(t.Context(), l.topic, p.Partition, l.next[p.Partition], []trade.PendingRequest{p})
+		require.NoError(t, err)
+	}
 	want(10)
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -63,17 +63,30 @@ const insertUndelivered = `
 
 // Close makes each request without an outcome FAILED(NOT_DELIVERED), in one transaction (rule R4). All requests belong
 // to one partition, and none has a record below end. It returns the outcomes of all requests, in no order; a request
-// that had an outcome keeps it. Errors: class Fenced if the partition is not applied up to end, so that nothing can be
+// that had an outcome keeps it. A request whose day was dropped from the journal may have had one: it is left PENDING,
+// and out of the result. Errors: class Fenced if the partition is not applied up to end, so that nothing can be
 // decided yet; class CommitUnknown if the commit may have happened. After any other error nothing was changed. Close
 // may be repeated after every error.
 func (s *Store) Close(
 	ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest,
 ) ([]trade.Decision, error) {
+	return s.closeAll(ctx, closing{topic, partition, end, requests, false})
+}
+
+// CloseUnproven is Close for an operator: it also ends requests whose day was dropped from the journal.
+func (s *Store) CloseUnproven(
+	ctx context.Context, topic trade.TopicID, partition int32, end int64, requests []trade.PendingRequest,
+) ([]trade.Decision, error) {
+	return s.closeAll(ctx, closing{topic, partition, end, requests, true})
+}
+
+func (s *Store) closeAll(ctx context.Context, c closing) ([]trade.Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TxTimeout)
 	defer cancel()
-	outcomes, err := s.close(ctx, closing{topic, partition, end, requests})
+	outcomes, err := s.close(ctx, c)
 	if err != nil {
-		return nil, trade.Classed(classOf(err), "cannot close %d requests of partition %d: %w", len(requests), partition, err)
+		return nil, trade.Classed(classOf(err), "cannot close %d requests of partition %d: %w",
+			len(c.requests), c.partition, err)
 	}
 	return outcomes, nil
 }
@@ -84,6 +97,7 @@ type closing struct {
 	partition int32
 	end       int64
 	requests  []trade.PendingRequest
+	unproven  bool // whether the requests reached the log is not known any more
 }
 
 func (s *Store) close(ctx context.Context, c closing) ([]trade.Decision, error) {
@@ -119,6 +133,10 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	if err != nil {
 		return nil, err
 	}
+	kept, err := keptDays(ctx, tx, c.requests) // after the outcomes: their statement locks the days against a drop
+	if err != nil {
+		return nil, err
+	}
 	known := make(map[trade.RequestID]bool, len(c.requests))
 	for i := range outcomes {
 		known[outcomes[i].ID] = true
@@ -127,10 +145,14 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	// This text is a way to check rule R5: a record of the request that arrives later has offset next or a higher one.
 	detail := fmt.Sprintf("the trade never reached the log: partition %d was applied up to offset %d without it",
 		c.partition, next)
+	if c.unproven {
+		detail = fmt.Sprintf("an operator ended the request: whether the trade reached the log is not known any more; "+
+			"partition %d was applied up to offset %d without it", c.partition, next)
+	}
 	var closed []trade.Decision
 	for i := range c.requests {
 		r := &c.requests[i]
-		if known[r.ID] {
+		if known[r.ID] || !c.unproven && !kept[trade.DateOf(r.AcceptedAt)] {
 			continue
 		}
 		known[r.ID] = true
@@ -147,6 +169,32 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 		return outcomes, nil
 	}
 	return append(outcomes, closed...), insertClosed(ctx, tx, closed)
+}
+
+// daysInJournal selects those of the given days that were never dropped: the journal has a partition for them, or they
+// are still to come, or it has no partitions at all. A day that was dropped is never made again.
+const daysInJournal = `
+	SELECT day FROM unnest($1::date[]) AS d(day)
+	WHERE day > current_date OR to_regclass('journal_' || to_char(day, 'YYYYMMDD')) IS NOT NULL
+	   OR (SELECT count(*) FROM pg_inherits WHERE inhparent = 'journal'::regclass) = 1`
+
+// keptDays returns the days of the requests whose outcomes the journal still has.
+func keptDays(ctx context.Context, tx pgx.Tx, requests []trade.PendingRequest) (map[trade.Date]bool, error) {
+	var days []time.Time
+	for _, d := range daysOf(requests) {
+		days = append(days, d.date.Time())
+	}
+	kept := make(map[trade.Date]bool, len(days))
+	rows, err := tx.Query(ctx, daysInJournal, days)
+	if err != nil {
+		return nil, err
+	}
+	var day time.Time
+	_, err = pgx.ForEachRow(rows, []any{&day}, func() error {
+		kept[trade.DateOf(day)] = true
+		return nil
+	})
+	return kept, err
 }
 
 // insertClosed inserts the journal rows of requests of one partition, decided together. If another transaction has

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -18,6 +19,13 @@ type proxy struct {
 	// request is cut before the server sees it, reply before the client does.
 	request, reply atomic.Pointer[[]byte]
 	cuts           atomic.Int32
+	held           atomic.Pointer[heldRequest]
+}
+
+// heldRequest is passed on when it is released, whether its client is still there or not.
+type heldRequest struct {
+	mark            []byte
+	release, passed chan struct{}
 }
 
 func newProxy(t testing.TB, databaseURL string) *proxy {
@@ -70,6 +78,18 @@ func (p *proxy) pipe(to, from net.Conn, mark *atomic.Pointer[[]byte]) {
 			p.cuts.Add(1)
 			return
 		}
+		if h := p.held.Load(); h != nil && mark == &p.request && bytes.Contains(buf[:n], h.mark) {
+			p.held.Store(nil)
+			rest, _ := io.ReadAll(from) // until the client gives up
+			<-h.release
+			_, err := to.Write(append(buf[:n], rest...))
+			p.cuts.Add(1)
+			close(h.passed)
+			if err != nil {
+				return
+			}
+			continue
+		}
 		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
 			return
 		}
@@ -77,5 +97,17 @@ func (p *proxy) pipe(to, from net.Conn, mark *atomic.Pointer[[]byte]) {
 }
 
 func (p *proxy) to(target string)    { p.target.Store(&target) }
+// hold holds the next request with a text until land is called, or the test ends.
+func (p *proxy) hold(t testing.TB, s string) (land func()) {
+	h := &heldRequest{[]byte(s), make(chan struct{}), make(chan struct{})}
+	release := sync.OnceFunc(func() { close(h.release) })
+	t.Cleanup(release)
+	p.held.Store(h)
+	return func() {
+		release()
+		<-h.passed
+	}
+}
+
 func (p *proxy) cutRequest(s string) { b := []byte(s); p.request.Store(&b) }
 func (p *proxy) cutReply(s string)   { b := []byte(s); p.reply.Store(&b) }

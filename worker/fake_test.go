@@ -218,14 +218,17 @@ func (s *fake) Project(ctx context.Context, outcomes []trade.Decision) error {
 	return finish()
 }
 
-func (s *fake) Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error) {
+func (s *fake) Pending(
+	ctx context.Context, partitions []int32, before time.Time, limit int,
+) ([]trade.PendingRequest, error) {
 	finish, err := s.begin(ctx, "Pending", nil)
 	if err != nil {
 		return nil, err
 	}
 	var pending []trade.PendingRequest
 	for _, p := range s.entries {
-		if _, ended := s.status[p.ID]; !ended && p.AcceptedAt.Before(before) && len(pending) < limit {
+		_, held := slices.BinarySearch(partitions, p.Partition)
+		if _, ended := s.status[p.ID]; held && !ended && p.AcceptedAt.Before(before) && len(pending) < limit {
 			pending = append(pending, p)
 		}
 	}

@@ -54,6 +54,7 @@ var otherRetries = []string{"client", "group", "check"}
 const (
 	forTime     = "time"     // until no server can answer 202 any more
 	forPosition = "position" // until everything in the log by then is applied
+	forOperator = "operator" // because nobody can tell any more whether the log had its record
 )
 
 // newMetrics makes every family of the worker, with the labels that are known beforehand.
@@ -148,6 +149,7 @@ func (m *metrics) makeSeries() {
 	}
 	m.pending.WithLabelValues(forTime)
 	m.pending.WithLabelValues(forPosition)
+	m.pending.WithLabelValues(forOperator)
 }
 
 // applied counts a committed part. The counts are zero when only the answer of the attempt that committed it was lost.
@@ -196,15 +198,21 @@ func (m *metrics) projected(outcomes []trade.Decision, took time.Duration, now t
 	}
 }
 
-// orphans shows the requests that stay PENDING, oldest first, and how many of them have waited for their time.
-func (m *metrics) orphans(pending []trade.PendingRequest, waited int) {
+// orphans shows the requests that stay PENDING by what they wait for, each list oldest first. The age is that of the
+// oldest one that ends by itself.
+func (m *metrics) orphans(byWait map[string][]trade.PendingRequest) {
 	since := int64(0)
-	if len(pending) > 0 {
-		since = pending[0].AcceptedAt.UnixMicro()
+	for _, waits := range []string{forTime, forPosition, forOperator} {
+		list := byWait[waits]
+		m.pending.WithLabelValues(waits).Set(float64(len(list)))
+		if len(list) == 0 || waits == forOperator {
+			continue
+		}
+		if oldest := list[0].AcceptedAt.UnixMicro(); since == 0 || oldest < since {
+			since = oldest
+		}
 	}
 	m.pendingSince.Store(since)
-	m.pending.WithLabelValues(forTime).Set(float64(len(pending) - waited))
-	m.pending.WithLabelValues(forPosition).Set(float64(waited))
 }
 
 // swept counts what a sweep deleted.

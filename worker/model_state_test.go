@@ -18,6 +18,9 @@ type rules struct {
 	noLook      bool // R4: the closing transaction does not look for an outcome
 	noDuplicate bool // A2: decided requests are not dropped
 	noProject   bool // R1: an entry that has an outcome already is left alone
+	noNote      bool // R1: an entry that lands late is not noted
+	noWriters   bool // R1: the mark passes while a transaction still writes the entry
+	earlyMark   bool // R1: the mark passes entries of an age that is not yet late
 	version     [2]int32
 }
 
@@ -25,6 +28,8 @@ const (
 	deadline         = 2 // ticks from the arrival of the request; from then on no 202
 	orphanAfter      = 3 // ticks since the entry was first seen; the first tick may follow at once, so one is lost
 	shortOrphanAfter = 1
+	lateAge          = 1 // ticks from the acceptance, on the clock of the request store; from then on an entry is noted
+	markAge          = 2 // likewise; from then on the scan's mark may pass
 	copies           = 2 // that the network makes of a record, at most; a producer that is idempotent allows fewer
 )
 
@@ -76,6 +81,15 @@ const (
 	finished             // projected
 )
 
+// insertion is what a transaction of the request store found before it commits an entry.
+type insertion uint8
+
+const (
+	noInsert insertion = iota
+	timely
+	late // the entry is noted
+)
+
 // model is a state of everything: comparable, and small.
 type model struct {
 	server    serverStage
@@ -88,6 +102,11 @@ type model struct {
 	copied    uint8  // copies that the network has made of the record
 	acked     bool   // an acknowledgement is under way
 	entry     status // in the request store
+
+	entryAge uint8     // ticks from the acceptance on the clock of the request store, which may not be the server's
+	insert   insertion // that has begun and is not committed
+	passed   bool      // by the mark of the scan: the reapers find the entry only if it is noted
+	missed   bool      // the entry was committed behind the mark and not noted
 
 	log  [4]uint8 // 1 + the request of each record; 0 behind its end
 	next uint8    // position, committed with the outcomes
@@ -105,7 +124,7 @@ type model struct {
 type step func(r *rules, w model, yield func(what string, w model))
 
 // Each party may also stay as it is for any time: that is a frozen process, a slow network, a crash.
-var steps = []step{serve, network, acknowledge, apply, project, tick, reapOrphans, crash}
+var steps = []step{serve, network, commitEntry, passMark, acknowledge, apply, project, tick, reapOrphans, crash}
 
 // end returns the end of the log.
 func (w *model) end() uint8 {
@@ -122,6 +141,8 @@ func serve(r *rules, w model, yield func(string, model)) {
 	case w.server == idle:
 		w.server, w.opens = opening, 1
 		yield("server: sends the PENDING entry", w)
+		w.entryAge = markAge
+		yield("server: sends the PENDING entry, its clock is behind", w)
 		return
 	case w.server == over:
 		return
@@ -142,16 +163,19 @@ func serve(r *rules, w model, yield func(string, model)) {
 }
 
 // network delivers, loses and copies what is under way, at any time.
-func network(_ *rules, w model, yield func(string, model)) {
+func network(r *rules, w model, yield func(string, model)) {
 	if w.opens > 0 {
 		lost := w
 		lost.opens--
 		yield("network: loses the PENDING entry", lost)
-		lands := lost
-		lands.entry = waiting // a put in batches has no condition
-		yield("request store: takes the PENDING entry, its answer is lost", lands)
-		lands.confirmed = true
-		yield("request store: takes the PENDING entry", lands)
+		if w.insert == noInsert {
+			begins := lost
+			begins.insert = timely
+			if w.entryAge >= lateAge && !r.noNote {
+				begins.insert = late
+			}
+			yield("request store: begins to insert the PENDING entry", begins)
+		}
 	}
 	end := w.end()
 	if w.sends > 0 {
@@ -167,6 +191,31 @@ func network(_ *rules, w model, yield func(string, model)) {
 			w.copied, w.sends = w.copied+1, w.sends+1
 			yield("network: copies the record", w)
 		}
+	}
+}
+
+// commitEntry commits an insertion, at any time after it began.
+func commitEntry(_ *rules, w model, yield func(string, model)) {
+	if w.insert == noInsert {
+		return
+	}
+	w.missed = w.passed && w.insert == timely
+	w.insert, w.entry = noInsert, waiting // a put in batches has no condition
+	yield("request store: commits the PENDING entry, its answer is lost", w)
+	w.confirmed = true
+	yield("request store: commits the PENDING entry", w)
+}
+
+// landing says whether an entry may still appear. Afterwards the mark is of no consequence.
+func (w *model) landing() bool { return w.opens > 0 || w.insert != noInsert }
+
+// passMark moves the mark of the scan past the acceptance of the subject. An entry that is visible by then has been
+// found.
+func passMark(r *rules, w model, yield func(string, model)) {
+	old := w.entryAge >= markAge || r.earlyMark
+	if w.landing() && old && (w.insert == noInsert || r.noWriters) {
+		w.passed = true
+		yield("orphan reaper: its mark passes", w)
 	}
 }
 
@@ -249,6 +298,9 @@ func tick(_ *rules, w model, yield func(string, model)) {
 	if w.server != idle && w.age < deadline {
 		w.age++
 	}
+	if w.landing() && w.entryAge < markAge {
+		w.entryAge++
+	}
 	for i := range w.reapers {
 		if f := &w.reapers[i]; f.stage == observed && f.age < orphanAfter {
 			f.age++
@@ -294,7 +346,7 @@ func reapOrphans(r *rules, w model, yield func(string, model)) {
 
 // observeOrphan is R1, up to the beginning of the wait.
 func observeOrphan(r *rules, w model, i int, yield func(string, model)) {
-	if w.entry != waiting {
+	if w.entry != waiting || w.missed {
 		return
 	}
 	if w.outcome[subject] != nothing {

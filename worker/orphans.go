@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"tradestore/internal/checks"
+	"tradestore/kafka"
 	"tradestore/trade"
 )
 
@@ -16,6 +17,13 @@ const (
 	minPendingLimit = 1000 // requests to ask for at first; more when there are more
 	closeBatchSize  = 500  // requests closed in one transaction, for which the lane of the partition has to wait
 	endUnknown      = -1
+
+	// logMargin is how much older than a request the oldest record of its partition must be, to be sure that the log has
+	// lost nothing since: clocks of servers differ, and a record is under way for a while.
+	logMargin = 5 * time.Minute
+	// emptyLogLimit bounds the age of a request that is closed while its partition has no record. No topic may delete
+	// records that are younger.
+	emptyLogLimit = kafka.ReplayWindow
 )
 
 // orphanReaper closes requests that stay PENDING because their record never reached the log: a server died before it
@@ -43,6 +51,10 @@ type orphanReaper struct {
 type observation struct {
 	since time.Duration // when it was first seen
 	end   int64         // of its partition, read after the wait; endUnknown before
+
+	// unprovable means that nobody can tell any more whether its record reached the log. It stays PENDING until an
+	// operator ends it.
+	unprovable bool
 }
 
 func newOrphanReaper(w *Worker) *orphanReaper {
@@ -76,20 +88,16 @@ func (r *orphanReaper) run(ctx context.Context) error {
 // step takes every request one step further, if it can. A crash at any line leaves requests PENDING, or decided and not
 // yet projected: the next step, here or elsewhere, finds both.
 func (r *orphanReaper) step(ctx context.Context) error {
-	pending, err := r.requests.Pending(ctx, r.now().Add(-r.cfg.OrphanAfter), r.limit)
+	pending, err := r.requests.Pending(ctx, r.assigned(), r.now().Add(-r.cfg.OrphanAfter), r.limit)
 	if err != nil {
 		return err
 	}
 	r.adjustLimit(len(pending))
-	held := r.assigned()
-	pending = slices.DeleteFunc(pending, func(p trade.PendingRequest) bool {
-		_, mine := slices.BinarySearch(held, p.Partition)
-		return !mine // the owner of the partition closes it
-	})
 	if pending, err = r.projectDecided(ctx, pending); err != nil {
 		return err
 	}
 	waited := r.record(pending)
+	defer func() { r.observe.metrics.orphans(r.byWait(pending)) }()
 	if len(waited) == 0 {
 		return nil
 	}
@@ -97,6 +105,22 @@ func (r *orphanReaper) step(ctx context.Context) error {
 		return err
 	}
 	return r.closeApplied(ctx, waited)
+}
+
+// byWait divides the requests that are PENDING by what they wait for.
+func (r *orphanReaper) byWait(pending []trade.PendingRequest) map[string][]trade.PendingRequest {
+	divided := make(map[string][]trade.PendingRequest)
+	for _, p := range pending {
+		waits, o := forTime, r.observations[p.ID]
+		switch {
+		case o.unprovable:
+			waits = forOperator
+		case r.monotonic()-o.since >= r.cfg.OrphanAfter:
+			waits = forPosition
+		}
+		divided[waits] = append(divided[waits], p)
+	}
+	return divided
 }
 
 // adjustLimit asks for more next time when there may be more. What was seen once must be in the next answer too, or its
@@ -144,23 +168,33 @@ func (r *orphanReaper) record(pending []trade.PendingRequest) (waited []trade.Pe
 			o = &observation{since: now, end: endUnknown}
 		}
 		observations[p.ID] = o
-		if now-o.since >= r.cfg.OrphanAfter {
+		if now-o.since >= r.cfg.OrphanAfter && !o.unprovable {
 			waited = append(waited, p)
 		}
 	}
 	r.observations = observations
-	r.observe.metrics.orphans(pending, len(waited))
 	return waited
 }
 
 // readEnds reads where the partitions end, for the requests that do not know it yet (rule R3): a record that was
 // acknowledged lies below. It is read once: a later end would be further ahead of the position, for ever under load.
+// The current leader must say it, and say that the log still has all that came since the request was accepted.
 func (r *orphanReaper) readEnds(ctx context.Context, waited []trade.PendingRequest) error {
 	unknown := func(p trade.PendingRequest) bool { return r.observations[p.ID].end == endUnknown }
 	if !slices.ContainsFunc(waited, unknown) {
 		return nil
 	}
-	ends, err := r.topic.ends(ctx)
+	positions, err := r.topic.positions(ctx)
+	if err != nil {
+		return err
+	}
+	epochs := make(map[int32]int32)
+	for _, p := range waited {
+		if unknown(p) {
+			epochs[p.Partition] = positions[p.Partition].LeaderEpoch
+		}
+	}
+	ranges, err := kafka.ReadRanges(ctx, r.topic.admin, r.topic.name, epochs)
 	if err != nil {
 		return err
 	}
@@ -168,11 +202,23 @@ func (r *orphanReaper) readEnds(ctx context.Context, waited []trade.PendingReque
 		return err
 	}
 	for _, p := range waited {
-		if end, ok := ends.Lookup(r.topic.name, p.Partition); ok && end.Err == nil && unknown(p) {
-			r.observations[p.ID].end = end.Offset
+		logged, ok := ranges[p.Partition]
+		if o := r.observations[p.ID]; ok && unknown(p) {
+			o.end, o.unprovable = logged.End, !r.isComplete(logged, p.AcceptedAt)
 		}
 	}
 	return nil
+}
+
+// isComplete says whether the log has lost nothing since an instant.
+func (r *orphanReaper) isComplete(logged kafka.LogRange, since time.Time) bool {
+	switch {
+	case logged.Start == 0:
+		return true
+	case logged.Oldest.IsZero():
+		return r.now().Sub(since) < emptyLogLimit
+	}
+	return logged.Oldest.Before(since.Add(-logMargin))
 }
 
 // closeApplied closes the requests whose partition is applied up to the end that they wait for. A failure in one
@@ -184,7 +230,8 @@ func (r *orphanReaper) closeApplied(ctx context.Context, waited []trade.PendingR
 	}
 	due := make(map[int32][]trade.PendingRequest, len(positions))
 	for _, p := range waited {
-		if end := r.observations[p.ID].end; end != endUnknown && end <= positions[p.Partition].NextOffset {
+		o := r.observations[p.ID]
+		if end := o.end; !o.unprovable && end != endUnknown && end <= positions[p.Partition].NextOffset {
 			due[p.Partition] = append(due[p.Partition], p)
 		}
 	}
@@ -211,6 +258,13 @@ func (r *orphanReaper) closeBatch(ctx context.Context, partition int32, requests
 		return err
 	}
 	r.observe.closed(outcomes, partition)
+	ended := make(map[trade.RequestID]bool, len(outcomes))
+	for i := range outcomes {
+		ended[outcomes[i].ID] = true
+	}
+	for _, p := range requests {
+		r.observations[p.ID].unprovable = !ended[p.ID]
+	}
 	return r.project(ctx, outcomes)
 }
 

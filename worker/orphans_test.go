@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tradestore/internal/checks"
 	"tradestore/kafka"
@@ -267,9 +269,12 @@ func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
 		defer r.store.mu.Unlock()
 		r.store.positions[0].NextOffset = to
 	}
+	reads := 0
 	r.store.failing(func(call string, _ int, after bool, _ *trade.Batch) error {
 		if call == "Positions" && after {
-			move(2)
+			if reads++; reads == 2 { // the first one is for the epoch
+				move(2)
+			}
 		}
 		return nil
 	})
@@ -279,6 +284,63 @@ func TestAPositionThatWentBackIsWaitedFor(t *testing.T) {
 	move(3)
 	s.after(0)
 	require.Equal(t, trade.NotDelivered, r.store.closed[orphan.ID].Reason)
+}
+
+// A leader that was replaced and does not know it says an end that lies below newer records: that is no answer. Nor is
+// one that does not know its own epoch yet.
+func TestAStaleLeaderIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 1)
+	s := r.start(byHand).reaper()
+	orphan := r.opened("O")
+	s.after(0)
+	asked, code := 0, kerr.FencedLeaderEpoch.Code
+	r.cluster.ControlKey(int16(kmsg.ListOffsets), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		req := kreq.(*kmsg.ListOffsetsRequest)
+		p := req.Topics[0].Partitions[0]
+		if p.CurrentLeaderEpoch < 0 || code == 0 {
+			return nil, nil, false // the lag of the metrics
+		}
+		asked++
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		answer := kmsg.NewListOffsetsResponseTopicPartition()
+		answer.Partition, answer.Offset, answer.ErrorCode = p.Partition, 0, code
+		topic := kmsg.NewListOffsetsResponseTopic()
+		topic.Topic, topic.Partitions = req.Topics[0].Topic, append(topic.Partitions, answer)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	s.after(long)
+	require.Positive(t, asked, "the end is asked for with an epoch")
+	require.Equal(t, int64(endUnknown), s.observations[orphan.ID].end)
+	code = kerr.UnknownLeaderEpoch.Code
+	s.after(long)
+	require.Equal(t, int64(endUnknown), s.observations[orphan.ID].end)
+	require.Zero(t, r.store.count("Close"))
+	code = 0
+	s.after(long)
+	require.Equal(t, trade.NotDelivered, r.store.closed[orphan.ID].Reason)
+}
+
+// The log has lost records that may have been those of the request: nobody can tell, so it stays PENDING.
+func TestARequestOlderThanTheLogIsNotClosed(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 1)
+	s := r.start(byHand).reaper()
+	r.post("T", 3)
+	r.applied(3)
+	r.opened("O") // an hour ago
+	var upTo kadm.Offsets
+	upTo.Add(kadm.Offset{Topic: topic, Partition: 0, At: 1})
+	_, err := kadm.NewClient(r.producer).DeleteRecords(t.Context(), upTo)
+	require.NoError(t, err)
+	s.after(0)
+	s.after(long)
+	s.after(long)
+	s.metricsAre(0, 0, 0, 0)
+	require.InDelta(t, 1, testutil.ToFloat64(s.observe.metrics.pending.WithLabelValues(forOperator)), 0)
+	require.Zero(t, r.store.count("Close"))
 }
 
 // A topic made again under its name is empty: everything would look undelivered.

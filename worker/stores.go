@@ -35,7 +35,8 @@ type OrphanCloser interface {
 	// Decisions returns the outcomes of those of the requests given that have one, committed before the call.
 	Decisions(ctx context.Context, requests []trade.PendingRequest) ([]trade.Decision, error)
 	// Close makes each request that has no outcome FAILED(NOT_DELIVERED), in one transaction, under the lock that Apply
-	// takes first, and returns the outcomes of all of them; those that had one keep it. All requests are of the partition
+	// takes first, and returns the outcomes of all of them; those that had one keep it. Requests of a day that the journal
+	// has dropped may have had one: they are left as they are, and out of the result. All requests are of the partition
 	// given, which must be applied up to end: if it is not, the error has class Fenced and nothing was changed (rule R4).
 	Close(ctx context.Context, topic trade.TopicID, partition int32, end int64,
 		requests []trade.PendingRequest) ([]trade.Decision, error)
@@ -43,9 +44,10 @@ type OrphanCloser interface {
 
 // RequestStore is where clients read outcomes.
 type RequestStore interface {
-	// Pending returns up to limit requests that were accepted before the instant given and are PENDING, the oldest first,
-	// of all partitions. None that was projected before the call is in the result. One may be missing for a while.
-	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
+	// Pending returns up to limit requests of the partitions given (ascending) that were accepted before the instant given
+	// and are PENDING, the oldest first. None that was projected before the call is in the result. One may be missing for
+	// a while, but not for ever, however late it was opened.
+	Pending(ctx context.Context, partitions []int32, before time.Time, limit int) ([]trade.PendingRequest, error)
 	// Project makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
 	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
 	Project(ctx context.Context, outcomes []trade.Decision) error

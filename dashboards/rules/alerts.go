@@ -98,6 +98,13 @@ var outcomeAlerts = []Alert{
 		Description: "The oldest request without an outcome is {{ $value | humanizeDuration }} old ({{ $labels.job }}).",
 	},
 	{
+		Name: "TradestorePendingUnprovable", Severity: Ticket, Dashboard: worker, For: "5m",
+		Expr:    `sum by (job) (tradestore_orphan_pending_requests{waits_for="operator"}) > 0`,
+		Summary: "Nobody can tell any more whether a request was delivered.",
+		Description: "{{ $value | humanize }} requests stay PENDING because the log or the journal no longer has the time of " +
+			"their acceptance ({{ $labels.job }}).",
+	},
+	{
 		Name: "TradestoreOrphanReaperActive", Severity: Ticket, Dashboard: worker,
 		Expr: `
 			sum by (job) (increase(tradestore_orphan_closed_total[15m]))

@@ -212,6 +212,17 @@ var stories = append(burnStories(), []story{
 		says: "The oldest request without an outcome is 5m 1s old (tradestore-worker).",
 	},
 	{
+		alert: "TradestorePendingUnprovable",
+		given: map[string]string{
+			"tradestore_orphan_pending_requests" + with(aWorker, `waits_for="operator"`): "0x20 2x20 0x20",
+			// these end by themselves
+			"tradestore_orphan_pending_requests" + with(aWorker, `waits_for="position"`): "5x60",
+		},
+		quiet: "20m 25m", fires: "30m", over: "42m", labels: byWorker,
+		says: "2 requests stay PENDING because the log or the journal no longer has the time of their acceptance " +
+			"(tradestore-worker).",
+	},
+	{
 		alert: "TradestoreOrphanReaperActive",
 		given: map[string]string{
 			"tradestore_orphan_closed_total" + aWorker:    "0x20 3x40",

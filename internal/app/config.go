@@ -121,6 +121,25 @@ func (c MigrateConfig) Validate() error {
 	return m.Err()
 }
 
+// OrphansConfig holds the settings of the orphans command.
+type OrphansConfig struct {
+	StoreFlags          `embed:""`
+	worker.OutcomeFlags `embed:""`
+	OlderThan           time.Duration `name:"older-than" env:"-" group:"choice" default:"24h" help:"Requests that were accepted this long ago, or longer. At least 24h."`
+	Close               bool          `name:"close" env:"-" help:"End them as FAILED with NOT_DELIVERED. Without it nothing is changed."`
+	Timeout             time.Duration `name:"timeout" group:"tuning" default:"5m" help:"Time limit for the whole command."`
+}
+
+// Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
+func (c OrphansConfig) Validate() error {
+	var m settings.Mistakes
+	c.check(&m)
+	m.Add(c.OutcomeFlags.Validate())
+	settings.Between(&m, "--older-than", c.OlderThan, day, 10*365*day) // longer than any --orphan-after (rule R2)
+	settings.Between(&m, "--timeout", c.Timeout, time.Second, day)
+	return m.Err()
+}
+
 // CheckConfig holds the settings of the check command.
 type CheckConfig struct {
 	StoreFlags          `embed:""`

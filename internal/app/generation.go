@@ -122,7 +122,7 @@ func (m *move) worked(ctx context.Context, old postgres.Generation) (postgres.Ge
 	if err := m.topics.Projected(ctx); err != nil {
 		return old, fmt.Errorf("the workers have outcomes to show: %w; stop the servers and let the workers finish", err)
 	}
-	pending, err := m.requests.pending(ctx)
+	pending, err := m.requests.pending(ctx, fewPending)
 	if err != nil {
 		return old, err
 	}

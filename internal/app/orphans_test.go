@@ -55,7 +55,7 @@ func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	status, answer := api.get(t, "/api/v1/requests/"+id)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, answer["detail"], "the trade never reached the log")
-	pending, err := log.entries.Pending(t.Context(), time.Now(), 10)
+	pending, err := log.entries.Pending(t.Context(), []int32{0, 1, 2, 3}, time.Now(), 10)
 	require.NoError(t, err)
 	require.Empty(t, pending)
 	apply.await(t, "it is counted", func() bool {
@@ -72,4 +72,48 @@ func TestAnOrphanInPostgreSQLEndsNotDelivered(t *testing.T) {
 func TestAnOrphanOnDynamoDBEndsNotDelivered(t *testing.T) {
 	s := newDynamoStack(t)
 	s.closesOrphans(t, s.requests)
+}
+
+// An operator ends what nobody can prove: first the list, which changes nothing, then the end.
+func TestOrphansEndsWhatNobodyCanProve(t *testing.T) {
+	s := deployment{stack.Database(t), stack.Kafka(t)}
+	requests := RequestStoreFlags{Kind: onPostgres, Table: "unused"}
+	m := s.migrateConfig(t)
+	m.RequestStore = requests
+	require.NoError(t, Migrate(t.Context(), m, zerolog.Nop()))
+	pool, err := postgres.Open(t.Context(), m.Database.pool("test", 1), telemetry.NewRegistry())
+	require.NoError(t, err)
+	defer pool.Close()
+	log := postgres.NewRequestStore(pool)
+	young := orphan(t, log)
+	accepted := time.Now().UTC().Truncate(time.Microsecond).Add(-30 * day)
+	old := trade.Request{ID: trade.NewRequestID(accepted), AcceptedAt: accepted, Partition: 1,
+		Trade: trade.Trade{TradeID: "OLD", Version: 1}}
+	require.Nil(t, log.Open(t.Context(), []*trade.Request{&old}))
+
+	c := OrphansConfig{StoreFlags: m.StoreFlags, OlderThan: day, Timeout: time.Minute}
+	c.OutcomeRetention = 7 * day
+	status := func(id trade.RequestID) trade.Status {
+		t.Helper()
+		state, err := log.Get(t.Context(), id)
+		require.NoError(t, err)
+		return state.Status
+	}
+	for _, c.Close = range []bool{false, true} {
+		require.Equal(t, trade.Pending, status(old.ID))
+		found, err := Orphans(t.Context(), c)
+		require.NoError(t, err)
+		require.Len(t, found, 1)
+		require.Equal(t, old.ID, found[0].ID)
+	}
+	require.Equal(t, trade.Failed, status(old.ID))
+	found, err := Orphans(t.Context(), c)
+	require.NoError(t, err)
+	require.Empty(t, found)
+	id, err := trade.ParseRequestID(young)
+	require.NoError(t, err)
+	require.Equal(t, trade.Pending, status(id))
+	c.OlderThan = day - 1
+	_, err = Orphans(t.Context(), c)
+	require.ErrorContains(t, err, "--older-than")
 }

@@ -30,8 +30,8 @@ type requestStore struct {
 	journal bool                        // clients read outcomes from the journal
 	close   func()
 
-	// pending returns some of the requests that have not ended, the oldest first; none when there are none.
-	pending func(context.Context) ([]trade.PendingRequest, error)
+	// pending returns up to limit requests that have not ended, the oldest first; none when there are none.
+	pending func(ctx context.Context, limit int) ([]trade.PendingRequest, error)
 }
 
 type storeClock func(context.Context) (time.Time, error)
@@ -59,7 +59,7 @@ func (f RequestStoreFlags) open(
 			probe:   pool.Ping,
 			checks:  func(context.Context) []checks.Check { return nil }, // a part of the schema
 			close:   func() {},
-			pending: func(ctx context.Context) ([]trade.PendingRequest, error) { return log.Undecided(ctx, fewPending) },
+			pending: log.Undecided,
 		}, nil
 	}
 	cfg := f.config()
@@ -70,9 +70,7 @@ func (f RequestStoreFlags) open(
 	}
 	return requestStore{
 		entries: log, probe: log.Ping, checks: log.Checks, clock: log.Clock, create: log.CreateTable, close: log.Close,
-		pending: func(ctx context.Context) ([]trade.PendingRequest, error) {
-			return log.Pending(ctx, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), fewPending)
-		},
+		pending: log.Undecided,
 	}, nil
 }
 

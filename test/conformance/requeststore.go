@@ -20,7 +20,7 @@ type requestStore interface {
 	Get(ctx context.Context, id trade.RequestID) (trade.RequestState, error)
 	Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error)
 	Project(ctx context.Context, outcomes []trade.Decision) error
-	Pending(ctx context.Context, before time.Time, limit int) ([]trade.PendingRequest, error)
+	Pending(ctx context.Context, partitions []int32, before time.Time, limit int) ([]trade.PendingRequest, error)
 	PendingOf(ctx context.Context, tradeID string, limit int) ([]trade.PendingRequest, error)
 }
 
@@ -242,17 +242,18 @@ func pendingIsFound(t *testing.T, s RequestStoreSubject) {
 	for _, r := range batch[20:] {
 		want = append(want, PendingRequest(r))
 	}
+	of := []int32{0, 1, 2, 3}
 	f := func(before time.Time, limit int, want []trade.PendingRequest) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			got, err := s.Store.Pending(t.Context(), before, limit)
+			got, err := s.Store.Pending(t.Context(), of, before, limit)
 			assert.NoError(t, err)
 			for _, p := range got {
 				assert.Contains(t, want, p)
 			}
 			return len(got) == len(want)
 		}, 10*time.Second, 10*time.Millisecond)
-		got, err := s.Store.Pending(t.Context(), before, limit)
+		got, err := s.Store.Pending(t.Context(), of, before, limit)
 		require.NoError(t, err)
 		for i := range want {
 			require.True(t, want[i].AcceptedAt.Equal(got[i].AcceptedAt), "the oldest first")
@@ -262,6 +263,19 @@ func pendingIsFound(t *testing.T, s RequestStoreSubject) {
 	f(batch[50].AcceptedAt, 1000, want[:30])
 	f(later, 1000, want)
 	f(later, 7, want[:7])
+	of = nil
+	f(later, 1000, nil)
+	of = []int32{1, 3} // each worker has its own: the rate of closing grows with the workers
+	var mine []trade.PendingRequest
+	for _, p := range want {
+		if p.Partition%2 == 1 {
+			mine = append(mine, p)
+		}
+	}
+	f(later, 1000, mine)
+	f(later, 7, mine[:7])
+	of = []int32{0, 1, 2, 3}
+	f(later, 1000, want)
 	require.NoError(t, s.Decide(t.Context(), ends(batch[20:125], trade.Failed, trade.InvalidRecord)))
 	f(later, 1000, want[105:])
 }
