@@ -99,8 +99,8 @@ func TestHistory(t *testing.T) {
 	require.ErrorIs(t, err, trade.ErrForgotten)
 }
 
-// A clock that goes back, after a failover or by hand, gives no decision an earlier time than those before it in the log:
-// in any partition of its batch, of this generation or an earlier one.
+// A clock that goes back, after a failover or by hand, gives no decision an earlier time than those before it in the
+// log: in any partition of its batch, of this generation or an earlier one.
 func TestTimesOfDecisionsFollowTheLog(t *testing.T) {
 	t.Parallel()
 	l := newTopicLog(t)
