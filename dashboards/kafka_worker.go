@@ -127,12 +127,20 @@ var kafkaAndWorker = page{
 				quantile("step", 0.99, "tradestore_projection_duration_seconds", "").empty(onlyDynamoDB),
 				quantile("decision to visible", 0.99, "tradestore_projection_delay_seconds", "").empty(onlyDynamoDB),
 				q("steps that failed per second", `sum(rate(tradestore_projection_errors_total{@}[$__rate_interval]))`)),
+			lines("Outcomes that are refused", perSecond, never(),
+				"Outcomes that the request store refused while it took others. The cursor passes them; their requests stay "+
+					"PENDING, and the orphan reaper tries again.",
+				q("refused", `sum(rate(tradestore_projection_refused_total{@}[$__rate_interval]))`)).
+				alert("TradestoreOutcomeNotShown"),
 		}},
 		{"Orphans and retention", []panel{
 			lines("Requests that stay PENDING", units.Short, rare(),
 				"PENDING requests that the orphan reaper watches, by the condition it waits for before it closes them.",
 				q("waits for {{waits_for}}", `sum by (waits_for) (tradestore_orphan_pending_requests{@})`)).
 				alert("TradestorePendingOld", "TradestorePendingUnprovable", "TradestoreOrphanReaperActive"),
+			lines("Decided, but not shown", units.Short, never(),
+				"Requests that stay PENDING although they have an outcome, because the request store did not take it.",
+				q("requests", `sum(tradestore_orphan_unshown_requests{@})`)).alert("TradestoreOutcomeNotShown"),
 			lines("Oldest PENDING", units.Seconds, above(60, 300),
 				"Age of the oldest of them. Without a fault, a request is closed soon after --orphan-after, 60 s.",
 				q("{{instance}}", `tradestore_orphan_oldest_seconds{@}`)).alert("TradestorePendingOld"),

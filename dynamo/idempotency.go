@@ -111,9 +111,13 @@ func (s *RequestStore) GetKeyed(
 	ctx context.Context, ids []trade.RequestID,
 ) (map[trade.RequestID]trade.KeyedState, error) {
 	states := make(map[trade.RequestID]trade.KeyedState)
-	err := s.readAll(ctx, ids, func(item attributes, state trade.RequestState) {
+	err := s.readAll(ctx, ids, func(item attributes, state trade.RequestState, err error) error {
+		if err != nil {
+			return err
+		}
 		hash := trade.PayloadHash(binary(item, attrHash, len(trade.PayloadHash{})))
 		states[state.ID] = trade.KeyedState{Status: state.Status, Reason: state.Reason, Hash: hash}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %d idempotency keys: %w", len(ids), err)

@@ -135,8 +135,8 @@ func within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// until is a context whose deadline has come once n calls of an operation have arrived, so that the time runs out in the
-// pause after the n-th call and never during one.
+// until is a context whose deadline has come once n calls of an operation have arrived, so that the time runs out in
+// the pause after the n-th call and never during one.
 type until struct {
 	context.Context
 	calls func() int

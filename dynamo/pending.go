@@ -1,7 +1,6 @@
 package dynamo
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -113,49 +112,78 @@ func (s *RequestStore) PendingOf(ctx context.Context, tradeID string, limit int)
 	return pending[:min(limit, len(pending))], nil
 }
 
-// candidates merges the oldest entries of all shards.
+// candidates returns up to limit entries, the oldest first. All shards are about equally full, so it reads the share of
+// each and some to spare, and further pages only of those that turn out to have more of the oldest. So it reads and
+// holds about twice the limit at most, however many requests are PENDING.
 func (s *RequestStore) candidates(ctx context.Context, before time.Time, limit int) ([]candidate, error) {
-	shards := make([][]candidate, pendingShards)
-	calls, ctx := errgroup.WithContext(ctx)
+	share := limit/pendingShards + 1
+	spare := share/8 + 10
+	shards := make([]shardPages, pendingShards)
+	calls, limited := errgroup.WithContext(ctx)
 	calls.SetLimit(s.cfg.Calls)
 	for n := range shards {
-		calls.Go(func() (err error) {
-			shards[n], err = s.oldest(ctx, shard(n), before, limit)
-			return err
-		})
+		shards[n].key = shard(n)
+		calls.Go(func() error { return s.nextPage(limited, &shards[n], before, share+spare) })
 	}
 	if err := calls.Wait(); err != nil {
 		return nil, err
 	}
-	all := slices.Concat(shards...)
-	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(a.acceptedAt, b.acceptedAt) })
-	return all[:min(limit, len(all))], nil
+	var all []candidate
+	for len(all) < limit {
+		oldest := &shards[0]
+		for n := range shards {
+			if shards[n].isOlderThan(oldest) {
+				oldest = &shards[n]
+			}
+		}
+		if len(oldest.page) == 0 { // those of all shards
+			break
+		}
+		all = append(all, oldest.page[0])
+		if oldest.page = oldest.page[1:]; len(oldest.page) == 0 && !oldest.ended {
+			if err := s.nextPage(ctx, oldest, before, spare); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
 }
 
-// oldest returns up to limit entries of one shard.
-func (s *RequestStore) oldest(ctx context.Context, key string, before time.Time, limit int) ([]candidate, error) {
-	var found []candidate
-	var from attributes
-	for {
+// shardPages reads one shard of the index page by page.
+type shardPages struct {
+	key   string
+	from  attributes  // where the next page starts
+	page  []candidate // of the page in hand; empty only at the end
+	ended bool        // there is no other page
+}
+
+// isOlderThan says whether the next entry of p is older than that of o.
+func (p *shardPages) isOlderThan(o *shardPages) bool {
+	return len(p.page) > 0 && (len(o.page) == 0 || p.page[0].acceptedAt < o.page[0].acceptedAt)
+}
+
+// nextPage reads the next page, of up to limit entries, when none is in hand.
+func (s *RequestStore) nextPage(ctx context.Context, p *shardPages, before time.Time, limit int) error {
+	for len(p.page) == 0 && !p.ended {
 		out, err := call(ctx, s, opQuery, &dynamodb.QueryInput{
 			TableName:                 aws.String(s.cfg.Table),
 			IndexName:                 aws.String(pendingIndex),
 			KeyConditionExpression:    aws.String(attrPending + " = :shard AND " + attrAcceptedAt + " < :before"),
-			ExpressionAttributeValues: attributes{":shard": text(key), ":before": instant(before)},
-			ExclusiveStartKey:         from,
-			Limit:                     aws.Int32(int32(limit - len(found))),
+			ExpressionAttributeValues: attributes{":shard": text(p.key), ":before": instant(before)},
+			ExclusiveStartKey:         p.from,
+			Limit:                     aws.Int32(int32(limit)),
 		}, s.client.Query, s.retry)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, item := range out.Items {
+		p.page = make([]candidate, len(out.Items))
+		for i, item := range out.Items {
 			r := &reader{item: item}
-			found = append(found, candidate{r.text(attrID), r.text(attrAcceptedAt)})
+			p.page[i] = candidate{r.text(attrID), r.text(attrAcceptedAt)}
 		}
-		if from = out.LastEvaluatedKey; len(from) == 0 || len(found) >= limit {
-			return found, nil
-		}
+		p.from, p.ended = out.LastEvaluatedKey, len(out.LastEvaluatedKey) == 0
 	}
+	return nil
 }
 
 // getAll reads up to getSize items consistently. Items that are gone are left out.

@@ -1,14 +1,18 @@
 package dynamo
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"tradestore/test/conformance"
@@ -82,6 +86,41 @@ func TestPendingFindsWhatLandsLate(t *testing.T) {
 	}
 }
 
+// However many requests are PENDING, a call reads about as many entries as it was asked for, in pages, also where one
+// shard has most of the oldest.
+func TestPendingReadsPages(t *testing.T) {
+	l := newFixture(t)
+	batch := newRequests(2000)
+	for i, r := range batch {
+		if i%2 == 0 {
+			r.ID[len(r.ID)-1] = 0
+		}
+	}
+	require.Nil(t, l.Open(t.Context(), batch))
+	var mu sync.Mutex // protects what follows
+	entries, largest := 0, 0
+	l.proxy.next(opQuery, times(1000, func(c *passing) {
+		var in struct{ Limit int }
+		var out struct{ Count int }
+		status, header, body := c.forward()
+		assert.NoError(t, errors.Join(json.Unmarshal(c.body, &in), json.Unmarshal(body, &out)))
+		mu.Lock()
+		entries, largest = entries+out.Count, max(largest, in.Limit)
+		mu.Unlock()
+		c.answer(status, header, body)
+	})...)
+	const limit = 320
+	got, err := l.Pending(t.Context(), everyPartition, testNow.Add(time.Hour), limit)
+	require.NoError(t, err)
+	require.Len(t, got, limit)
+	for i := range got {
+		require.Equal(t, batch[i].ID, got[i].ID)
+	}
+	require.LessOrEqual(t, entries, 3*limit, "of 2,000")
+	require.LessOrEqual(t, largest, limit/8)
+	t.Logf("%d calls read %d entries for %d requests", l.proxy.count(opQuery), entries, limit)
+}
+
 // The index may lag behind: what it says is asked of the table.
 func TestPendingBelievesTheTable(t *testing.T) {
 	l := newFixture(t)
@@ -150,6 +189,13 @@ func TestItemsThatMakeNoSense(t *testing.T) {
 		require.NotEqual(t, r.ID, p.ID)
 	}
 	require.Contains(t, got, conformance.PendingRequest(good[0]))
+
+	bad := newRequests(1)[0]
+	l.insert(t, bad, func(i attributes) { i[attrStatus] = text("DONE") })
+	require.NoError(t, l.Project(t.Context(), succeeded(good)))
+	ended, err := l.Ended(t.Context(), []trade.RequestID{bad.ID, good[0].ID})
+	require.NoError(t, err, "one invalid item keeps no other client waiting")
+	require.Equal(t, []trade.RequestState{l.state(t, good[0].ID)}, ended)
 
 	l.insert(t, r, func(i attributes) { i[attrExpiresAt] = text("never") })
 	require.Equal(t, trade.Pending, l.state(t, r.ID).Status)

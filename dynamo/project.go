@@ -2,9 +2,7 @@ package dynamo
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -21,26 +19,73 @@ const projectTries = 6
 // Project stores the outcome of each request that is PENDING. It never changes a terminal status and never creates an
 // item (rule S1), so anyone may repeat it, however late. A request that is absent or has another outcome is counted and
 // is no error, because a repeat would not change it (rule S2). nil means that every other outcome is visible and
-// durable. After an error some may not be; Project has sent them a few times, with backoff.
+// durable. Otherwise the error is a *trade.NotProjected; what is left there was sent a few times, with backoff.
 func (s *RequestStore) Project(ctx context.Context, outcomes []trade.Decision) error {
-	left := make([]*trade.Decision, len(outcomes))
+	p := projection{left: make([]*trade.Decision, len(outcomes))}
 	for i := range outcomes {
-		left[i] = &outcomes[i]
+		p.left[i] = &outcomes[i]
 	}
-	for try := 0; ; {
-		now, later := oncePerRequest(left)
-		failed, err := s.projectAll(ctx, now)
-		left = slices.Concat(failed, later)
-		switch {
-		case len(left) == 0:
-			return nil
-		case err == nil: // a request with two outcomes: now send the second one
+	for try := 0; len(p.left) > 0; {
+		now, later := oncePerRequest(p.left)
+		sent := s.projectAll(ctx, now)
+		p.taken += len(now) - len(sent.left) - len(sent.refused)
+		p.left, p.cause = nil, nil
+		p.add(sent)
+		p.left = append(p.left, later...)
+		if sent.cause == nil { // of a request with two outcomes the second one is sent now
 			continue
-		case try == projectTries || !repeatable(err) || !pause(ctx, try):
-			return fmt.Errorf("cannot project %d of %d outcomes: %w", len(left), len(outcomes), err)
+		}
+		if try == projectTries || resultOf(sent.cause) == refused || !pause(ctx, try) {
+			break
 		}
 		try++
 	}
+	return p.err()
+}
+
+// projection is what became of outcomes that were sent. The others are taken: they are visible, or their request is not
+// PENDING.
+type projection struct {
+	left    []*trade.Decision // may not be stored
+	refused []*trade.Decision // can't be stored as their items are
+	taken   int
+	cause   error // of one of left
+	refusal error // of one of refused
+}
+
+// add adds what became of other outcomes. A cause for which a repeat does not help comes first.
+func (p *projection) add(o projection) {
+	p.left, p.refused = append(p.left, o.left...), append(p.refused, o.refused...)
+	if o.cause != nil && (p.cause == nil || resultOf(o.cause) == refused) {
+		p.cause = o.cause
+	}
+	if p.refusal == nil {
+		p.refusal = o.refusal
+	}
+}
+
+// err returns what Project returns. If nothing was taken, the fault may be that of the table: then nothing counts as
+// refused, so that the cursor waits.
+func (p *projection) err() error {
+	if len(p.left)+len(p.refused) == 0 {
+		return nil
+	}
+	if p.taken == 0 {
+		p.left, p.refused = append(p.left, p.refused...), nil
+	}
+	cause := p.cause
+	if cause == nil {
+		cause = p.refusal
+	}
+	return &trade.NotProjected{Refused: values(p.refused), Left: values(p.left), Err: cause}
+}
+
+func values(outcomes []*trade.Decision) []trade.Decision {
+	all := make([]trade.Decision, len(outcomes))
+	for i, o := range outcomes {
+		all[i] = *o
+	}
+	return all
 }
 
 // oncePerRequest returns the first outcome of each request, and the others: DynamoDB refuses a call with the same key
@@ -59,47 +104,55 @@ func oncePerRequest(outcomes []*trade.Decision) (now, later []*trade.Decision) {
 	return now, later
 }
 
-// statementError is the error of one statement of a batch.
-type statementError struct {
-	result result
-	text   string
-}
-
-func (e *statementError) Error() string { return e.text }
-
-// repeatable says whether a repeat may help. The first try may have taken effect: the condition makes a repeat
-// harmless.
-func repeatable(err error) bool {
-	var s *statementError
-	r := resultOf(err)
-	if errors.As(err, &s) {
-		r = s.result
-	}
-	return r != refused
-}
-
-// projectAll sends each outcome once. It returns those that may not be projected, and the error of one of them; an
-// error that can't be repeated comes first.
-func (s *RequestStore) projectAll(
-	ctx context.Context, outcomes []*trade.Decision,
-) (failed []*trade.Decision, cause error) {
-	var mu sync.Mutex // protects the results
+// projectAll sends each outcome once.
+func (s *RequestStore) projectAll(ctx context.Context, outcomes []*trade.Decision) (all projection) {
+	var mu sync.Mutex // protects all
 	s.forEachBatch(len(outcomes), func(from, to int) {
-		some, err := s.projectBatch(ctx, outcomes[from:to])
+		some := s.projectBatch(ctx, outcomes[from:to])
 		mu.Lock()
 		defer mu.Unlock()
-		failed = append(failed, some...)
-		if err != nil && (cause == nil || !repeatable(err)) {
-			cause = err
-		}
+		all.add(some)
 	})
-	return failed, cause
+	return all
 }
 
-// projectBatch sends the outcomes of one call.
-func (s *RequestStore) projectBatch(
+// projectBatch sends the outcomes of one call. If DynamoDB finds the call as a whole invalid, it may mean one of the
+// statements: then each is sent by itself.
+func (s *RequestStore) projectBatch(ctx context.Context, outcomes []*trade.Decision) (sent projection) {
+	answers, err := s.execute(ctx, outcomes)
+	switch {
+	case err != nil && isInvalid(err) && len(outcomes) > 1:
+		for i := range outcomes {
+			sent.add(s.projectBatch(ctx, outcomes[i:i+1]))
+		}
+		return sent
+	case err != nil && isInvalid(err):
+		return projection{refused: outcomes, refusal: err}
+	case err != nil:
+		return projection{left: outcomes, cause: err}
+	}
+	for i, o := range outcomes {
+		failed := answers[i].Error
+		switch r := resultOfStatement(failed); {
+		case r == done:
+		case r == unmet:
+			s.countUnmet(o, failed.Item)
+		case failed.Code == types.BatchStatementErrorCodeEnumValidationError:
+			sent.add(projection{refused: outcomes[i : i+1], refusal: &statementError{r, failed}})
+		default:
+			if r == throttled {
+				s.metrics.throttled[opStatements].Inc()
+			}
+			sent.add(projection{left: outcomes[i : i+1], cause: &statementError{r, failed}})
+		}
+	}
+	return sent
+}
+
+// execute makes one call, and returns one answer for each outcome.
+func (s *RequestStore) execute(
 	ctx context.Context, outcomes []*trade.Decision,
-) (failed []*trade.Decision, cause error) {
+) ([]types.BatchStatementResponse, error) {
 	statements := make([]types.BatchStatementRequest, len(outcomes))
 	for i, o := range outcomes {
 		statements[i] = s.projectStatement(o)
@@ -111,29 +164,13 @@ func (s *RequestStore) projectBatch(
 	if resultOf(err) == throttled {
 		s.metrics.throttled[opStatements].Add(float64(len(outcomes)))
 	}
+	if err == nil && len(out.Responses) != len(outcomes) {
+		err = fmt.Errorf("DynamoDB answered %d of %d statements", len(out.Responses), len(outcomes))
+	}
 	if err != nil {
-		return outcomes, err
+		return nil, err
 	}
-	if len(out.Responses) != len(outcomes) {
-		return outcomes, fmt.Errorf("DynamoDB answered %d of %d statements", len(out.Responses), len(outcomes))
-	}
-	for i, o := range outcomes {
-		answer := &out.Responses[i]
-		switch r := resultOfStatement(answer.Error); r {
-		case done:
-		case unmet:
-			s.countUnmet(o, answer.Error.Item)
-		case throttled:
-			s.metrics.throttled[opStatements].Inc()
-			fallthrough
-		default:
-			failed = append(failed, o)
-			if cause == nil || r == refused {
-				cause = &statementError{r, fmt.Sprintf("%s: %s", answer.Error.Code, aws.ToString(answer.Error.Message))}
-			}
-		}
-	}
-	return failed, cause
+	return out.Responses, nil
 }
 
 // onlyPending is the condition of every write after the first (rule S1). An absent item has no status, so the condition

@@ -2,13 +2,18 @@ package dynamo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
+	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
@@ -149,7 +154,7 @@ func TestProjectGivesUp(t *testing.T) {
 		before := l.proxy.count(opStatements)
 		batch := l.opened(t, 1)
 		l.proxy.next(opStatements, faults...)
-		require.ErrorContains(t, l.Project(t.Context(), succeeded(batch)), "cannot project 1 of 1 outcomes", name)
+		require.ErrorContains(t, l.Project(t.Context(), succeeded(batch)), "cannot project 1 outcomes", name)
 		require.Equal(t, before+calls, l.proxy.count(opStatements), name)
 		require.NoError(t, l.Project(t.Context(), succeeded(batch)), "the caller repeats")
 		require.Equal(t, trade.Success, l.state(t, batch[0].ID).Status)
@@ -158,6 +163,86 @@ func TestProjectGivesUp(t *testing.T) {
 	f("a table that is not there", 1, answerStatement(`{"Error":{"Code":"ResourceNotFound","Message":"no table"}}`))
 	f("a long outage", 1+projectTries, times(1+projectTries, resetBefore)...)
 	f("an answer that is too short", 1+projectTries, times(1+projectTries, answerStatement())...)
+}
+
+// What is wrong with one outcome is found out by itself: it is refused, whatever its neighbours of the call are.
+func TestProjectFindsWhatIsRefused(t *testing.T) {
+	l := newFixture(t)
+	f := func(name string, calls int, refuse func(r *trade.Request), repair func(r *trade.Request)) {
+		t.Helper()
+		batch := l.opened(t, 60)
+		outcomes, bad := succeeded(batch), batch[7]
+		refuse(bad)
+		before := l.proxy.count(opStatements)
+		var not *trade.NotProjected
+		require.ErrorAs(t, l.Project(t.Context(), outcomes), &not, name)
+		require.Equal(t, before+calls, l.proxy.count(opStatements), name)
+		require.Equal(t, outcomes[7:8], not.Refused, name)
+		require.Empty(t, not.Left, name)
+		for i, r := range batch {
+			want := trade.Success
+			if i == 7 {
+				want = trade.Pending
+			}
+			require.Equal(t, want, l.state(t, r.ID).Status, name)
+		}
+		require.ErrorAs(t, l.Project(t.Context(), outcomes[7:8]), &not, name)
+		require.Equal(t, outcomes[7:8], not.Left, "alone it might be the fault of the table: %s", name)
+		require.Empty(t, not.Refused, name)
+		repair(bad)
+		require.NoError(t, l.Project(t.Context(), outcomes))
+		require.Equal(t, trade.Success, l.state(t, bad.ID).Status)
+	}
+	f("an item that may not grow", 3,
+		func(r *trade.Request) {
+			full := sort.Search(largestItem, func(spare int) bool {
+				filler := text(strings.Repeat("x", largestItem-spare))
+				return l.update(r.ID, "SET filler = :f", attributes{":f": filler}) == nil
+			})
+			require.Less(t, full, largestItem)
+		},
+		func(r *trade.Request) { require.NoError(t, l.update(r.ID, "REMOVE filler", nil)) })
+	refuseAbout := func(r *trade.Request) fault {
+		return func(c *passing) {
+			if bytes.Contains(c.body, []byte(r.ID.String())) {
+				refuse(http.StatusBadRequest, "ValidationException")(c)
+				return
+			}
+			c.pass()
+		}
+	}
+	f("a call that is refused for one of its statements", 3+25,
+		func(r *trade.Request) { l.proxy.next(opStatements, times(3+25+1, refuseAbout(r))...) }, func(*trade.Request) {})
+}
+
+const largestItem = 400 << 10 // bytes that DynamoDB takes
+
+// update changes an item past every rule.
+func (l *fixture) update(id trade.RequestID, expression string, values attributes) error {
+	_, err := l.client.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
+		TableName: aws.String(l.cfg.Table), Key: attributes{attrID: text(id.String())},
+		UpdateExpression: aws.String(expression), ExpressionAttributeValues: values,
+	})
+	return err
+}
+
+// One outcome that DynamoDB has no answer for leaves the others projected, and is told apart from them.
+func TestProjectTellsWhatIsLeft(t *testing.T) {
+	l := newFixture(t)
+	batch := l.opened(t, 30)
+	outcomes := succeeded(batch)
+	last := []byte(batch[29].ID.String())
+	l.proxy.next(opStatements, times(2+projectTries, func(c *passing) {
+		if bytes.Contains(c.body, last) {
+			c.reset()
+		}
+		c.pass()
+	})...)
+	var not *trade.NotProjected
+	require.ErrorAs(t, l.Project(t.Context(), outcomes), &not)
+	require.ElementsMatch(t, outcomes[25:], not.Left, "its call")
+	require.Empty(t, not.Refused)
+	require.Equal(t, trade.Success, l.state(t, batch[24].ID).Status)
 }
 
 // answerStatement answers a call of one statement without DynamoDB.

@@ -46,13 +46,18 @@ func (s *RequestStore) get(ctx context.Context, id trade.RequestID) (attributes,
 }
 
 // Ended returns the states of those of the given requests that have an outcome. It sees every Project before the call.
-// Any error means that DynamoDB can't answer now, or that an item is invalid.
+// An item that is invalid is logged and left out: it must not hide the others. Any error means that DynamoDB can't
+// answer now.
 func (s *RequestStore) Ended(ctx context.Context, ids []trade.RequestID) ([]trade.RequestState, error) {
 	var ended []trade.RequestState
-	err := s.readAll(ctx, ids, func(_ attributes, state trade.RequestState) {
-		if state.Status.Terminal() {
+	err := s.readAll(ctx, ids, func(item attributes, state trade.RequestState, err error) error {
+		if err != nil {
+			s.log.Error().Err(err).Str("request_id", (&reader{item: item}).optional(attrID)).
+				Msg("cannot read a request that clients wait for")
+		} else if state.Status.Terminal() {
 			ended = append(ended, state)
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %d requests: %w", len(ids), err)
@@ -61,9 +66,9 @@ func (s *RequestStore) Ended(ctx context.Context, ids []trade.RequestID) ([]trad
 }
 
 // readAll reads many requests consistently, with several calls at once, and calls add for each that exists, one at a
-// time. An expired item counts as absent.
+// time, with the error of an invalid item. An expired item counts as absent.
 func (s *RequestStore) readAll(
-	ctx context.Context, ids []trade.RequestID, add func(attributes, trade.RequestState),
+	ctx context.Context, ids []trade.RequestID, add func(attributes, trade.RequestState, error) error,
 ) error {
 	distinct := make(map[trade.RequestID]bool, len(ids)) // DynamoDB refuses a call with the same key twice
 	for _, id := range ids {
@@ -89,10 +94,9 @@ func (s *RequestStore) readAll(
 					continue
 				}
 				state, err := stateOf(item)
-				if err != nil {
+				if err := add(item, state, err); err != nil {
 					return err
 				}
-				add(item, state)
 			}
 			return nil
 		})

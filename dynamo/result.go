@@ -2,8 +2,10 @@ package dynamo
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
@@ -43,14 +45,34 @@ var resultByCode = map[string]result{
 	"ValidationException":                    refused,
 }
 
-// resultOf returns the result of a call. It uses codes, never texts (rule C3).
+// statementError is the error of one statement of a batch.
+type statementError struct {
+	result result
+	answer *types.BatchStatementError
+}
+
+// Error implements error.
+func (e *statementError) Error() string {
+	return fmt.Sprintf("%s: %s", e.answer.Code, aws.ToString(e.answer.Message))
+}
+
+// isInvalid says whether a call was refused for what it asks of the items, and not for who asks or for the table.
+func isInvalid(err error) bool {
+	var api smithy.APIError
+	return resultOf(err) == refused && errors.As(err, &api) && api.ErrorCode() == "ValidationException"
+}
+
+// resultOf returns the result of a call or of a statement. It uses codes, never texts (rule C3).
 func resultOf(err error) result {
+	var statement *statementError
 	var lost *unsentError
 	var answer *awshttp.ResponseError
 	var api smithy.APIError
 	switch {
 	case err == nil:
 		return done
+	case errors.As(err, &statement):
+		return statement.result
 	case errors.As(err, &lost):
 		return unsent
 	case errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusBadRequest && errors.As(err, &api):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,18 +16,25 @@ import (
 // movePositions moves the positions of a batch, each only if it is where the batch begins (rule A1). Fewer rows than
 // partitions mean that another worker applied a part of the batch, or that another generation has followed (rule T10).
 // The inner SELECT locks the rows in key order, so two batches over the same partitions never deadlock.
+//
+// It returns the time of the decisions of the batch, in every row: that of the database ($6 in tests), but none earlier
+// than its partitions have had. The clock is read under the locks, so times follow the log whatever clocks do.
 const movePositions = `
-	UPDATE ingest_offsets SET next_offset = span.next, leader_epoch = span.epoch
+	UPDATE ingest_offsets SET next_offset = span.next, leader_epoch = span.epoch, decided_at = span.now
 	FROM (
-		SELECT o.partition, s.pos, s.next, s.epoch
-		FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::integer[]) AS s(partition, pos, next, epoch)
-		JOIN ingest_offsets AS o
-			ON o.topic_id = $1 AND o.partition = s.partition AND o.next_offset = s.pos AND NOT o.closed
-		ORDER BY o.partition
-		FOR UPDATE OF o
+		SELECT *, max(greatest(last, coalesce($6::timestamptz, clock_timestamp()))) OVER () AS now
+		FROM (
+			SELECT o.partition, s.pos, s.next, s.epoch, o.decided_at AS last
+			FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::integer[]) AS s(partition, pos, next, epoch)
+			JOIN ingest_offsets AS o
+				ON o.topic_id = $1 AND o.partition = s.partition AND o.next_offset = s.pos AND NOT o.closed
+			ORDER BY o.partition
+			FOR UPDATE OF o
+		) AS held
 	) AS span
 	WHERE ingest_offsets.topic_id = $1 AND ingest_offsets.partition = span.partition
-	  AND ingest_offsets.next_offset = span.pos`
+	  AND ingest_offsets.next_offset = span.pos
+	RETURNING span.now`
 
 // decidedRequests finds which requests of one day have an outcome (rule A2), by one probe of the primary key each. The
 // day is one parameter, so that one partition of the journal is probed instead of all. LIMIT keeps the planner from
@@ -57,14 +65,14 @@ func (s *Store) apply(ctx context.Context, batch *trade.Batch) (trade.Applied, e
 	}
 	defer conn.Release() // closes a connection that is still in a transaction, which rolls it back
 
-	state, tx, err := begin(ctx, conn.Conn(), batch)
+	state, tx, err := begin(ctx, conn.Conn(), batch, s.testTime())
 	if err != nil {
 		return trade.Applied{}, rollback(ctx, conn.Conn(), tx, err)
 	}
 	failpoint.Here("afterCAS") // a crash here leaves nothing
 
 	plan := trade.Decide(batch.Records, state.versions, state.decided)
-	w := write{conn: conn.Conn(), batch: batch, plan: &plan, now: s.cfg.Now().UTC()}
+	w := write{conn: conn.Conn(), batch: batch, plan: &plan, now: state.now}
 	if err := w.all(ctx); err != nil {
 		return trade.Applied{}, rollback(ctx, conn.Conn(), tx, err)
 	}
@@ -78,26 +86,33 @@ func (s *Store) apply(ctx context.Context, batch *trade.Batch) (trade.Applied, e
 
 // storedState is what the database has for the keys of a batch, read after its positions were locked.
 type storedState struct {
+	now      time.Time // of the decisions
 	versions map[string]int32
 	decided  map[trade.RequestID]struct{}
 }
 
 // begin opens the transaction, moves the positions and reads what Decide needs, in one round trip. The reads come after
 // the lock and in READ COMMITTED, so they see all that the previous owner of the partitions committed.
-func begin(ctx context.Context, conn *pgx.Conn, batch *trade.Batch) (storedState, pgx.Tx, error) {
+func begin(
+	ctx context.Context, conn *pgx.Conn, batch *trade.Batch, testTime *time.Time,
+) (storedState, pgx.Tx, error) {
 	params, err := newBatchParams(batch)
 	if err != nil {
 		return storedState{}, nil, err
 	}
-	state := storedState{make(map[string]int32, len(params.tradeIDs)), make(map[trade.RequestID]struct{})}
+	state := storedState{
+		versions: make(map[string]int32, len(params.tradeIDs)), decided: make(map[trade.RequestID]struct{}),
+	}
 	moved := 0
 
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
-	move := b.Queue(movePositions, [16]byte(batch.TopicID), params.partitions, params.from, params.next, params.epochs)
-	move.Exec(func(tag pgconn.CommandTag) error {
+	move := b.Queue(movePositions, [16]byte(batch.TopicID), params.partitions, params.from, params.next, params.epochs,
+		testTime)
+	move.Query(func(rows pgx.Rows) error {
+		tag, err := pgx.ForEachRow(rows, []any{&state.now}, func() error { return nil })
 		moved = int(tag.RowsAffected())
-		return nil
+		return err
 	})
 	for _, day := range params.days {
 		b.Queue(decidedRequests, day.date.Time(), day.ids).Query(func(rows pgx.Rows) error {

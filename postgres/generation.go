@@ -47,13 +47,15 @@ func newest(ctx context.Context, db database) (Generation, error) {
 	return g, err
 }
 
-// insertGeneration inserts the positions and the cursors of a new topic, at offset 0.
+// insertGeneration inserts the positions and the cursors of a new topic, at offset 0. No decision gets an earlier time
+// than those of the generations before.
 func insertGeneration(
 	ctx context.Context, tx pgx.Tx, number int32, topic string, id trade.TopicID, partitions int,
 ) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic)
-		SELECT $1, p, $2, 0, -1, $3 FROM generate_series(0, $4::integer - 1) AS p`, id, number, topic, partitions)
+		INSERT INTO ingest_offsets (topic_id, partition, generation, next_offset, leader_epoch, topic, decided_at)
+		SELECT $1, p, $2, 0, -1, $3, (SELECT max(decided_at) FROM ingest_offsets)
+		FROM generate_series(0, $4::integer - 1) AS p`, id, number, topic, partitions)
 	if err != nil {
 		return err
 	}

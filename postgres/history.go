@@ -68,7 +68,7 @@ const (
 )
 
 // AsOf returns the versions of one trade as they were stored at an instant, ascending. It reads the journal only if a
-// version was stored since. Errors: trade.ErrForgotten if the journal does not reach back that far.
+// version was stored since. Errors: trade.ErrForgotten if the journal does not reach back that far, trade.ErrFuture.
 func (r *Reader) AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error) {
 	then, err := r.asOf(ctx, tradeID, at)
 	if err != nil {
@@ -78,6 +78,13 @@ func (r *Reader) AsOf(ctx context.Context, tradeID string, at time.Time) ([]trad
 }
 
 func (r *Reader) asOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error) {
+	var clock time.Time // has stamped what is stored, so it tells what is in the future
+	if err := r.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&clock); err != nil {
+		return nil, err
+	}
+	if at.After(clock) {
+		return nil, trade.ErrFuture
+	}
 	now, err := r.stored(ctx, storedVersions, tradeID)
 	if err != nil {
 		return nil, err

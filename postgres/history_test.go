@@ -100,6 +100,63 @@ func TestHistory(t *testing.T) {
 	require.ErrorIs(t, err, trade.ErrForgotten)
 }
 
+// A clock that goes back, after a failover or by hand, gives no decision an earlier time than those before it in the
+// log: in any partition of its batch, of this generation or an earlier one.
+func TestTimesOfDecisionsFollowTheLog(t *testing.T) {
+	t.Parallel()
+	l := newTopicLog(t)
+	decided := func(second int, records ...trade.Record) {
+		t.Helper()
+		for _, r := range records {
+			require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal WHERE request_id = $1 AND decided_at = $2`,
+				r.ID, testNow.Add(time.Duration(second)*time.Second)))
+		}
+	}
+	first := l.add("T", 1, "a")
+	l.applyAt(9)
+	decided(9, first)
+	with, without := l.add("T", 1, "b"), l.add("other", 1, "a")
+	require.NotEqual(t, with.Partition, without.Partition)
+	l.applyAt(3)
+	decided(9, with, without)
+	orphan := l.orphan(NewRequestStore(l.db.reads), "other", time.Minute)
+	l.close(orphan)
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal WHERE request_id = $1 AND decided_at = $2`, orphan.ID,
+		testNow.Add(9*time.Second)))
+
+	topics, err := LockTopics(t.Context(), l.db.writer)
+	require.NoError(t, err)
+	old, err := topics.Newest(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, l.store.Pass(t.Context(), allPartitions))
+	require.NoError(t, topics.Follow(t.Context(), old, "next", trade.TopicID{2}, testPartitions))
+	topics.Release()
+	l.gen, l.topic, l.next, l.applied = 2, trade.TopicID{2}, [testPartitions]int64{}, [testPartitions]int64{}
+	later := l.add("T", 1, "c")
+	l.applyAt(5)
+	decided(9, later)
+
+	r := NewReader(l.db.reads)
+	then, err := r.AsOf(t.Context(), "T", testNow.Add(9*time.Second))
+	require.NoError(t, err)
+	require.Equal(t, "c", then[0].BookID)
+	_, err = r.AsOf(t.Context(), "T", time.Now().Add(time.Hour))
+	require.ErrorIs(t, err, trade.ErrFuture)
+}
+
+// Without a clock of a test, the time of a decision is that of the database.
+func TestTheDatabaseGivesDecisionsTheirTime(t *testing.T) {
+	t.Parallel()
+	l := newTopicLog(t)
+	l.store = NewStore(l.db.writer, StoreConfig{Topic: testTopic})
+	r := l.add("T", 1, "a")
+	l.apply()
+	require.Equal(t, 1, l.db.count(t, `SELECT count(*) FROM journal AS j JOIN trades USING (trade_id, version)
+		JOIN ingest_offsets AS o USING (generation, partition)
+		WHERE j.request_id = $1 AND j.decided_at = stored_at AND j.decided_at = o.decided_at
+		  AND j.decided_at BETWEEN now() - interval '1 hour' AND now()`, r.ID))
+}
+
 // Only requests without an outcome are pending, and only those that the orphan reaper has not passed are looked at.
 func TestPendingOfATrade(t *testing.T) {
 	t.Parallel()

@@ -48,8 +48,9 @@ func daysOf(requests []trade.PendingRequest) (days []dayIDs) {
 }
 
 // lockPosition takes the lock that Apply takes first (rules A1, R4): one of the two decides, and the other one sees it.
+// The time is that of movePositions.
 const lockPosition = `
-	SELECT generation, next_offset FROM ingest_offsets
+	SELECT generation, next_offset, greatest(decided_at, coalesce($3::timestamptz, clock_timestamp())) FROM ingest_offsets
 	WHERE topic_id = $1 AND partition = $2 AND NOT closed FOR UPDATE`
 
 // insertUndelivered inserts the journal rows of requests without a record.
@@ -120,7 +121,8 @@ func (s *Store) close(ctx context.Context, c closing) ([]trade.Decision, error) 
 func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.Decision, error) {
 	var generation int32
 	var next int64
-	err := tx.QueryRow(ctx, lockPosition, c.topic, c.partition).Scan(&generation, &next)
+	var now time.Time
+	err := tx.QueryRow(ctx, lockPosition, c.topic, c.partition, s.testTime()).Scan(&generation, &next, &now)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, trade.Classed(trade.Broken, "the database has no position of topic %x in the newest generation", c.topic)
@@ -141,7 +143,6 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 	for i := range outcomes {
 		known[outcomes[i].ID] = true
 	}
-	now := s.cfg.Now().UTC().Truncate(time.Microsecond)
 	// This text is a way to check rule R5: a record of the request that arrives later has offset next or a higher one.
 	detail := fmt.Sprintf("the trade never reached the log: partition %d was applied up to offset %d without it",
 		c.partition, next)
@@ -159,7 +160,7 @@ func (s *Store) closeInTx(ctx context.Context, tx pgx.Tx, c closing) ([]trade.De
 		closed = append(closed, trade.Decision{
 			RequestState: trade.RequestState{
 				ID: r.ID, Status: trade.Failed, TradeID: r.TradeID, Version: r.Version,
-				Reason: trade.NotDelivered, Detail: detail, AcceptedAt: r.AcceptedAt, DecidedAt: now,
+				Reason: trade.NotDelivered, Detail: detail, AcceptedAt: r.AcceptedAt, DecidedAt: now.UTC(),
 			},
 			Generation: generation, Partition: c.partition, Offset: trade.NoOffset,
 			CorrelationID: r.CorrelationID, TraceParent: r.TraceParent,

@@ -96,7 +96,8 @@ func (p *proxy) pipe(to, from net.Conn, mark *atomic.Pointer[[]byte]) {
 	}
 }
 
-func (p *proxy) to(target string)    { p.target.Store(&target) }
+func (p *proxy) to(target string) { p.target.Store(&target) }
+
 // hold holds the next request with a text until land is called, or the test ends.
 func (p *proxy) hold(t testing.TB, s string) (land func()) {
 	h := &heldRequest{[]byte(s), make(chan struct{}), make(chan struct{})}

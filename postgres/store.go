@@ -17,7 +17,7 @@ const defaultTxTimeout = 20 * time.Second
 type StoreConfig struct {
 	Topic     string           // as given to AddTopic; its positions are read
 	TxTimeout time.Duration    // of one apply transaction, from its first statement to COMMIT; default 20 s
-	Now       func() time.Time // the time of decisions, on which they never depend; default time.Now
+	Now       func() time.Time // in tests, for the time of decisions; nil takes the clock of the database
 }
 
 // Store applies batches of the log and reads the journal. Its methods may be called concurrently. Batches that share a
@@ -30,10 +30,16 @@ type Store struct {
 // NewStore returns a Store on a pool of OpenWriter.
 func NewStore(pool *pgxpool.Pool, cfg StoreConfig) *Store {
 	cfg.TxTimeout = orDefault(cfg.TxTimeout, defaultTxTimeout)
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	return &Store{pool: pool, cfg: cfg}
+}
+
+// testTime returns the time that a test gives to decisions; nil takes the clock of the database.
+func (s *Store) testTime() *time.Time {
+	if s.cfg.Now == nil {
+		return nil
+	}
+	now := s.cfg.Now()
+	return &now
 }
 
 // Positions returns the position of every partition of the newest generation, ascending by partition (rule A8). If that

@@ -109,7 +109,7 @@ func TestEventsOfARequest(t *testing.T) {
 	whole, resumed := a.follow(path, ""), a.follow(path, "pending")
 	whole.wants("pending", `"status":"PENDING"`)
 	assert.Equal(t, "pending", whole.last)
-	eventually(t, func() bool { return len(a.srv.outcomes.ids()) == 1 })
+	eventually(t, func() bool { return a.waitedFor() == 1 })
 	a.end(id, trade.Success)
 	for _, f := range []*feed{whole, resumed} {
 		f.wants("success", `{"request_id":"`+id.String()+`","status":"SUCCESS"`)

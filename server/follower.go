@@ -65,7 +65,8 @@ func (j *journalFollower) run() {
 		front, _ := j.positions()
 		return len(front) > 0
 	}
-	j.poll(anyone, j.round, "cannot read the journal for the followers of trades: trying again")
+	round := func(bool) error { return j.round() }
+	j.poll(anyone, round, "cannot read the journal for the followers of trades: trying again")
 }
 
 // part is one partition of one generation.

@@ -495,7 +495,9 @@ func (w *fake) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, e
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asOf = at
+	if w.asOf = at; at.After(testNow) {
+		return nil, trade.ErrFuture
+	}
 	return w.stored, nil
 }
 

@@ -84,19 +84,25 @@ func appendHistoryEntry(dst []byte, s *trade.HistoryEntry) []byte {
 	return append(dst, '}')
 }
 
+// badAsOf refuses what is no instant, or one that the clock of the database has not reached.
+var badAsOf = problem{code: InvalidQuery,
+	detail: "as_of: an instant like 2026-11-23T09:00:00.5Z (RFC 3339, UTC) that is not in the future"}
+
 // getTradeAsOf answers GET /api/v1/trades/{trade_id}?as_of=TIME: the versions as they were stored then, and whether
-// they had expired on that day.
+// they had expired on that day. The clock is that of decided_at, the database's.
 func (s *Server) getTradeAsOf(c *call, id, text string) {
 	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil || !strings.HasSuffix(text, "Z") || at.After(s.now()) || at.Year() < 1 {
-		const detail = "as_of: an instant like 2026-11-23T09:00:00.5Z (RFC 3339, UTC) that is not in the future"
-		c.refuse(problem{code: InvalidQuery, detail: detail})
+	if err != nil || !strings.HasSuffix(text, "Z") || at.Year() < 1 {
+		c.refuse(badAsOf)
 		return
 	}
 	ctx, cancel := s.storeContext()
 	defer cancel()
 	trades, err := s.trades.AsOf(ctx, id, at)
 	switch {
+	case errors.Is(err, trade.ErrFuture):
+		c.refuse(badAsOf)
+		return
 	case errors.Is(err, trade.ErrForgotten):
 		c.refuse(problem{code: NotRetained, detail: "as_of: a version has been replaced since then, and what it replaced " +
 			"may be deleted; the setting outcome-retention says how long submissions are kept"})

@@ -41,8 +41,9 @@ func newPollLoop(cfg *Config, deps *Deps, m *metrics, closed <-chan struct{}, re
 	}
 }
 
-// poll calls round while someone waits, until closed. A round that failed is repeated.
-func (p *pollLoop) poll(anyone func() bool, round func() error, failure string) {
+// poll calls round while someone waits, until closed, and tells it whether news were announced. A round that failed is
+// repeated.
+func (p *pollLoop) poll(anyone func() bool, round func(news bool) error, failure string) {
 	pause := minPollPause
 	for {
 		if !anyone() {
@@ -53,16 +54,17 @@ func (p *pollLoop) poll(anyone func() bool, round func() error, failure string) 
 			}
 			continue
 		}
-		timer := time.NewTimer(pause)
+		timer, news := time.NewTimer(pause), false
 		select {
 		case <-timer.C:
 		case <-p.news:
+			news = true
 		case <-p.closed:
 			return
 		}
 		timer.Stop()
 		start := time.Now()
-		err := p.try(round)
+		err := p.try(func() error { return round(news) })
 		pause = min(max(pollFactor*time.Since(start), minPollPause), maxPollPause)
 		if err != nil {
 			pause = maxPollPause

@@ -56,7 +56,8 @@ type TradeReader interface {
 	// page may be short, or empty, and have a next all the same.
 	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
 	// AsOf returns the versions of one trade as they were stored at an instant, ascending; none if none was. An error that
-	// wraps trade.ErrForgotten means that the journal does not reach back to it.
+	// wraps trade.ErrForgotten means that the journal does not reach back to it, one that wraps trade.ErrFuture that it
+	// has not come yet.
 	AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error)
 	// History returns up to limit decided submissions of one trade behind the given position, in log order, as far back as
 	// the journal reaches; the zero position starts at the first.

@@ -8,9 +8,11 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -39,6 +41,13 @@ func (a *api) end(id trade.RequestID, status trade.Status) {
 func (a *api) waiting(n int) {
 	a.t.Helper()
 	eventually(a.t, func() bool { return a.srv.waits.count() == n }, "%d wait", a.srv.waits.count())
+}
+
+// waitedFor returns how many requests some call waits for.
+func (a *api) waitedFor() int {
+	a.srv.outcomes.mu.Lock()
+	defer a.srv.outcomes.mu.Unlock()
+	return len(a.srv.outcomes.waiting)
 }
 
 // later sends a request in the background.
@@ -73,7 +82,7 @@ func TestAPostWaitsForTheOutcome(t *testing.T) {
 	}
 	a.waiting(0)
 	counted(t, 2, a.srv.m.waits[waitEnded])
-	assert.Empty(t, a.srv.outcomes.ids())
+	assert.Zero(t, a.waitedFor())
 }
 
 func TestAReadWaitsForTheOutcome(t *testing.T) {
@@ -118,6 +127,59 @@ func TestAWaitEndsWithoutTheOutcome(t *testing.T) {
 	assert.Empty(t, r.header.Get("Preference-Applied"), "no slot: answered at once")
 	counted(t, 1, a.srv.m.waits[waitRefused])
 	(<-first).accepted(t)
+}
+
+// endedCounter is a request store in which a request ends at some time. It counts how often each is read.
+type endedCounter struct {
+	RequestStore
+	reads map[trade.RequestID]int
+	ended map[trade.RequestID]bool
+}
+
+func (s *endedCounter) Ended(_ context.Context, ids []trade.RequestID) (states []trade.RequestState, err error) {
+	for _, id := range ids {
+		if s.reads[id]++; s.ended[id] {
+			states = append(states, stateOf(id, trade.Success))
+		}
+	}
+	return states, nil
+}
+
+// However many calls wait for a request, it is read once for all of them, and less often the longer the lag makes them
+// wait. A request that has just been accepted is read as often as ever.
+func TestWaitersShareReadsThatBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &endedCounter{reads: map[trade.RequestID]int{}, ended: map[trade.RequestID]bool{}}
+		closed := make(chan struct{})
+		n := newOutcomeNotifier(&Config{StoreTimeout: time.Second}, &Deps{Requests: store, Log: zerolog.Nop()},
+			newMetrics(), closed)
+		go n.run()
+		old := trade.NewRequestID(testNow)
+		waiters := make([]*waiter, 100)
+		for i := range waiters {
+			waiters[i] = n.enter(old)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		minute := store.reads[old]
+		require.Less(t, minute, 150, "in a minute, of 3,000 rounds")
+
+		young := trade.NewRequestID(testNow)
+		n.enter(young)
+		time.Sleep(10 * minPollPause)
+		synctest.Wait()
+		require.GreaterOrEqual(t, store.reads[young], 5)
+		require.LessOrEqual(t, store.reads[old], minute+1, "its pace is its own")
+
+		store.ended[old] = true
+		n.news <- struct{}{}
+		synctest.Wait()
+		for _, w := range waiters {
+			require.Equal(t, trade.Success, (<-w.ended).Status)
+			n.leave(w)
+		}
+		close(closed)
+	})
 }
 
 // An outage of the request store ends no wait: the next read may succeed.
@@ -169,7 +231,7 @@ func TestAClientThatLeavesWaitsNoMore(t *testing.T) {
 	require.NoError(t, conn.Close())
 	a.waiting(0)
 	counted(t, 1, a.srv.m.waits[waitPeerClosed])
-	assert.Empty(t, a.srv.outcomes.ids())
+	assert.Zero(t, a.waitedFor())
 }
 
 // A thousand clients wait: for each there is the goroutine of its connection and no other, one reader asks for all of

@@ -36,6 +36,10 @@ func (s *HistoryEntry) Position() HistoryPosition {
 // ErrForgotten is returned for a question about a time before the oldest journal row.
 var ErrForgotten = errors.New("what was stored then is not known any more")
 
+// ErrFuture is returned for a question about a time that the clock of the database has not reached. That clock gives
+// versions and decisions their times.
+var ErrFuture = errors.New("this time has not come yet, by the clock of the database")
+
 // StoredAt is a version of a trade that is stored now, or was stored in the past.
 type StoredAt struct {
 	Trade    Trade

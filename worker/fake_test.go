@@ -29,6 +29,7 @@ type fake struct {
 	status    map[trade.RequestID]trade.Status // what clients see, once it is terminal
 	entries   []trade.PendingRequest           // opened by a test, projected or not
 	closed    map[trade.RequestID]trade.Decision
+	refused   map[trade.RequestID]bool // outcomes that a request store before this one refuses
 	calls     map[string]int
 	now       func() time.Time
 	ahead     time.Duration // of the clock of the store, to that of the workers
@@ -43,7 +44,7 @@ func newFake(t testing.TB, id trade.TopicID, partitions int) *fake {
 		t: t, of: trade.Position{TopicID: id, Generation: 1}, now: time.Now, calls: map[string]int{},
 		trades: map[trade.Key]trade.Trade{}, highest: map[string]int32{}, decided: map[trade.RequestID]struct{}{},
 		journal: map[int32][]trade.Decision{}, cursor: map[int32]int{}, status: map[trade.RequestID]trade.Status{},
-		closed: map[trade.RequestID]trade.Decision{},
+		closed: map[trade.RequestID]trade.Decision{}, refused: map[trade.RequestID]bool{},
 	}
 	for p := range partitions {
 		s.positions = append(s.positions, trade.Position{TopicID: id, Generation: 1, Partition: int32(p), LeaderEpoch: -1})
@@ -172,7 +173,7 @@ func (s *fake) Unprojected(ctx context.Context, partitions []int32, limit int) (
 	for _, p := range partitions {
 		all = append(all, s.journal[p][s.cursor[p]:]...)
 	}
-	return slices.Clone(all[:min(limit, len(all))]), finish()
+	return interleave(all)[:min(limit, len(all))], finish()
 }
 
 func (s *fake) Projected(ctx context.Context, outcomes []trade.Decision) error {
@@ -181,7 +182,7 @@ func (s *fake) Projected(ctx context.Context, outcomes []trade.Decision) error {
 		return err
 	}
 	for _, o := range outcomes {
-		if s.status[o.ID] != o.Status {
+		if s.status[o.ID] != o.Status && !s.refused[o.ID] {
 			s.t.Errorf("the cursor moved over %v, which clients can't see", o.ID)
 		}
 		for at, j := range s.journal[o.Partition] {

@@ -29,12 +29,14 @@ type metrics struct {
 	visible           map[string]prometheus.Counter // outcomes that clients can see, by status
 	visibleEndToEnd   prometheus.Histogram
 	projectionErrors  prometheus.Counter
+	projectionRefused prometheus.Counter
 	projectionSeconds prometheus.Histogram
 	projectionBatch   prometheus.Histogram
 	projectionAge     prometheus.Histogram
 	unprojectedSince  atomic.Int64 // when the oldest unprojected outcome was decided, µs since 1970; 0 for none
 
 	pending                                       *prometheus.GaugeVec // by what they wait for
+	unshown                                       prometheus.Gauge
 	orphansClosed, orphansProjected, orphanErrors prometheus.Counter
 	pendingSince                                  atomic.Int64 // when the oldest request in pending was accepted, likewise
 
@@ -102,7 +104,10 @@ func (m *metrics) makeProjection() {
 	m.visibleEndToEnd = m.Histogram("tradestore_projection_end_to_end_seconds",
 		"From acceptance of a trade to its outcome being visible to clients, whatever the outcome.", telemetry.Ages)
 	m.projectionErrors = m.Counter("tradestore_projection_errors_total",
-		"Steps of the projector that failed and were repeated.")
+		"Failed tries to project outcomes, one for each partition that waits for the repeat.")
+	m.projectionRefused = m.Counter("tradestore_projection_refused_total",
+		"Outcomes that the request store refused while it took others. Their requests stay PENDING; see "+
+			"tradestore_orphan_unshown_requests.")
 	m.projectionSeconds = m.Histogram("tradestore_projection_duration_seconds",
 		"Time of one step of the projector; no values where outcomes are visible at their commit.", telemetry.Durations)
 	m.projectionBatch = m.Histogram("tradestore_projection_batch_outcomes",
@@ -115,6 +120,8 @@ func (m *metrics) makeProjection() {
 func (m *metrics) makeUpkeep() {
 	m.pending = m.Gauges("tradestore_orphan_pending_requests",
 		"Requests of held partitions that stay PENDING, by what they wait for before they are closed.", "waits_for")
+	m.unshown = m.Gauge("tradestore_orphan_unshown_requests",
+		"Requests of held partitions that stay PENDING although they have an outcome: the request store did not take it.")
 	m.orphansClosed = m.Counter("tradestore_orphan_closed_total",
 		"Requests closed as NOT_DELIVERED because their trade never reached the log.")
 	m.orphansProjected = m.Counter("tradestore_orphan_projected_total",

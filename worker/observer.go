@@ -95,10 +95,18 @@ func (o *laneObserver) stored(part *trade.Batch, applied trade.Applied, polledAt
 	}
 }
 
-// projected reports a step of the projector: clients can see these outcomes now.
-func (o *observer) projected(outcomes []trade.Decision, began time.Time) {
-	o.metrics.projected(outcomes, time.Since(began), o.now())
-	o.traceProjected(outcomes, began)
+// projected reports a step of the projector: the cursors passed these outcomes. Clients can see them now, except those
+// that the request store refuses.
+func (o *observer) projected(passed []trade.Decision, not *trade.NotProjected, began time.Time) {
+	shown := without(passed, not.Refused)
+	o.metrics.projected(shown, time.Since(began), o.now())
+	o.traceProjected(shown, began)
+	o.metrics.projectionRefused.Add(float64(len(passed) - len(shown)))
+	for _, d := range without(passed, shown) {
+		o.sampled.Error().Err(not.Err).Str("correlation_id", d.CorrelationID).Func(telemetry.Traced(d.TraceParent)).
+			Stringer("request_id", d.ID).Str("trade_id", d.TradeID).Int32("partition", d.Partition).Int64("offset", d.Offset).
+			Msg("the request store refuses an outcome: the request stays PENDING, the orphan reaper tries again")
+	}
 }
 
 // closed reports requests of a partition that got an outcome from the orphan reaper, or had one before it looked.

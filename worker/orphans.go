@@ -93,18 +93,21 @@ func (r *orphanReaper) step(ctx context.Context) error {
 		return err
 	}
 	r.adjustLimit(len(pending))
-	if pending, err = r.projectDecided(ctx, pending); err != nil {
+	decided, err := r.decided(ctx, pending)
+	if err != nil {
 		return err
 	}
+	failed := r.projectDecided(ctx, decided) // holds up none of the others
+	pending = undecided(pending, decided)
 	waited := r.record(pending)
 	defer func() { r.observe.metrics.orphans(r.byWait(pending)) }()
 	if len(waited) == 0 {
-		return nil
+		return failed
 	}
 	if err := r.readEnds(ctx, waited); err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
-	return r.closeApplied(ctx, waited)
+	return errors.Join(failed, r.closeApplied(ctx, waited))
 }
 
 // byWait divides the requests that are PENDING by what they wait for.
@@ -134,27 +137,35 @@ func (r *orphanReaper) adjustLimit(found int) {
 	}
 }
 
-// projectDecided projects the outcomes of those that have one: a projection by the projector or by an orphan reaper was
-// lost. It returns the others (rule R1).
-func (r *orphanReaper) projectDecided(
-	ctx context.Context, pending []trade.PendingRequest,
-) ([]trade.PendingRequest, error) {
+// decided returns the outcomes of those that have one (rule R1).
+func (r *orphanReaper) decided(ctx context.Context, pending []trade.PendingRequest) ([]trade.Decision, error) {
 	if len(pending) == 0 {
 		return nil, nil
 	}
-	outcomes, err := r.closer.Decisions(ctx, pending)
-	if err != nil || len(outcomes) == 0 {
-		return pending, err
-	}
-	if err := r.project(ctx, outcomes); err != nil {
-		return nil, err
-	}
-	r.observe.metrics.orphansProjected.Add(float64(len(outcomes)))
+	return r.closer.Decisions(ctx, pending)
+}
+
+// undecided returns the requests that none of the outcomes is about.
+func undecided(pending []trade.PendingRequest, outcomes []trade.Decision) []trade.PendingRequest {
 	decided := make(map[trade.RequestID]bool, len(outcomes))
 	for i := range outcomes {
 		decided[outcomes[i].ID] = true
 	}
-	return slices.DeleteFunc(pending, func(p trade.PendingRequest) bool { return decided[p.ID] }), nil
+	return slices.DeleteFunc(pending, func(p trade.PendingRequest) bool { return decided[p.ID] })
+}
+
+// projectDecided projects outcomes that are not shown: their projection by the projector or by an orphan reaper was
+// lost, or the request store refused them.
+func (r *orphanReaper) projectDecided(ctx context.Context, outcomes []trade.Decision) error {
+	var err error
+	if len(outcomes) > 0 {
+		err = r.project(ctx, outcomes)
+	}
+	not := notProjected(err, outcomes)
+	unshown := len(not.Left) + len(not.Refused)
+	r.observe.metrics.unshown.Set(float64(unshown))
+	r.observe.metrics.orphansProjected.Add(float64(len(outcomes) - unshown))
+	return err
 }
 
 // record notes which requests are PENDING and since when, forgets the others, and returns those that have waited long
@@ -271,9 +282,8 @@ func (r *orphanReaper) closeBatch(ctx context.Context, partition int32, requests
 // project makes outcomes visible to clients.
 func (r *orphanReaper) project(ctx context.Context, outcomes []trade.Decision) error {
 	began := time.Now()
-	if err := r.requests.Project(ctx, outcomes); err != nil {
-		return err
-	}
-	r.observe.traceProjected(outcomes, began)
-	return nil
+	err := r.requests.Project(ctx, outcomes)
+	not := notProjected(err, outcomes)
+	r.observe.traceProjected(without(without(outcomes, not.Left), not.Refused), began)
+	return err
 }

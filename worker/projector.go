@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,29 +25,25 @@ type projector struct {
 	commits  chan struct{}  // signalled after each commit of a lane
 	retries  *retrier
 	observe  *observer
+	held     map[int32]*holdBack // partitions that are kept back: the request store did not take one of their outcomes
 }
 
 // run projects until ctx ends: after each commit, and in each interval what a crash or an outage left behind. A request
-// store that is down never stops the lanes. After a failure the steps are shorter until one succeeds: a request store
-// that is too slow for a whole step within the time limit would hold the cursor for ever.
+// store that is down never stops the lanes.
 func (p *projector) run(ctx context.Context) {
-	limit := p.cfg.ProjectLimit
 	for failures := 0; ctx.Err() == nil; {
-		n, err := p.step(ctx, limit)
-		if err != nil && ctx.Err() == nil {
+		found, err := p.step(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
 			p.observe.metrics.projectionErrors.Inc()
 			p.log.Warn().Err(err).Int("attempt", failures+1).Msg("cannot project outcomes: trying again")
-			if n > 0 {
-				limit = max(n/2, 1)
-			}
 			wait(ctx, p.retries.pause(failures))
 			failures++
 			continue
-		}
-		if n < limit {
+		case found < p.cfg.ProjectLimit:
 			waitForSignal(ctx, p.commits, p.cfg.ProjectInterval)
 		}
-		limit, failures = min(2*limit, p.cfg.ProjectLimit), 0
+		failures = 0
 	}
 }
 
@@ -53,53 +51,127 @@ func (p *projector) run(ctx context.Context) {
 func (p *projector) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainLimit)
 	defer cancel()
-	for n := p.cfg.ProjectLimit; n >= p.cfg.ProjectLimit; {
+	clear(p.held)
+	for found := p.cfg.ProjectLimit; found >= p.cfg.ProjectLimit; {
 		var err error
-		if n, err = p.step(ctx, p.cfg.ProjectLimit); err != nil {
+		if found, err = p.step(ctx); err != nil {
 			p.log.Warn().Err(err).Msg("cannot project the last outcomes: the next owner of the partitions does")
 			return
 		}
 	}
 }
 
-// step projects the next outcomes of the partitions held here, up to limit, and returns how many it found; fewer than
-// limit means that there are no others. After a crash between its calls they are repeated, which changes nothing (S1).
-func (p *projector) step(ctx context.Context, limit int) (n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.TransactionLimit)
-	defer cancel()
-	partitions := p.assigned()
-	unprojectedSince := &p.observe.metrics.unprojectedSince
+// step projects the next outcomes of the partitions held here, up to ProjectLimit, and returns how many it found; fewer
+// mean that there are no others. What the request store did not take keeps back its own partition only. After a crash
+// between the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
+func (p *projector) step(ctx context.Context) (found int, err error) {
+	partitions := p.due()
 	if len(partitions) == 0 {
-		unprojectedSince.Store(0)
+		p.noteOldest(nil)
 		return 0, nil
 	}
 	if p.atCommit {
-		return 0, p.moveCursors(ctx, partitions)
+		return 0, p.limited(ctx, func(ctx context.Context) error { return p.moveCursors(ctx, partitions) })
 	}
-	outcomes, err := p.journal.Unprojected(ctx, partitions, limit)
-	if err != nil {
+	var outcomes []trade.Decision
+	if err := p.limited(ctx, func(ctx context.Context) (err error) {
+		outcomes, err = p.journal.Unprojected(ctx, partitions, p.cfg.ProjectLimit)
+		return err
+	}); err != nil {
 		return 0, err
 	}
-	unprojectedSince.Store(oldest(outcomes))
-	if n = len(outcomes); n == 0 {
+	p.noteOldest(outcomes)
+	if len(outcomes) == 0 {
 		return 0, nil
 	}
 	failpoint.Here("beforeStatus") // a crash here leaves the outcomes unprojected in the journal
 	began := time.Now()
-	if err := p.requests.Project(ctx, outcomes); err != nil {
-		return n, err
+	not := p.project(ctx, outcomes)
+	passed, rest := upToFirst(outcomes, not.Left)
+	if len(passed) > 0 {
+		p.notify()
+		failpoint.Here("afterProjectBeforeCursor") // a crash here leaves projected outcomes to project again
+		if err := p.limited(ctx, func(ctx context.Context) error { return p.journal.Projected(ctx, passed) }); err != nil {
+			return len(outcomes), err
+		}
+		failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor is behind what is projected
+		p.observe.projected(passed, not, began)
 	}
-	p.notify()
-	failpoint.Here("afterProjectBeforeCursor") // a crash here leaves projected outcomes to project again
-	if err := p.journal.Projected(ctx, outcomes); err != nil {
-		return n, err
+	p.hold(passed, rest, not.Err)
+	if len(outcomes) < p.cfg.ProjectLimit {
+		p.noteOldest(nil)
 	}
-	failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor is behind what is projected
-	p.observe.projected(outcomes, began)
-	if n < limit {
-		unprojectedSince.Store(0)
+	return len(outcomes), nil
+}
+
+// project sends outcomes to the request store and returns which of them it did not take.
+func (p *projector) project(ctx context.Context, outcomes []trade.Decision) *trade.NotProjected {
+	err := p.limited(ctx, func(ctx context.Context) error { return p.requests.Project(ctx, interleave(outcomes)) })
+	return notProjected(err, outcomes)
+}
+
+// due returns the partitions held here, without those that are kept back for now.
+func (p *projector) due() []int32 {
+	assigned := p.assigned()
+	maps.DeleteFunc(p.held, func(partition int32, _ *holdBack) bool {
+		_, mine := slices.BinarySearch(assigned, partition)
+		return !mine
+	})
+	return slices.DeleteFunc(assigned, func(partition int32) bool {
+		h := p.held[partition]
+		return h != nil && time.Now().Before(h.until)
+	})
+}
+
+// holdBack says how long a partition is kept back.
+type holdBack struct {
+	failures int // in a row
+	until    time.Time
+	oldest   int64 // of its outcomes that are not projected
+}
+
+// hold keeps back the partitions of outcomes that the cursors could not pass, the longer the more often nothing of them
+// was passed, and frees the others.
+func (p *projector) hold(passed, rest []trade.Decision, cause error) {
+	failed := map[int32]int{} // how often before
+	left := map[int32][]trade.Decision{}
+	for _, o := range rest {
+		left[o.Partition] = append(left[o.Partition], o)
+		if h := p.held[o.Partition]; h != nil {
+			failed[o.Partition] = h.failures
+		}
 	}
-	return n, nil
+	for _, o := range passed {
+		delete(p.held, o.Partition)
+		delete(failed, o.Partition)
+	}
+	for partition, outcomes := range left {
+		failures := failed[partition]
+		pause := p.retries.pause(failures)
+		p.held[partition] = &holdBack{failures + 1, time.Now().Add(pause), oldest(outcomes)}
+		p.observe.metrics.projectionErrors.Inc()
+		p.log.Warn().Err(cause).Int32("partition", partition).Int64("offset", outcomes[0].Offset).
+			Int("attempt", failures+1).Msg("cannot project outcomes of a partition: trying again")
+	}
+}
+
+// noteOldest notes since when clients wait for one of the outcomes, or for one of a partition that is kept back.
+func (p *projector) noteOldest(outcomes []trade.Decision) {
+	since := oldest(outcomes)
+	for _, h := range p.held {
+		if since == 0 || h.oldest < since {
+			since = h.oldest
+		}
+	}
+	p.observe.metrics.unprojectedSince.Store(since)
+}
+
+// limited gives a call its time limit. Each call has its own: when the request store is too slow, the cursors still
+// move over what it took.
+func (p *projector) limited(ctx context.Context, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.TransactionLimit)
+	defer cancel()
+	return call(ctx)
 }
 
 // moveCursors moves the cursors to the positions.

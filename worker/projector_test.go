@@ -95,38 +95,132 @@ func TestOutcomesAtCommitOnlyMoveTheCursor(t *testing.T) {
 	}
 }
 
-// slowRequests is a request store that projects a few outcomes within the time limit, and none of a longer step.
+// slowRequests is a request store that projects a few outcomes within the time limit, and leaves the others.
 type slowRequests struct {
 	*fake
-	most    int
-	longest atomic.Int64 // step that was tried
+	most int
 }
 
 func (s *slowRequests) Project(ctx context.Context, outcomes []trade.Decision) error {
-	if s.longest.Store(max(s.longest.Load(), int64(len(outcomes)))); len(outcomes) > s.most {
-		return context.DeadlineExceeded
+	n := min(s.most, len(outcomes))
+	if err := s.fake.Project(ctx, outcomes[:n]); err != nil || n == len(outcomes) {
+		return err
 	}
-	return s.fake.Project(ctx, outcomes)
+	return &trade.NotProjected{Left: outcomes[n:], Err: context.DeadlineExceeded}
 }
 
-// A request store that is too slow for a whole step gets shorter steps, and the cursor goes on.
-func TestASlowRequestStoreIsGivenLess(t *testing.T) {
+// The cursors move over what a request store takes in time, however little it is, and that has something of every
+// partition.
+func TestASlowRequestStoreServesEveryPartition(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, 3)
-	requests := &slowRequests{fake: r.store, most: 2}
 	r.store.failing(func(call string, _ int, _ bool, _ *trade.Batch) error {
 		if call == "Unprojected" {
 			return fmt.Errorf("not yet")
 		}
 		return nil
 	})
-	w := r.start(func(c *Config, d *Deps) { c.ProjectLimit, d.Requests = 64, requests })
+	w := r.start(func(c *Config, d *Deps) { c.ProjectLimit, d.Requests = 64, &slowRequests{r.store, 3} })
 	r.post("T", 100)
 	r.applied(100)
-	r.store.failing(nil)
+	r.store.failing(func(call string, n int, after bool, _ *trade.Batch) error {
+		if call == "Projected" && n == 2 && !after {
+			for p := range int32(3) {
+				assert.Equal(t, 1, r.store.cursor[p], "after one step, for partition %d", p)
+			}
+		}
+		return nil
+	})
 	r.reconcile()
 	r.eventually("lag gone", func() bool { return w.value("tradestore_projection_lag_seconds") == 0 })
-	require.EqualValues(t, 64, requests.longest.Load())
+	w.drain()
+}
+
+// pickyRequests is a request store that refuses the first outcome of the log of partition 0 for good, and gives no
+// answer for that of partition 1, until it is healed.
+type pickyRequests struct {
+	*fake
+	healed atomic.Bool
+}
+
+func (s *pickyRequests) Project(ctx context.Context, outcomes []trade.Decision) error {
+	not := &trade.NotProjected{Err: fmt.Errorf("as the test wants it")}
+	var taken []trade.Decision
+	for _, o := range outcomes {
+		switch {
+		case s.healed.Load() || o.Offset != 0 || o.Partition > 1:
+			taken = append(taken, o)
+		case o.Partition == 0:
+			not.Refused = append(not.Refused, o)
+		default:
+			not.Left = append(not.Left, o)
+		}
+	}
+	if err := s.fake.Project(ctx, taken); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	for _, o := range not.Refused {
+		s.refused[o.ID] = true
+	}
+	s.mu.Unlock()
+	if len(taken) == 0 {
+		not.Left, not.Refused = append(not.Left, not.Refused...), nil
+	}
+	if len(not.Left)+len(not.Refused) == 0 {
+		return nil
+	}
+	return not
+}
+
+// An outcome that the request store refuses for good holds up no other one. One that it does not answer holds up its
+// own partition, and no other.
+func TestARefusedOutcomeHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 3)
+	requests := &pickyRequests{fake: r.store}
+	w := r.start(func(_ *Config, d *Deps) { d.Requests = requests })
+	r.post("T", 300)
+	r.applied(300)
+	cursors := func() (at [3]int, all [3]int) {
+		r.store.mu.Lock()
+		defer r.store.mu.Unlock()
+		for p := range int32(3) {
+			at[p], all[p] = r.store.cursor[p], len(r.store.journal[p])
+		}
+		return at, all
+	}
+	r.eventually("the others are projected", func() bool {
+		at, all := cursors()
+		return at[0] == all[0] && at[2] == all[2]
+	})
+	at, _ := cursors()
+	require.Zero(t, at[1], "its first outcome may yet be taken")
+	require.InDelta(t, 1, w.value("tradestore_projection_refused_total"), 0)
+	require.Positive(t, w.value("tradestore_projection_lag_seconds"))
+	require.Contains(t, w.log.String(), "the request store refuses an outcome")
+	require.NoError(t, w.Ready())
+
+	s := w.reaper()
+	refused := r.store.journal[0][0]
+	r.store.mu.Lock()
+	r.store.entries = append(r.store.entries, trade.PendingRequest{ID: refused.ID, TradeID: refused.TradeID,
+		AcceptedAt: refused.AcceptedAt.Add(-time.Hour)})
+	r.store.mu.Unlock()
+	orphan := r.opened("orphan")
+	require.ErrorContains(t, s.step(t.Context()), "as the test wants it")
+	require.InDelta(t, 1, w.value("tradestore_orphan_unshown_requests"), 0)
+	s.now += long
+	require.Error(t, s.step(t.Context()))
+	r.store.mu.Lock()
+	require.Contains(t, r.store.closed, orphan.ID, "the refused outcome does not hold up the orphans")
+	r.store.mu.Unlock()
+
+	requests.healed.Store(true)
+	s.after(0)
+	require.InDelta(t, 0, w.value("tradestore_orphan_unshown_requests"), 0)
+	s.metricsAre(1, 1, 0, 0)
+	r.eventually("all projected", func() bool { at, all := cursors(); return at == all && r.store.projected() >= 300 })
 	w.drain()
 }
 

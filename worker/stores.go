@@ -21,7 +21,8 @@ type TradeStore interface {
 // several workers may use it at once: a cursor only moves forward.
 type Journal interface {
 	// Unprojected returns up to limit outcomes behind the cursors of the partitions given, each partition in offset
-	// order; all of the partition's earlier outcomes are projected or in the result.
+	// order; all of the partition's earlier outcomes are projected or in the result. A long backlog of one partition does
+	// not take the place of the others.
 	Unprojected(ctx context.Context, partitions []int32, limit int) ([]trade.Decision, error)
 	// Projected moves the cursors past the outcomes given, which came from one call of Unprojected.
 	Projected(ctx context.Context, outcomes []trade.Decision) error
@@ -49,7 +50,8 @@ type RequestStore interface {
 	// a while, but not for ever, however late it was opened.
 	Pending(ctx context.Context, partitions []int32, before time.Time, limit int) ([]trade.PendingRequest, error)
 	// Project makes each outcome visible, where the entry is still PENDING. It never changes a terminal state and never
-	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable.
+	// creates an entry. Repeating it is safe; nil means that all outcomes are visible and durable. An error that is a
+	// *trade.NotProjected says which are not; after any other, none may be.
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 

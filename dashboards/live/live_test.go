@@ -69,6 +69,7 @@ var onMadeUpSeries = map[string]string{
 	"TradestoreLagOld":           "a lag of a minute takes a minute",
 	"TradestoreProjectionBehind": "an outcome that is not shown for a minute takes a minute",
 	"TradestoreOutcomeConflict":  "only a bug makes two outcomes",
+	"TradestoreOutcomeNotShown":  "only an item that was spoiled from outside is refused; it may fire here",
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
 	"TradestoreUpkeepFailing":    "sweeps that fail for an hour take an hour",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",

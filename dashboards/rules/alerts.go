@@ -124,6 +124,13 @@ var outcomeAlerts = []Alert{
 		Description: "{{ $value | humanize }} sweeps or calls that summarize failed in 2 hours ({{ $labels.job }}).",
 	},
 	{
+		Name: "TradestoreOutcomeNotShown", Severity: Page, Dashboard: worker, For: "5m",
+		Expr:    `sum by (job) (tradestore_orphan_unshown_requests) > 0`,
+		Summary: "Requests have an outcome that the request store does not take.",
+		Description: "{{ $value }} requests stay PENDING although their outcome is decided, because the request store did " +
+			"not take it ({{ $labels.job }}).",
+	},
+	{
 		Name: "TradestoreOutcomeConflict", Severity: Page, Dashboard: stores,
 		Expr:        `sum by (job) (increase(tradestore_dynamodb_condition_failures_total{found="conflict"}[1h])) > 0`,
 		Summary:     "A request is shown with another outcome than the one decided.",

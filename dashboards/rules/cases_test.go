@@ -241,6 +241,13 @@ var stories = append(burnStories(), []story{
 		says: "70 sweeps or calls that summarize failed in 2 hours (tradestore-worker).",
 	},
 	{
+		alert: "TradestoreOutcomeNotShown",
+		given: map[string]string{"tradestore_orphan_unshown_requests" + aWorker: "0x20 2x20 0x20"},
+		quiet: "20m 22m", fires: "27m", over: "42m", labels: byWorker,
+		says: "2 requests stay PENDING although their outcome is decided, because the request store did not take it " +
+			"(tradestore-worker).",
+	},
+	{
 		alert: "TradestoreOutcomeConflict",
 		given: map[string]string{
 			"tradestore_dynamodb_condition_failures_total" + with(aWorker, `found="conflict"`): "0x60 1x120",

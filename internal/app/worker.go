@@ -102,5 +102,5 @@ func (c WorkerConfig) applyPool() postgres.Config {
 }
 
 func (c WorkerConfig) store(env Env) postgres.StoreConfig {
-	return postgres.StoreConfig{Topic: c.Kafka.Topic, TxTimeout: c.Worker.TransactionLimit, Now: env.Now}
+	return postgres.StoreConfig{Topic: c.Kafka.Topic, TxTimeout: c.Worker.TransactionLimit}
 }

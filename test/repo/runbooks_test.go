@@ -84,7 +84,7 @@ func TestRunbooksNameWhatExists(t *testing.T) {
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		for _, flag := range flagName.FindAllString(line, -1) {
-			foreign := strings.HasPrefix(line, "kafka-")
+			foreign := strings.HasPrefix(line, "kafka-") || strings.HasPrefix(line, "aws ")
 			assert.True(t, foreign || known[strings.TrimPrefix(flag, "--")], "no flag %s: %s", flag, line)
 		}
 		if strings.HasPrefix(line, "psql ") {
