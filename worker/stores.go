@@ -51,8 +51,8 @@ type RequestStore interface {
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
-// Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the others the
-// calls do nothing.
+// Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the
+// others the calls do nothing.
 type Maintainer interface {
 	// MakeDays creates the partitions of the days from now on that the journal and the request store will need.
 	MakeDays(ctx context.Context, now time.Time) error
