@@ -53,9 +53,11 @@ func TestHistoryOfALargeJournal(t *testing.T) {
 	for from := 0; from < rows; from += step {
 		day := testNow.Add(time.Duration(from*days/rows) * oneDay)
 		d.exec(t, `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id,
-				outcome, trade_id, version, counterparty_id, book_id, maturity_date, created_date, correlation_id)
+				outcome, trade_id, version, counterparty_id, book_id, maturity_date, created_date, correlation_id,
+				traceparent)
 			SELECT $1, $1, $1::timestamptz::date, 1, i % 12, i / 12, ('0190' || lpad(to_hex(i), 28, '0'))::uuid,
-				'SUCCESS', 'TRD-' || (i * 2654435761 % 100000000), 1, 'CP-1', 'BOOK-7', $1, $1, 'call-' || i
+				'SUCCESS', 'TRD-' || (i * 2654435761 % 100000000), 1, 'CP-1', 'BOOK-7', $1, $1, 'call-' || i,
+				'00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
 			FROM generate_series($2::bigint, $2::bigint + $3 - 1) AS i`, day, from, step)
 	}
 	filled := time.Since(start)
