@@ -65,7 +65,8 @@ func TestCancelledReadKeepsItsConnection(t *testing.T) {
 			isCancelled(t, read)
 		}
 	}
-	const sessions = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'small'`
+	const sessions = `SELECT count(*) FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name = 'small'`
 	require.LessOrEqual(t, l.db.count(t, sessions), 2)
 	rival.rollback()
 	for range 10 {

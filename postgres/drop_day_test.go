@@ -89,7 +89,8 @@ func TestSweepUnderLoad(t *testing.T) {
 		l.db.exec(t, `INSERT INTO requests SELECT $1, $1::timestamptz::date, 0, 1, gen_random_uuid(), 'old', NULL
 			FROM generate_series(1, 3000)`, at)
 	}
-	l.db.exec(t, `INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id, outcome)
+	l.db.exec(t, `
+		INSERT INTO journal (accepted_at, decided_at, accepted_on, generation, partition, "offset", request_id, outcome)
 		SELECT accepted_at, accepted_at, accepted_on, 1, 0, -1, request_id, 'SUCCESS' FROM requests
 		WHERE accepted_on < $1 AND request_id > '01000000-0000-0000-0000-000000000000'`, testNow)
 	before := l.db.count(t, `SELECT count(*) FROM requests AS r WHERE NOT EXISTS (

@@ -26,17 +26,8 @@ const growingIndexes = `
 // the table has for long: that table waits for the next call. Calls of one Maintainer must not overlap.
 func (m *Maintainer) Summarize(ctx context.Context) (ranges int, err error) {
 	err = m.alone(ctx, summarizeLock, func(conn *pgxpool.Conn) error {
-		rows, err := conn.Query(ctx, growingIndexes, rangeBlocks)
+		full, err := fullRanges(ctx, conn)
 		if err != nil {
-			return err
-		}
-		full := make(map[uint32]int64)
-		var index uint32
-		var count int64
-		if _, err := pgx.ForEachRow(rows, []any{&index, &count}, func() error {
-			full[index] = count
-			return nil
-		}); err != nil {
 			return err
 		}
 		var errs []error
@@ -62,8 +53,24 @@ func (m *Maintainer) Summarize(ctx context.Context) (ranges int, err error) {
 	return ranges, nil
 }
 
-// summarizeIndex summarizes the full ranges of one index. There is no time limit of the server: it would leave the range
-// at hand without a summary for good.
+// fullRanges returns how many full ranges the table of each BRIN index has, by the oid of the index.
+func fullRanges(ctx context.Context, conn *pgxpool.Conn) (map[uint32]int64, error) {
+	rows, err := conn.Query(ctx, growingIndexes, rangeBlocks)
+	if err != nil {
+		return nil, err
+	}
+	full := make(map[uint32]int64)
+	var index uint32
+	var count int64
+	_, err = pgx.ForEachRow(rows, []any{&index, &count}, func() error {
+		full[index] = count
+		return nil
+	})
+	return full, err
+}
+
+// summarizeIndex summarizes the full ranges of one index. The server sets no time limit: it would leave the range at
+// hand without a summary for good.
 func summarizeIndex(ctx context.Context, conn *pgxpool.Conn, index uint32) (ranges int, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = 0"); err != nil {

@@ -10,8 +10,8 @@ import (
 	"tradestore/trade"
 )
 
-// decidedKeys are the keys of a day whose requests are decided. The key of an undecided request is never deleted. OFFSET
-// 0 makes the look at the journal a probe: a join would read the whole day in each step.
+// decidedKeys are the keys of a day whose requests are decided. The key of an undecided request is never deleted.
+// OFFSET 0 makes the look at the journal a probe: a join would read the whole day in each step.
 const decidedKeys = `FROM idempotency AS k WHERE k.accepted_on = $1
 	AND EXISTS (SELECT FROM %s AS s WHERE s.accepted_on = $1 AND s.request_id = k.request_id OFFSET 0)`
 

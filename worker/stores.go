@@ -55,8 +55,8 @@ type RequestStore interface {
 	Project(ctx context.Context, outcomes []trade.Decision) error
 }
 
-// Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the others the
-// calls do nothing.
+// Maintainer makes, summarizes and drops the day partitions of the tables. One worker at a time does the work; for the
+// others the calls do nothing.
 type Maintainer interface {
 	// Clock returns the time of the clock of the database, which all workers share.
 	Clock(ctx context.Context) (time.Time, error)
