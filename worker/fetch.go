@@ -130,8 +130,8 @@ func (l *lane) fetchError(topic string, p *kgo.FetchPartition) error {
 		l.log.Warn().Err(err).Msg("cannot stay in the consumer group: joining again")
 		return nil // the client joins again by itself
 	case errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, &cut):
-		// Perhaps only of a leader that a failover shows for a moment. If it lasts, the checks of the role say so and stop the
-		// worker (rules T5, T8). Nothing can be read meanwhile.
+		// Perhaps only of a leader that a failover shows for a moment. If it lasts, the checks of the role stop the worker
+		// (rules T5, T8). Nothing can be read meanwhile.
 		next, _ := l.assigned.next(p.Partition)
 		return fmt.Errorf("%w: position %d of partition %d is outside the log: %w", errClient, next, p.Partition, err)
 	case errors.As(err, &inflated), errors.Is(err, kerr.UnknownTopicID):

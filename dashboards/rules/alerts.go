@@ -170,7 +170,8 @@ var storeAlerts = []Alert{
 		Expr:    `max by (job, instance) (abs(tradestore_clock_skew_seconds)) > 30`,
 		Summary: "The clock of a process is wrong, or the one of a store.",
 		Description: "The clocks of {{ $labels.instance }} ({{ $labels.job }}) and of a store are " +
-			"{{ $value | humanizeDuration }} apart. The process deletes nothing that is past its retention, and would not start.",
+			"{{ $value | humanizeDuration }} apart. The process deletes nothing that is past its retention, and would not " +
+			"start.",
 	},
 	{
 		Name: "TradestorePoolExhausted", Severity: Ticket, Dashboard: stores, For: "5m",

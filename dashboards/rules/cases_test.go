@@ -306,8 +306,8 @@ var stories = append(burnStories(), []story{
 		},
 		quiet: "20m", fires: "22m", over: "42m",
 		labels: map[string]string{"job": "tradestore-server", "instance": "s:1"},
-		says: "The clocks of s:1 (tradestore-server) and of a store are 30d 0h 0m 0s apart. The process deletes nothing that " +
-			"is past its retention, and would not start.",
+		says: "The clocks of s:1 (tradestore-server) and of a store are 30d 0h 0m 0s apart. The process deletes nothing " +
+			"that is past its retention, and would not start.",
 	},
 	{
 		alert: "TradestorePoolExhausted",
