@@ -268,9 +268,9 @@ func (f *flusher) reply(post *pendingPost, a answer) {
 	if post.replied.Swap(true) {
 		return
 	}
+	f.queue.release(post, a.code)
 	a.of = post
 	post.answer <- a
-	f.queue.release(post, a.code)
 	if post.answers != nil { // nil: no flush took it
 		post.answers.end()
 	}

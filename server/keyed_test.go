@@ -105,7 +105,11 @@ func (s *shop) ends(t *testing.T, id trade.RequestID, reason trade.Code) {
 	s.end(t, state)
 }
 
-func (s *shop) send(key, body string) reply { return s.post(body, "Idempotency-Key: "+key) }
+// send posts under a key, also to a partition that has just refused a record.
+func (s *shop) send(key, body string) reply {
+	s.probeNow()
+	return s.post(body, "Idempotency-Key: "+key)
+}
 
 // took demands a 202 of this call.
 func (r reply) took(t *testing.T) trade.RequestID {

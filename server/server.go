@@ -193,7 +193,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	s.flusher.run()
 	go s.outcomes.run()
 	go s.follower.run()
-	go s.lag.run(s.waitsOver)
+	ended := make(chan struct{})
+	defer close(ended)
+	go s.lag.run(ended)
 	if err := s.http.Serve(open); err != nil {
 		return fmt.Errorf("cannot go on serving on %s: %w", ln.Addr(), err)
 	}

@@ -135,7 +135,8 @@ func (s *deployment) refusedByLog(t *testing.T, n int) {
 		return n
 	}
 	want := count() + n
-	require.True(t, poll(t, drainLimit, func() bool { return count() >= want }), "trades are not refused: %v", s.ledger.Count())
+	require.True(t, poll(t, drainLimit, func() bool { return count() >= want }),
+		"trades are not refused: %v", s.ledger.Count())
 }
 
 // acceptedAgain waits until a trade of each partition is accepted.
