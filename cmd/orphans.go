@@ -27,7 +27,8 @@ func (c *orphansCommand) run(ctx context.Context, p *process) error {
 	w := tabulate(p.stdout)
 	fmt.Fprintln(w, "REQUEST\tACCEPTED\tTRADE\tVERSION\tPARTITION")
 	for _, o := range orphans {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", o.ID, o.AcceptedAt.UTC().Format(time.RFC3339), o.TradeID, o.Version, o.Partition)
+		accepted := o.AcceptedAt.UTC().Format(time.RFC3339)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", o.ID, accepted, o.TradeID, o.Version, o.Partition)
 	}
 	switch {
 	case err != nil:

@@ -23,7 +23,9 @@ const anyTime = 0
 // ReadRanges reads where the log of each of the given partitions starts and ends (the high watermark). known has the
 // partitions, each with a leader epoch that it has reached. A partition without an answer of its current leader is left
 // out: a leader that was replaced may not know it yet, and its end may lie below records that were acknowledged since.
-func ReadRanges(ctx context.Context, client *kgo.Client, topic string, known map[int32]int32) (map[int32]LogRange, error) {
+func ReadRanges(
+	ctx context.Context, client *kgo.Client, topic string, known map[int32]int32,
+) (map[int32]LogRange, error) {
 	epochs, err := leaderEpochs(ctx, client, topic, known)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the leaders of topic %s: %w", topic, err)

@@ -294,7 +294,8 @@ func TestPendingFindsWhatTheSweepPutBack(t *testing.T) {
 	l.db.exec(t, `ALTER TABLE requests ENABLE TRIGGER late_request`)
 	_, err := m.Sweep(t.Context(), testNow.Add(9*oneDay), week)
 	require.NoError(t, err)
-	l.db.exec(t, `INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets`, testNow.Add(oneDay))
+	l.db.exec(t, `INSERT INTO orphan_marks SELECT DISTINCT partition, $1::timestamptz FROM ingest_offsets`,
+		testNow.Add(oneDay))
 	l.wantPending(requests, testNow.Add(9*oneDay), 10, late)
 
 	// The journal has dropped its day, and with it an outcome that it may have had: nothing is decided.

@@ -101,8 +101,8 @@ const runningWriters = `
 	  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
 // Pending returns up to limit requests of the given partitions (ascending) that were accepted before the given instant
-// and have no outcome, the oldest first (rule R1). None that was decided before the call is in the result. A request may
-// be missing at first: one call scans for a limited time, and the scan stops while limit requests are undecided. An
+// and have no outcome, the oldest first (rule R1). None that was decided before the call is in the result. A request
+// may be missing at first: one call scans for a limited time, and the scan stops while limit requests are undecided. An
 // error means that the database can't answer now.
 func (s *RequestStore) Pending(
 	ctx context.Context, partitions []int32, before time.Time, limit int,
@@ -173,7 +173,8 @@ func (scan *pendingScan) oldestFirst(before time.Time) []trade.PendingRequest {
 // first day that has requests if one of them was never scanned, and forgets those that are scanned elsewhere now.
 func (s *RequestStore) scanPartitions(ctx context.Context, partitions []int32) error {
 	scan := &s.scan
-	gained := slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return slices.Contains(scan.partitions, p) })
+	known := func(p int32) bool { return slices.Contains(scan.partitions, p) }
+	gained := slices.DeleteFunc(slices.Clone(partitions), known)
 	if len(gained) > 0 {
 		var marked int
 		var mark, first *time.Time

@@ -167,9 +167,11 @@ func network(r *rules, w model, yield func(string, model)) {
 	if w.opens > 0 {
 		lost := w
 		lost.opens--
+		lost.forgetAge()
 		yield("network: loses the PENDING entry", lost)
 		if w.insert == noInsert {
-			begins := lost
+			begins := w
+			begins.opens--
 			begins.insert = timely
 			if w.entryAge >= lateAge && !r.noNote {
 				begins.insert = late
@@ -201,6 +203,7 @@ func commitEntry(_ *rules, w model, yield func(string, model)) {
 	}
 	w.missed = w.passed && w.insert == timely
 	w.insert, w.entry = noInsert, waiting // a put in batches has no condition
+	w.forgetAge()
 	yield("request store: commits the PENDING entry, its answer is lost", w)
 	w.confirmed = true
 	yield("request store: commits the PENDING entry", w)
@@ -208,6 +211,13 @@ func commitEntry(_ *rules, w model, yield func(string, model)) {
 
 // landing says whether an entry may still appear. Afterwards the mark is of no consequence.
 func (w *model) landing() bool { return w.opens > 0 || w.insert != noInsert }
+
+// forgetAge forgets what no longer matters once no entry may appear: there are fewer states to visit.
+func (w *model) forgetAge() {
+	if !w.landing() {
+		w.entryAge, w.passed = 0, false
+	}
+}
 
 // passMark moves the mark of the scan past the acceptance of the subject. An entry that is visible by then has been
 // found.
