@@ -11,7 +11,7 @@ import (
 	"tradestore/postgres"
 )
 
-// Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7). It
+// Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7 and T11). It
 // returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
 func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	if err := cfg.Validate(); err != nil {
@@ -33,7 +33,8 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout}
+	promises := allPromises(cfg.Promise, cfg.RequestStore, cfg.OutcomeFlags)
+	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, promises, cfg.Timeout}
 	monitor, err := rules.monitor(env, client, pool, log)
 	if err != nil {
 		return nil, err

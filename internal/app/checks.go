@@ -15,10 +15,11 @@ import (
 	"tradestore/postgres"
 )
 
-// stores says what must hold for the stores of a role (rules T1 to T7).
+// stores says what must hold for the stores of a role (rules T1 to T7 and T11).
 type stores struct {
 	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
+	promises []postgres.Promise
 	limit    time.Duration // for one round of checks
 }
 
@@ -40,7 +41,8 @@ func (s stores) monitor(
 	return checks.NewMonitor(env.Registry, s.limit,
 		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
-		requests.checks)
+		requests.checks,
+		func(ctx context.Context) []checks.Check { return postgres.PromiseChecks(ctx, pool, s.promises) })
 }
 
 // await waits until every check can be made and holds. Errors: one does not hold, or ctx ended.

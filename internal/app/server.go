@@ -48,7 +48,7 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer store.close()
-	monitor, err := stores{cfg.StoreFlags, 0, attemptLimit}.monitor(env, producer, requests, store)
+	monitor, err := stores{cfg.StoreFlags, 0, cfg.promises(), attemptLimit}.monitor(env, producer, requests, store)
 	if err != nil {
 		return err
 	}

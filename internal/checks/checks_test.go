@@ -61,7 +61,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 		}
 		return all
 	}
-	require.Equal(t, 28, testutil.CollectAndCount(s.results), "every series is there before the first round")
+	require.Equal(t, 32, testutil.CollectAndCount(s.results), "every series is there before the first round")
 
 	require.ErrorIs(t, s.Err(t.Context()), ErrWrong)
 	require.Equal(t, [4]float64{1, 1, 1, 1}, counts())
