@@ -17,8 +17,8 @@ import (
 // Decode applies the rules of acceptance with the business date of the record. It reads no clock, so a record is judged
 // the same whenever it is read.
 //
-// The only error has class Broken: another release wrote the record, in a version of the format that this build does not
-// read. Such a record is good, so it must not end as a dead letter; a build that reads it applies it.
+// The only error has class Broken: another release wrote the record, in a version of the format that this build does
+// not read. Such a record is good, so it must not end as a dead letter; a build that reads it applies it.
 func Decode(rec *kgo.Record) (trade.Record, error) {
 	r := trade.Record{Offset: rec.Offset, Value: rec.Value}
 	r.Partition = rec.Partition

@@ -2,6 +2,8 @@ package migrations
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +28,14 @@ func TestMigrationsDoNotDisturbTheRunningRelease(t *testing.T) {
 		}
 		history = append(history, string(text))
 	}
+	names, err = filepath.Glob("next/*.sql") // of the rehearsal
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Empty(t, lint(string(text), history), name)
+	}
 }
 
 func TestTheLintFindsWhatBlocks(t *testing.T) {
@@ -41,7 +51,8 @@ func TestTheLintFindsWhatBlocks(t *testing.T) {
 		t.Helper()
 		require.Contains(t, strings.Join(lint(sql, []string{before}), "\n"), want, sql)
 	}
-	good("CREATE TABLE new (id text PRIMARY KEY); CREATE INDEX new_by_id ON new (id); ALTER TABLE new ALTER id SET NOT NULL")
+	good("CREATE TABLE new (id text PRIMARY KEY); CREATE INDEX new_by_id ON new (id)")
+	good("CREATE TABLE new (id text PRIMARY KEY); ALTER TABLE new ALTER id SET NOT NULL")
 	good("ALTER TABLE trades ADD COLUMN note text")
 	good("ALTER TABLE trades ADD COLUMN note text NOT NULL DEFAULT ''")
 	good(alone + "DROP INDEX CONCURRENTLY IF EXISTS by_id; CREATE INDEX CONCURRENTLY by_id ON trades (id)")
@@ -100,7 +111,8 @@ var refused = []struct{ pattern, except, why string }{
 	{`^reindex`, `concurrently`, "blocks writers: REINDEX CONCURRENTLY"},
 	{`^alter table (?:only )?(\w+) .*\badd (?:column )?.*(?:default [^,]*\(|generated .* stored|serial)`, ``,
 		"writes the table anew: add the column without it"},
-	{`^alter table (?:only )?(\w+) .*\badd (?:column )?(?:if not exists )?\w+ \w+.* (?:unique|primary key|references|check)\b`,
+	{`^alter table (?:only )?(\w+) .*\badd (?:column )?(?:if not exists )?\w+ \w+.* (?:unique|primary key|references|` +
+		`check)\b`,
 		`add (?:constraint|check|foreign|primary|unique|exclude)`, "scans the table: add the column first"},
 	{`^alter table (?:only )?(\w+) .*\balter (?:column )?\w+ (?:set data )?type\b`, ``,
 		"writes the table anew: add another column"},
@@ -121,15 +133,16 @@ var (
 	functions = regexp.MustCompile(`(?is)create (?:or replace )?(?:function|procedure).*?\$\$.*?\$\$`)
 	blanks    = regexp.MustCompile(`\s+`)
 	made      = regexp.MustCompile(`create table (?:if not exists )?(\w+)`)
-	takesAway = regexp.MustCompile(`^(?:drop (?:table|view|function|type)|alter table .*\b(?:drop column|rename|drop \w+$))`)
+	takesAway = regexp.MustCompile(`^(?:drop (?:table|view|function|type)|` +
+		`alter table .*\b(?:drop column|rename|drop \w+$))`)
 	notNull   = regexp.MustCompile(`^alter table (?:only )?(\w+) .*\balter (?:column )?(\w+) set not null`)
 	addCheck  = regexp.MustCompile(`^alter table (?:only )?(\w+) add constraint (\w+) check \((\w+) is not null\)`)
 	validates = regexp.MustCompile(`^alter table (?:only )?(\w+) validate constraint (\w+)`)
 	buildsNew = regexp.MustCompile(`^create (?:unique )?index concurrently (?:if not exists )?(\w+)`)
 )
 
-// statements returns those that lead forward, each on one line in lower case. The bodies of functions are left out: they
-// do nothing yet. Those of DO are cut like the rest.
+// statements returns those that lead forward, each on one line in lower case. The bodies of functions are left out:
+// they do nothing yet. Those of DO are cut like the rest.
 func statements(file string) (list []string) {
 	forward, _, _ := strings.Cut(file, "---- create above / drop below ----")
 	text := functions.ReplaceAllString(comment.ReplaceAllString(forward, ""), "create function")
@@ -143,54 +156,76 @@ func statements(file string) (list []string) {
 
 // lint returns what is wrong with a migration, given those before it.
 func lint(file string, before []string) (found []string) {
-	all := statements(file)
-	old := statements(strings.Join(before, ";"))
-	add := func(statement, why string) { found = append(found, statement+": "+why) }
-	exists := func(table string) bool {
-		return slices.ContainsFunc(old, func(s string) bool {
-			m := made.FindStringSubmatch(s)
-			return m != nil && (m[1] == table)
-		})
-	}
+	all, old := statements(file), statements(strings.Join(before, ";"))
 	alone := strings.Contains(file, "---- tern: disable-tx ----")
 	raises := strings.Contains(strings.Join(all, ";"), "update schema_range set compatible_since")
 	for i, s := range all {
-		for _, rule := range refused {
-			m := regexp.MustCompile(rule.pattern).FindStringSubmatch(s)
-			if m == nil || len(m) > 1 && (!exists(m[1]) || small[m[1]]) ||
-				rule.except != "" && regexp.MustCompile(rule.except).MatchString(s) {
-				continue
-			}
-			add(s, rule.why)
-		}
+		why := blocks(s, old)
 		if strings.Contains(s, " concurrently") && !alone {
-			add(s, "needs the line ---- tern: disable-tx ----")
-		}
-		if m := buildsNew.FindStringSubmatch(s); m != nil && !slices.Contains(all[:i], "drop index concurrently if exists "+m[1]) {
-			add(s, "an interrupted run leaves an invalid index: DROP INDEX CONCURRENTLY IF EXISTS "+m[1]+" comes first")
+			why = append(why, "needs the line ---- tern: disable-tx ----")
 		}
 		if takesAway.MatchString(s) && !raises {
-			add(s, "takes away what older builds use: raise schema_range.compatible_since, a release after its last use")
+			why = append(why,
+				"takes away what older builds use: raise schema_range.compatible_since, a release after its last use")
 		}
-		if m := notNull.FindStringSubmatch(s); m != nil && exists(m[1]) && !provedNotNull(old, m[1], m[2]) {
-			add(s, "scans the table under a lock: a validated CHECK (column IS NOT NULL) of an earlier migration comes first")
-		}
-		if m := validates.FindStringSubmatch(s); m != nil && slices.ContainsFunc(all[:i], func(earlier string) bool {
-			return strings.Contains(earlier, "add constraint "+m[2]+" ")
-		}) {
-			add(s, "holds the lock of ADD CONSTRAINT while it scans: VALIDATE CONSTRAINT in a migration of its own")
+		why = append(why, outOfOrder(s, all[:i])...)
+		for _, reason := range why {
+			found = append(found, s+": "+reason)
 		}
 	}
 	return found
 }
 
+// blocks returns why a statement would block the release that runs, given those of earlier migrations.
+func blocks(s string, old []string) (why []string) {
+	large := func(table string) bool {
+		return !small[table] && slices.ContainsFunc(old, func(s string) bool {
+			m := made.FindStringSubmatch(s)
+			return len(m) > 1 && m[1] == table
+		})
+	}
+	for _, rule := range refused {
+		m := regexp.MustCompile(rule.pattern).FindStringSubmatch(s)
+		if len(m) == 0 || len(m) > 1 && !large(m[1]) {
+			continue
+		}
+		if rule.except == "" || !regexp.MustCompile(rule.except).MatchString(s) {
+			why = append(why, rule.why)
+		}
+	}
+	if m := notNull.FindStringSubmatch(s); len(m) > 2 && large(m[1]) && !provedNotNull(old, m[1], m[2]) {
+		why = append(why,
+			"scans the table under a lock: a validated CHECK (column IS NOT NULL) of an earlier migration comes first")
+	}
+	return why
+}
+
+// outOfOrder returns what is wrong with a statement after those before it in its migration.
+func outOfOrder(s string, before []string) (why []string) {
+	if m := buildsNew.FindStringSubmatch(s); len(m) > 1 &&
+		!slices.Contains(before, "drop index concurrently if exists "+m[1]) {
+		why = append(why,
+			"an interrupted run leaves an invalid index: DROP INDEX CONCURRENTLY IF EXISTS "+m[1]+" comes first")
+	}
+	added := func(constraint string) bool {
+		return slices.ContainsFunc(before, func(earlier string) bool {
+			return strings.Contains(earlier, "add constraint "+constraint+" ")
+		})
+	}
+	if m := validates.FindStringSubmatch(s); len(m) > 2 && added(m[2]) {
+		why = append(why, "holds the lock of ADD CONSTRAINT while it scans: VALIDATE CONSTRAINT in a migration of its own")
+	}
+	return why
+}
+
 // small are tables with few rows, which may be changed as a whole.
 var small = map[string]bool{"schema_range": true, "promises": true, "orphan_mark": true}
 
-// provedNotNull says whether an earlier migration has added and validated the check that lets SET NOT NULL skip its scan.
+// provedNotNull says whether an earlier migration has added and validated the check that lets SET NOT NULL skip its
+// scan.
 func provedNotNull(old []string, table, column string) bool {
 	for _, s := range old {
-		if m := addCheck.FindStringSubmatch(s); m != nil && m[1] == table && m[3] == column {
+		if m := addCheck.FindStringSubmatch(s); len(m) > 3 && m[1] == table && m[3] == column {
 			return slices.Contains(old, "alter table "+table+" validate constraint "+m[2])
 		}
 	}

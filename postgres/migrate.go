@@ -156,8 +156,8 @@ const nextPartition = `
 		WHERE attached.inhparent = parent.indexrelid AND child.indrelid = part.inhrelid)
 	ORDER BY 1, 2 LIMIT 1`
 
-// completeIndexes builds what a migration left to do with CREATE INDEX ... ON ONLY a partitioned table: the index of each
-// partition, one after the other, each CONCURRENTLY. It goes on where an earlier run ended.
+// completeIndexes builds what a migration left to do with CREATE INDEX ... ON ONLY a partitioned table: the index of
+// each partition, one after the other, each CONCURRENTLY. It goes on where an earlier run ended.
 func completeIndexes(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "RESET lock_timeout"); err != nil {
 		return err

@@ -115,8 +115,9 @@ func TestAnIndexIsBuiltDayByDay(t *testing.T) {
 	require.NoError(t, keeper.MakeDays(t.Context(), time.Now()))
 	require.NoError(t, d.addRequest(t.Context()))
 	today := dayTable("requests", trade.DateOf(time.Now()))
-	d.exec(t, fmt.Sprintf("CREATE INDEX %s_requests_by_trade ON %[1]s (version)", today)) // of a run that was killed
-	open, err := d.reads.Begin(t.Context())                                               // the index of this day waits for it
+	// What a run left that was killed.
+	d.exec(t, fmt.Sprintf("CREATE INDEX %s_requests_by_trade ON %[1]s (version)", today))
+	open, err := d.reads.Begin(t.Context()) // the index of this day waits for it
 	require.NoError(t, err)
 	defer func() { _ = open.Rollback(context.Background()) }()
 	_, err = open.Exec(t.Context(), fmt.Sprintf(`INSERT INTO %s

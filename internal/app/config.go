@@ -121,7 +121,7 @@ func (c MigrateConfig) Validate() error {
 	if c.Set != "" && c.Retire != "" || c.NewGeneration && c.Set+c.Retire != "" {
 		m.Addf("--set: one call takes only one of --set, --retire and --new-generation")
 	}
-	c.StoreFlags.check(&m)
+	c.check(&m)
 	c.Log.check(&m)
 	if c.TopicRetention != 0 {
 		settings.Between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*day)

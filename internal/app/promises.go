@@ -25,8 +25,8 @@ const (
 	outcomeRetention = "outcome-retention"
 )
 
-// atOnce are the settings that have no time with two values: requests in the one store would get no outcome from workers
-// that use the other one.
+// atOnce are the settings that have no time with two values: requests in the one store would get no outcome from
+// workers that use the other one.
 var atOnce = []string{requestStoreKind, dynamoDBTable}
 
 func (f PromiseFlags) promises() []postgres.Promise {
@@ -87,8 +87,8 @@ func (c MigrateConfig) withSet() (changed MigrateConfig, name string, err error)
 	case "partitions":
 		return c, "", fmt.Errorf("--set: the partitions of a topic never change; --new-generation moves to another topic")
 	default:
-		return c, "", fmt.Errorf("--set: %q is not a setting that every process must agree on: %s, %s, %s, %s, %s or %s", name,
-			acceptDeadline, deliveryTimeout, orphanAfter, outcomeRetention, requestStoreKind, dynamoDBTable)
+		return c, "", fmt.Errorf("--set: %q is not a setting that every process must agree on: %s, %s, %s, %s, %s or %s",
+			name, acceptDeadline, deliveryTimeout, orphanAfter, outcomeRetention, requestStoreKind, dynamoDBTable)
 	}
 	if err != nil {
 		return c, "", fmt.Errorf("--set: %q is not a duration like 90s", value)
@@ -126,7 +126,8 @@ func (k *promiseKeeper) keep(ctx context.Context, set string) (map[string]postgr
 			return nil, err
 		}
 		k.stored[own.Name] = next
-		k.log.Info().Str("setting", "--"+own.Name).Stringer("accepted", next).Msg("stored a setting that every process must have")
+		k.log.Info().Str("setting", "--"+own.Name).Stringer("accepted", next).
+			Msg("stored a setting that every process must have")
 	}
 	if _, known := k.stored[k.cfg.Retire]; k.cfg.Retire != "" && !known {
 		return nil, fmt.Errorf("--retire: %q is not a setting that is stored", k.cfg.Retire)
@@ -143,8 +144,8 @@ func (k *promiseKeeper) next(own postgres.Promise, set string) (postgres.Promise
 	case own.Name == set:
 		return change(stored, own.Value)
 	case own.Name == k.cfg.Retire && own.Value == stored.Old:
-		return stored, fmt.Errorf("--retire: this command itself has the old value %s of --%s: give it and every process %s first",
-			stored.Old, own.Name, stored.Value)
+		return stored, fmt.Errorf("--retire: this command itself has the old value %s of --%s: "+
+			"give it and every process %s first", stored.Old, own.Name, stored.Value)
 	case !stored.Allows(own.Value):
 		return stored, trade.Classed(trade.Broken, "--%s: expected %s, as every process has it, seen: %s; "+
 			"'tradestore migrate --set %[1]s=%[3]s' changes it", own.Name, stored, own.Value)
@@ -160,16 +161,16 @@ func change(p postgres.Promise, value string) (postgres.Promise, error) {
 	case value == p.Value:
 		return p, nil
 	case p.Old != "" && value != p.Old:
-		return p, fmt.Errorf("--set: --%s changes from %s to %s already: 'tradestore migrate --retire %[1]s' ends that first, "+
-			"when every process has %[3]s", p.Name, p.Old, p.Value)
+		return p, fmt.Errorf("--set: --%s changes from %s to %s already: "+
+			"'tradestore migrate --retire %[1]s' ends that first, when every process has %[3]s", p.Name, p.Old, p.Value)
 	case slices.Contains(atOnce, p.Name):
 		return postgres.Promise{Name: p.Name, Value: value}, nil
 	}
 	return postgres.Promise{Name: p.Name, Value: value, Old: p.Value}, nil
 }
 
-// checkCombinations compares every combination of old and new values with rule R2: while a change is under way, a worker
-// with the one meets a server with the other.
+// checkCombinations compares every combination of old and new values with rule R2: while a change is under way, a
+// worker with the one meets a server with the other.
 func (k *promiseKeeper) checkCombinations(next postgres.Promise) error {
 	values := func(name string, fallback time.Duration) (least, most time.Duration) {
 		p := k.stored[name]

@@ -61,8 +61,8 @@ func TestASettingThatOthersDoNotHaveStopsTheRole(t *testing.T) {
 		run("worker", want, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 	}
 	wayOut := func(setting, value, expected string) string {
-		return "T11 --" + setting + ": expected " + expected + ", seen: " + value + ": start with the expected value, or run " +
-			"'tradestore migrate --set " + setting + "=" + value + "'"
+		return "T11 --" + setting + ": expected " + expected + ", seen: " + value + ": start with the expected value, " +
+			"or run 'tradestore migrate --set " + setting + "=" + value + "'"
 	}
 	server(func(c *ServerConfig) { c.Promise.AcceptDeadline = 4 * time.Second }, wayOut("accept-deadline", "4s", "3s"))
 	worker(func(c *WorkerConfig) { c.Promise.AcceptDeadline = 4 * time.Second }, wayOut("accept-deadline", "4s", "3s"))
@@ -83,7 +83,8 @@ func TestASettingThatOthersDoNotHaveStopsTheRole(t *testing.T) {
 	server(func(c *ServerConfig) { c.RequestStore = onOther }, wayOut("dynamodb-table", "mine", "other"))
 	worker(func(c *WorkerConfig) { c.RequestStore = onOther }, wayOut("dynamodb-table", "mine", "other"))
 	s.exec(t, "DELETE FROM promises")
-	server(func(*ServerConfig) {}, "T11 --accept-deadline: expected stored in the database, seen: not there: run tradestore migrate")
+	server(func(*ServerConfig) {},
+		"T11 --accept-deadline: expected stored in the database, seen: not there: run tradestore migrate")
 	worker(func(*WorkerConfig) {}, "T11 --outcome-retention: expected stored in the database, seen: not there")
 }
 
