@@ -126,7 +126,8 @@ func (s *deployment) served(t *testing.T, what string, began time.Time) {
 func (s *deployment) fill(t *testing.T, rows int) {
 	t.Helper()
 	s.sql(t, `WITH old AS (
-			SELECT n, gen_random_uuid() AS id, now() AS at, (now() AT TIME ZONE 'UTC')::date AS day FROM generate_series(1, $1::int) AS n
+			SELECT n, gen_random_uuid() AS id, now() AS at, (now() AT TIME ZONE 'UTC')::date AS day
+			FROM generate_series(1, $1::int) AS n
 		), stored AS (
 			INSERT INTO trades (src_offset, stored_at, version, src_generation, src_partition, maturity_date, created_date,
 				request_id, trade_id, counterparty_id, book_id)
