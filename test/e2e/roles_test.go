@@ -72,8 +72,8 @@ func on(t *testing.T, test func(t *testing.T, s *deployment), kinds ...string) {
 	}
 }
 
-// newRoles returns a stack of servers and workers in processes of their own. Its first start migrates, with the settings
-// that the roles then have. A topic and a group of its own
+// newRoles returns a stack of servers and workers in processes of their own. Its first start migrates, with the
+// settings that the roles then have. A topic and a group of its own
 // keep it apart from others on the same brokers. Clients take the servers in turn.
 func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	t.Helper()
