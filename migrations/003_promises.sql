@@ -6,7 +6,7 @@ CREATE TABLE schema_range (
 );
 INSERT INTO schema_range (compatible_since) VALUES (1);
 
--- Settings on which every process must agree (rule T11). Processes with either value are right while old is not NULL: a
+-- Settings on which every process must agree (rule T12). Processes with either value are right while old is not NULL: a
 -- change is under way.
 CREATE TABLE promises (
     name  text COLLATE "C" PRIMARY KEY,

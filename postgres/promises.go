@@ -11,7 +11,7 @@ import (
 	"tradestore/trade"
 )
 
-// Promise is a setting on which every process must agree, as the database has it (rule T11).
+// Promise is a setting on which every process must agree, as the database has it (rule T12).
 type Promise struct {
 	Name  string // of the flag, without dashes
 	Value string
@@ -64,7 +64,7 @@ func (t *Topics) Promise(ctx context.Context, p Promise) error {
 	return nil
 }
 
-// PromiseChecks compares the settings of a process, by name and value, with what is stored (rule T11). The list always
+// PromiseChecks compares the settings of a process, by name and value, with what is stored (rule T12). The list always
 // has one row for each of them, in their order.
 func PromiseChecks(ctx context.Context, pool *pgxpool.Pool, own []Promise) []checks.Check {
 	stored, err := readPromises(ctx, pool)
@@ -80,13 +80,13 @@ func comparePromise(own Promise, stored map[string]Promise, err error) checks.Ch
 	expected, known := stored[own.Name]
 	switch {
 	case sqlState(err) == undefinedTable, err == nil && !known:
-		return checks.Compare("T11", name, "stored in the database", "not there: run tradestore migrate", false)
+		return checks.Compare("T12", name, "stored in the database", "not there: run tradestore migrate", false)
 	case err != nil:
-		return checks.CanNotTell("T11", name, "as stored in the database",
+		return checks.CanNotTell("T12", name, "as stored in the database",
 			fmt.Errorf("cannot read the settings that are promises: %w", err))
 	case !expected.Allows(own.Value):
-		return checks.Compare("T11", name, expected.String(), fmt.Sprintf(
+		return checks.Compare("T12", name, expected.String(), fmt.Sprintf(
 			"%s: start with the expected value, or run 'tradestore migrate --set %s=%[1]s'", own.Value, own.Name), false)
 	}
-	return checks.Compare("T11", name, expected.String(), own.Value, true)
+	return checks.Compare("T12", name, expected.String(), own.Value, true)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7 and
-// T11). It returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
+// T12). It returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
 func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 	"tradestore/postgres"
 )
 
-// stores says what must hold for the stores of a role (rules T1 to T7 and T11).
+// stores says what must hold for the stores of a role (rules T1 to T7 and T12).
 type stores struct {
 	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know

@@ -14,7 +14,7 @@ import (
 	"tradestore/worker"
 )
 
-// Names of the settings on which every process must agree (rule T11). The database holds them, and the checks of each
+// Names of the settings on which every process must agree (rule T12). The database holds them, and the checks of each
 // role compare them. The number of partitions and the topic are compared with the positions (rules T1, T2).
 const (
 	acceptDeadline   = "accept-deadline"

@@ -32,7 +32,7 @@ func (s deployment) allow(t *testing.T, f PromiseFlags) {
 }
 
 // Each role stops at once when one of its settings is not the one on which all agree, and names both values and the way
-// out (rule T11).
+// out (rule T12).
 func TestASettingThatOthersDoNotHaveStopsTheRole(t *testing.T) {
 	t.Parallel()
 	s := newDeployment(t)
@@ -61,7 +61,7 @@ func TestASettingThatOthersDoNotHaveStopsTheRole(t *testing.T) {
 		run("worker", want, func(ctx context.Context, env Env) error { return RunWorker(ctx, c, env) })
 	}
 	wayOut := func(setting, value, expected string) string {
-		return "T11 --" + setting + ": expected " + expected + ", seen: " + value + ": start with the expected value, " +
+		return "T12 --" + setting + ": expected " + expected + ", seen: " + value + ": start with the expected value, " +
 			"or run 'tradestore migrate --set " + setting + "=" + value + "'"
 	}
 	server(func(c *ServerConfig) { c.Promise.AcceptDeadline = 4 * time.Second }, wayOut("accept-deadline", "4s", "3s"))
@@ -84,8 +84,8 @@ func TestASettingThatOthersDoNotHaveStopsTheRole(t *testing.T) {
 	worker(func(c *WorkerConfig) { c.RequestStore = onOther }, wayOut("dynamodb-table", "mine", "other"))
 	s.exec(t, "DELETE FROM promises")
 	server(func(*ServerConfig) {},
-		"T11 --accept-deadline: expected stored in the database, seen: not there: run tradestore migrate")
-	worker(func(*WorkerConfig) {}, "T11 --outcome-retention: expected stored in the database, seen: not there")
+		"T12 --accept-deadline: expected stored in the database, seen: not there: run tradestore migrate")
+	worker(func(*WorkerConfig) {}, "T12 --outcome-retention: expected stored in the database, seen: not there")
 }
 
 // A change of a promise: old and new are right until the old one is retired, in every combination that meets R2.
@@ -119,7 +119,7 @@ func TestAPromiseIsChangedWhileTheRolesRun(t *testing.T) {
 		require.NoError(t, err)
 		worst := checks.OK
 		for _, row := range list {
-			if row.ID == "T11" && row.Status != checks.OK {
+			if row.ID == "T12" && row.Status != checks.OK {
 				worst = row.Status
 			}
 		}
@@ -150,7 +150,7 @@ func TestAPromiseIsChangedWhileTheRolesRun(t *testing.T) {
 	migrate(func(c *MigrateConfig) { c.Retire, c.Promise.OrphanAfter = "orphan-after", 90*time.Second }, "")
 	select {
 	case <-worker.ended:
-		require.ErrorContains(t, worker.err, "T11 --orphan-after: expected 1m30s, seen: 1m0s")
+		require.ErrorContains(t, worker.err, "T12 --orphan-after: expected 1m30s, seen: 1m0s")
 	case <-time.After(patience):
 		require.Fail(t, "still running", worker.log.String())
 	}
@@ -182,7 +182,7 @@ func TestTheRequestStoreIsChangedAtOnce(t *testing.T) {
 	require.NoError(t, Migrate(t.Context(), c, zerolog.Nop()))
 	select {
 	case <-running.ended:
-		require.ErrorContains(t, running.err, "T11 --request-store: expected dynamodb, seen: postgres")
+		require.ErrorContains(t, running.err, "T12 --request-store: expected dynamodb, seen: postgres")
 	case <-time.After(patience):
 		require.Fail(t, "still running", running.log.String())
 	}

@@ -15,7 +15,7 @@ import (
 type Part func(ctx context.Context) []Check
 
 // rules are the rules that checks belong to, and the labels of the metric.
-var rules = []string{"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T11"}
+var rules = []string{"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T12"}
 
 // Monitor makes all checks of a process and counts their results.
 type Monitor struct {
