@@ -20,6 +20,11 @@ Example:
     export TRADESTORE_DATABASE_URL=postgres://tradestore:secret@db:5432/tradestore
     tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --partitions 12
 
+Some settings are the same for every process. The first run stores them, and each role compares its own with them. To change one, set it here, restart every process with the new value, and retire the old one:
+
+    tradestore migrate --set orphan-after=90s
+    tradestore migrate --retire orphan-after
+
 A topic keeps its number of partitions. To move to a new one with more, stop the servers, let the workers finish, and run:
 
     tradestore migrate --kafka-brokers kafka-1:9092,kafka-2:9092 --new-generation --topic trades-inbound-2 --partitions 24

@@ -132,7 +132,7 @@ func TestApacheKeepsRecordsAsTheyWereEncoded(t *testing.T) {
 				assert.Equal(t, int32(2), rec.Partition)
 				assert.Equal(t, sent[5+i].Value, rec.Value)
 				assert.Equal(t, sent[5+i].Headers, rec.Headers)
-				assert.Empty(t, Decode(rec).Fault)
+				assert.Empty(t, decode(t, rec).Fault)
 			}
 			require.NoError(t, c.CommitRecords(ctx, got...))
 		})
@@ -254,7 +254,7 @@ func tradeIDs(t *testing.T, cfg Config) (ids []string) {
 	for len(ids) < int(end.Offset) {
 		fetches := c.PollFetches(ctx)
 		require.NoError(t, fetches.Err())
-		fetches.EachRecord(func(rec *kgo.Record) { ids = append(ids, Decode(rec).Trade.TradeID) })
+		fetches.EachRecord(func(rec *kgo.Record) { ids = append(ids, decode(t, rec).Trade.TradeID) })
 	}
 	return ids
 }

@@ -81,7 +81,7 @@ func TestWhatIsProducedIsConsumedFromTheGivenPosition(t *testing.T) {
 			for i, rec := range got {
 				assert.Equal(t, int64(10+i), rec.Offset)
 				assert.Equal(t, sent[10+i].Value, rec.Value)
-				assert.Empty(t, Decode(rec).Fault)
+				assert.Empty(t, decode(t, rec).Fault)
 			}
 			families, err := reg.Gather()
 			require.NoError(t, err)

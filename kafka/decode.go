@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,16 +10,25 @@ import (
 	"tradestore/trade"
 )
 
-// Decode reads a record of the log. It never fails: Fault says what is wrong with a record, and quotes nothing of it. A
+// Decode reads a record of the log. Fault says what is wrong with a record, and quotes nothing of it. A
 // faulty record keeps its ID if its request id and its time of acceptance are valid and have the same day, so that the
 // request gets an outcome; otherwise the ID is zero. Value is the record's own memory, not a copy.
 //
 // Decode applies the rules of acceptance with the business date of the record. It reads no clock, so a record is judged
 // the same whenever it is read.
-func Decode(rec *kgo.Record) trade.Record {
+//
+// The only error has class Broken: another release wrote the record, in a version of the format that this build does
+// not read. Such a record is good, so it must not end as a dead letter; a build that reads it applies it.
+func Decode(rec *kgo.Record) (trade.Record, error) {
 	r := trade.Record{Offset: rec.Offset, Value: rec.Value}
 	r.Partition = rec.Partition
 	h, repeated := readHeaders(rec.Headers)
+	if version, ok := schemaVersion(h[schema]); ok && !repeated {
+		if err := checkSchema(version, oldestSchema, newestSchema); err != nil {
+			return r, trade.Classed(trade.Broken, "cannot read the record at offset %d of partition %d: %w",
+				rec.Offset, rec.Partition, err)
+		}
+	}
 	r.CorrelationID = correlationID(h[correlation])
 	r.TraceParent = traceParent(h[traceparent])
 	r.ID, r.AcceptedAt = identity(h)
@@ -35,7 +45,31 @@ func Decode(rec *kgo.Record) trade.Record {
 			r.Fault = "the header replay_of is not a request id"
 		}
 	}
-	return r
+	return r, nil
+}
+
+// checkSchema returns an error if the version is of a release that writes another format than this build reads, from
+// oldest to newest.
+func checkSchema(version, oldest, newest int) error {
+	switch {
+	case version < oldest:
+		return fmt.Errorf("its format has version %d, this build reads version %d and newer: run an older tradestore",
+			version, oldest)
+	case version > newest:
+		return fmt.Errorf("its format has version %d, this build reads up to version %d: run a newer tradestore",
+			version, newest)
+	}
+	return nil
+}
+
+// schemaVersion returns the version of the format that the header names. Without one, or with a text that no release
+// writes, ok is false.
+func schemaVersion(header []byte) (version int, ok bool) {
+	if len(header) == 0 || len(header) > maxSchemaDigits || header[0] == '0' {
+		return 0, false
+	}
+	version = number(header)
+	return version, version > 0
 }
 
 // identity returns the request that the headers name. The day of a UUIDv7 must be the day of accepted_at: with another
@@ -52,8 +86,8 @@ func identity(h headers) (trade.RequestID, time.Time) {
 
 // content returns the trade of a record and what is wrong with it. The trade is zero if it can't be read.
 func content(rec *kgo.Record, h headers) (t trade.Trade, businessDate trade.Date, fault string) {
-	if string(h[schema]) != Schema {
-		return t, 0, "the header schema is not " + Schema
+	if _, ok := schemaVersion(h[schema]); !ok { // Decode has compared the version
+		return t, 0, "the header schema is not a version of the record format"
 	}
 	t, invalid := trade.Decode(rec.Value)
 	if invalid != nil {

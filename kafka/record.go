@@ -6,25 +6,32 @@ import (
 	"tradestore/trade"
 )
 
-// Schema is the version of the record format that this build writes, and the only one that it reads.
-const Schema = "1"
+// Versions of the record format, as the header schema has them. A build reads the version that it writes and the one
+// before, which may still be in the log. A new version is read by one release and written by the next: servers of a
+// release can then run beside workers of the one before, and those can start again (see docs/design.md, Upgrades).
+const (
+	Schema       = "1" // that this build writes
+	oldestSchema = 1   // that it reads
+	newestSchema = 1   // that it reads
+)
 
 // Names of the record headers. All values are text.
 const (
 	HeaderRequestID     = "request_id"     // lower-case canonical UUID
 	HeaderAcceptedAt    = "accepted_at"    // RFC 3339 in UTC with microseconds (timeLayout)
 	HeaderBusinessDate  = "business_date"  // YYYY-MM-DD; the maturity is compared with it (rule C8)
-	HeaderSchema        = "schema"         // Schema
+	HeaderSchema        = "schema"         // version of the format: digits
 	HeaderCorrelationID = "correlation_id" // of the HTTP call; absent when empty
 	HeaderTraceParent   = "traceparent"    // W3C Trace Context; absent when empty
 	HeaderReplayOf      = "replay_of"      // id of the request that this one replays; absent if it is no replay
 )
 
 const (
-	timeLayout     = "2006-01-02T15:04:05.000000Z"
-	maxCorrelation = 128 // bytes
-	maxFault       = 512 // bytes; the text is stored with the outcome and shown to the client
-	valueSize      = 256 // bytes that a typical value needs; the buffer grows for a longer one
+	timeLayout      = "2006-01-02T15:04:05.000000Z"
+	maxCorrelation  = 128 // bytes
+	maxFault        = 512 // bytes; the text is stored with the outcome and shown to the client
+	maxSchemaDigits = 9   // of a version of the format
+	valueSize       = 256 // bytes that a typical value needs; the buffer grows for a longer one
 )
 
 // Encode returns the record of a request, for the partition that the request names. The record shares no memory with

@@ -50,6 +50,13 @@ func remove(rec *kgo.Record, name string) {
 	}
 }
 
+// decode is Decode for a record whose format this build reads.
+func decode(t assert.TestingT, rec *kgo.Record) trade.Record {
+	got, err := Decode(rec)
+	assert.NoError(t, err)
+	return got
+}
+
 func TestRecordHasTheShapeOfTheContract(t *testing.T) {
 	t.Parallel()
 	r := request()
@@ -94,7 +101,7 @@ func TestDecodeReturnsWhatEncodeWasGiven(t *testing.T) {
 		rec := Encode("trades", &want.Request)
 		rec.Offset = 9
 		want.Value = rec.Value
-		assert.Equal(t, want, Decode(rec))
+		assert.Equal(t, want, decode(t, rec))
 	})
 }
 
@@ -124,7 +131,7 @@ func TestFaultyRecords(t *testing.T) {
 		r := request()
 		rec := Encode("trades", &r)
 		break_(rec)
-		got := Decode(rec)
+		got := decode(t, rec)
 		assert.Contains(t, got.Fault, fault)
 		assert.NotEmpty(t, got.Fault)
 		assert.Equal(t, answered, !got.ID.IsZero())
@@ -156,7 +163,9 @@ func TestFaultyRecords(t *testing.T) {
 	f(func(r *kgo.Record) { r.Headers = nil }, false, "request_id")
 
 	f(without(HeaderSchema), true, "schema")
-	f(header(HeaderSchema, "2"), true, "schema")
+	for _, v := range []string{"", "0", "01", "+1", "-1", "1.0", " 1", "one", "1111111111"} {
+		f(header(HeaderSchema, v), true, "the header schema is not a version")
+	}
 	f(without(HeaderBusinessDate), true, "business_date")
 	f(header(HeaderBusinessDate, "2031-5-6"), true, "business_date")
 	f(header(HeaderBusinessDate, "2031-05-08"), true, "MATURITY_IN_PAST")
@@ -179,10 +188,46 @@ func TestFaultQuotesNothingAndIsBounded(t *testing.T) {
 		fmt.Fprintf(&doc, `,"evil%d\n":"evil"`, i)
 	}
 	rec.Value = []byte(`{"trade_id":"evil\u0000"` + doc.String() + "}")
-	got := Decode(rec)
+	got := decode(t, rec)
 	assert.NotContains(t, got.Fault, "evil")
 	assert.LessOrEqual(t, len(got.Fault), maxFault)
 	assert.Contains(t, got.Fault, "trade_id: ")
+}
+
+// A record of a release that writes another format is good: this build stops and names both versions. It never makes a
+// dead letter of it.
+func TestARecordOfAnotherFormatIsNoFault(t *testing.T) {
+	t.Parallel()
+	f := func(version, want string) {
+		t.Helper()
+		r := request()
+		rec := Encode("trades", &r)
+		set(rec, HeaderSchema, version)
+		rec.Offset = 7
+		got, err := Decode(rec)
+		if want == "" {
+			require.NoError(t, err)
+			require.Empty(t, got.Fault)
+			return
+		}
+		require.ErrorContains(t, err, "offset 7 of partition 3: "+want)
+		require.Equal(t, trade.Broken, trade.ClassOf(err))
+	}
+	f(Schema, "")
+	f("2", "its format has version 2, this build reads up to version 1: run a newer tradestore")
+	f("10", "its format has version 10, this build reads up to version 1")
+	f("999999999", "its format has version 999999999")
+
+	reads := func(oldest, newest int, want ...bool) {
+		t.Helper()
+		for i, readable := range want {
+			require.Equal(t, readable, checkSchema(i+1, oldest, newest) == nil, "version %d of %d to %d", i+1, oldest, newest)
+		}
+	}
+	reads(1, 1, true, false)
+	reads(1, 2, true, true, false)
+	reads(2, 3, false, true, true, false)
+	require.ErrorContains(t, checkSchema(1, 2, 3), "its format has version 1, this build reads version 2 and newer")
 }
 
 // What only decorates log lines is dropped when it is bad, the trade is stored.
@@ -193,7 +238,7 @@ func TestBadDecorationIsDropped(t *testing.T) {
 		r := request()
 		rec := Encode("trades", &r)
 		set(rec, name, value)
-		got := Decode(rec)
+		got := decode(t, rec)
 		assert.Empty(t, got.Fault)
 		if name == HeaderCorrelationID {
 			assert.Equal(t, want, got.CorrelationID)
@@ -224,12 +269,12 @@ func FuzzDecode(f *testing.F) {
 		set(rec, HeaderAcceptedAt, at)
 		set(rec, HeaderBusinessDate, day)
 		set(rec, HeaderSchema, schema)
-		got := Decode(rec)
+		got := decode(t, rec)
 		if got.Fault != "" {
 			return
 		}
 		again := Encode("", &got.Request) // what is good survives the round trip
-		assert.Equal(t, got.Request, Decode(again).Request)
+		assert.Equal(t, got.Request, decode(t, again).Request)
 		assert.Equal(t, at, string(again.Headers[1].Value))
 	})
 }
@@ -247,6 +292,6 @@ func BenchmarkDecode(b *testing.B) {
 	rec := Encode("trades", &r)
 	b.ReportAllocs()
 	for b.Loop() {
-		Decode(rec)
+		_, _ = Decode(rec)
 	}
 }

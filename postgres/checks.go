@@ -20,10 +20,6 @@ const oldestRelease = 15
 // DatabaseCheck says what the database must be (rule T6).
 type DatabaseCheck struct {
 	Production bool // demands that a commit survives a loss of power
-
-	// schemaMatched is set when the schema had the version of this build once. A newer version then means that the next
-	// release has migrated, which must not stop this process.
-	schemaMatched bool
 }
 
 // querier is a connection, or a pool of them.
@@ -144,13 +140,12 @@ func (c *DatabaseCheck) standbys(s *server, err error) checks.Check {
 	return checks.Warn("T6", name, expected, "none: a failover may take back what was committed last", false)
 }
 
-// schema compares the version of the schema with the one of this build. err says why nothing can be read.
+// schema compares the version of the schema with the range that this build works with. A newer schema says itself
+// whether it works with an older build: the next release migrates before it replaces this one, and this one may have to
+// start again after that. err says why nothing can be read.
 func (c *DatabaseCheck) schema(ctx context.Context, conn querier, err error) checks.Check {
 	const name = "version of the schema"
-	expected := strconv.Itoa(int(migrations.Version))
-	if c.schemaMatched {
-		expected += " or newer"
-	}
+	expected := fmt.Sprintf("%d to %d, or newer and compatible", migrations.Oldest, migrations.Version)
 	if err != nil {
 		return checks.CanNotTell("T6", name, expected, err)
 	}
@@ -162,11 +157,18 @@ func (c *DatabaseCheck) schema(ctx context.Context, conn querier, err error) che
 		return checks.Compare("T6", name, expected, "none: run tradestore migrate", false)
 	case err != nil:
 		return checks.CanNotTell("T6", name, expected, fmt.Errorf("cannot read the version of the schema: %w", err))
-	case have < migrations.Version:
+	case have < migrations.Oldest:
 		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run tradestore migrate", have), false)
-	case have > migrations.Version && !c.schemaMatched:
-		return checks.Compare("T6", name, expected, fmt.Sprintf("%d: run a newer tradestore", have), false)
+	case have <= migrations.Version:
+		return checks.Compare("T6", name, expected, strconv.Itoa(int(have)), true)
 	}
-	c.schemaMatched = true
-	return checks.Compare("T6", name, expected, strconv.Itoa(int(have)), true)
+	since, err := compatibleSince(ctx, conn)
+	if err != nil {
+		return checks.CanNotTell("T6", name, expected, fmt.Errorf("cannot read which builds the schema works with: %w", err))
+	}
+	seen := fmt.Sprintf("%d, which works with builds of version %d and newer", have, since)
+	if since > migrations.Version {
+		return checks.Compare("T6", name, expected, seen+": run a newer tradestore", false)
+	}
+	return checks.Compare("T6", name, expected, seen, true)
 }

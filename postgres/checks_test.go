@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/internal/checks"
-	"tradestore/migrations"
 	"tradestore/test/stack"
 )
 
@@ -140,18 +139,4 @@ func TestDurabilityIsAskedForInProduction(t *testing.T) {
 	require.Equal(t, checks.Failed, release(14))
 	require.Equal(t, checks.OK, release(15))
 	require.Equal(t, checks.OK, release(17))
-}
-
-// The next release migrates while this one runs. Only a start on a newer schema is refused.
-func TestASchemaMayGrowWhileARoleRuns(t *testing.T) {
-	t.Parallel()
-	d := newDatabase(t)
-	const name = "version of the schema"
-	var check DatabaseCheck
-	require.Equal(t, checks.OK, checked(t, &check, d.reads, name).Status)
-	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	require.Equal(t, checks.OK, checked(t, &check, d.reads, name).Status)
-	require.Equal(t, checks.Failed, checked(t, &DatabaseCheck{}, d.reads, name).Status)
-	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	require.Equal(t, checks.Failed, checked(t, &check, d.reads, name).Status)
 }

@@ -3,46 +3,12 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/tern/v2/migrate"
 
-	"tradestore/migrations"
 	"tradestore/trade"
 )
-
-// Migrate brings the schema of the database at url to the version of this build. Repeating it is safe, and so is
-// running it in several processes at once: one migrates, the others wait. A schema newer than this build is an error.
-func Migrate(ctx context.Context, url string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return fmt.Errorf("cannot connect to migrate the database (--database-url): %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	m, err := migrate.NewMigrator(ctx, conn, migrations.VersionTable)
-	if err != nil {
-		return fmt.Errorf("cannot read the schema version from %s: %w", migrations.VersionTable, err)
-	}
-	if err := m.LoadMigrations(migrations.FS); err != nil {
-		return fmt.Errorf("cannot load the migrations of this build: %w", err)
-	}
-	if have, err := m.GetCurrentVersion(ctx); err != nil {
-		return fmt.Errorf("cannot read the schema version: %w", err)
-	} else if have > migrations.Version {
-		return newerSchema(have)
-	}
-	if err := m.Migrate(ctx); err != nil {
-		return fmt.Errorf("cannot migrate the schema to version %d: %w", migrations.Version, err)
-	}
-	return nil
-}
-
-func newerSchema(have int32) error {
-	return trade.Classed(trade.Broken,
-		"the schema has version %d, newer than version %d of this build: run a newer tradestore", have, migrations.Version)
-}
 
 // AddTopic inserts the rows that a worker needs to follow a topic: a position and a projection cursor for each
 // partition, at offset 0 in generation 1. Repeating the call changes nothing. A known topic with another id or number

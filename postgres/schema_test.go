@@ -39,16 +39,35 @@ func TestMigrateInParallel(t *testing.T) {
 	requireSchema(t, openPool(t, url, "reads", Open), checks.OK, "")
 }
 
+// A newer schema that works with this build is one to start on: the release before goes back to it after an upgrade.
 func TestSchemaOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-
-	d.exec(t, "UPDATE schema_version SET version = version + 1")
-	requireSchema(t, d.reads, checks.Failed, "run a newer tradestore")
-	require.ErrorContains(t, Migrate(t.Context(), d.url), "newer than")
-
-	d.exec(t, "UPDATE schema_version SET version = $1", migrations.Version-1)
-	requireSchema(t, d.reads, checks.Failed, "run tradestore migrate")
+	f := func(version, since int32, want checks.Status, seen string) {
+		t.Helper()
+		d.exec(t, "UPDATE schema_version SET version = $1", version)
+		d.exec(t, "UPDATE schema_range SET compatible_since = $1", since)
+		requireSchema(t, d.reads, want, seen)
+		if version < migrations.Version {
+			return
+		}
+		err := Migrate(t.Context(), d.url)
+		if want == checks.OK {
+			require.NoError(t, err)
+			return
+		}
+		require.ErrorContains(t, err, "run a newer tradestore")
+		require.Equal(t, trade.Broken, trade.ClassOf(err))
+	}
+	last := migrations.Version
+	f(migrations.Oldest-1, 1, checks.Failed, "run tradestore migrate")
+	f(migrations.Oldest, 1, checks.OK, "")
+	f(last, 1, checks.OK, "")
+	f(last, last, checks.OK, "")
+	f(last+1, 1, checks.OK, "which works with builds of version 1 and newer")
+	f(last+5, last, checks.OK, "")
+	f(last+1, last+1, checks.Failed, "run a newer tradestore")
+	f(last+5, last+2, checks.Failed, "run a newer tradestore")
 
 	d.exec(t, "DELETE FROM schema_version")
 	requireSchema(t, d.reads, checks.Failed, "run tradestore migrate")

@@ -146,3 +146,27 @@ func TestACheckThatCanNotBeMadeIsCounted(t *testing.T) {
 	r.applied(2)
 	w.drain()
 }
+
+// A release that came after this one may write another format. Its records are good, so the worker stops for them and
+// makes no dead letters of them.
+func TestARecordOfAnotherFormatStopsTheWorker(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 1)
+	w := r.start(nil)
+	r.post("T", 10)
+	r.applied(10)
+	q := r.request("NEXT", 1, "B")
+	rec := kafka.Encode(topic, &q)
+	for i := range rec.Headers {
+		if rec.Headers[i].Key == kafka.HeaderSchema {
+			rec.Headers[i].Value = []byte("2")
+		}
+	}
+	r.raw(rec)
+	err := w.stopped()
+	require.ErrorContains(t, err, "offset 10 of partition 0: its format has version 2, this build reads up to version 1")
+	require.Equal(t, trade.Broken, trade.ClassOf(err))
+	require.Equal(t, int64(10), r.store.next())
+	require.Len(t, r.store.trades, 10)
+	require.ErrorContains(t, r.start(nil).stopped(), "its format has version 2", "and again at the next start")
+}

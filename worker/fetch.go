@@ -68,7 +68,11 @@ func (l *lane) addRecords(batch *trade.Batch, p *kgo.FetchPartition) error {
 		if rec.Offset < span.Next {
 			return errDropped // below the position; never skipped, because the offset could be a reused one
 		}
-		batch.Records = append(batch.Records, rec.Context.(*decodedContext).record)
+		decoded := rec.Context.(*decodedContext)
+		if decoded.err != nil {
+			return decoded.err
+		}
+		batch.Records = append(batch.Records, decoded.record)
 		span.Next, span.LeaderEpoch = rec.Offset+1, rec.LeaderEpoch
 	}
 	l.assigned.notePoll(p.Partition, p.HighWatermark, acceptedAt(&batch.Records[start], p.Records[0]),
@@ -86,23 +90,25 @@ type decoder struct {
 type decodedContext struct {
 	context.Context
 	record trade.Record
+	err    error // of kafka.Decode; the lane stops when the record's turn comes
 }
 
 // OnFetchRecordBuffered implements kgo.HookFetchRecordBuffered.
 func (d decoder) OnFetchRecordBuffered(rec *kgo.Record) {
-	rec.Context = &decodedContext{rec.Context, d.decode(rec)}
+	record, err := d.decode(rec)
+	rec.Context = &decodedContext{rec.Context, record, err}
 }
 
 // decode adds to kafka.Decode the one rule that needs the topic: a record outside the partition of its trade would have
 // two writers, and its order among the others would be lost (rule C5).
-func (d decoder) decode(rec *kgo.Record) trade.Record {
-	r := kafka.Decode(rec)
-	if r.Fault == "" {
+func (d decoder) decode(rec *kgo.Record) (trade.Record, error) {
+	r, err := kafka.Decode(rec)
+	if err == nil && r.Fault == "" {
 		if home := kafka.Partition(r.Trade.TradeID, d.partitions); home != rec.Partition {
 			r.Fault = fmt.Sprintf("the record lies in partition %d, its trade belongs to partition %d", rec.Partition, home)
 		}
 	}
-	return r
+	return r, err
 }
 
 // acceptedAt is when the request was accepted. For a record without a readable time it is when the log took it.

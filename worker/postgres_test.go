@@ -198,7 +198,7 @@ func TestPoisonRecordsBecomeDeadLetters(t *testing.T) {
 	f(true, replace(`"version":1`, `"version":1,"extra":2`))
 	f(true, header(kafka.HeaderBusinessDate, "9999-12-31"))
 	f(true, header(kafka.HeaderBusinessDate, "yesterday"))
-	f(true, header(kafka.HeaderSchema, "2"))
+	f(true, header(kafka.HeaderSchema, "two"))
 	f(true, func(rec *kgo.Record) { rec.Key = []byte("other") })
 	f(true, func(rec *kgo.Record) { rec.Value = nil })
 	f(false, header(kafka.HeaderRequestID, "not an id"))

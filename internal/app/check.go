@@ -13,7 +13,7 @@ import (
 )
 
 // Check runs once the checks that servers and workers run before they are ready and while they run (rules T1 to T7,
-// T11). It returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
+// T11, T12). It returns them in the order of the rules and changes nothing. Errors: a setting that cannot be used.
 func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -34,7 +34,8 @@ func Check(ctx context.Context, cfg CheckConfig) ([]checks.Check, error) {
 		return nil, err
 	}
 	defer log.close()
-	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, cfg.Timeout, 0}
+	promises := allPromises(cfg.Promise, cfg.RequestStore, cfg.OutcomeFlags)
+	rules := stores{cfg.StoreFlags, cfg.OutcomeRetention, promises, cfg.Timeout, 0}
 	monitor, err := rules.monitor(env, client, pool, log)
 	if err != nil {
 		return nil, err

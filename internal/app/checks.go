@@ -15,10 +15,11 @@ import (
 	"tradestore/postgres"
 )
 
-// stores says what must hold for the stores of a role (rules T1 to T7, T11).
+// stores says what must hold for the stores of a role (rules T1 to T7, T11, T12).
 type stores struct {
 	flags    StoreFlags
 	outcomes time.Duration // how long outcomes are kept; 0 for a role that does not know
+	promises []postgres.Promise
 	limit    time.Duration // for one round of checks
 	confirm  time.Duration // how long a check must fail that a failover can show for a moment (rule T8); 0: one look
 }
@@ -47,7 +48,8 @@ func (s stores) monitor(
 		func(ctx context.Context) []checks.Check { return topic.Checks(ctx, client) },
 		func(ctx context.Context) []checks.Check { return database.Checks(ctx, pool) },
 		requests.checks,
-		func(ctx context.Context) []checks.Check { return compare(ctx, clocks) })
+		func(ctx context.Context) []checks.Check { return compare(ctx, clocks) },
+		func(ctx context.Context) []checks.Check { return postgres.PromiseChecks(ctx, pool, s.promises) })
 }
 
 // clocks returns the checks of the clock of this process against those of its stores (rule T11).

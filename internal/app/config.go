@@ -103,21 +103,32 @@ type MigrateConfig struct {
 	TopicRetention time.Duration `name:"topic-retention" group:"tuning" default:"72h" help:"How long the topic keeps a record; used when the topic is made. 0 leaves it to the broker."`
 	Wait           time.Duration `name:"wait" group:"tuning" default:"60s" help:"How long to wait for each store to answer."`
 	NewGeneration  bool          `name:"new-generation" env:"-" group:"stores" help:"Move to another topic, the one of --topic, with as many partitions or more. Stop the servers and let the workers finish first. The command changes nothing while work is left."`
-	DeadlineFlags  `embed:""`
+	Set            string        `name:"set" env:"-" group:"stores" placeholder:"NAME=VALUE" help:"Change a setting that is the same for every process, like orphan-after=90s. Processes with the old value go on until --retire; those of another request store stop."`
+	Retire         string        `name:"retire" env:"-" group:"stores" placeholder:"NAME" help:"End the change that --set began: the old value is no longer accepted. Restart every process with the new one first."`
+	Promise        PromiseFlags  `embed:""`
+
+	worker.OutcomeFlags `embed:""`
+
+	// Adopt takes these settings, whatever was stored: there is no other process (dev).
+	Adopt bool `kong:"-"`
 }
 
 // Validate lists every mistake in the settings, one per line, each with its flag; nil if there is none.
 func (c MigrateConfig) Validate() error {
 	var m settings.Mistakes
-	c.StoreFlags.check(&m)
+	c, _, err := c.withSet()
+	m.Add(err)
+	if c.Set != "" && c.Retire != "" || c.NewGeneration && c.Set+c.Retire != "" {
+		m.Addf("--set: one call takes only one of --set, --retire and --new-generation")
+	}
+	c.check(&m)
 	c.Log.check(&m)
 	if c.TopicRetention != 0 {
 		settings.Between(&m, "--topic-retention", c.TopicRetention, time.Hour, 365*day)
 	}
 	settings.Between(&m, "--wait", c.Wait, 100*time.Millisecond, time.Hour)
-	if c.NewGeneration {
-		c.DeadlineFlags.check(&m)
-	}
+	c.Promise.check(&m)
+	m.Add(c.OutcomeFlags.Validate())
 	return m.Err()
 }
 
@@ -143,6 +154,7 @@ func (c OrphansConfig) Validate() error {
 // CheckConfig holds the settings of the check command.
 type CheckConfig struct {
 	StoreFlags          `embed:""`
+	Promise             PromiseFlags `embed:""`
 	worker.OutcomeFlags `embed:""`
 	Timeout             time.Duration `name:"timeout" group:"tuning" default:"5s" help:"Time limit for all checks together. A check that is not done then is unknown."`
 }
@@ -151,6 +163,7 @@ type CheckConfig struct {
 func (c CheckConfig) Validate() error {
 	var m settings.Mistakes
 	c.check(&m)
+	c.Promise.check(&m)
 	m.Add(c.OutcomeFlags.Validate())
 	settings.Between(&m, "--timeout", c.Timeout, 100*time.Millisecond, time.Hour)
 	return m.Err()

@@ -58,6 +58,7 @@ func (s *dynamoStack) server(t *testing.T) *running {
 	c.RequestStore = s.requests
 	c.Promise.AcceptDeadline = 30 * time.Second // under the race detector
 	c.Promise.OrphanAfter = 2 * time.Minute
+	deployment{database: s.databaseURL}.allow(t, c.Promise)
 	return start(t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 

@@ -122,7 +122,8 @@ func (f DeadlineFlags) check(m *settings.Mistakes) {
 }
 
 // PromiseFlags say how long a trade may be under way before it counts as lost. They are the same for every role: a
-// worker with shorter times than the servers could close a request that is then answered 202 (rule R2).
+// worker with shorter times than the servers could close a request that is then answered 202 (rule R2). The database
+// holds them, and every role compares its own (rule T12).
 type PromiseFlags struct {
 	DeadlineFlags   `embed:""`
 	DeliveryTimeout time.Duration `name:"delivery-timeout" group:"tuning" default:"10s" help:"How long a server tries to write one record to Kafka. It is the same for every process."`

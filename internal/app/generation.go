@@ -28,6 +28,7 @@ type move struct {
 	client   *kgo.Client
 	topics   *postgres.Topics // held all the time: no other migrate opens what this one has closed
 	requests requestStore
+	deadline time.Duration // --accept-deadline of the servers, the longer one while it changes
 }
 
 func (m *move) run(ctx context.Context) error {
@@ -86,11 +87,11 @@ func (m *move) leave(ctx context.Context, old postgres.Generation) error {
 	if err := kafka.CloseTopic(ctx, m.client, old.Topic); err != nil {
 		return err
 	}
-	m.log.Info().Str("topic", old.Topic).Stringer("waiting", m.cfg.AcceptDeadline).Msg("the topic takes no more records")
+	m.log.Info().Str("topic", old.Topic).Stringer("waiting", m.deadline).Msg("the topic takes no more records")
 	// A record that was taken before can still be on its way to the other replicas, beyond the end that is read. After
 	// this wait no server answers 202 for it (C6). Its request ends as NOT_DELIVERED, which is correct.
 	select {
-	case <-time.After(m.cfg.AcceptDeadline):
+	case <-time.After(m.deadline):
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

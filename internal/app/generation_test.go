@@ -38,10 +38,11 @@ func newMover(t *testing.T, brokers []string) *mover {
 	t.Helper()
 	m := &mover{deployment: deployment{stack.Database(t), brokers}, t: t}
 	m.from = m.migrateConfig(t)
+	m.from.Promise = quickPromise
 	m.from.Kafka.Topic = fmt.Sprintf("trades-%d", time.Now().UnixNano())
 	m.next = m.from
 	m.next.Kafka.Topic, m.next.Kafka.Partitions = m.from.Kafka.Topic+"-2", 5
-	m.next.NewGeneration, m.next.AcceptDeadline = true, 100*time.Millisecond
+	m.next.NewGeneration = true
 	require.NoError(t, Migrate(t.Context(), m.from, zerolog.Nop()))
 	env := Env{Registry: telemetry.NewRegistry(), Log: zerolog.Nop(), Now: time.Now}
 	var err error
@@ -62,6 +63,7 @@ func (m *mover) server(topic KafkaFlags) *running {
 	c := m.serverConfig(m.t)
 	c.Kafka = topic
 	c.Process.CheckInterval = time.Hour // it does not notice by itself
+	m.allow(m.t, c.Promise)
 	return start(m.t, func(ctx context.Context, env Env) error { return RunServer(ctx, c, env) })
 }
 
@@ -173,6 +175,13 @@ func TestTheDatabaseFollowsANewTopic(t *testing.T) {
 	t.Run("apache", func(t *testing.T) { run(t, stack.SharedApacheKafka(t)) })
 }
 
+// promise changes how long the servers may take, and so how long a move waits for them.
+func (m *mover) promise(deadline time.Duration) {
+	m.t.Helper()
+	m.next.Promise = PromiseFlags{DeadlineFlags{deadline}, time.Second, 2*deadline + 2*time.Second}
+	m.allow(m.t, m.next.Promise)
+}
+
 func (m *mover) move() error { return Migrate(m.t.Context(), m.next, zerolog.Nop()) }
 
 // plain is c without the move.
@@ -183,6 +192,7 @@ func (m *mover) plain(c MigrateConfig) MigrateConfig {
 
 func (m *mover) check() CheckConfig {
 	c := *defaults[CheckConfig](m.t)
+	c.Promise = m.next.Promise
 	c.Database, c.Kafka, c.Profile, c.Timeout = m.from.Database, m.next.Kafka, m.from.Profile, patience
 	return c
 }
@@ -288,7 +298,7 @@ func TestAMoveThatDoesNotEndWellOpensTheTopicAgain(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			m := newMover(t, stack.Kafka(t))
-			m.next.AcceptDeadline = deadline
+			m.promise(deadline)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			ended, log := make(chan error, 1), &safeBuffer{}
@@ -309,7 +319,7 @@ func TestAMoveThatDoesNotEndWellOpensTheTopicAgain(t *testing.T) {
 
 	t.Run("the session is lost", func(t *testing.T) {
 		m := newMover(t, stack.Kafka(t))
-		m.next.AcceptDeadline = 2 * time.Second
+		m.promise(2 * time.Second)
 		ended, log := make(chan error, 1), &safeBuffer{}
 		go func() { ended <- Migrate(t.Context(), m.next, zerolog.New(log)) }()
 		closed := func() bool { return strings.Contains(log.String(), "the topic takes no more records") }
@@ -329,7 +339,7 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 	s := newDynamoStack(t)
 	require.NoError(t, s.migrate(t))
 	next := s.migrateConfig(t)
-	next.RequestStore, next.NewGeneration, next.AcceptDeadline = s.requests, true, time.Millisecond
+	next.RequestStore, next.NewGeneration = s.requests, true
 	next.Kafka.Topic = "trades-2"
 	env := Env{Registry: prometheus.NewRegistry(), Log: zerolog.Nop(), Now: time.Now}
 	requests, err := s.requests.open(t.Context(), nil, time.Hour, env)
@@ -341,6 +351,7 @@ func TestTheDatabaseStaysWhileARequestOnDynamoDBIsPending(t *testing.T) {
 	w := s.workerConfig(t)
 	w.RequestStore = s.requests
 	w.Promise = quickPromise
+	s.allow(t, w.Promise)
 	w.Worker.OrphanInterval = 50 * time.Millisecond
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, w, env) })
 	worker.await(t, "the end of the request", func() bool { return Migrate(t.Context(), next, zerolog.Nop()) == nil })

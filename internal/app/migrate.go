@@ -24,6 +24,10 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	cfg, set, err := cfg.withSet()
+	if err != nil {
+		return err
+	}
 	env := Env{Log: log, Registry: prometheus.NewRegistry()} // a command that ends shows no metrics
 	pool, err := postgres.Open(ctx, cfg.Database.pool("migrate", 2), env.Registry)
 	if err != nil {
@@ -39,19 +43,10 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 	if err := cfg.await(ctx, log, "PostgreSQL", pool.Ping); err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, cfg.Database.URL); err != nil {
+	if err := postgres.Migrate(log.WithContext(ctx), cfg.Database.URL); err != nil {
 		return err
 	}
 	log.Info().Msg("schema is up to date")
-	requests, err := cfg.makeRequestStore(ctx, pool, env)
-	if err != nil {
-		return err
-	}
-	defer requests.close()
-	ping := func(ctx context.Context) error { return kafka.Ping(ctx, client) }
-	if err := cfg.await(ctx, log, "Kafka", ping); err != nil {
-		return err
-	}
 	var topics *postgres.Topics
 	err = cfg.await(ctx, log, "its turn", func(ctx context.Context) (err error) {
 		topics, err = postgres.LockTopics(ctx, pool)
@@ -61,8 +56,23 @@ func Migrate(ctx context.Context, cfg MigrateConfig, log zerolog.Logger) error {
 		return err
 	}
 	defer topics.Release()
+	promises, err := (&promiseKeeper{cfg: cfg, log: log, topics: topics}).keep(ctx, set)
+	if err != nil {
+		return err
+	}
+	requests, err := cfg.makeRequestStore(ctx, pool, env)
+	if err != nil {
+		return err
+	}
+	defer requests.close()
+	ping := func(ctx context.Context) error { return kafka.Ping(ctx, client) }
+	if err := cfg.await(ctx, log, "Kafka", ping); err != nil {
+		return err
+	}
 	if cfg.NewGeneration {
-		return (&move{cfg: cfg, log: log, client: client, topics: topics, requests: requests}).run(ctx)
+		m := move{cfg: cfg, log: log, client: client, topics: topics, requests: requests,
+			deadline: longest(promises[acceptDeadline])}
+		return m.run(ctx)
 	}
 	return cfg.makeTopic(ctx, log, client, topics)
 }

@@ -38,6 +38,7 @@ func (s deployment) closesOrphans(t *testing.T, requests RequestStoreFlags) {
 	server, worker := s.serverConfig(t), s.workerConfig(t)
 	server.RequestStore, worker.RequestStore = requests, requests
 	worker.Promise = quickPromise
+	s.allow(t, quickPromise)
 	worker.Worker.OrphanInterval = 50 * time.Millisecond
 	env := Env{Registry: telemetry.NewRegistry(), Log: zerolog.Nop(), Now: time.Now}
 	pool, err := postgres.Open(t.Context(), server.Database.pool("test", 1), env.Registry)

@@ -48,7 +48,8 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer store.close()
-	monitor, err := stores{cfg.StoreFlags, 0, attemptLimit, env.ConfirmFor}.monitor(env, producer, requests, store)
+	rules := stores{cfg.StoreFlags, 0, cfg.promises(), attemptLimit, env.ConfirmFor}
+	monitor, err := rules.monitor(env, producer, requests, store)
 	if err != nil {
 		return err
 	}

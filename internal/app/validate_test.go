@@ -115,7 +115,18 @@ func TestMigrateSettings(t *testing.T) {
 	}
 	f(func(c *MigrateConfig) { c.TopicRetention = time.Second }, "--topic-retention:")
 	f(func(c *MigrateConfig) { c.Wait = 0 }, "--wait: 0s is not between 100ms")
-	f(func(c *MigrateConfig) { c.NewGeneration, c.AcceptDeadline = true, 0 }, "--accept-deadline: 0s is not between 1ms")
+	f(func(c *MigrateConfig) { c.Promise.AcceptDeadline = 0 }, "--accept-deadline: 0s is not between 1ms")
+	f(func(c *MigrateConfig) { c.OutcomeRetention = time.Hour }, "--outcome-retention:")
+	f(func(c *MigrateConfig) { c.Set = "orphan-after=26s" })
+	f(func(c *MigrateConfig) { c.Set = "orphan-after=20s" },
+		"--orphan-after: 20s is less than 26s, twice the sum of --accept-deadline 3s and --delivery-timeout 10s")
+	f(func(c *MigrateConfig) { c.Set = "orphan-after" }, `--set: "orphan-after" is not NAME=VALUE`)
+	f(func(c *MigrateConfig) { c.Set = "orphan-after=soon" }, `--set: "soon" is not a duration like 90s`)
+	f(func(c *MigrateConfig) { c.Set = "request-store=redis" }, `--request-store: "redis" is not one of`)
+	f(func(c *MigrateConfig) { c.Set = "partitions=24" }, "--set: the partitions of a topic never change")
+	f(func(c *MigrateConfig) { c.Set = "lanes=3" }, `--set: "lanes" is not a setting that every process must agree on`)
+	f(func(c *MigrateConfig) { c.Set, c.Retire = "orphan-after=26s", "orphan-after" }, "--set: one call takes only one")
+	f(func(c *MigrateConfig) { c.NewGeneration, c.Retire = true, "orphan-after" }, "--set: one call takes only one")
 	f(func(c *MigrateConfig) { c.Kafka.Brokers, c.Database.URL = nil, "" }, "--kafka-brokers:", "--database-url:")
 }
 

@@ -45,7 +45,8 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 		return err
 	}
 	defer requests.close()
-	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, attemptLimit, env.ConfirmFor}
+	promises := allPromises(cfg.Promise, cfg.RequestStore, cfg.Worker.OutcomeFlags)
+	rules := stores{cfg.StoreFlags, cfg.Worker.OutcomeRetention, promises, attemptLimit, env.ConfirmFor}
 	monitor, err := rules.monitor(env, client, keep, requests)
 	if err != nil {
 		return err

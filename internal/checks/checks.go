@@ -27,7 +27,7 @@ const (
 
 // Check is one thing that must hold.
 type Check struct {
-	ID       string `json:"id"`   // of the rule: T1 to T7, or T11
+	ID       string `json:"id"`   // of the rule: T1 to T7, T11 or T12
 	Name     string `json:"name"` // what is checked, like "partitions of the topic"
 	Expected string `json:"expected"`
 	Seen     string `json:"seen"`

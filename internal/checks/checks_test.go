@@ -63,7 +63,7 @@ func TestMonitorCountsItsLastRound(t *testing.T) {
 		}
 		return all
 	}
-	require.Equal(t, 48, testutil.CollectAndCount(s.results), "every series is there before the first round")
+	require.Equal(t, 54, testutil.CollectAndCount(s.results), "every series is there before the first round")
 
 	require.ErrorIs(t, s.Err(t.Context()), ErrWrong)
 	require.Equal(t, [4]float64{1, 1, 1, 1}, counts())

@@ -18,7 +18,7 @@ type Part func(ctx context.Context) []Check
 
 // rules are the rules that checks belong to, and statuses their results: the labels of the metric.
 var (
-	rules    = []string{"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T11"}
+	rules    = []string{"T1", "T2", "T3", "T4", "T5", "T6", "T7", "T11", "T12"}
 	statuses = []Status{OK, Failed, Unconfirmed, Warning, Skipped, Unknown}
 )
 

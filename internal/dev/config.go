@@ -93,5 +93,8 @@ func (c Config) worker(s stores) app.WorkerConfig {
 
 // migration leaves the retention to the broker: an embedded one cannot limit the age of records (embedded.KafkaConfig).
 func (c Config) migration(s stores) app.MigrateConfig {
-	return app.MigrateConfig{StoreFlags: c.role(s).StoreFlags, Log: c.Log, Wait: migrateWait}
+	return app.MigrateConfig{
+		StoreFlags: c.role(s).StoreFlags, Log: c.Log, Wait: migrateWait,
+		Promise: c.Promise, OutcomeFlags: c.Worker.OutcomeFlags, Adopt: true,
+	}
 }

@@ -15,5 +15,6 @@
 // GOCOVERDIR names a folder. TRADESTORE_E2E_LONG=1 repeats each fault as often as a long run should, such as 100 kills
 // per failpoint, and posts a thousand trades a second for a minute; that takes hours and wants a longer -timeout.
 // TRADESTORE_E2E_DYNAMODB_RATE is how many trades a second are posted with the request store on DynamoDB Local, which
-// is an emulator: 200, or 1,000 in a long run.
+// is an emulator: 200, or 1,000 in a long run. TRADESTORE_E2E_UPGRADE_ROWS is how many rows each large table has when a
+// long run rehearses an upgrade (200,000), and TRADESTORE_E2E_PREVIOUS the binary of the release to upgrade from.
 package e2e

@@ -132,7 +132,8 @@ func readLog(ctx context.Context, at Endpoints) ([]trade.Record, map[int32]int64
 	}
 	kc.AddConsumePartitions(map[string]map[int32]kgo.Offset{at.Topic: from})
 	read := map[int32][]trade.Record{}
-	for len(from) > 0 {
+	var unreadable error
+	for len(from) > 0 && unreadable == nil {
 		fetches := kc.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			return nil, nil, fmt.Errorf("cannot read topic %s: %w", at.Topic, err)
@@ -141,11 +142,16 @@ func readLog(ctx context.Context, at Endpoints) ([]trade.Record, map[int32]int64
 			if rec.Offset >= end[rec.Partition] {
 				return
 			}
-			read[rec.Partition] = append(read[rec.Partition], kafka.Decode(rec))
+			record, err := kafka.Decode(rec)
+			unreadable = errors.Join(unreadable, err)
+			read[rec.Partition] = append(read[rec.Partition], record)
 			if rec.Offset == end[rec.Partition]-1 {
 				delete(from, rec.Partition)
 			}
 		})
+	}
+	if unreadable != nil {
+		return nil, nil, unreadable
 	}
 	var log []trade.Record
 	for _, partition := range slices.Sorted(maps.Keys(read)) {

@@ -63,7 +63,7 @@ func testPoison(t *testing.T, s *deployment) {
 	header(kafka.HeaderRequestID, "not-an-id")
 	header(kafka.HeaderAcceptedAt, "yesterday")
 	header(kafka.HeaderBusinessDate, "")
-	header(kafka.HeaderSchema, "2")
+	header(kafka.HeaderSchema, "02")
 	header(kafka.HeaderReplayOf, "x")
 
 	good := s.stored(t, s.ledger.newTrade("POISON", 3))

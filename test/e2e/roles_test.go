@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"tradestore/test/program"
 	"tradestore/test/stack"
 )
@@ -74,12 +72,13 @@ func on(t *testing.T, test func(t *testing.T, s *deployment), kinds ...string) {
 	}
 }
 
-// newRoles returns a stack of servers and workers in processes of their own, migrated. A topic and a group of its own
+// newRoles returns a stack of servers and workers in processes of their own. Its first start migrates, with the
+// settings that the roles then have. A topic and a group of its own
 // keep it apart from others on the same brokers. Clients take the servers in turn.
 func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%d", time.Now().UnixNano())
-	s := &deployment{path: binary(t), ledger: NewLedger(), group: name}
+	s := &deployment{path: binary(t), ledger: NewLedger(), group: name, fresh: true}
 	s.Kafka, s.Database, s.Topic = on.kafka, on.database, name
 	s.env = append([]string{
 		"TRADESTORE_DATABASE_URL=" + s.Database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(s.Kafka, ","),
@@ -91,9 +90,6 @@ func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 		s.env = append(s.env, "TRADESTORE_REQUEST_STORE=dynamodb", "TRADESTORE_DYNAMODB_ENDPOINT="+on.dynamoDB,
 			"TRADESTORE_DYNAMODB_TABLE="+name)
 	}
-	migrate := launch(t, "migrate", s.path, s.env, "migrate")
-	require.Zero(t, migrate.Exit(t), migrate.Tail())
-
 	var bases []string
 	for i := range servers {
 		r := s.add(t, "server", i+1)

@@ -39,6 +39,7 @@ type deployment struct {
 	path   string   // of the program
 	env    []string // of the next start
 	roles  []*role  // in the order of the drain: servers first
+	fresh  bool     // the stores are empty: migrate comes before the first start
 	note   string   // file of `tradestore dev` that says where its stores are; empty: they are known
 }
 
@@ -132,6 +133,11 @@ func (s *deployment) start(t *testing.T, env ...string) {
 // launch starts what does not run and does not wait for it.
 func (s *deployment) launch(t *testing.T, env ...string) (started []*role) {
 	t.Helper()
+	if s.fresh {
+		migrate := launch(t, "migrate", s.path, append(env, s.env...), "migrate")
+		require.Zero(t, migrate.Exit(t), migrate.Tail())
+		s.fresh = false
+	}
 	for _, r := range s.roles {
 		if r.proc == nil || !r.proc.Running() {
 			r.proc = launch(t, r.name, s.path, append(env, s.env...), r.args...)
