@@ -30,16 +30,22 @@ func (nothing) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, 
 
 func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
 
-func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+func (nothing) Versions(context.Context, string, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
 func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
 	return nil, nil
 }
 
-func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
+func (nothing) AsOf(context.Context, string, time.Time, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
-func (nothing) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
-	return nil, nil
+func (nothing) History(context.Context, string, trade.HistoryPosition, int) (
+	[]trade.HistoryEntry, trade.HistoryPosition, error,
+) {
+	return nil, trade.HistoryPosition{}, nil
 }
 
 func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }

@@ -442,18 +442,23 @@ func (w *fake) MaxVersions(ctx context.Context, ids []string) (map[string]int32,
 	return maxima, nil
 }
 
-func (w *fake) Versions(_ context.Context, id string) (found []trade.Trade, err error) {
+func (w *fake) Versions(_ context.Context, id string, after int32, limit int) (
+	page []trade.Trade, next int32, err error) {
 	if err := w.fault(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.stored {
-		if t.TradeID == id {
-			found = append(found, t)
+		switch {
+		case t.TradeID != id || t.Version <= after:
+		case len(page) == limit:
+			return page, page[limit-1].Version, nil
+		default:
+			page = append(page, t)
 		}
 	}
-	return found, nil
+	return page, 0, nil
 }
 
 func (w *fake) Newest(ctx context.Context, ids []string) (map[string]trade.Stored, error) {
@@ -489,29 +494,29 @@ func (w *fake) PendingOf(_ context.Context, id string, limit int) (found []trade
 	return found, nil
 }
 
-func (w *fake) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, error) {
-	if err := w.fault(); err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.asOf = at
-	return w.stored, nil
+func (w *fake) AsOf(ctx context.Context, id string, at time.Time, after int32, limit int) (
+	page []trade.Trade, next int32, err error) {
+	w.set(func() { w.asOf = at })
+	return w.Versions(ctx, id, after, limit)
 }
 
 func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition, limit int) (
-	page []trade.HistoryEntry, err error) {
+	page []trade.HistoryEntry, next trade.HistoryPosition, err error) {
 	if err := w.fault(); err != nil {
-		return nil, err
+		return nil, next, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.submitted {
-		if s.TradeID == id && len(page) < limit && (after == trade.HistoryPosition{} || s.Position().Offset > after.Offset) {
+		switch {
+		case s.TradeID != id || after != (trade.HistoryPosition{}) && s.Position().Offset <= after.Offset:
+		case len(page) == limit:
+			return page, page[limit-1].Position(), nil
+		default:
 			page = append(page, s)
 		}
 	}
-	return page, nil
+	return page, next, nil
 }
 
 // List looks at fakeWindow rows, so that short pages occur.

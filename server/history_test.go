@@ -91,6 +91,13 @@ func TestAsOfAnInstant(t *testing.T) {
 	refused("as_of=2026-11-22T01:00:00%2B02:00", 400, InvalidQuery)
 	refused("as_of=0000-01-01T00:00:00Z", 400, InvalidQuery)
 	refused("as_of=2026-11-22T09:00:00Z&pending=true", 400, InvalidQuery)
+	refused("limit=1001", 400, InvalidQuery)
+	refused("as_of=2026-11-22T09:00:00Z&limit=0", 400, InvalidQuery)
+	a.stores.set(func() { a.stores.stored = append(a.stores.stored, tradeOf("T1", 2)) })
+	cursor, _ := a.get(tradesPath + "/T1?limit=1").fields(t)["next_cursor"].(string)
+	require.Len(t, a.get(tradesPath + "/T1?limit=1&cursor=" + cursor).fields(t)["items"], 1)
+	refused("as_of=2026-11-22T09:00:00Z&cursor="+cursor, 400, InvalidCursor) // of what is stored now
+	a.get(tradesPath+"/T2?cursor="+cursor).problem(t, 400, InvalidCursor)
 	refused("pending=yes", 400, InvalidQuery)
 	a.stores.set(func() { a.stores.onRead = func() error { return fmt.Errorf("cannot: %w", trade.ErrForgotten) } })
 	refused("as_of=2026-11-22T09:00:00Z", 400, NotRetained)
