@@ -40,6 +40,14 @@ const (
 		WHERE trade_id = $1 OR place = $5
 		ORDER BY "offset" LIMIT $6`
 
+	// historyEnd reads what follows the log of a partition: requests that were closed without a record. laterHistory says
+	// whether another generation follows.
+	historyEnd = `
+		SELECT ` + historyColumns + ` FROM journal
+		WHERE generation = $2 AND partition = $3 AND "offset" IS NULL AND trade_id = $1 AND request_id > $4::uuid
+		ORDER BY request_id LIMIT $5`
+	laterHistory = `SELECT coalesce(max(generation) > $1, false) FROM journal`
+
 	// findHistory finds the rows of a trade by the filters. It reads all of them and keeps a page. OFFSET 0 keeps the
 	// planner from the index of the log order, which would read all other trades as well.
 	findHistory = `
@@ -91,22 +99,19 @@ func (r *Reader) history(ctx context.Context, tradeID string, after trade.Histor
 			return nil, next, err
 		}
 	}
-	h := historyPage{tradeID: tradeID}
-	walked := false
-	if after.Generation > 0 && after.Offset < trade.LastOffset {
-		full, err := h.walk(ctx, r, after, limit+1, window)
-		if err != nil {
+	h := historyPage{tradeID: tradeID, limit: limit + 1} // one more than the page tells that there is another page
+	walked, more := false, false
+	if after.Generation > 0 { // else the partition is not known
+		if walked, more, err = h.walkToEnd(ctx, r, after, window); err != nil {
 			return nil, next, err
 		}
-		walked = len(h.entries) > limit || full && len(h.entries) >= frequent
 	}
 	if !walked {
-		if err := h.find(ctx, r, after, limit+1); err != nil {
+		if err := h.find(ctx, r, after); err != nil {
 			return nil, next, err
 		}
 	}
-	more := walked
-	if len(h.entries) > limit { // one more than the page tells that there is another page
+	if len(h.entries) > limit {
 		h.entries, more = h.entries[:limit], true
 	}
 	if more {
@@ -131,15 +136,38 @@ func (r *Reader) historyStart(ctx context.Context, tradeID string) (start trade.
 // historyPage is a page while it is read.
 type historyPage struct {
 	tradeID  string
+	limit    int // of entries that are read
 	entries  []trade.HistoryEntry
 	replaces []bool // of each entry: it may have replaced an earlier one
 }
 
+// walkToEnd reads the submissions in a window of the log, and what follows the log if the window reaches its end. done
+// is false if it has met too few to make a page of them. more says whether there may be another page.
+func (h *historyPage) walkToEnd(ctx context.Context, r *Reader, after trade.HistoryPosition, window int) (
+	done, more bool, err error,
+) {
+	if after.Offset < trade.LastOffset {
+		full, err := h.walk(ctx, r, after, window)
+		if err != nil || full || len(h.entries) == h.limit {
+			done = len(h.entries) == h.limit || len(h.entries) >= frequent
+			return done, done, err
+		}
+		after.ID = trade.RequestID{} // those without a record are behind all others
+	}
+	var later bool
+	if err := r.pool.QueryRow(ctx, laterHistory, after.Generation).Scan(&later); err != nil || later {
+		return false, false, err
+	}
+	return true, false, h.read(ctx, r, historyEnd, h.tradeID, after.Generation, after.Partition, [16]byte(after.ID),
+		h.limit-len(h.entries))
+}
+
 // walk reads the submissions in a window of the log. full says whether the window has as many rows as it may have.
-func (h *historyPage) walk(ctx context.Context, r *Reader, after trade.HistoryPosition, limit, window int) (
+func (h *historyPage) walk(ctx context.Context, r *Reader, after trade.HistoryPosition, window int) (
 	full bool, err error,
 ) {
-	rows, err := r.pool.Query(ctx, walkHistory, h.tradeID, after.Generation, after.Partition, after.Offset, window, limit)
+	rows, err := r.pool.Query(ctx, walkHistory,
+		h.tradeID, after.Generation, after.Partition, after.Offset, window, h.limit)
 	if err != nil {
 		return false, err
 	}
@@ -157,9 +185,14 @@ func (h *historyPage) walk(ctx context.Context, r *Reader, after trade.HistoryPo
 }
 
 // find reads the submissions wherever they are in the journal.
-func (h *historyPage) find(ctx context.Context, r *Reader, after trade.HistoryPosition, limit int) error {
+func (h *historyPage) find(ctx context.Context, r *Reader, after trade.HistoryPosition) error {
 	h.entries, h.replaces = nil, nil
-	rows, err := r.pool.Query(ctx, findHistory, h.tradeID, after.Generation, after.Offset, [16]byte(after.ID), limit)
+	return h.read(ctx, r, findHistory, h.tradeID, after.Generation, after.Offset, [16]byte(after.ID), h.limit)
+}
+
+// read adds the submissions that a query returns.
+func (h *historyPage) read(ctx context.Context, r *Reader, sql string, args ...any) error {
+	rows, err := r.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return err
 	}
@@ -214,7 +247,7 @@ func (h *historyPage) findReplaced(ctx context.Context, r *Reader, walked bool, 
 		})
 		return err
 	}
-	if walked {
+	if walked && len(first) > 0 {
 		if err := look(replacedNear, h.entries[0].Partition, window); err != nil {
 			return err
 		}

@@ -221,9 +221,11 @@ func TestHistoryPlans(t *testing.T) {
 	require.Contains(t, plan(replacedFar, "T", []int32{1}, 1, 1), filters)
 	require.Contains(t, plan(storedBefore, "T", []int32{1}, testNow), filters)
 	const inOrder = "Index Scan using journal_20260304_generation_partition_offset_idx"
-	require.Contains(t, plan(walkHistory, "T", 1, 1, 1, 10, 10), inOrder)
 	backward := strings.Replace(inOrder, "Scan", "Scan Backward", 1)
+	require.Contains(t, plan(walkHistory, "T", 1, 1, 1, 10, 10), inOrder)
 	require.Contains(t, plan(replacedNear, "T", []int32{1}, 1, 1, 1, 10), backward)
+	require.Contains(t, plan(historyEnd, "T", 1, 1, [16]byte{}, 10), inOrder)
+	require.Contains(t, plan(laterHistory, 1), strings.Replace(backward, "Index", "Index Only", 1))
 	require.Contains(t, plan(storedVersions, "T", 0, 10, testNow), inOrder)
 	require.Contains(t, plan(storedVersions, "T", 0, 10, testNow), "trades_pkey")
 	require.Contains(t, plan(historyStart, "T"), "trades_pkey")

@@ -78,7 +78,8 @@ func (r *Reader) Newest(ctx context.Context, tradeIDs []string) (map[string]trad
 const tradeColumns = `trade_id, version, counterparty_id, book_id,
 	maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
 
-const versions = `SELECT ` + tradeColumns + ` FROM trades WHERE trade_id = $1 AND version > $2 ORDER BY version LIMIT $3`
+const versions = `
+	SELECT ` + tradeColumns + ` FROM trades WHERE trade_id = $1 AND version > $2 ORDER BY version LIMIT $3`
 
 // Versions returns up to limit stored versions of one trade after the given one, ascending; none for an unknown trade.
 // next is the version to continue after, zero if there are no more.

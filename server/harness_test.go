@@ -79,7 +79,8 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	t.Cleanup(producer.Close)
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
-	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores,
+	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, LookUp: a.stores, Trades: a.stores,
+		Past: a.stores, Journal: a.stores,
 		Kafka: producer, Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel),
 		Now: func() time.Time { return testNow }}
 	if change != nil {
@@ -309,10 +310,12 @@ type fake struct {
 }
 
 var (
-	_ RequestStore = (*fake)(nil)
-	_ KeyedStore   = (*fake)(nil)
-	_ TradeReader  = (*fake)(nil)
-	_ Journal      = (*fake)(nil)
+	_ RequestStore  = (*fake)(nil)
+	_ KeyedStore    = (*fake)(nil)
+	_ VersionLookUp = (*fake)(nil)
+	_ TradeReader   = (*fake)(nil)
+	_ PastReader    = (*fake)(nil)
+	_ Journal       = (*fake)(nil)
 
 	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +31,13 @@ func (s *Server) getHistory(c *call, q query) {
 			return
 		}
 	}
+	if !s.takePast(c) {
+		return
+	}
+	defer s.pasts.end()
 	ctx, cancel := s.storeContext()
 	defer cancel()
-	entries, next, err := s.trades.History(ctx, id, after, limit)
+	entries, next, err := s.past.History(ctx, id, after, limit)
 	if none := (trade.HistoryPosition{}); err == nil && len(entries) == 0 && after == none && next == none {
 		err = trade.ErrNotFound
 	}
@@ -54,6 +59,16 @@ func (s *Server) getHistory(c *call, q query) {
 		body = append(body, '"')
 	}
 	c.json(200, append(body, '}'))
+}
+
+// takePast waits for the turn of a read of the past, or refuses the call. s.pasts.end must follow.
+func (s *Server) takePast(c *call) bool {
+	if s.pasts.take(s.cfg.PastWait) {
+		return true
+	}
+	detail := fmt.Sprintf("at most %d reads of histories and of as_of at once", s.cfg.MaxPastReads)
+	c.refuse(problem{code: TooManyPastReads, detail: detail})
+	return false
 }
 
 // appendHistoryEntry writes a submission: the state of its request, the payload, and what it replaced.
@@ -96,9 +111,13 @@ func (s *Server) getTradeAsOf(c *call, id string, q query) {
 		c.refuse(*bad)
 		return
 	}
+	if !s.takePast(c) {
+		return
+	}
+	defer s.pasts.end()
 	ctx, cancel := s.storeContext()
 	defer cancel()
-	trades, next, err := s.trades.AsOf(ctx, id, at, after, limit)
+	trades, next, err := s.past.AsOf(ctx, id, at, after, limit)
 	switch {
 	case errors.Is(err, trade.ErrForgotten):
 		c.refuse(problem{code: NotRetained, detail: "as_of: a version has been replaced since then, and what it replaced " +

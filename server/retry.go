@@ -15,6 +15,7 @@ const (
 	retryMost     = 30 // of an estimate
 	retryNotReady = 2  // about the pause between two attempts of the checks (at most 2 s)
 	retryExport   = 5  // exports take longer than other calls
+	retryPast     = 2  // no read of the past takes longer (storeTimeout)
 )
 
 // retryAfter returns the time to answer all posts under way, at the rate measured last. mu is held.
@@ -45,6 +46,8 @@ func (p *problem) fixedRetry() int {
 		return retryNotReady
 	case TooManyExports:
 		return retryExport
+	case TooManyPastReads:
+		return retryPast
 	default:
 		return p.retryAfter
 	}

@@ -70,6 +70,8 @@ var onMadeUpSeries = map[string]string{
 	"TradestoreProjectionBehind": "an outcome that is not shown for a minute takes a minute",
 	"TradestoreOutcomeConflict":  "only a bug makes two outcomes",
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
+	"TradestoreReadsThrottled":   "a journal that hangs and clients that read histories all the time",
+	"TradestoreConnectionsFull":  "as many clients as a server may have connections",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",
 }
 
