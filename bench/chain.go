@@ -120,7 +120,7 @@ func (c chainSpec) stores(id trade.TopicID) *app.Stores {
 				d.Requests, d.Keys = noopStore{}, noopStore{}
 			}
 			if !c.has(lookUp) {
-				d.Trades = noopStore{}
+				d.LookUp = noopStore{}
 			}
 			if !c.has(apply) {
 				d.Journal = noopStore{}

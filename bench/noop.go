@@ -34,16 +34,22 @@ func (noopStore) GetKeyed(context.Context, []trade.RequestID) (map[trade.Request
 
 func (noopStore) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
 
-func (noopStore) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+func (noopStore) Versions(context.Context, string, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
 func (noopStore) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
 	return nil, nil
 }
 
-func (noopStore) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
+func (noopStore) AsOf(context.Context, string, time.Time, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
-func (noopStore) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
-	return nil, nil
+func (noopStore) History(context.Context, string, trade.HistoryPosition, int) (
+	[]trade.HistoryEntry, trade.HistoryPosition, error,
+) {
+	return nil, trade.HistoryPosition{}, nil
 }
 
 func (noopStore) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }

@@ -17,7 +17,7 @@ type tradesCommand struct {
 	ID      string      `arg:"" name:"id" help:"Trade id."`
 	Client  clientFlags `embed:""`
 	History bool        `name:"history" env:"-" help:"Every decided submission in place of the stored versions, as far back as outcomes are kept."`
-	JSON    bool        `name:"json" env:"-" group:"reporting" help:"The service's document, as JSON; of a long history, one for each page."`
+	JSON    bool        `name:"json" env:"-" group:"reporting" help:"The service's documents, as JSON, one for each page."`
 }
 
 // Help is shown below the summary of --help.
@@ -40,22 +40,18 @@ func (c *tradesCommand) Validate() error {
 	return err
 }
 
-const historyPage = 1000 // submissions; the most that the service shows at once
-
 // run shows all stored versions of a trade, or its history.
 func (c *tradesCommand) run(ctx context.Context, p *process) error {
 	client := newClient(c.Client, 1)
 	defer client.Close()
-	if !c.History {
-		said, err := client.Trade(ctx, c.ID)
-		a, err := client.read(said, err)
-		_, err = c.show(p, a, err, showVersions)
-		return err
+	ask, show := client.Trade, showVersions
+	if c.History {
+		ask, show = client.History, showHistory
 	}
 	for cursor := ""; ; {
-		said, err := client.History(ctx, c.ID, cursor, historyPage)
+		said, err := ask(ctx, c.ID, cursor, apiclient.MaxLimit)
 		a, err := client.read(said, err)
-		if cursor, err = c.show(p, a, err, showHistory); err != nil || cursor == "" {
+		if cursor, err = c.show(p, a, err, show); err != nil || cursor == "" {
 			return err
 		}
 	}

@@ -42,6 +42,18 @@ var ingest = page{
 					"machine had no descriptors or memory left.",
 				q("{{code}}", `sum by (code) (rate(tradestore_http_connections_refused_total{@}[$__rate_interval]))`),
 				q("no descriptors or memory", `sum(rate(tradestore_http_accept_errors_total{@}[$__rate_interval]))`)),
+			lines("Connections closed to make room", perSecond, rare(),
+				"Idle connections that were closed, the longest idle first, because the server is near --max-conns.",
+				q("{{instance}}", `rate(tradestore_http_connections_evicted_total{@}[$__rate_interval])`)).
+				alert("TradestoreConnectionsFull"),
+			lines("Reads of the past", units.PercentUnit, above(0.7, 0.9),
+				"Reads of histories, and of trades as of an instant, as a share of those that may run at once.",
+				q("{{instance}}", `tradestore_past_reads{@} / tradestore_past_reads_limit{@}`)).
+				alert("TradestoreReadsThrottled"),
+			lines("Exports", perSecond, unjudged(),
+				"Exports by how they ended: whole, slow (the client did not take it fast enough), left (the client hung up), "+
+					"or failed.",
+				q("{{result}}", `sum by (result) (rate(tradestore_http_exports_total{@}[$__rate_interval]))`)),
 		}},
 		{"Refusals", []panel{
 			lines("Refused by reason", units.RequestsPerSecond, unjudged(),

@@ -75,16 +75,25 @@ func (a *API) describe(ctx context.Context, id trade.RequestID) (s State, ok boo
 // Trade returns the versions of a trade that are stored, in the order shown; none for a 404. It tries as Request does.
 // Errors: as for Request.
 func (a *API) Trade(ctx context.Context, tradeID string) (versions []trade.Trade, err error) {
-	err = again(ctx, func() (time.Duration, error) {
-		answer, err := a.client.Trade(ctx, tradeID)
-		var page apiclient.Page
-		ok, wait, err := classify(answer, err, &page)
-		if err == nil && ok {
-			versions, err = storedVersions(page, tradeID)
+	var all apiclient.Page
+	for cursor, first := "", true; first || cursor != ""; first = false {
+		err = again(ctx, func() (time.Duration, error) {
+			answer, err := a.client.Trade(ctx, tradeID, cursor, apiclient.MaxLimit)
+			var page apiclient.Page
+			_, wait, err := classify(answer, err, &page)
+			if err == nil {
+				all.Items, cursor = append(all.Items, page.Items...), page.NextCursor
+			}
+			return wait, err
+		})
+		if err != nil {
+			return nil, err
 		}
-		return wait, err
-	})
-	return versions, err
+	}
+	if len(all.Items) == 0 {
+		return nil, nil
+	}
+	return storedVersions(all, tradeID)
 }
 
 func storedVersions(said apiclient.Page, tradeID string) ([]trade.Trade, error) {

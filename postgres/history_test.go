@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,38 +54,46 @@ func TestHistory(t *testing.T) {
 	for limit := 1; limit <= len(want)+1; limit++ {
 		var got []item
 		for after := (trade.HistoryPosition{}); ; {
-			page, err := r.History(t.Context(), "T", after, limit)
+			page, next, err := r.History(t.Context(), "T", after, limit)
 			require.NoError(t, err)
+			require.LessOrEqual(t, len(page), limit)
 			for _, s := range page {
 				second := int(s.DecidedAt.Sub(testNow) / time.Second)
 				got = append(got, item{s.ID, s.Replaced, s.Reason, s.Offset, s.Trade.BookID, second})
-				after = s.Position()
 				require.Equal(t, "T", s.TradeID)
 				require.Equal(t, s.Status == trade.Failed, s.Detail != "")
 			}
-			if len(page) < limit {
+			if after = next; next == (trade.HistoryPosition{}) {
 				break
 			}
 		}
 		require.Equal(t, want, got)
 	}
-	page, err := r.History(t.Context(), "T", trade.HistoryPosition{}, 1)
+	page, _, err := r.History(t.Context(), "T", trade.HistoryPosition{}, 1)
 	require.NoError(t, err)
 	require.Equal(t, first.Trade, page[0].Trade)
 	require.Equal(t, first.AcceptedAt, page[0].AcceptedAt)
-	page, err = r.History(t.Context(), "none", trade.HistoryPosition{}, 1)
+	page, next, err := r.History(t.Context(), "none", trade.HistoryPosition{}, 1)
 	require.NoError(t, err)
 	require.Empty(t, page)
+	require.Zero(t, next)
 
 	asOf := func(second int, want ...string) {
 		t.Helper()
-		then, err := r.AsOf(t.Context(), "T", testNow.Add(time.Duration(second)*time.Second))
-		require.NoError(t, err)
-		var books []string
-		for i := range then {
-			books = append(books, then[i].BookID)
+		for limit := 1; limit <= 3; limit++ {
+			var books []string
+			for after := int32(0); ; {
+				then, next, err := r.AsOf(t.Context(), "T", testNow.Add(time.Duration(second)*time.Second), after, limit)
+				require.NoError(t, err)
+				for i := range then {
+					books = append(books, then[i].BookID)
+				}
+				if after = next; next == 0 {
+					break
+				}
+			}
+			require.Equal(t, want, books)
 		}
-		require.Equal(t, want, books)
 	}
 	asOf(0)
 	asOf(1, "b")
@@ -92,11 +102,11 @@ func TestHistory(t *testing.T) {
 	l.db.exec(t, `DELETE FROM journal WHERE request_id = $1`, first.ID)
 	asOf(1, "b")
 	l.db.exec(t, `DELETE FROM journal WHERE request_id = $1`, second.ID)
-	_, err = r.AsOf(t.Context(), "T", testNow.Add(time.Second))
+	_, _, err = r.AsOf(t.Context(), "T", testNow.Add(time.Second), 0, 10)
 	require.ErrorIs(t, err, trade.ErrForgotten)
 	asOf(2, "c", "d")
 	l.db.exec(t, `UPDATE journal SET replaces = NULL WHERE request_id = $1`, high.ID) // as before there was the column
-	_, err = r.AsOf(t.Context(), "T", testNow)
+	_, _, err = r.AsOf(t.Context(), "T", testNow, 0, 10)
 	require.ErrorIs(t, err, trade.ErrForgotten)
 }
 
@@ -137,10 +147,10 @@ func TestTimesOfDecisionsFollowTheLog(t *testing.T) {
 	decided(9, later)
 
 	r := NewReader(l.db.reads)
-	then, err := r.AsOf(t.Context(), "T", testNow.Add(9*time.Second))
+	then, _, err := r.AsOf(t.Context(), "T", testNow.Add(9*time.Second), 0, 10)
 	require.NoError(t, err)
 	require.Equal(t, "c", then[0].BookID)
-	_, err = r.AsOf(t.Context(), "T", time.Now().Add(time.Hour))
+	_, _, err = r.AsOf(t.Context(), "T", time.Now().Add(time.Hour), 0, 10)
 	require.ErrorIs(t, err, trade.ErrFuture)
 }
 
@@ -155,6 +165,74 @@ func TestTheDatabaseGivesDecisionsTheirTime(t *testing.T) {
 		JOIN ingest_offsets AS o USING (generation, partition)
 		WHERE j.request_id = $1 AND j.decided_at = stored_at AND j.decided_at = o.decided_at
 		  AND j.decided_at BETWEEN now() - interval '1 hour' AND now()`, r.ID))
+}
+
+// manySubmissions puts n records into a partition of the journal. One in every so many is of trade HOT, whose versions
+// 1 to 100 are stored in turn, again and again.
+func (d *testDatabase) manySubmissions(t *testing.T, n, every int) {
+	t.Helper()
+	require.NoError(t, NewMaintainer(d.reads).MakeDays(t.Context(), testNow))
+	d.exec(t, `INSERT INTO journal ("offset", accepted_at, decided_at, accepted_on, generation, partition, version,
+			maturity_date, created_date, request_id, outcome, trade_id, counterparty_id, book_id, replaces)
+		SELECT n, at, at, at::date, 1, 2, 1 + n / $2 % 100, '2027-01-01', '2026-01-01', gen_random_uuid(), 'SUCCESS',
+			CASE WHEN n % $2 = 0 THEN 'HOT' ELSE 'T' || n END, 'C', 'B', n >= 100 * $2
+		FROM generate_series(0, $1 - 1) AS n, (SELECT $3::timestamptz AS at) AS x`, n, every, testNow)
+	d.exec(t, `INSERT INTO trades
+		SELECT 0, now(), 1, 1, 2, '2027-01-01', '2026-01-01', gen_random_uuid(), 'HOT', 'C', 'B'`)
+	d.exec(t, `ANALYZE journal`)
+}
+
+// However a page is read, the pages give each submission once, in order, with what it replaced.
+func TestHistoryOfAFrequentTrade(t *testing.T) {
+	t.Parallel()
+	const records = 3000
+	d := newDatabase(t)
+	d.manySubmissions(t, records, 3)
+	r := NewReader(d.reads)
+	f := func(limit, window int) {
+		t.Helper()
+		var seen []trade.RequestID
+		for after := (trade.HistoryPosition{}); ; {
+			page, next, err := r.history(t.Context(), "HOT", after, limit, window)
+			require.NoError(t, err)
+			for _, s := range page {
+				require.EqualValues(t, 3*len(seen), s.Offset)
+				replaced := trade.RequestID{}
+				if len(seen) >= 100 {
+					replaced = seen[len(seen)-100]
+				}
+				require.Equal(t, replaced, s.Replaced)
+				seen = append(seen, s.ID)
+			}
+			if after = next; next == (trade.HistoryPosition{}) {
+				break
+			}
+		}
+		require.Len(t, seen, records/3)
+	}
+	f(1000, historyWindow)
+	f(90, historyWindow)
+	f(250, 100) // each window has too few for a page
+	f(100, 20)  // and too few for a frequent trade
+}
+
+// A page of a frequent trade stops when it is full: it does not read, or sort, the rest of the trade.
+func TestHistoryOfAFrequentTradeStopsEarly(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.manySubmissions(t, 30_000, 2)
+	plan := d.explain(t, "(ANALYZE, TIMING OFF) "+walkHistory, "HOT", 1, 2, 0, historyWindow, 101)
+	for _, bad := range []string{"Seq Scan", "Sort", "Hash", "Bitmap"} {
+		require.NotContains(t, strings.ReplaceAll(plan, "Sort Key", ""), bad, plan)
+	}
+	read := 0
+	for _, m := range regexp.MustCompile(`_idx on journal_.*\(actual rows=(\d+)`).FindAllStringSubmatch(plan, -1) {
+		n, err := strconv.Atoi(m[1])
+		require.NoError(t, err)
+		read += n
+	}
+	require.Positive(t, read, plan)
+	require.Less(t, read, 400, plan)
 }
 
 // Only requests without an outcome are pending, and only those that the orphan reaper has not passed are looked at.
@@ -195,9 +273,20 @@ func TestHistoryPlans(t *testing.T) {
 		require.NotContains(t, text, "Seq Scan")
 		return text
 	}
-	require.Contains(t, plan(history, "T", 0, 0, [16]byte{}, 10), "Bitmap Index Scan on journal_20260304_trade_id_idx")
-	require.Contains(t, plan(storedBefore, "T"), "Bitmap Index Scan on journal_20260304_trade_id_idx")
-	require.Contains(t, plan(storedVersions, "T"), "trades_pkey")
+	const filters = "Bitmap Index Scan on journal_20260304_trade_id_idx"
+	require.Contains(t, plan(findHistory, "T", 0, 0, [16]byte{}, 10), filters)
+	require.Contains(t, plan(replacedFar, "T", []int32{1}, 1, 1), filters)
+	require.Contains(t, plan(storedBefore, "T", []int32{1}, testNow), filters)
+	const inOrder = "Index Scan using journal_20260304_generation_partition_offset_idx"
+	backward := strings.Replace(inOrder, "Scan", "Scan Backward", 1)
+	require.Contains(t, plan(walkHistory, "T", 1, 1, 1, 10, 10), inOrder)
+	require.Contains(t, plan(replacedNear, "T", []int32{1}, 1, 1, 1, 10), backward)
+	require.Contains(t, plan(historyEnd, "T", 1, 1, [16]byte{}, 10), inOrder)
+	require.Contains(t, plan(laterHistory, 1), strings.Replace(backward, "Index", "Index Only", 1))
+	require.Contains(t, plan(storedVersions, "T", 0, 10, testNow), inOrder)
+	require.Contains(t, plan(storedVersions, "T", 0, 10, testNow), "trades_pkey")
+	require.Contains(t, plan(historyStart, "T"), "trades_pkey")
+	require.Contains(t, plan(versions, "T", 0, 10), "trades_pkey")
 	require.Contains(t, plan(newestVersions, []string{"T"}), "trades_pkey")
 	pending := plan(pendingOfTrade, "T", 10)
 	require.Contains(t, pending, "Bitmap Index Scan on requests_20260304_accepted_at_idx")

@@ -165,7 +165,7 @@ func TestNothingScans(t *testing.T) {
 		require.NoError(t, err)
 		_, err = reader.MaxVersions(t.Context(), []string{"T1-1", "T1-2"})
 		require.NoError(t, err)
-		_, err = reader.Versions(t.Context(), "T1-1")
+		_, _, err = reader.Versions(t.Context(), "T1-1", 0, 1)
 		require.NoError(t, err)
 		_, _, err = reader.List(t.Context(), trade.AllTrades(), trade.Key{TradeID: "T1", Version: 1}, 10)
 		require.NoError(t, err)

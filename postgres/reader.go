@@ -78,18 +78,27 @@ func (r *Reader) Newest(ctx context.Context, tradeIDs []string) (map[string]trad
 const tradeColumns = `trade_id, version, counterparty_id, book_id,
 	maturity_date - DATE '1970-01-01', created_date - DATE '1970-01-01'`
 
-// Versions returns all stored versions of one trade, ascending; none for an unknown trade.
-func (r *Reader) Versions(ctx context.Context, tradeID string) ([]trade.Trade, error) {
-	rows, err := r.pool.Query(ctx, `SELECT `+tradeColumns+` FROM trades WHERE trade_id = $1 ORDER BY version`, tradeID)
-	var trades []trade.Trade
+const versions = `
+	SELECT ` + tradeColumns + ` FROM trades WHERE trade_id = $1 AND version > $2 ORDER BY version LIMIT $3`
+
+// Versions returns up to limit stored versions of one trade after the given one, ascending; none for an unknown trade.
+// next is the version to continue after, zero if there are no more.
+func (r *Reader) Versions(ctx context.Context, tradeID string, after int32, limit int) (
+	page []trade.Trade, next int32, err error,
+) {
+	rows, err := r.pool.Query(ctx, versions, tradeID, after, limit+1) // one more tells whether there is another page
 	if err == nil {
-		trades, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trade.Trade, err error) {
+		page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t trade.Trade, err error) {
 			err = row.Scan(&t.TradeID, &t.Version, &t.CounterpartyID, &t.BookID, &t.MaturityDate, &t.CreatedDate)
 			return t, err
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the versions of a trade: %w", err)
+		return nil, 0, fmt.Errorf("cannot read the versions of a trade: %w", err)
 	}
-	return trades, nil
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].Version
+	}
+	return page, next, nil
 }

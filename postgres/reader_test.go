@@ -31,12 +31,20 @@ func TestReads(t *testing.T) {
 		"A": {Version: 10, RequestID: last.ID}, "B": {Version: 2, RequestID: first.ID},
 	}, stored)
 
-	versions, err := r.Versions(t.Context(), "A")
-	require.NoError(t, err)
-	require.Equal(t, []trade.Trade{newTrade("A", 1, "x"), newTrade("A", 10, "y")}, versions)
-	versions, err = r.Versions(t.Context(), "none")
-	require.NoError(t, err)
-	require.Empty(t, versions)
+	f := func(id string, after int32, limit int, wantNext int32, want ...trade.Trade) {
+		t.Helper()
+		page, next, err := r.Versions(t.Context(), id, after, limit)
+		require.NoError(t, err)
+		require.Equal(t, wantNext, next)
+		require.ElementsMatch(t, want, page)
+	}
+	one, ten := newTrade("A", 1, "x"), newTrade("A", 10, "y")
+	f("A", 0, 3, 0, one, ten)
+	f("A", 0, 2, 0, one, ten)
+	f("A", 0, 1, 1, one)
+	f("A", 1, 1, 0, ten)
+	f("A", 10, 1, 0)
+	f("none", 0, 1, 0)
 }
 
 // Dates at both ends of what a trade may carry come back as they went in.
@@ -50,7 +58,7 @@ func TestDatesAtTheEnds(t *testing.T) {
 		l.add("T", 1, "x")
 		l.pending[0].Trade.CreatedDate, l.pending[0].Trade.MaturityDate = created, maturity
 		l.apply()
-		got, err := NewReader(l.db.reads).Versions(t.Context(), "T")
+		got, _, err := NewReader(l.db.reads).Versions(t.Context(), "T", 0, 1)
 		require.NoError(t, err)
 		require.Equal(t, created, got[0].CreatedDate)
 		require.Equal(t, maturity, got[0].MaturityDate)
@@ -66,7 +74,7 @@ func TestReadsWithoutADatabase(t *testing.T) {
 	r := NewReader(openPool(t, unreachable, "reads", Open))
 	_, err := r.MaxVersions(t.Context(), []string{"A"})
 	require.ErrorContains(t, err, "cannot read the versions of 1 trades")
-	_, err = r.Versions(t.Context(), "A")
+	_, _, err = r.Versions(t.Context(), "A", 0, 1)
 	require.Error(t, err)
 	_, err = r.Newest(t.Context(), []string{"A"})
 	require.ErrorContains(t, err, "cannot read the newest versions of 1 trades")

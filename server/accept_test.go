@@ -398,7 +398,8 @@ func TestNewListsMistakes(t *testing.T) {
 	require.NoError(t, err)
 	defer client.Close()
 	stores := newFake(t)
-	deps := Deps{Verified: verified, Requests: stores, Keys: stores, Trades: stores, Journal: stores, Kafka: client,
+	deps := Deps{Verified: verified, Requests: stores, Keys: stores, LookUp: stores, Trades: stores,
+		Past: stores, Journal: stores, Kafka: client,
 		Registry: reg, Log: zerolog.Nop()}
 	_, err = New(good, deps)
 	require.NoError(t, err)

@@ -30,16 +30,22 @@ func (nothing) Ended(context.Context, []trade.RequestID) ([]trade.RequestState, 
 
 func (nothing) MaxVersions(context.Context, []string) (map[string]int32, error) { return nil, nil }
 
-func (nothing) Versions(context.Context, string) ([]trade.Trade, error) { return nil, nil }
+func (nothing) Versions(context.Context, string, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
 func (nothing) PendingOf(context.Context, string, int) ([]trade.PendingRequest, error) {
 	return nil, nil
 }
 
-func (nothing) AsOf(context.Context, string, time.Time) ([]trade.Trade, error) { return nil, nil }
+func (nothing) AsOf(context.Context, string, time.Time, int32, int) ([]trade.Trade, int32, error) {
+	return nil, 0, nil
+}
 
-func (nothing) History(context.Context, string, trade.HistoryPosition, int) ([]trade.HistoryEntry, error) {
-	return nil, nil
+func (nothing) History(context.Context, string, trade.HistoryPosition, int) (
+	[]trade.HistoryEntry, trade.HistoryPosition, error,
+) {
+	return nil, trade.HistoryPosition{}, nil
 }
 
 func (nothing) Newest(context.Context, []string) (map[string]trade.Stored, error) { return nil, nil }
@@ -64,7 +70,7 @@ func requestOf(b *testing.B, body string) *fasthttp.RequestCtx {
 // BenchmarkAccept is the whole accept path but the socket: stores that do nothing, a real producer, an embedded broker.
 func BenchmarkAccept(b *testing.B) {
 	a := start(b, func(_ *Config, deps *Deps) {
-		deps.Requests, deps.Trades, deps.Now = nothing{}, nothing{}, time.Now
+		deps.Requests, deps.LookUp, deps.Now = nothing{}, nothing{}, time.Now
 		deps.Log = zerolog.New(io.Discard).Level(zerolog.InfoLevel)
 	})
 	body := string(tradeFarAhead())
@@ -88,7 +94,7 @@ func BenchmarkAccept(b *testing.B) {
 func BenchmarkAcceptBulk(b *testing.B) {
 	const each = 100
 	a := start(b, func(_ *Config, deps *Deps) {
-		deps.Requests, deps.Trades, deps.Now = nothing{}, nothing{}, time.Now
+		deps.Requests, deps.LookUp, deps.Now = nothing{}, nothing{}, time.Now
 		deps.Log = zerolog.New(io.Discard).Level(zerolog.InfoLevel)
 	})
 	body := strings.Repeat(string(tradeFarAhead())+"\n", each)
@@ -116,7 +122,7 @@ func BenchmarkAcceptBulk(b *testing.B) {
 // BenchmarkRefuse is what an invalid trade costs.
 func BenchmarkRefuse(b *testing.B) {
 	a := start(b, func(_ *Config, deps *Deps) {
-		deps.Requests, deps.Trades = nothing{}, nothing{}
+		deps.Requests, deps.LookUp = nothing{}, nothing{}
 		deps.Log = zerolog.New(io.Discard).Level(zerolog.WarnLevel)
 	})
 	ctx := requestOf(b, `{"trade_id":"T1","version":0}`)

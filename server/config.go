@@ -31,7 +31,7 @@ type Config struct {
 
 	// What package app builds for the server: its connections and its Kafka producer.
 	RequestConns int    `name:"request-conns" group:"tuning" default:"8" help:"Largest number of PostgreSQL connections for accepting trades and for reading the status of requests."`
-	ReadConns    int    `name:"read-conns" group:"tuning" default:"8" help:"Largest number of PostgreSQL connections for reading trades and for version checks."`
+	ReadConns    int    `name:"read-conns" group:"tuning" default:"8" help:"Largest number of PostgreSQL connections for reading trades and for exports. Version checks, readiness and reads of the past have connections of their own."`
 	Compression  string `name:"kafka-compression" group:"tuning" default:"none" help:"Compression of record batches: none, lz4, snappy, zstd or gzip."`
 
 	// Limits that no deployment has to change. Zero takes the constant of the same name below.
@@ -42,7 +42,10 @@ type Config struct {
 	BulkBytes           int           `kong:"-"` // of its body
 	StoreTimeout        time.Duration `kong:"-"` // of one read from a store
 	MaxExports          int           `kong:"-"` // at the same time
-	ExportTimeout       time.Duration `kong:"-"` // of a whole export
+	MaxPastReads        int           `kong:"-"` // of histories and as_of, at the same time
+	PastWait            time.Duration `kong:"-"` // of such a read for its turn
+	ExportPace          time.Duration `kong:"-"` // for a page of an export, on average
+	ExportSlack         time.Duration `kong:"-"` // how far a client may be behind that
 	ProbeTimeout        time.Duration `kong:"-"` // of one health probe
 	ProbeMaxAge         time.Duration `kong:"-"` // of the answer of a probe
 	MaxWait             time.Duration `kong:"-"` // of one call for an outcome, in whole seconds
@@ -50,6 +53,7 @@ type Config struct {
 	MaxWaiters          int           `kong:"-"` // calls that wait at the same time
 	MaxHeaderBytes      int           `kong:"-"` // of a request, with its first line
 	WriteTimeout        time.Duration `kong:"-"` // of a whole answer
+	evictIdle           time.Duration // the least time that a connection is idle before it is closed to make room
 	heartbeat           time.Duration // between two comments on a stream without events
 }
 
@@ -65,10 +69,20 @@ const (
 	bulkBytes = 1 << 20
 	// storeTimeout bounds one read, so that a slow store becomes a 503 before clients give up.
 	storeTimeout = 2 * time.Second
+	// MaxPastReads is how many reads of the past run at once: histories, and trades as of an instant. Each may keep
+	// PostgreSQL busy for a second. Their pool has as many connections, so that whose turn it is has a connection.
+	MaxPastReads = 4
+	// pastWait is longer than most reads of the past take.
+	pastWait = 500 * time.Millisecond
 	// maxExports leaves most of the read connections to the other reads.
 	maxExports = 2
-	// exportTimeout bounds how long one client can hold a place for an export and a read connection.
-	exportTimeout = 10 * time.Minute
+	// exportPace is 500 trades a second. An export may take as long as it needs, but a client that takes fewer holds a
+	// place that others want.
+	exportPace = 2 * time.Second
+	// exportSlack bounds the time without a byte taken, and a pause of a client that is fast otherwise.
+	exportSlack = 10 * time.Second
+	// evictIdle spares clients that are between two requests.
+	evictIdle = time.Second
 	// probeTimeout keeps an answer about health inside the timeout of usual load balancers.
 	probeTimeout = time.Second
 	// probeMaxAge bounds how often clients can make the server ask its stores.
@@ -110,7 +124,11 @@ func (c Config) withConstants() Config {
 	c.BulkBytes = cmp.Or(c.BulkBytes, bulkBytes)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, storeTimeout)
 	c.MaxExports = cmp.Or(c.MaxExports, maxExports)
-	c.ExportTimeout = cmp.Or(c.ExportTimeout, exportTimeout)
+	c.MaxPastReads = cmp.Or(c.MaxPastReads, MaxPastReads)
+	c.PastWait = cmp.Or(c.PastWait, pastWait)
+	c.ExportPace = cmp.Or(c.ExportPace, exportPace)
+	c.ExportSlack = cmp.Or(c.ExportSlack, exportSlack)
+	c.evictIdle = cmp.Or(c.evictIdle, evictIdle)
 	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, probeTimeout)
 	c.ProbeMaxAge = cmp.Or(c.ProbeMaxAge, probeMaxAge)
 	c.MaxWait = cmp.Or(c.MaxWait, maxWait)

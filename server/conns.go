@@ -1,15 +1,20 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 const (
@@ -18,24 +23,30 @@ const (
 	refuseTime   = 100 * time.Millisecond // for the answer on a connection that is refused
 	acceptPause  = 5 * time.Millisecond   // after the first failed accept; doubled up to acceptPauses
 	acceptPauses = time.Second
+	evictPause   = 100 * time.Millisecond // between two looks for idle connections when there are too few
 )
 
 // conns is a listener that bounds the open connections, in all and from one address, IPv6 included. It refuses the rest
-// with a problem document. It goes on after the process had no free file descriptor.
+// with a problem document. When there is little room left, it closes those that have been idle longest, so that clients
+// that keep connections and do not use them keep nobody out. It goes on after the process had no free file descriptor.
 type conns struct {
 	net.Listener
 	max, maxPerAddr int
+	room            int           // connections that should be free for new clients
+	evictIdle       time.Duration // the least time that a connection is idle before it is closed to make room
 	slack           time.Duration // how much earlier a deadline may be than wanted
 	m               *metrics
 
-	mu    sync.Mutex // protects what follows
-	total int
-	open  map[netip.Addr]int // by address; IPv6 by its /64, because one client owns a whole /64
+	mu        sync.Mutex // protects what follows
+	open      map[*conn]struct{}
+	byAddr    map[netip.Addr]int // IPv6 by its /64, because one client owns a whole /64
+	nextEvict time.Time          // no look for idle connections before
 }
 
 func newConns(ln net.Listener, cfg *Config, m *metrics) *conns {
 	return &conns{
-		Listener: ln, max: cfg.MaxConns, maxPerAddr: cfg.MaxConnsPerAddr, m: m, open: map[netip.Addr]int{},
+		Listener: ln, max: cfg.MaxConns, maxPerAddr: cfg.MaxConnsPerAddr, room: max(cfg.MaxConns/16, 1),
+		evictIdle: cfg.evictIdle, m: m, open: map[*conn]struct{}{}, byAddr: map[netip.Addr]int{},
 		slack: min(cfg.ReadTimeout, cfg.WriteTimeout, cfg.IdleTimeout) / 8,
 	}
 }
@@ -55,13 +66,13 @@ func (l *conns) Accept() (net.Conn, error) {
 		case err != nil:
 			return nil, err
 		}
-		addr := addrOf(c)
-		if refused := l.enter(addr); refused != nil {
+		entered := &conn{Conn: c, owner: l, addr: addrOf(c)}
+		if refused := l.enter(entered); refused != nil {
 			l.m.connsRefused[string(refused.code)].Inc()
 			refuse(c, refused)
 			continue
 		}
-		return &conn{Conn: c, owner: l, addr: addr}, nil
+		return entered, nil
 	}
 }
 
@@ -79,27 +90,87 @@ func isExhausted(err error) bool {
 }
 
 // enter counts a connection, or returns why it is refused.
-func (l *conns) enter(addr netip.Addr) *problem {
+func (l *conns) enter(c *conn) *problem {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	if want := len(l.open) + 1 + l.room - l.max; want > 0 {
+		l.evict(now, want)
+	}
 	switch {
-	case l.total >= l.max:
+	case len(l.open) >= l.max:
 		return &problem{code: TooManyConnections, detail: "the setting max-conns limits open connections"}
-	case addr.IsValid() && l.open[addr] >= l.maxPerAddr:
+	case c.addr.IsValid() && l.byAddr[c.addr] >= l.maxPerAddr:
 		const detail = "the setting max-conns-per-addr limits open connections from one address"
 		return &problem{code: TooManyRequests, detail: detail}
 	}
-	l.total++
-	l.open[addr]++
+	l.open[c] = struct{}{}
+	l.byAddr[c.addr]++
+	c.idle.Store(now.UnixNano())
 	return nil
 }
 
-func (l *conns) leave(addr netip.Addr) {
+func (l *conns) leave(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.total--
-	if l.open[addr]--; l.open[addr] == 0 {
-		delete(l.open, addr)
+	delete(l.open, c)
+	if l.byAddr[c.addr]--; l.byAddr[c.addr] == 0 {
+		delete(l.byAddr, c.addr)
+	}
+}
+
+// evict closes so many connections, those that have been idle longest. They are still counted until their goroutines
+// have ended. mu is held. It looks at every connection, so it does not look again soon when too few were idle.
+func (l *conns) evict(now time.Time, want int) {
+	if now.Before(l.nextEvict) {
+		return
+	}
+	type idle struct {
+		c     *conn
+		since int64
+	}
+	var found []idle
+	latest := now.Add(-l.evictIdle).UnixNano()
+	for c := range l.open {
+		switch since := c.idle.Load(); {
+		case since == evicted:
+			want-- // is about to leave
+		case since != busy && since <= latest:
+			found = append(found, idle{c, since})
+		}
+	}
+	slices.SortFunc(found, func(a, b idle) int { return cmp.Compare(a.since, b.since) })
+	for _, f := range found[:min(max(want, 0), len(found))] {
+		if f.c.idle.CompareAndSwap(f.since, evicted) { // else it has just got a request
+			_ = f.c.Conn.SetReadDeadline(now) // ends the read that waits for a request
+			l.m.connsEvicted.Inc()
+			want--
+		}
+	}
+	if want > 0 {
+		l.nextEvict = now.Add(evictPause)
+	}
+}
+
+// Values of conn.idle beside a time.
+const (
+	busy    = 0
+	evicted = -1
+)
+
+// noteState is told by the HTTP server when a connection gets a request, and when it waits for the next one.
+func noteState(open net.Conn, state fasthttp.ConnState) {
+	c, ok := open.(*conn)
+	if !ok {
+		return
+	}
+	if state == fasthttp.StateIdle {
+		c.idle.Store(time.Now().UnixNano())
+	}
+	if state == fasthttp.StateActive && c.idle.Swap(busy) == evicted { // its request came at the same moment: it stays
+		c.owner.mu.Lock() // until evict has set the deadline
+		c.toRead.set = time.Time{}
+		c.owner.mu.Unlock()
 	}
 }
 
@@ -107,7 +178,7 @@ func (l *conns) leave(addr netip.Addr) {
 func (l *conns) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.total
+	return len(l.open)
 }
 
 func addrOf(c net.Conn) netip.Addr {
@@ -141,6 +212,8 @@ type conn struct {
 	owner       *conns
 	addr        netip.Addr
 	closed      atomic.Bool
+	idle        atomic.Int64 // since when it waits for a request, in nanoseconds since 1970; or busy, or evicted
+	late        atomic.Bool  // a write took too long
 	heard       atomic.Bool  // a byte was received
 	discardBody atomic.Int64 // unread bytes that may arrive: a plain close would reset the connection and lose the answer
 	writeLimit  atomic.Int64 // nanoseconds for each write of a stream; 0: the HTTP server sets the limit
@@ -187,6 +260,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	if err := c.toRead.apply(c.owner.slack, c.Conn.SetReadDeadline); err != nil {
 		return 0, err
 	}
+	if c.idle.Load() == evicted { // the line above may have undone the deadline of evict
+		return 0, os.ErrDeadlineExceeded
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.heard.Load() {
 		c.heard.Store(true)
@@ -207,7 +283,11 @@ func (c *conn) Write(b []byte) (int, error) {
 	if err := c.toWrite.apply(c.owner.slack, c.Conn.SetWriteDeadline); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.late.Store(true)
+	}
+	return n, err
 }
 
 // Close closes the connection and stops counting it. If a request was refused before it was read, the rest of it is
@@ -216,7 +296,7 @@ func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	defer c.owner.leave(c.addr)
+	defer c.owner.leave(c)
 	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.discardBody.Load() > 0 && tcp.CloseWrite() == nil {
 		_ = tcp.SetReadDeadline(time.Now().Add(discardTime))
 		_, _ = io.CopyN(io.Discard, tcp, c.discardBody.Load())

@@ -14,9 +14,10 @@ import (
 // checksums find cursors that were cut, edited or mixed up. They are not a secret: a cursor gives no access that its
 // list does not.
 const (
-	cursorOfTrades  = 2 // position: the key of the last row that was looked at: version, trade id
-	cursorOfHistory = 3 // position: the last submission: generation, offset, request id
-	cursorOfEvents  = 4 // position: the next row of the journal: generation, partition, offset
+	cursorOfTrades   = 2 // position: the key of the last row that was looked at: version, trade id
+	cursorOfEvents   = 4 // position: the next row of the journal: generation, partition, offset
+	cursorOfVersions = 5 // position: the last version that was looked at
+	cursorOfHistory  = 6 // position: the last submission: generation, partition, offset, request id
 
 	maxCursor  = 512            // bytes of a cursor in a query
 	cursorHead = 1 + crc32.Size // form, scope
@@ -75,4 +76,21 @@ func parseTradeCursor(s, scope string) (trade.Key, error) {
 		return trade.Key{}, errCursor
 	}
 	return key, nil
+}
+
+// appendVersionCursor writes the cursor behind a version in a list of the versions of a trade.
+func appendVersionCursor(dst []byte, scope string, version int32) []byte {
+	return appendCursor(dst, cursorOfVersions, scope, binary.BigEndian.AppendUint32(nil, uint32(version)))
+}
+
+// parseVersionCursor parses what appendVersionCursor wrote, and nothing else.
+func parseVersionCursor(s, scope string) (version int32, err error) {
+	position, err := parseCursor(s, cursorOfVersions, scope)
+	if err != nil || len(position) != 4 {
+		return 0, errCursor
+	}
+	if version = int32(binary.BigEndian.Uint32(position)); version < 1 {
+		return 0, errCursor
+	}
+	return version, nil
 }

@@ -41,6 +41,14 @@ func TestCursorIsReadBackAndNothingElseIs(t *testing.T) {
 	}
 	_, err := parseTradeCursor(string(appendCursor(nil, cursorOfTrades, "", []byte("abc"))), "")
 	require.ErrorIs(t, err, errCursor)
+	for _, bad := range []string{string(appendVersionCursor(nil, "", 0)), string(appendVersionCursor(nil, "", -1)),
+		string(appendVersionCursor(nil, "T1", 1)), string(appendCursor(nil, cursorOfVersions, "", []byte("abc")))} {
+		_, err = parseVersionCursor(bad, "")
+		assert.ErrorIs(t, err, errCursor)
+	}
+	version, err := parseVersionCursor(string(appendVersionCursor(nil, "T1", 7)), "T1")
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, version)
 }
 
 // Whatever a client sends for a cursor, it is read without a panic, and what is read can be a position.

@@ -24,10 +24,18 @@ const mediaCSV = "text/csv"
 const exportPage = 1000
 
 var (
-	errExportLate = errors.New("the export takes longer than it may")
+	errExportSlow = errors.New("the client does not take the export fast enough")
 	errDraining   = errors.New("the process ends")
 
 	errExportPanic = errors.New("a fault in the service")
+)
+
+// Values of the result label of exports.
+const (
+	exportWhole  = "whole"
+	exportSlow   = "slow"   // the client did not take it fast enough
+	exportLeft   = "left"   // the client hung up
+	exportFailed = "failed" // a store did not answer, or the process ends
 )
 
 // preferred returns the offered media type that the value of Accept prefers (RFC 9110, section 12.5.1). The first one
@@ -72,7 +80,7 @@ func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, me
 	}
 	e := &export{
 		s: s, conn: c.ctx.Conn(), filter: filter, today: today, csv: media == mediaCSV, correlationID: c.correlationID,
-		deadline: c.start.Add(s.cfg.ExportTimeout),
+		deadline: c.start.Add(s.cfg.ExportSlack), result: exportLeft,
 	}
 	if e.csv {
 		e.left = []byte("trade_id,version,counterparty_id,book_id,maturity_date,created_date,expired\r\n")
@@ -91,6 +99,8 @@ func (s *Server) exportTrades(c *call, filter trade.Filter, today trade.Date, me
 	c.ctx.SetContentType(media)
 	if streams = !c.ctx.IsHead(); streams { // of a HEAD, fasthttp would write the end of the chunked coding
 		c.ctx.Response.SetBodyStream(e, -1)
+	} else {
+		e.result = exportWhole
 	}
 }
 
@@ -103,7 +113,8 @@ type export struct {
 	csv    bool
 
 	correlationID string
-	deadline      time.Time // when it is cut
+	deadline      time.Time // when the client must have taken what is fetched
+	result        string    // how it ended, if it ends now
 
 	left   []byte // not written yet
 	page   []byte // the buffer of left
@@ -125,6 +136,7 @@ func (e *export) Read(p []byte) (n int, err error) {
 	}()
 	for len(e.left) == 0 {
 		if e.ended {
+			e.result = exportWhole
 			return 0, io.EOF
 		}
 		if err := e.fetch(); err != nil {
@@ -137,19 +149,29 @@ func (e *export) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// fetch reads a page, and gives the client another WriteTimeout to take it. A drain does not wait for exports.
+// fetch reads a page, and gives the client another ExportPace to take it, beside the time that the store took. A client
+// that was faster saves no more than ExportSlack for later. A drain does not wait for exports.
 func (e *export) fetch() error {
+	start := time.Now()
 	switch {
-	case time.Now().After(e.deadline):
-		return errExportLate
+	case start.After(e.deadline):
+		e.result = exportSlow
+		return errExportSlow
 	case e.s.draining.Load():
+		e.result = exportFailed
 		return errDraining
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), e.s.cfg.StoreTimeout)
 	defer cancel()
 	trades, next, err := e.s.trades.List(ctx, e.filter, e.next, exportPage)
 	if err != nil {
+		e.result = exportFailed
 		return err
+	}
+	now := time.Now()
+	e.deadline = e.deadline.Add(now.Sub(start) + e.s.cfg.ExportPace)
+	if most := now.Add(e.s.cfg.ExportSlack); e.deadline.After(most) {
+		e.deadline = most
 	}
 	e.next, e.ended = next, next == (trade.Key{})
 	e.page = append(e.page[:0], e.left...)
@@ -161,12 +183,18 @@ func (e *export) fetch() error {
 		}
 	}
 	e.left = e.page
-	return e.conn.SetWriteDeadline(time.Now().Add(e.s.cfg.WriteTimeout))
+	return e.conn.SetWriteDeadline(e.deadline)
 }
 
-// Close frees the slot. The server calls it in every case.
+// Close frees the slot. The server calls it in every case, also when a write took too long.
 func (e *export) Close() error {
-	e.closed.Do(e.s.exports.release)
+	e.closed.Do(func() {
+		if open, ok := e.conn.(*conn); ok && e.result == exportLeft && open.late.Load() {
+			e.result = exportSlow
+		}
+		e.s.m.exports[e.result].Inc()
+		e.s.exports.release()
+	})
 	return nil
 }
 

@@ -5,10 +5,13 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -57,6 +60,7 @@ func TestExports(t *testing.T) {
 	a.send("GET", tradesPath+"?limit=1", "", "Accept: text/csv").problem(t, 400, InvalidQuery)
 	assert.Contains(t, a.send("GET", tradesPath+"?trade_id_prefix=T000", "", "Accept: text/csv").body, "T0009,1,")
 	assert.Zero(t, a.srv.exports.count(), "the room of each is free again")
+	counted(t, 4, a.srv.m.exports[exportWhole])
 }
 
 // What can't be finished must not look whole.
@@ -78,6 +82,7 @@ func TestABrokenExportIsSeen(t *testing.T) {
 	require.Eventually(t, func() bool { return a.srv.exports.count() == 0 }, giveUpAfter, giveUpAfter/1000)
 	a.send("GET", tradesPath, "", "Accept: text/csv").problem(t, 503, StoreUnavailable) // nothing was said yet
 	require.Zero(t, a.srv.exports.count())
+	counted(t, 2, a.srv.m.exports[exportFailed])
 }
 
 func TestExportsAreBounded(t *testing.T) {
@@ -102,6 +107,44 @@ func TestExportsAreBounded(t *testing.T) {
 	close(release)
 	_, err := io.Copy(io.Discard, resp.Body)
 	require.NoError(t, err)
+}
+
+// A client that takes nothing loses its place soon, and another one gets it.
+func TestASlowClientLosesItsExport(t *testing.T) {
+	t.Parallel()
+	a, _ := exported(t, func(cfg *Config, _ *Deps) {
+		cfg.MaxExports, cfg.ExportPace, cfg.ExportSlack = 1, time.Nanosecond, 100*time.Millisecond
+	})
+	a.stores.set(func() {
+		for i := range 100_000 { // more than sockets hold
+			a.stores.stored = append(a.stores.stored, tradeOf(fmt.Sprintf("U%05d", i), 1))
+		}
+	})
+	slow, err := net.Dial("tcp", a.addr)
+	require.NoError(t, err)
+	defer slow.Close()
+	require.NoError(t, slow.(*net.TCPConn).SetReadBuffer(4096))
+	_, err = io.WriteString(slow, message("GET "+tradesPath+" HTTP/1.1\nAccept: text/csv", ""))
+	require.NoError(t, err)
+	eventually(t, func() bool { return testutil.ToFloat64(a.srv.m.exports[exportSlow]) == 1 })
+	require.Zero(t, a.srv.exports.count())
+	assert.Contains(t, a.send("GET", tradesPath+"?trade_id_prefix=T000", "", "Accept: text/csv").body, "T0009,1,")
+	counted(t, 1, a.srv.m.exports[exportWhole])
+	_, err = io.Copy(io.Discard, slow)
+	require.NoError(t, err)
+}
+
+// What the store takes is not the fault of the client, and a client that goes on may go on for as long as it needs.
+func TestAnExportMayTakeAsLongAsItNeeds(t *testing.T) {
+	t.Parallel()
+	const slack = time.Second
+	a, get := exported(t, func(cfg *Config, _ *Deps) {
+		cfg.WriteTimeout, cfg.ExportPace, cfg.ExportSlack = slack, slack, slack
+	})
+	a.stores.set(func() { a.stores.onList = func() error { time.Sleep(slack); return nil } }) // what a store takes
+	rows, err := csv.NewReader(get("text/csv").Body).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, rows, 2501)
 }
 
 func TestWantedMedia(t *testing.T) {

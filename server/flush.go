@@ -30,7 +30,7 @@ type flusher struct {
 	queue    *queue
 	requests RequestStore
 	keys     KeyedStore
-	trades   TradeReader
+	versions VersionLookUp
 	client   *kgo.Client
 	log      zerolog.Logger
 	observe  *observer
@@ -40,7 +40,8 @@ type flusher struct {
 
 func newFlusher(cfg *Config, deps *Deps, queue *queue, observe *observer) *flusher {
 	return &flusher{
-		cfg: cfg, queue: queue, requests: deps.Requests, keys: deps.Keys, trades: deps.Trades, client: deps.Kafka,
+		cfg: cfg, queue: queue, requests: deps.Requests, keys: deps.Keys, versions: deps.LookUp,
+		client:  deps.Kafka,
 		log:     telemetry.Sampled(deps.Log), // an outage fails every batch
 		observe: observe, ackWait: maxAckWait,
 	}
@@ -164,7 +165,7 @@ func (f *flusher) lookUp(batch []*pendingPost) map[string]int32 {
 	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.LookupTimeout)
 	defer cancel()
 	start := time.Now()
-	maxima, err := f.trades.MaxVersions(ctx, tradeIDs(batch))
+	maxima, err := f.versions.MaxVersions(ctx, tradeIDs(batch))
 	f.observe.lookedUp(batch, start, err)
 	if err != nil {
 		f.log.Warn().Err(err).Int("requests", len(batch)).Msg("cannot look up versions: accepting unchecked")
@@ -181,7 +182,7 @@ func (f *flusher) refuseStale(stale []*pendingPost, maxima map[string]int32) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), f.cfg.LookupTimeout)
 	defer cancel()
-	newest, err := f.trades.Newest(ctx, tradeIDs(stale))
+	newest, err := f.versions.Newest(ctx, tradeIDs(stale))
 	if err != nil {
 		f.log.Warn().Err(err).Int("requests", len(stale)).Msg("cannot look up who stored a version")
 	}

@@ -79,7 +79,8 @@ func start(t testing.TB, change func(*Config, *Deps)) *api {
 	t.Cleanup(producer.Close)
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Partitions, cfg.AcceptDeadline = testTopic, testPartitions, giveUpAfter
-	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, Trades: a.stores, Journal: a.stores,
+	deps := Deps{Verified: verified, Requests: a.stores, Keys: a.stores, LookUp: a.stores, Trades: a.stores,
+		Past: a.stores, Journal: a.stores,
 		Kafka: producer, Registry: a.reg, Log: zerolog.New(a.log).Level(zerolog.DebugLevel),
 		Now: func() time.Time { return testNow }}
 	if change != nil {
@@ -257,7 +258,11 @@ func (a *api) records(n int) []trade.Record {
 	for len(records) < n {
 		fetches := consumer.PollFetches(ctx)
 		require.NoErrorf(a.t, ctx.Err(), "%d of %d records came", len(records), n)
-		fetches.EachRecord(func(r *kgo.Record) { records = append(records, kafka.Decode(r)) })
+		fetches.EachRecord(func(r *kgo.Record) {
+			record, err := kafka.Decode(r)
+			require.NoError(a.t, err)
+			records = append(records, record)
+		})
 	}
 	return records
 }
@@ -309,10 +314,12 @@ type fake struct {
 }
 
 var (
-	_ RequestStore = (*fake)(nil)
-	_ KeyedStore   = (*fake)(nil)
-	_ TradeReader  = (*fake)(nil)
-	_ Journal      = (*fake)(nil)
+	_ RequestStore  = (*fake)(nil)
+	_ KeyedStore    = (*fake)(nil)
+	_ VersionLookUp = (*fake)(nil)
+	_ TradeReader   = (*fake)(nil)
+	_ PastReader    = (*fake)(nil)
+	_ Journal       = (*fake)(nil)
 
 	storedBy = trade.NewRequestID(testNow) // of everything that is stored
 
@@ -442,18 +449,23 @@ func (w *fake) MaxVersions(ctx context.Context, ids []string) (map[string]int32,
 	return maxima, nil
 }
 
-func (w *fake) Versions(_ context.Context, id string) (found []trade.Trade, err error) {
+func (w *fake) Versions(_ context.Context, id string, after int32, limit int) (
+	page []trade.Trade, next int32, err error) {
 	if err := w.fault(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.stored {
-		if t.TradeID == id {
-			found = append(found, t)
+		switch {
+		case t.TradeID != id || t.Version <= after:
+		case len(page) == limit:
+			return page, page[limit-1].Version, nil
+		default:
+			page = append(page, t)
 		}
 	}
-	return found, nil
+	return page, 0, nil
 }
 
 func (w *fake) Newest(ctx context.Context, ids []string) (map[string]trade.Stored, error) {
@@ -489,31 +501,32 @@ func (w *fake) PendingOf(_ context.Context, id string, limit int) (found []trade
 	return found, nil
 }
 
-func (w *fake) AsOf(_ context.Context, _ string, at time.Time) ([]trade.Trade, error) {
-	if err := w.fault(); err != nil {
-		return nil, err
+func (w *fake) AsOf(ctx context.Context, id string, at time.Time, after int32, limit int) (
+	page []trade.Trade, next int32, err error) {
+	w.set(func() { w.asOf = at })
+	if at.After(testNow) {
+		return nil, 0, trade.ErrFuture
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asOf = at; at.After(testNow) {
-		return nil, trade.ErrFuture
-	}
-	return w.stored, nil
+	return w.Versions(ctx, id, after, limit)
 }
 
 func (w *fake) History(_ context.Context, id string, after trade.HistoryPosition, limit int) (
-	page []trade.HistoryEntry, err error) {
+	page []trade.HistoryEntry, next trade.HistoryPosition, err error) {
 	if err := w.fault(); err != nil {
-		return nil, err
+		return nil, next, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.submitted {
-		if s.TradeID == id && len(page) < limit && (after == trade.HistoryPosition{} || s.Position().Offset > after.Offset) {
+		switch {
+		case s.TradeID != id || after != (trade.HistoryPosition{}) && s.Position().Offset <= after.Offset:
+		case len(page) == limit:
+			return page, page[limit-1].Position(), nil
+		default:
 			page = append(page, s)
 		}
 	}
-	return page, nil
+	return page, next, nil
 }
 
 // List looks at fakeWindow rows, so that short pages occur.

@@ -91,11 +91,46 @@ func TestAsOfAnInstant(t *testing.T) {
 	refused("as_of=2026-11-22T01:00:00%2B02:00", 400, InvalidQuery)
 	refused("as_of=0000-01-01T00:00:00Z", 400, InvalidQuery)
 	refused("as_of=2026-11-22T09:00:00Z&pending=true", 400, InvalidQuery)
+	refused("limit=1001", 400, InvalidQuery)
+	refused("as_of=2026-11-22T09:00:00Z&limit=0", 400, InvalidQuery)
+	a.stores.set(func() { a.stores.stored = append(a.stores.stored, tradeOf("T1", 2)) })
+	cursor, _ := a.get(tradesPath + "/T1?limit=1").fields(t)["next_cursor"].(string)
+	require.Len(t, a.get(tradesPath + "/T1?limit=1&cursor=" + cursor).fields(t)["items"], 1)
+	refused("as_of=2026-11-22T09:00:00Z&cursor="+cursor, 400, InvalidCursor) // of what is stored now
+	a.get(tradesPath+"/T2?cursor="+cursor).problem(t, 400, InvalidCursor)
 	refused("pending=yes", 400, InvalidQuery)
 	a.stores.set(func() { a.stores.onRead = func() error { return fmt.Errorf("cannot: %w", trade.ErrForgotten) } })
 	refused("as_of=2026-11-22T09:00:00Z", 400, NotRetained)
 	a.stores.set(func() { a.stores.onRead, a.stores.stored = nil, nil })
 	refused("as_of=2026-11-22T09:00:00Z", 404, NotFound)
+}
+
+// Reads of the past run a few at a time; the rest is refused, and other reads go on.
+func TestReadsOfThePastAreThrottled(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(cfg *Config, _ *Deps) { cfg.MaxPastReads, cfg.PastWait = 2, time.Nanosecond })
+	a.stores.set(func() {
+		a.stores.stored = []trade.Trade{tradeOf("T1", 1)}
+		a.stores.submitted = []trade.HistoryEntry{postOf(trade.NewRequestID(testNow), 3)}
+	})
+	held := newBarrier()
+	a.stores.set(func() { a.stores.onRead = func() error { held.pass(); return nil } })
+	const asOf = tradesPath + "/T1?as_of=2026-11-22T09:00:00Z"
+	first := a.later(func() reply { return a.get(historyOf("T1")) })
+	second := a.later(func() reply { return a.get(asOf) })
+	eventually(t, func() bool { return a.srv.pasts.count() == 2 })
+	for _, path := range []string{historyOf("T1"), asOf} {
+		r := a.get(path)
+		r.problem(t, 503, TooManyPastReads)
+		require.Equal(t, "2", r.header.Get("Retry-After"))
+	}
+	a.stores.set(func() { a.stores.onRead = nil })
+	require.Equal(t, 200, a.get(tradesPath+"/T1").status)
+	held.open()
+	require.Equal(t, 200, (<-first).status)
+	require.Equal(t, 200, (<-second).status)
+	require.Zero(t, a.srv.pasts.count())
+	require.Equal(t, 200, a.get(historyOf("T1")).status)
 }
 
 // What was accepted and is not decided shows where there would be a 404; beside stored versions it has to be asked for.

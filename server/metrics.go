@@ -19,8 +19,10 @@ type metrics struct {
 	problems     *prometheus.CounterVec   // code
 	panics       prometheus.Counter
 	connsRefused map[string]prometheus.Counter // by code
+	connsEvicted prometheus.Counter
 	acceptErrors prometheus.Counter
-	checkUp      *prometheus.GaugeVec // check
+	exports      map[string]prometheus.Counter // by result
+	checkUp      *prometheus.GaugeVec          // check
 
 	accepted  prometheus.Histogram
 	delivered prometheus.Counter
@@ -107,6 +109,8 @@ func newMetrics() *metrics {
 	m.connsRefused = m.CountersOf("tradestore_http_connections_refused_total",
 		"Connections refused because too many are open, by the code of the problem document.",
 		"code", string(TooManyConnections), string(TooManyRequests))
+	m.connsEvicted = m.Counter("tradestore_http_connections_evicted_total",
+		"Idle connections closed because nearly as many are open as may be (--max-conns).")
 	m.acceptErrors = m.Counter("tradestore_http_accept_errors_total",
 		"Connections that could not be taken because the process or the machine was out of descriptors or memory.")
 	m.checkUp = m.Gauges("tradestore_health_check_up",
@@ -159,6 +163,10 @@ func (m *metrics) addReads() {
 	m.outcomeReads = m.Histogram("tradestore_wait_read_duration_seconds",
 		"Time of one read of the outcomes that clients wait for, of up to 500 requests.", telemetry.Durations)
 	m.outcomeErrors = m.Counter("tradestore_wait_read_errors_total", "Such reads that failed. They are repeated.")
+	m.exports = m.CountersOf("tradestore_http_exports_total",
+		"Exports by how they ended: whole, slow (the client did not take it fast enough), left (the client hung up), or "+
+			"failed (a store did not answer, or the process ends).",
+		"result", exportWhole, exportSlow, exportLeft, exportFailed)
 	m.lagErrors = m.Counter("tradestore_lag_read_errors_total", "Failed reads of the log and its positions.")
 	m.events = m.Counter("tradestore_stream_events_total", "Events written to streams.")
 	m.followReads = m.Histogram("tradestore_stream_read_duration_seconds",

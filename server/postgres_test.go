@@ -24,7 +24,8 @@ func TestOnPostgreSQL(t *testing.T) {
 	a := start(t, func(cfg *Config, deps *Deps) {
 		cfg.ProbeMaxAge = time.Nanosecond
 		log := postgres.NewRequestStore(pool)
-		deps.Requests, deps.Keys, deps.Trades = log, log, postgres.NewReader(pool)
+		deps.Requests, deps.Keys = log, log
+		deps.LookUp, deps.Trades, deps.Past = postgres.NewReader(pool), postgres.NewReader(pool), postgres.NewReader(pool)
 		deps.Checks = []Check{{Name: "database", Probe: pool.Ping}}
 	})
 	for version := range 3 {

@@ -24,6 +24,7 @@ const (
 	TooManyItems            trade.Code = "TOO_MANY_ITEMS"            // more trades than BulkItems: none was decoded
 	NotRetained             trade.Code = "NOT_RETAINED"              // as_of lies before outcome-retention
 	TooManyExports          trade.Code = "TOO_MANY_EXPORTS"          // MaxExports are under way
+	TooManyPastReads        trade.Code = "TOO_MANY_PAST_READS"       // MaxPastReads are under way
 	UnexpectedBody          trade.Code = "UNEXPECTED_BODY"           // a read carries a body
 	InvalidIdempotencyKey   trade.Code = "INVALID_IDEMPOTENCY_KEY"   // Idempotency-Key is not one key
 	InvalidReplayOf         trade.Code = "INVALID_REPLAY_OF"         // Trade-Replay-Of is not one request id
@@ -70,6 +71,7 @@ var problemTypes = map[trade.Code]struct {
 	TooManyItems:            {fasthttp.StatusRequestEntityTooLarge, "The body holds too many trades"},
 	NotRetained:             {fasthttp.StatusBadRequest, "The journal does not reach back that far"},
 	TooManyExports:          {fasthttp.StatusServiceUnavailable, "Too many exports are under way"},
+	TooManyPastReads:        {fasthttp.StatusServiceUnavailable, "Too many reads of the past are under way"},
 	UnexpectedBody:          {fasthttp.StatusBadRequest, "A body is not accepted here"},
 	InvalidIdempotencyKey:   {fasthttp.StatusBadRequest, "Not an idempotency key"},
 	InvalidReplayOf:         {fasthttp.StatusBadRequest, "Not a request to replay"},

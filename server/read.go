@@ -76,35 +76,41 @@ func (s *Server) stored(ctx context.Context, tradeID string) trade.Stored {
 // maxPending bounds the requests that are shown as pending for a trade.
 const maxPending = 100
 
-// getTrade answers GET /api/v1/trades/{trade_id} with all versions of the trade, ascending. PENDING requests are shown
-// if nothing is stored, so that an accepted trade is not a 404, or on request: they cost more to find than the
-// versions.
+// getTrade answers GET /api/v1/trades/{trade_id} with a page of the versions of the trade, ascending. The first page
+// shows PENDING requests if nothing is stored, so that an accepted trade is not a 404, or on request: they cost more to
+// find than the versions.
 func (s *Server) getTrade(c *call, q query) {
 	id, ok := c.pathTradeID()
 	if !ok {
 		return
 	}
-	if at, given := q[paramAsOf]; given {
+	if _, given := q[paramAsOf]; given {
 		if q[paramPending] != "" {
 			c.refuse(problem{code: InvalidQuery, detail: "as_of, pending: give one of them"})
 			return
 		}
-		s.getTradeAsOf(c, id, at)
+		s.getTradeAsOf(c, id, q)
 		return
 	}
 	if text := q[paramPending]; text != "" && text != "true" && text != "false" {
 		c.refuse(problem{code: InvalidQuery, detail: "pending: true or false"})
 		return
 	}
+	scope := versionScope(id, time.Time{})
+	limit, after, bad := q.versions(scope)
+	if bad != nil {
+		c.refuse(*bad)
+		return
+	}
 	ctx, cancel := s.storeContext()
 	defer cancel()
 	var pending []trade.PendingRequest
-	trades, err := s.trades.Versions(ctx, id)
-	if err == nil && (len(trades) == 0 || q[paramPending] == "true") {
+	trades, next, err := s.trades.Versions(ctx, id, after, limit)
+	if err == nil && after == 0 && (len(trades) == 0 || q[paramPending] == "true") {
 		pending = s.pendingOf(ctx, c, id)
 	}
 	if err == nil && len(trades)+len(pending) == 0 {
-		trades, err = s.trades.Versions(ctx, id) // a pending one may have been stored meanwhile
+		trades, next, err = s.trades.Versions(ctx, id, after, limit) // a pending one may have been stored meanwhile
 		if err == nil && len(trades) == 0 {
 			err = trade.ErrNotFound
 		}
@@ -117,7 +123,7 @@ func (s *Server) getTrade(c *call, q query) {
 	if len(pending) > 0 {
 		body = appendPending(body, pending)
 	}
-	c.validated(append(body, '}'))
+	c.validated(append(appendNextVersion(body, scope, next), '}'))
 }
 
 // aboutTrade starts a document about one trade, with room for more bytes. pathTradeID has checked the id.

@@ -54,7 +54,7 @@ func TestReadsThatAreRefused(t *testing.T) {
 	f(requestsPath+id+"?x=1", 400, InvalidQuery)
 	f(requestsPath+id+"?limit=1", 400, InvalidQuery)
 	f(tradesPath+"/T1", 404, NotFound)
-	f(tradesPath+"/T1?cursor=x", 400, InvalidQuery)
+	f(tradesPath+"/T1?cursor=x", 400, InvalidCursor)
 	f(tradesPath+"?limit=0", 400, InvalidQuery)
 	f(tradesPath+"?limit=1001", 400, InvalidQuery)
 	f(tradesPath+"?limit=01", 400, InvalidQuery)

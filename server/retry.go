@@ -16,6 +16,7 @@ const (
 	retryNotReady = 2  // about the pause between two attempts of the checks (at most 2 s)
 	retryExport   = 5  // exports take longer than other calls
 	retryLog      = 5  // a partition of the log without a leader mostly gets one within seconds
+	retryPast     = 2  // no read of the past takes longer (storeTimeout)
 )
 
 // retryAfter returns the time to answer all posts under way, at the rate measured last. mu is held.
@@ -48,6 +49,8 @@ func (p *problem) fixedRetry() int {
 		return retryExport
 	case LogUnavailable:
 		return retryLog
+	case TooManyPastReads:
+		return retryPast
 	default:
 		return p.retryAfter
 	}

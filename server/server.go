@@ -22,11 +22,14 @@ import (
 	"tradestore/internal/telemetry"
 )
 
-// Deps are what the server works with. It closes none of them.
+// Deps are what the server works with. It closes none of them. LookUp, Trades and Past have connections of their own,
+// so that reads do not hold up the accept path, and long reads no short ones.
 type Deps struct {
 	Requests RequestStore
 	Keys     KeyedStore // the same request store, for requests under idempotency keys
+	LookUp   VersionLookUp
 	Trades   TradeReader
+	Past     PastReader
 	Journal  Journal
 	Kafka    *kgo.Client // a producer from package kafka
 	Checks   []Check     // of health and readiness; may be empty
@@ -45,6 +48,7 @@ type Server struct {
 	cfg      Config
 	requests RequestStore
 	trades   TradeReader
+	past     PastReader
 	kafka    *kgo.Client
 	registry *prometheus.Registry
 	journal  Journal
@@ -68,6 +72,7 @@ type Server struct {
 	waits    slots
 	streams  slots
 	exports  slots
+	pasts    turns // of reads of the past
 	router   *router.Router
 	http     *fasthttp.Server
 	conns    atomic.Pointer[conns] // nil before Serve
@@ -84,17 +89,17 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot build the server: %w", err)
 	}
-	if deps.Requests == nil || deps.Keys == nil || deps.Trades == nil || deps.Journal == nil || deps.Kafka == nil ||
-		deps.Verified == nil || deps.Registry == nil {
+	if deps.Requests == nil || deps.Keys == nil || deps.LookUp == nil || deps.Trades == nil || deps.Past == nil ||
+		deps.Journal == nil || deps.Kafka == nil || deps.Verified == nil || deps.Registry == nil {
 		return nil, errors.New("cannot build the server: " +
-			"request store, its keys, trade reader, journal, Kafka client, checks and registry are required")
+			"request store, its keys, readers of trades, journal, Kafka client, checks and registry are required")
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
 	s := &Server{
-		cfg: cfg, requests: deps.Requests, trades: deps.Trades, kafka: deps.Kafka, registry: deps.Registry,
-		journal: deps.Journal, now: deps.Now, log: deps.Log, refusals: telemetry.Sampled(deps.Log),
+		cfg: cfg, requests: deps.Requests, trades: deps.Trades, past: deps.Past, kafka: deps.Kafka,
+		registry: deps.Registry, journal: deps.Journal, now: deps.Now, log: deps.Log, refusals: telemetry.Sampled(deps.Log),
 		failures: telemetry.Sampled(deps.Log), panics: telemetry.Sampled(deps.Log), m: newMetrics(),
 		throttle: newThrottle(), waitsOver: make(chan struct{}),
 	}
@@ -110,6 +115,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.streams.limit = int64(s.cfg.MaxStreams)
 	s.waits.limit = int64(s.cfg.MaxWaiters)
 	s.exports.limit = int64(s.cfg.MaxExports)
+	s.pasts = make(turns, s.cfg.MaxPastReads)
 	s.router = s.routes()
 	s.http = s.newHTTP()
 	s.addGauges()
@@ -131,6 +137,7 @@ func (s *Server) newHTTP() *fasthttp.Server {
 		IdleTimeout:           s.cfg.IdleTimeout,
 		MaxRequestBodySize:    s.cfg.MaxBodyBytes,
 		HeaderReceived:        s.bodies.enter,
+		ConnState:             noteState,
 		ReadBufferSize:        s.cfg.MaxHeaderBytes,
 		// conns bounds connections: it counts IPv6 too and answers with a problem. A goroutine of fasthttp outlives its
 		// connection by a moment, hence the slack.
@@ -162,6 +169,8 @@ func (s *Server) addGauges() {
 		{"tradestore_wait_limit", "Calls that may wait at once.", limit(s.cfg.MaxWaiters)},
 		{"tradestore_stream_open", "Open streams of events.", s.streams.count},
 		{"tradestore_stream_limit", "Streams that may be open at once.", limit(s.cfg.MaxStreams)},
+		{"tradestore_past_reads", "Reads of a history, or of a trade as of an instant, that run now.", s.pasts.count},
+		{"tradestore_past_reads_limit", "Such reads that may run at once.", limit(s.cfg.MaxPastReads)},
 		{"tradestore_lag_records",
 			"Records in the log that are not applied, as this server saw it last; see GET /api/v1/lag.",
 			func() int { return int(s.lag.behind.Load()) }},

@@ -41,27 +41,44 @@ type KeyedStore interface {
 	GetKeyed(ctx context.Context, ids []trade.RequestID) (map[trade.RequestID]trade.KeyedState, error)
 }
 
-// TradeReader reads stored trades. Its methods may be called concurrently; the caller repeats nothing. Any error means
-// that the store can't answer now.
-type TradeReader interface {
+// VersionLookUp finds the highest versions for the accept path. Its methods may be called concurrently; the caller
+// repeats nothing. Any error means that the store can't answer now. It must not wait for other reads: see Deps.
+type VersionLookUp interface {
 	// MaxVersions returns the highest committed version of each trade id; an id that is not stored is absent. It reads the
 	// writer, never a replica (rule C9).
 	MaxVersions(ctx context.Context, tradeIDs []string) (map[string]int32, error)
-	// Versions returns all stored versions of one trade, ascending; none for an unknown trade.
-	Versions(ctx context.Context, tradeID string) ([]trade.Trade, error)
 	// Newest is MaxVersions with the requests that stored the versions.
+	Newest(ctx context.Context, tradeIDs []string) (map[string]trade.Stored, error)
+}
+
+// TradeReader reads stored trades. Its methods may be called concurrently; the caller repeats nothing. Any error means
+// that the store can't answer now.
+type TradeReader interface {
+	// Versions returns up to limit stored versions of one trade after the given one, ascending; none for an unknown trade.
+	// next is the version to go on after, zero at the end.
+	Versions(ctx context.Context, tradeID string, after int32, limit int) (page []trade.Trade, next int32, err error)
+	// Newest is the one of VersionLookUp.
 	Newest(ctx context.Context, tradeIDs []string) (map[string]trade.Stored, error)
 	// List returns up to limit trades that match the filter, after the given key, ascending by key; the zero key starts at
 	// the beginning. next is the key to go on after, zero at the end. Each call looks at a bounded number of rows, so a
 	// page may be short, or empty, and have a next all the same.
 	List(ctx context.Context, f trade.Filter, after trade.Key, limit int) (page []trade.Trade, next trade.Key, err error)
-	// AsOf returns the versions of one trade as they were stored at an instant, ascending; none if none was. An error that
-	// wraps trade.ErrForgotten means that the journal does not reach back to it, one that wraps trade.ErrFuture that it
-	// has not come yet.
-	AsOf(ctx context.Context, tradeID string, at time.Time) ([]trade.Trade, error)
+}
+
+// PastReader reads what became of a trade, which may take much longer than other reads: at most MaxPastReads calls run
+// at once. Any error means that the store can't answer now, unless it says otherwise.
+type PastReader interface {
+	// AsOf returns the versions of one trade after the given one, as they were stored at an instant, ascending; none if
+	// none was. It looks at up to limit versions, so a page may be short, or empty, and have a next all the same. next is
+	// the version to go on after, zero at the end. An error that wraps trade.ErrForgotten means that the journal does not
+	// reach back to the instant, one that wraps trade.ErrFuture that it has not come yet.
+	AsOf(ctx context.Context, tradeID string, at time.Time, after int32, limit int) (
+		page []trade.Trade, next int32, err error)
 	// History returns up to limit decided submissions of one trade behind the given position, in log order, as far back as
-	// the journal reaches; the zero position starts at the first.
-	History(ctx context.Context, tradeID string, after trade.HistoryPosition, limit int) ([]trade.HistoryEntry, error)
+	// the journal reaches; the zero position starts at the first. next is the position to go on after, zero at the end. A
+	// page may be short, or empty, and have a next all the same.
+	History(ctx context.Context, tradeID string, after trade.HistoryPosition, limit int) (
+		page []trade.HistoryEntry, next trade.HistoryPosition, err error)
 }
 
 // Journal reads how far the log is applied and what was decided, in the order of the log. Its methods may be called

@@ -18,6 +18,7 @@ type HistoryEntry struct {
 // Requests that were closed without a record come last in their generation.
 type HistoryPosition struct {
 	Generation int32
+	Partition  int32 // of the trade in that generation; it is no part of the order
 	Offset     int64 // LastOffset for a request that was closed without a record
 	ID         RequestID
 }
@@ -28,9 +29,9 @@ const LastOffset = 1<<63 - 1
 // Position returns the position of s.
 func (s *HistoryEntry) Position() HistoryPosition {
 	if s.Offset == NoOffset {
-		return HistoryPosition{s.Generation, LastOffset, s.ID}
+		return HistoryPosition{s.Generation, s.Partition, LastOffset, s.ID}
 	}
-	return HistoryPosition{s.Generation, s.Offset, s.ID}
+	return HistoryPosition{s.Generation, s.Partition, s.Offset, s.ID}
 }
 
 // ErrForgotten is returned for a question about a time before the oldest journal row.

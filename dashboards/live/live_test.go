@@ -72,6 +72,8 @@ var onMadeUpSeries = map[string]string{
 	"TradestoreOutcomeNotShown":  "only an item that was spoiled from outside is refused; it may fire here",
 	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
 	"TradestoreUpkeepFailing":    "sweeps that fail for an hour take an hour",
+	"TradestoreReadsThrottled":   "a journal that hangs and clients that read histories all the time",
+	"TradestoreConnectionsFull":  "as many clients as a server may have connections",
 	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",
 	"TradestoreCheckUnconfirmed": "a standby that is seen for a moment; test/e2e has a failover",
 	"TradestoreClockSkewed":      "the clock of this machine stays what it is",

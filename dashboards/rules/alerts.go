@@ -33,6 +33,23 @@ var acceptAlerts = []Alert{
 		Description: "{{ $value }} partitions take no records, and their trades are refused with 503 " +
 			"({{ $labels.instance }}, {{ $labels.job }}).",
 	},
+	{
+		Name: "TradestoreReadsThrottled", Severity: Ticket, Dashboard: ingest, For: "10m",
+		Expr:    `sum by (job, code) (rate(tradestore_http_problems_total{code=~"TOO_MANY_(PAST_READS|EXPORTS)"}[5m])) > 0.1`,
+		Summary: "Servers refuse expensive reads.",
+		Description: "{{ $value | humanize }} reads per second are refused with 503 ({{ $labels.job }}, code " +
+			"{{ $labels.code }}).",
+	},
+	{
+		Name: "TradestoreConnectionsFull", Severity: Ticket, Dashboard: ingest, For: "10m",
+		Expr: `
+			sum by (job, instance) (rate(tradestore_http_connections_evicted_total[5m]))
+			+
+			sum by (job, instance) (rate(tradestore_http_connections_refused_total{code="TOO_MANY_CONNECTIONS"}[5m])) > 0`,
+		Summary: "A server has nearly as many connections as it may have.",
+		Description: "{{ $value | humanize }} connections per second are closed to make room, or refused " +
+			"({{ $labels.instance }}, {{ $labels.job }}).",
+	},
 }
 
 // applyAlerts has rules over all workers in addition to those for one partition: a partition that no worker reads has

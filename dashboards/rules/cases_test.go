@@ -134,6 +134,27 @@ var stories = append(burnStories(), []story{
 		says:   "2 partitions take no records, and their trades are refused with 503 (s:1, tradestore-server).",
 	},
 	{
+		alert: "TradestoreReadsThrottled",
+		given: map[string]string{
+			"tradestore_http_problems_total" + with(aServer, `code="TOO_MANY_PAST_READS"`): "0+6x20 120+120x20 2520x20",
+			"tradestore_http_problems_total" + with(aServer, `code="QUEUE_FULL"`):          "0+600x60",
+		},
+		quiet: "20m 30m", fires: "35m", over: "47m",
+		labels: map[string]string{"job": "tradestore-server", "code": "TOO_MANY_PAST_READS"},
+		says:   "2 reads per second are refused with 503 (tradestore-server, code TOO_MANY_PAST_READS).",
+	},
+	{
+		alert: "TradestoreConnectionsFull",
+		given: map[string]string{
+			"tradestore_http_connections_evicted_total" + aServer:                                      "0x20 0+60x20 1200x20",
+			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_CONNECTIONS"`): "0x20 0+60x20 1200x20",
+			"tradestore_http_connections_refused_total" + with(aServer, `code="TOO_MANY_REQUESTS"`):    "0+60x60",
+		},
+		quiet: "20m 30m", fires: "35m", over: "47m",
+		labels: map[string]string{"job": "tradestore-server", "instance": "s:1"},
+		says:   "2 connections per second are closed to make room, or refused (s:1, tradestore-server).",
+	},
+	{
 		alert: "TradestoreNothingDecided",
 		given: map[string]string{
 			"tradestore_accept_delivered_total" + aServer: "0+600x60",

@@ -22,8 +22,11 @@ const (
 	RequestsPath = "/api/v1/requests/"
 )
 
-// MaxBody is the size of the longest answer that is read, in bytes. A trade with very many versions is long.
+// MaxBody is the size of the longest answer that is read, in bytes. A page of MaxLimit items is much smaller.
 const MaxBody = 16 << 20
+
+// MaxLimit is the largest number of items on a Page.
+const MaxLimit = 1000
 
 // ErrNoAnswer is returned when a call got no whole HTTP answer. What the call did is unknown.
 var ErrNoAnswer = errors.New("no answer")
@@ -135,9 +138,10 @@ func (c *Client) Request(ctx context.Context, id string, wait time.Duration) (An
 	return c.get(ctx, RequestsPath+url.PathEscape(id), wait)
 }
 
-// Trade reads a Page with all stored versions of a trade. Errors: as for Do.
-func (c *Client) Trade(ctx context.Context, tradeID string) (Answer, error) {
-	return c.get(ctx, TradesPath+"/"+url.PathEscape(tradeID), 0)
+// Trade reads a Page of the stored versions of a trade. The cursor is the one of the page before, or empty. Errors: as
+// for Do.
+func (c *Client) Trade(ctx context.Context, tradeID, cursor string, limit int) (Answer, error) {
+	return c.get(ctx, TradesPath+"/"+url.PathEscape(tradeID)+query(nil, cursor, limit), 0)
 }
 
 // History reads a Page of the decided submissions of a trade. The cursor is the one of the page before, or empty.

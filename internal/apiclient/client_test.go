@@ -55,7 +55,8 @@ func TestCallsAreWhatTheAPIDescribes(t *testing.T) {
 		"X-Correlation-Id=c Trade-Replay-Of=r")(c.PostTrades(ctx, []byte("{}"), all))
 	call("GET /api/v1/requests/a%2Fb ")(c.Request(ctx, "a/b", 0))
 	call("GET /api/v1/requests/id  Prefer=wait=1")(c.Request(ctx, "id", time.Second))
-	call("GET /api/v1/trades/T%20%3F ")(c.Trade(ctx, "T ?"))
+	call("GET /api/v1/trades/T%20%3F?limit=3 ")(c.Trade(ctx, "T ?", "", 3))
+	call("GET /api/v1/trades/T?cursor=x&limit=3 ")(c.Trade(ctx, "T", "x", 3))
 	call("GET /api/v1/trades/T/history?limit=7 ")(c.History(ctx, "T", "", 7))
 	call("GET /api/v1/trades/T/history?cursor=x%3D&limit=7 ")(c.History(ctx, "T", "x=", 7))
 	call("GET /api/v1/trades?book_id=B&limit=1 ")(c.Trades(ctx, map[string][]string{"book_id": {"B"}}, "", 1))
@@ -89,7 +90,7 @@ func TestAnswersAreBoundedAndWhole(t *testing.T) {
 	f("/long", apiclient.ErrUnexpected)
 	_, err := c.Do(t.Context(), "BAD METHOD", "/", nil, nil)
 	require.ErrorIs(t, err, apiclient.ErrUnexpected)
-	_, err = apiclient.New("http://127.0.0.1:1", apiclient.Options{}).Trade(t.Context(), "T")
+	_, err = apiclient.New("http://127.0.0.1:1", apiclient.Options{}).Trade(t.Context(), "T", "", 1)
 	require.ErrorIs(t, err, apiclient.ErrNoAnswer)
 }
 

@@ -23,7 +23,7 @@ const (
 // requestStore is the request store that the settings choose.
 type requestStore struct {
 	entries entries
-	probe   func(context.Context) error // returns nil if the store answers now
+	probe   func(context.Context) error // returns nil if the store answers now; nil: it is in PostgreSQL
 	checks  checks.Part                 // the rules for this store (rule T7)
 	clock   storeClock                  // nil: the store has no clock of its own
 	create  func(context.Context) error // makes what it needs beyond the schema; nil: nothing
@@ -56,7 +56,6 @@ func (f RequestStoreFlags) open(
 		return requestStore{
 			entries: log,
 			journal: true,
-			probe:   pool.Ping,
 			checks:  func(context.Context) []checks.Check { return nil }, // a part of the schema
 			close:   func() {},
 			pending: log.Undecided,

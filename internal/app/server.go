@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
@@ -27,39 +28,36 @@ func RunServer(ctx context.Context, cfg ServerConfig, env Env) error {
 		return err
 	}
 	defer env.close()
-	requests, err := postgres.Open(ctx, cfg.Database.pool("requests", cfg.Server.RequestConns), env.Registry)
+	pools, err := cfg.openPools(ctx, env.Registry)
+	defer pools.close()
 	if err != nil {
 		return err
 	}
-	defer requests.Close()
-	reads, err := postgres.Open(ctx, cfg.Database.pool("reads", cfg.Server.ReadConns), env.Registry)
-	if err != nil {
-		return err
-	}
-	defer reads.Close()
 	producer, err := kafka.NewProducer(cfg.producer(), env.Registry, env.Log)
 	if err != nil {
 		return err
 	}
 	defer producer.Close()
 
-	store, err := cfg.RequestStore.open(ctx, requests, 0, env)
+	store, err := cfg.RequestStore.open(ctx, pools.requests, 0, env)
 	if err != nil {
 		return err
 	}
 	defer store.close()
 	rules := stores{cfg.StoreFlags, 0, cfg.promises(), attemptLimit, env.ConfirmFor}
-	monitor, err := rules.monitor(env, producer, requests, store)
+	monitor, err := rules.monitor(env, producer, pools.requests, store)
 	if err != nil {
 		return err
 	}
 	accept := &gate{}
 	deps := server.Deps{
 		Requests: store.entries, Keys: store.entries,
-		Trades:   postgres.NewReader(reads),
-		Journal:  postgres.NewStore(reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
+		LookUp:   postgres.NewReader(pools.lookUps),
+		Trades:   postgres.NewReader(pools.reads),
+		Past:     postgres.NewReader(pools.past),
+		Journal:  postgres.NewStore(pools.reads, postgres.StoreConfig{Topic: cfg.Kafka.Topic}),
 		Kafka:    producer,
-		Checks:   append(cfg.checks(reads, store, producer, accept), env.Checks...),
+		Checks:   append(cfg.checks(pools.health, store, producer, accept), env.Checks...),
 		Registry: env.Registry,
 		Log:      env.Log,
 		Tracer:   env.tracer,
@@ -91,13 +89,60 @@ func (c ServerConfig) drain(ctx context.Context, log zerolog.Logger, srv *server
 	return errors.Join(work.Wait(), drained)
 }
 
+// healthConns is one for each check that asks PostgreSQL.
+const healthConns = 2
+
+// serverPools are the connections of a server to PostgreSQL, by what they are for. Calls of one kind that wait for the
+// database, or for a connection, hold up no call of another kind.
+type serverPools struct {
+	requests *pgxpool.Pool // PENDING entries, the status of requests, the checks of topic and schema
+	lookUps  *pgxpool.Pool // of versions, one at a time for each flush
+	reads    *pgxpool.Pool // of trades, exports, the lag, streams
+	past     *pgxpool.Pool // histories, and trades as of an instant
+	health   *pgxpool.Pool // readiness and health
+}
+
+// openPools connects to nothing yet. What was opened before an error is to be closed as well.
+func (c ServerConfig) openPools(ctx context.Context, reg prometheus.Registerer) (p serverPools, err error) {
+	for _, pool := range []struct {
+		into  **pgxpool.Pool
+		name  string
+		conns int
+	}{
+		{&p.requests, "requests", c.Server.RequestConns},
+		{&p.lookUps, "lookups", c.Server.Flushes},
+		{&p.reads, "reads", c.Server.ReadConns},
+		{&p.past, "past", server.MaxPastReads},
+		{&p.health, "health", healthConns},
+	} {
+		if *pool.into, err = postgres.Open(ctx, c.Database.pool(pool.name, pool.conns), reg); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (p serverPools) close() {
+	for _, pool := range []*pgxpool.Pool{p.requests, p.lookUps, p.reads, p.past, p.health} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+}
+
 // checks are the probes of readiness and health. Each is bounded by its context. With the request store on
 // DynamoDB, trades are accepted while PostgreSQL is down.
-func (c ServerConfig) checks(reads *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate) []server.Check {
+func (c ServerConfig) checks(
+	health *pgxpool.Pool, log requestStore, producer *kgo.Client, accept *gate,
+) []server.Check {
+	entries := health.Ping
+	if c.RequestStore.Kind == onDynamoDB {
+		entries = log.probe
+	}
 	return []server.Check{
-		{Name: "database", Probe: reads.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
+		{Name: "database", Probe: health.Ping, Spare: c.RequestStore.Kind == onDynamoDB},
 		{Name: "kafka", Probe: func(ctx context.Context) error { return kafka.Ping(ctx, producer) }},
-		{Name: "request_store", Probe: log.probe},
+		{Name: "request_store", Probe: entries},
 		{Name: "checks", Probe: func(context.Context) error { return accept.err() }},
 	}
 }
