@@ -45,11 +45,14 @@ func (p page) build() (model, error) {
 	for _, row := range p.rows {
 		id++
 		b.WithRow(dashboard.NewRowBuilder(row.title).Id(id))
-		at := dashboard.GridPos{W: uint32(gridWidth / min(len(row.panels), panelsAbreast))}
+		var at dashboard.GridPos
 		for _, panel := range row.panels {
 			at.H = max(at.H, panel.height)
 		}
-		for _, panel := range row.panels {
+		for i, panel := range row.panels {
+			if i%panelsAbreast == 0 { // what is left shares the width
+				at.W = uint32(gridWidth / min(len(row.panels)-i, panelsAbreast))
+			}
 			id++
 			b.WithPanel(placed{panel, id, at})
 		}

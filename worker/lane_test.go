@@ -129,7 +129,8 @@ func TestAFailedCommitOfTheGroupOffsetIsOnlyCounted(t *testing.T) {
 	w.drain()
 }
 
-// Control records of transactions and aborted records take offsets; the position goes over them.
+// Control records of transactions take offsets; the position goes over them. Records of transactions that were aborted
+// count like any other (rule E7).
 func TestALogWithHoles(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, 1)
@@ -152,9 +153,9 @@ func TestALogWithHoles(t *testing.T) {
 	w := r.start(func(c *Config, _ *Deps) { c.MaxPollRecords = 2 })
 	r.applied(21)
 	w.drain()
-	assert.Equal(t, "committed-4", r.store.trades[trade.Key{TradeID: "T", Version: 1}].BookID)
+	assert.Equal(t, "aborted", r.store.trades[trade.Key{TradeID: "T", Version: 1}].BookID)
 	assert.Equal(t, "last", r.store.trades[trade.Key{TradeID: "T", Version: 2}].BookID)
-	assert.Len(t, r.store.decided, 6)
+	assert.Len(t, r.store.decided, 11)
 }
 
 // A record in a partition that is not the one of its trade would have two writers.

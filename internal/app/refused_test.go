@@ -55,6 +55,7 @@ func (i items) fill(id string) {
 func TestARefusedOutcomeHoldsUpNoOther(t *testing.T) {
 	s := newDynamoStack(t)
 	require.NoError(t, s.migrate(t))
+	s.allow(t, quickPromise)
 	server := s.server(t)
 	server.awaitReady(t)
 	var ids []string
