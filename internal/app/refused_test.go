@@ -55,7 +55,6 @@ func (i items) fill(id string) {
 func TestARefusedOutcomeHoldsUpNoOther(t *testing.T) {
 	s := newDynamoStack(t)
 	require.NoError(t, s.migrate(t))
-	s.allow(t, quickPromise)
 	server := s.server(t)
 	server.awaitReady(t)
 	var ids []string
@@ -65,6 +64,7 @@ func TestARefusedOutcomeHoldsUpNoOther(t *testing.T) {
 	table := s.items(t)
 	table.fill(ids[0])
 
+	s.allow(t, quickPromise)
 	cfg := s.workerConfig(t)
 	cfg.RequestStore, cfg.Promise, cfg.Worker.OrphanInterval = s.requests, quickPromise, 50*time.Millisecond
 	worker := start(t, func(ctx context.Context, env Env) error { return RunWorker(ctx, cfg, env) })
