@@ -28,6 +28,7 @@ const (
 // One partition of twelve has no leader: its trades are refused before PENDING, all others are accepted as before. Then
 // the whole of Kafka is gone: few requests are left PENDING. Afterwards all trades are accepted again.
 func TestTheLogTakesNoRecords(t *testing.T) {
+	onlyLong(t)
 	t.Parallel()
 	small := func(cfg *services.KafkaConfig) { cfg.HeapMiB = 256 }
 	first := stack.ApacheKafka(t, small)
@@ -67,9 +68,7 @@ func TestTheLogTakesNoRecords(t *testing.T) {
 // Kafka is gone for ten minutes at a thousand posts a second: fewer than a thousand requests are left PENDING, and each
 // has ended when the outage has been over for three minutes (I5).
 func TestALongOutageOfKafkaLeavesFewOrphans(t *testing.T) {
-	if !long {
-		t.Skip("a long test: set TRADESTORE_E2E_LONG=1")
-	}
+	onlyLong(t)
 	broker := stack.ApacheKafka(t, func(cfg *services.KafkaConfig) { cfg.FullSpeed, cfg.HeapMiB = true, 1024 })
 	s := newRoles(t, stores{kafka: broker.Addrs(), database: stack.Database(t), env: handOver}, 2, 2)
 	s.start(t)

@@ -18,8 +18,5 @@ func binary(t *testing.T) string {
 	return program.BuildRace(t)
 }
 
-// breakingBinary returns the program with failpoints.
-func breakingBinary(t *testing.T) string {
-	t.Helper()
-	return program.BuildRace(t, "failpoint")
-}
+// builder is program.Build or program.BuildRace.
+type builder func(t testing.TB, tags ...string) string

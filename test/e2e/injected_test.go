@@ -59,7 +59,7 @@ func TestLoadtestSeesAnEarlyAnswer(t *testing.T) {
 func TestLoadtestOfTheShippedProgram(t *testing.T) {
 	t.Parallel()
 	s := newInjected(t, "dropRecord:1") // which it does not know
-	s.path = binary(t)
+	s.path = s.build(t)
 	s.start(t)
 	running := s.loadtest(t, true)
 	code := running.Exit(t)
@@ -99,7 +99,7 @@ func unharmed(t *testing.T, report *loadtest.Report) {
 func newInjected(t *testing.T, fault string) *deployment {
 	t.Helper()
 	s := newDev(t, stack.Database(t))
-	s.path = breakingBinary(t)
+	s.path = s.build(t, "failpoint")
 	s.env = append(s.env, "TRADESTORE_INJECT_FAULT="+fault, "TRADESTORE_ACCEPT_DEADLINE=2s",
 		"TRADESTORE_DELIVERY_TIMEOUT=1s",
 		"TRADESTORE_ORPHAN_AFTER=6s", "TRADESTORE_ORPHAN_INTERVAL=500ms")

@@ -25,7 +25,7 @@ func TestRepeatedWithAKeyAfterAKill(t *testing.T) {
 
 func testRepeatedWithAKeyAfterAKill(t *testing.T, s *deployment) {
 	t.Helper()
-	s.path, s.env = breakingBinary(t), append(s.env, soonClosed...)
+	s.path, s.env = s.build(t, "failpoint"), append(s.env, soonClosed...)
 	s.start(t)
 	f := func(point string, delivered bool) {
 		t.Helper()

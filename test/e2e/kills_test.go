@@ -45,7 +45,7 @@ func TestKilledAtFailpoints(t *testing.T) {
 
 func testKilledAtFailpoints(t *testing.T, s *deployment) {
 	t.Helper()
-	s.path = breakingBinary(t)
+	s.path = s.build(t, "failpoint")
 	s.start(t)
 	require.NoError(t, InstallAudit(t.Context(), s.Database))
 	f := func(kind string, points ...string) {

@@ -36,7 +36,8 @@ type deployment struct {
 	ledger *Ledger
 	client *Client
 	group  string   // of the workers
-	path   string   // of the program
+	build  builder
+	path   string   // of the program that build made
 	env    []string // of the next start
 	roles  []*role  // in the order of the drain: servers first
 	fresh  bool     // the stores are empty: migrate comes before the first start
@@ -55,7 +56,7 @@ type role struct {
 // newDev returns a stack of one process, on a data folder of its own. Without databaseURL it runs its own PostgreSQL.
 func newDev(t *testing.T, databaseURL string) *deployment {
 	t.Helper()
-	s := &deployment{path: binary(t), ledger: NewLedger(), group: "tradestore-workers"}
+	s := &deployment{build: program.Build, path: program.Build(t), ledger: NewLedger(), group: "tradestore-workers"}
 	dir := dataDir(t)
 	s.API, s.Worker, s.Topic = "http://"+freeAddress(t), "http://"+freeAddress(t), "trades-inbound"
 	s.client = NewClient(s.ledger, idleConns, s.API)
@@ -96,7 +97,7 @@ func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := stack.Dir()
 	require.NoError(t, err)
-	remove := exec.Command(binary(t), "dev", "--data-dir", dir, "--remove")
+	remove := exec.Command(program.Build(t), "dev", "--data-dir", dir, "--remove")
 	remove.Env = program.Environment()
 	t.Cleanup(func() {
 		if said, err := remove.CombinedOutput(); err != nil {

@@ -30,9 +30,7 @@ const (
 // An upgrade, rehearsed under load on tables with many rows: migrate while the old release runs, old and new side by
 // side, a rolling restart, and the old release again on the new schema. Nothing is lost, and everybody is answered.
 func TestAnUpgradeAndTheWayBack(t *testing.T) {
-	if !long {
-		t.Skip("a long test: set TRADESTORE_E2E_LONG=1")
-	}
+	onlyLong(t)
 	rows := fewRows
 	if given := os.Getenv(rowsVar); given != "" {
 		var err error
