@@ -97,7 +97,8 @@ func (h *harness) startRoles(ctx context.Context, topic, database string, settin
 // migrate creates a topic on the shared Apache Kafka and the tables of an empty database, and returns the environment
 // of their roles.
 func (h *harness) migrate(ctx context.Context, topic, database string, settings ...string) ([]string, error) {
-	env := append([]string{"TRADESTORE_DATABASE_URL=" + database, "TRADESTORE_KAFKA_BROKERS=" + strings.Join(h.kafka.Addrs(), ","),
+	env := append([]string{"TRADESTORE_DATABASE_URL=" + database,
+		"TRADESTORE_KAFKA_BROKERS=" + strings.Join(h.kafka.Addrs(), ","),
 		"TRADESTORE_TOPIC=" + topic, "TRADESTORE_KAFKA_GROUP=" + topic,
 		"TRADESTORE_PROFILE=single", "TRADESTORE_LOG_LEVEL=warn", "TRADESTORE_LOG_FORMAT=json"}, settings...)
 	cmd := exec.CommandContext(ctx, h.program, "migrate")

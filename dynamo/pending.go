@@ -28,8 +28,8 @@ type candidate struct{ id, acceptedAt string }
 
 // Pending returns up to limit requests of the given partitions (ascending) that were accepted before the given instant
 // and are PENDING, the oldest first (rule R1). The index is asked anew each time and has every PENDING item, so one
-// that was opened late is found like any other. It may lag behind, so each item is read again, consistently: none that was
-// projected before the call is in the result. One that was opened a moment ago may be missing. An error means that
+// that was opened late is found like any other. It may lag behind, so each item is read again, consistently: none that
+// was projected before the call is in the result. One that was opened a moment ago may be missing. An error means that
 // DynamoDB can't answer now.
 func (s *RequestStore) Pending(
 	ctx context.Context, partitions []int32, before time.Time, limit int,

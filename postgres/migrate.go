@@ -31,8 +31,8 @@ const (
 // Migrate brings the schema of the database at url to the version of this build, step by step, while servers and
 // workers run. Repeating it is safe, and so is running it in several processes at once: one migrates, the others wait.
 // A step that finds its table locked gives up after lockLimit and tries again later, so that nobody queues behind it
-// for long; the logger of ctx (zerolog.Ctx) says so. A newer schema that works with this build is left as it is; any other
-// newer one is an error.
+// for long; the logger of ctx (zerolog.Ctx) says so. A newer schema that works with this build is left as it is; any
+// other newer one is an error.
 func Migrate(ctx context.Context, url string) error { return migrateWith(ctx, url, migrations.FS) }
 
 func migrateWith(ctx context.Context, url string, files fs.FS) error {

@@ -133,8 +133,8 @@ func scanSide(row pgx.CollectableRow, id trade.RequestID) (r trade.RequestState,
 }
 
 // pendingOfTrade selects the undecided requests of one trade among those after the marks: before the mark of its
-// partition a request has an outcome, or is noted as late. An index on trade_id would make opening a request cost 6.5 instead of 3.7 microseconds of
-// PostgreSQL.
+// partition a request has an outcome, or is noted as late. An index on trade_id would make opening a request cost 6.5
+// instead of 3.7 microseconds of PostgreSQL.
 const pendingOfTrade = `
 	SELECT ` + pendingColumns + ` FROM requests AS r
 	WHERE r.trade_id = $1

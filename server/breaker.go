@@ -76,6 +76,7 @@ func (b *breaker) admits(post *pendingPost, now time.Time) bool {
 		return true
 	case stalled:
 		return b.posts < b.share
+	case shut:
 	}
 	if b.probe != nil || len(b.unacked) > 0 || now.Before(b.probeAt) {
 		return false

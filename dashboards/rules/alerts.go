@@ -118,8 +118,8 @@ var outcomeAlerts = []Alert{
 		Name: "TradestorePendingUnprovable", Severity: Ticket, Dashboard: worker, For: "5m",
 		Expr:    `sum by (job) (tradestore_orphan_pending_requests{waits_for="operator"}) > 0`,
 		Summary: "Nobody can tell any more whether a request was delivered.",
-		Description: "{{ $value | humanize }} requests stay PENDING because the log or the journal no longer has the time of " +
-			"their acceptance ({{ $labels.job }}).",
+		Description: "{{ $value | humanize }} requests stay PENDING because the log or the journal no longer has the time " +
+			"of their acceptance ({{ $labels.job }}).",
 	},
 	{
 		Name: "TradestoreOrphanReaperActive", Severity: Ticket, Dashboard: worker,

@@ -43,5 +43,5 @@ func TestWorkerRoleTakesSharedSettings(t *testing.T) {
 		[]time.Duration{w.AcceptDeadline, w.DeliveryTimeout, w.OrphanAfter, w.CheckInterval, w.DrainLimit})
 	require.Equal(t, 8, c.applyPool().MaxConns, "one for each lane, and two")
 	require.Equal(t, 20*time.Second, c.applyPool().StatementTimeout)
-	require.Equal(t, 20*time.Second, c.store(Env{}).TxTimeout)
+	require.Equal(t, 20*time.Second, c.store().TxTimeout)
 }

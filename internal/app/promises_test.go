@@ -23,8 +23,8 @@ func (s deployment) exec(t *testing.T, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// allow lets a role of a test have other times than the rest: short ones, or long ones on a slow machine. Those that were
-// allowed last stay allowed.
+// allow lets a role of a test have other times than the rest: short ones, or long ones on a slow machine. Those that
+// were allowed last stay allowed.
 func (s deployment) allow(t *testing.T, f PromiseFlags) {
 	t.Helper()
 	for _, p := range f.promises() {

@@ -226,7 +226,8 @@ func TestStoresThatAreDownDelayReadiness(t *testing.T) {
 		require.NotContains(t, answer, "request_id", "this call has no effect")
 	}
 	requireRefused()
-	server.await(t, "waiting for both", server.says("cannot check T1, T2, T4, T5, T6, T11, T12: cannot read metadata of topic"))
+	server.await(t, "waiting for both",
+		server.says("cannot check T1, T2, T4, T5, T6, T11, T12: cannot read metadata of topic"))
 	database.open(t, direct)
 	server.await(t, "waiting for Kafka", server.says("cannot check T1, T2, T4, T5: cannot read metadata of topic"))
 	requireRefused()

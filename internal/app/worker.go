@@ -51,7 +51,7 @@ func RunWorker(ctx context.Context, cfg WorkerConfig, env Env) error {
 	if err != nil {
 		return err
 	}
-	deps := cfg.deps(env, postgres.NewStore(apply, cfg.store(env)), requests)
+	deps := cfg.deps(env, postgres.NewStore(apply, cfg.store()), requests)
 	deps.Maintainer = postgres.NewMaintainer(keep)
 	env.Stores.ofWorker(&deps)
 	w, err := worker.New(cfg.Role(), deps)
@@ -102,6 +102,6 @@ func (c WorkerConfig) applyPool() postgres.Config {
 	return pool
 }
 
-func (c WorkerConfig) store(env Env) postgres.StoreConfig {
+func (c WorkerConfig) store() postgres.StoreConfig {
 	return postgres.StoreConfig{Topic: c.Kafka.Topic, TxTimeout: c.Worker.TransactionLimit}
 }

@@ -13,7 +13,10 @@ import (
 var settings = []string{"TRADESTORE_", "PG", "AWS_", "OTEL_"}
 
 // forTests are the prefixes of those that are meant for tests.
-var forTests = []string{"TRADESTORE_TEST_", "TRADESTORE_CACHE_DIR=", "TRADESTORE_E2E_LONG=", "TRADESTORE_EMBEDDED_HELPER="}
+var forTests = []string{
+	"TRADESTORE_TEST_", "TRADESTORE_CACHE_DIR=", "TRADESTORE_E2E_", "TRADESTORE_EMBEDDED_HELPER=",
+	"TRADESTORE_JOURNAL_ROWS=",
+}
 
 func init() {
 	for _, pair := range os.Environ() {

@@ -12,8 +12,8 @@ func TestWhatIsLeft(t *testing.T) {
 	if os.Getenv("CLEANENV_TEST") == "" {
 		t.Skip("test/repo runs this test with settings in the environment")
 	}
-	for _, name := range []string{"TRADESTORE_DATABASE_URL", "TRADESTORE_LISTEN", "PGSERVICE", "PGOPTIONS", "PGSSLROOTCERT",
-		"PGTARGETSESSIONATTRS", "AWS_PROFILE", "OTEL_SDK_DISABLED"} {
+	for _, name := range []string{"TRADESTORE_DATABASE_URL", "TRADESTORE_LISTEN", "PGSERVICE", "PGOPTIONS",
+		"PGSSLROOTCERT", "PGTARGETSESSIONATTRS", "AWS_PROFILE", "OTEL_SDK_DISABLED"} {
 		_, set := os.LookupEnv(name)
 		assert.False(t, set, name)
 	}

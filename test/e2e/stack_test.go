@@ -35,7 +35,7 @@ type deployment struct {
 	Endpoints
 	ledger *Ledger
 	client *Client
-	group  string   // of the workers
+	group  string // of the workers
 	build  builder
 	path   string   // of the program that build made
 	env    []string // of the next start
