@@ -122,6 +122,23 @@ func TestPendingGoesOnFromItsMark(t *testing.T) {
 	require.Equal(t, testNow.Add(time.Hour), mark(old.Partition), "a mark does not go back")
 }
 
+// A failover to an asynchronous standby may take back an outcome, and the mark that passed its request.
+func TestPendingAfterMarksWereTakenBack(t *testing.T) {
+	t.Parallel()
+	l := newTopicLog(t)
+	l.byAge()
+	requests := NewRequestStore(l.db.reads)
+	r := l.orphan(requests, "T1", time.Hour)
+	l.wantPending(requests, testNow, 10, r)
+	l.close(r)
+	l.wantPending(requests, testNow, 10)
+	l.db.exec(t, `DELETE FROM journal WHERE request_id = $1`, r.ID)
+	l.db.exec(t, `UPDATE orphan_marks SET walked = $1`, r.AcceptedAt)
+	l.wantPending(requests, testNow, 10, r)
+	l.db.exec(t, `DELETE FROM orphan_marks`)
+	l.wantPending(requests, testNow, 10, r)
+}
+
 // A worker scans for the partitions that it holds. One that it loses is forgotten, and found by the next.
 func TestPendingOfThePartitionsHeld(t *testing.T) {
 	t.Parallel()

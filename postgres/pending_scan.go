@@ -110,7 +110,10 @@ func (s *RequestStore) Pending(
 	scan := &s.scan
 	scan.mu.Lock()
 	defer scan.mu.Unlock()
-	err := s.scanPartitions(ctx, partitions)
+	err := s.startAgain(ctx)
+	if err == nil {
+		err = s.scanPartitions(ctx, partitions)
+	}
 	for _, next := range []func() error{
 		func() error { return s.dropDecided(ctx) },
 		func() error { return s.awaitWriters(ctx) },
@@ -167,6 +170,26 @@ func (scan *pendingScan) oldestFirst(before time.Time) []trade.PendingRequest {
 	}
 	slices.SortFunc(found, func(a, b trade.PendingRequest) int { return a.AcceptedAt.Compare(b.AcceptedAt) })
 	return found
+}
+
+// startAgain forgets the scan if the database no longer has its marks: a failover to an asynchronous standby took them
+// back, and may have taken back outcomes of requests that they passed.
+func (s *RequestStore) startAgain(ctx context.Context) error {
+	scan := &s.scan
+	partitions := slices.Sorted(maps.Keys(scan.marks))
+	marks := make([]time.Time, len(partitions))
+	for i, partition := range partitions {
+		marks[i] = scan.marks[partition]
+	}
+	var back bool
+	err := s.pool.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM unnest($1::integer[], $2::timestamptz[]) AS own(partition, walked)
+			LEFT JOIN orphan_marks AS m USING (partition) WHERE m.walked IS NULL OR m.walked < own.walked)`,
+		partitions, marks).Scan(&back)
+	if back {
+		scan.partitions, scan.undecided, scan.marks = nil, nil, nil
+	}
+	return err
 }
 
 // scanPartitions makes the scan one of the given partitions. It goes back to the marks of those that are new, or to the
