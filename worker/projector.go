@@ -25,6 +25,7 @@ type projector struct {
 	commits  chan struct{}  // signalled after each commit of a lane
 	retries  *retrier
 	observe  *observer
+	limit    int                 // outcomes of the next step
 	held     map[int32]*holdBack // partitions that are kept back: the request store did not take one of their outcomes
 }
 
@@ -32,6 +33,7 @@ type projector struct {
 // store that is down never stops the lanes.
 func (p *projector) run(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
+		limit := p.limit
 		found, err := p.step(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -40,7 +42,7 @@ func (p *projector) run(ctx context.Context) {
 			wait(ctx, p.retries.pause(failures))
 			failures++
 			continue
-		case found < p.cfg.ProjectLimit:
+		case found < limit:
 			waitForSignal(ctx, p.commits, p.cfg.ProjectInterval)
 		}
 		failures = 0
@@ -52,18 +54,19 @@ func (p *projector) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainLimit)
 	defer cancel()
 	clear(p.held)
-	for found := p.cfg.ProjectLimit; found >= p.cfg.ProjectLimit; {
-		var err error
-		if found, err = p.step(ctx); err != nil {
+	for more := true; more; {
+		limit := p.limit
+		found, err := p.step(ctx)
+		if more = found >= limit; err != nil {
 			p.log.Warn().Err(err).Msg("cannot project the last outcomes: the next owner of the partitions does")
 			return
 		}
 	}
 }
 
-// step projects the next outcomes of the partitions held here, up to ProjectLimit, and returns how many it found; fewer
-// mean that there are no others. What the request store did not take keeps back its own partition only. After a crash
-// between the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
+// step projects the next outcomes of the partitions held here, up to limit, and returns how many it found; fewer mean
+// that there are no others. What the request store did not take keeps back its own partition only. After a crash between
+// the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
 func (p *projector) step(ctx context.Context) (found int, err error) {
 	partitions := p.due()
 	if len(partitions) == 0 {
@@ -75,7 +78,7 @@ func (p *projector) step(ctx context.Context) (found int, err error) {
 	}
 	var outcomes []trade.Decision
 	if err := p.limited(ctx, func(ctx context.Context) (err error) {
-		outcomes, err = p.journal.Unprojected(ctx, partitions, p.cfg.ProjectLimit)
+		outcomes, err = p.journal.Unprojected(ctx, partitions, p.limit)
 		return err
 	}); err != nil {
 		return 0, err
@@ -98,10 +101,21 @@ func (p *projector) step(ctx context.Context) (found int, err error) {
 		p.observe.projected(passed, not, began)
 	}
 	p.hold(passed, rest, not.Err)
-	if len(outcomes) < p.cfg.ProjectLimit {
+	if len(outcomes) < p.limit {
 		p.noteOldest(nil)
 	}
+	p.resize(len(outcomes), len(rest))
 	return len(outcomes), nil
+}
+
+// resize makes the next step half as large if the request store did not take all of this one, else twice as large. One
+// that is too slow for a call may take a smaller one, and what it gets after the time limit of a call makes it slower.
+func (p *projector) resize(found, left int) {
+	if left > 0 {
+		p.limit = max(found/2, 1)
+	} else {
+		p.limit = min(2*p.limit, p.cfg.ProjectLimit)
+	}
 }
 
 // project sends outcomes to the request store and returns which of them it did not take.

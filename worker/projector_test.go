@@ -136,6 +136,26 @@ func TestASlowRequestStoreServesEveryPartition(t *testing.T) {
 	w.drain()
 }
 
+// busyRequests is a request store so slow that it answers no call with more than one outcome in time.
+type busyRequests struct{ *fake }
+
+func (s *busyRequests) Project(ctx context.Context, outcomes []trade.Decision) error {
+	if len(outcomes) > 1 {
+		return &trade.NotProjected{Left: outcomes, Err: fmt.Errorf("no answer in time")}
+	}
+	return s.fake.Project(ctx, outcomes)
+}
+
+func TestABusyRequestStoreGetsSmallerSteps(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, 3)
+	w := r.start(func(_ *Config, d *Deps) { d.Requests = &busyRequests{r.store} })
+	r.post("T", 100)
+	r.applied(100)
+	r.eventually("all are projected", func() bool { return r.store.projected() == 100 })
+	w.drain()
+}
+
 // pickyRequests is a request store that refuses the first outcome of the log of partition 0 for good, and gives no
 // answer for that of partition 1, until it is healed.
 type pickyRequests struct {

@@ -123,7 +123,7 @@ func (w *Worker) newProjector() *projector {
 	return &projector{
 		cfg: w.cfg, log: w.log, journal: w.deps.Journal, requests: w.deps.Requests, atCommit: w.deps.OutcomesAtCommit,
 		notify: w.deps.Shown, assigned: w.assigned, commits: w.commits, retries: w.retries, observe: w.observe,
-		held: map[int32]*holdBack{},
+		limit: w.cfg.ProjectLimit, held: map[int32]*holdBack{},
 	}
 }
 
