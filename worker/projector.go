@@ -65,8 +65,8 @@ func (p *projector) drain(ctx context.Context) {
 }
 
 // step projects the next outcomes of the partitions held here, up to limit, and returns how many it found; fewer mean
-// that there are no others. What the request store did not take keeps back its own partition only. After a crash between
-// the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
+// that there are no others. What the request store did not take keeps back its own partition only. After a crash
+// between the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
 func (p *projector) step(ctx context.Context) (found int, err error) {
 	partitions := p.due()
 	if len(partitions) == 0 {

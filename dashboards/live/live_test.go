@@ -66,18 +66,19 @@ func (s *deployment) panelsAreFilled(t *testing.T) {
 
 // onMadeUpSeries are the alerts that no fault here sets off: promtool alone shows that they fire.
 var onMadeUpSeries = map[string]string{
-	"TradestoreLagOld":           "a lag of a minute takes a minute",
-	"TradestoreProjectionBehind": "an outcome that is not shown for a minute takes a minute",
-	"TradestoreOutcomeConflict":  "only a bug makes two outcomes",
-	"TradestoreOutcomeNotShown":  "only an item that was spoiled from outside is refused; it may fire here",
-	"TradestorePartitionsUnread": "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
-	"TradestoreUpkeepFailing":    "sweeps that fail for an hour take an hour",
-	"TradestoreReadsThrottled":   "a journal that hangs and clients that read histories all the time",
-	"TradestoreConnectionsFull":  "as many clients as a server may have connections",
-	"TradestorePoolExhausted":    "a PostgreSQL that is slow, not gone; it may fire here",
-	"TradestoreCheckUnconfirmed": "a standby that is seen for a moment; test/e2e has a failover",
-	"TradestoreClockSkewed":      "the clock of this machine stays what it is",
-	"TradestoreClockWrong":       "the clock of this machine stays what it is",
+	"TradestoreLagOld":            "a lag of a minute takes a minute",
+	"TradestoreProjectionBehind":  "an outcome that is not shown for a minute takes a minute",
+	"TradestoreOutcomeConflict":   "only a bug makes two outcomes",
+	"TradestorePendingUnprovable": "only a log or a journal that has lost days cannot prove it",
+	"TradestoreOutcomeNotShown":   "only an item that was spoiled from outside is refused; it may fire here",
+	"TradestorePartitionsUnread":  "one worker has all partitions, or is not seen; it may fire while Kafka comes back",
+	"TradestoreUpkeepFailing":     "sweeps that fail for an hour take an hour",
+	"TradestoreReadsThrottled":    "a journal that hangs and clients that read histories all the time",
+	"TradestoreConnectionsFull":   "as many clients as a server may have connections",
+	"TradestorePoolExhausted":     "a PostgreSQL that is slow, not gone; it may fire here",
+	"TradestoreCheckUnconfirmed":  "a standby that is seen for a moment; test/e2e has a failover",
+	"TradestoreClockSkewed":       "the clock of this machine stays what it is",
+	"TradestoreClockWrong":        "the clock of this machine stays what it is",
 }
 
 // allFired demands that every other alert has fired, some of them beside those that a fault was for.
