@@ -74,9 +74,9 @@ func on(t *testing.T, test func(t *testing.T, s *deployment), kinds ...string) {
 
 // newRoles returns a stack of servers and workers in processes of their own. Its first start migrates, with the
 // settings that the roles then have. A topic and a group of its own keep it apart from others on the same brokers.
-// Clients take the servers in turn. The program has the race detector where the tests have it, but on DynamoDB it runs at
-// its full speed, as it does as `tradestore dev`: once through every path is enough for races, and the machine has other
-// work.
+// Clients take the servers in turn. The program has the race detector where the tests have it, but on DynamoDB it runs
+// at its full speed, as it does as `tradestore dev`: once through every path is enough for races, and the machine has
+// other work.
 func newRoles(t *testing.T, on stores, servers, workers int) *deployment {
 	t.Helper()
 	name := fmt.Sprintf("e2e-%d", time.Now().UnixNano())
