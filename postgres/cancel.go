@@ -31,6 +31,11 @@ func (p readPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 	return p.Pool.Query(context.WithValue(ctx, readMark{}, true), sql, args...)
 }
 
+// QueryRow runs a read of one row.
+func (p readPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return p.Pool.QueryRow(context.WithValue(ctx, readMark{}, true), sql, args...)
+}
+
 // watchCalls makes the connections of a pool behave as above.
 func watchCalls(pc *pgxpool.Config) {
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {

@@ -77,6 +77,23 @@ func TestCancelledReadKeepsItsConnection(t *testing.T) {
 	require.LessOrEqual(t, pool.Stat().NewConnsCount(), int64(2))
 }
 
+// A read of one row keeps its connection as well.
+func TestCancelledReadOfOneRowKeepsItsConnection(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	pool := smallPool(t, d.url)
+	reader := NewReader(pool)
+	rival := newRival(t, d, "LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
+	for range 10 {
+		isCancelled(t, func(ctx context.Context) error {
+			var rows int
+			return reader.pool.QueryRow(ctx, `SELECT count(*) FROM trades`).Scan(&rows)
+		})
+	}
+	rival.rollback()
+	require.Less(t, pool.Stat().NewConnsCount(), int64(5), "connections for ten reads")
+}
+
 // A cancel request that comes when its read is over does not hit the next statement.
 func TestCancelRequestHitsNoOtherStatement(t *testing.T) {
 	t.Parallel()

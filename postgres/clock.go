@@ -4,14 +4,12 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"tradestore/trade"
 )
 
 // Clock returns the time of the clock of the server.
-func Clock(ctx context.Context, pool *pgxpool.Pool) (now time.Time, err error) {
-	err = pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now)
+func Clock(ctx context.Context, db querier) (now time.Time, err error) {
+	err = db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now)
 	return now, err
 }
 

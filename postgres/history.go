@@ -321,8 +321,8 @@ func (r *Reader) AsOf(ctx context.Context, tradeID string, at time.Time, after i
 func (r *Reader) asOf(ctx context.Context, tradeID string, at time.Time, after int32, limit int) (
 	then []trade.Trade, next int32, err error,
 ) {
-	var clock time.Time // has stamped what is stored, so it tells what is in the future
-	if err := r.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&clock); err != nil {
+	clock, err := Clock(ctx, r.pool) // has stamped what is stored, so it tells what is in the future
+	if err != nil {
 		return nil, 0, err
 	}
 	if at.After(clock) {

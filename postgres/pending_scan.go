@@ -286,7 +286,7 @@ func (s *RequestStore) awaitWriters(ctx context.Context) error {
 
 // readWriters returns the transactions that write to requests, and an instant before it looked for them.
 func (s *RequestStore) readWriters(ctx context.Context) (now time.Time, running []string, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+	if now, err = Clock(ctx, s.pool); err != nil {
 		return now, nil, err
 	}
 	rows, err := s.pool.Query(ctx, runningWriters)
