@@ -112,16 +112,7 @@ func leaderEpochs(
 func offsetsAt(
 	ctx context.Context, client *kgo.Client, topic string, epochs map[int32]int32, at int64,
 ) (map[int32]kmsg.ListOffsetsResponseTopicPartition, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
-	asked := kmsg.NewListOffsetsRequestTopic()
-	asked.Topic = topic
-	for partition, epoch := range epochs {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = partition, epoch, at
-		asked.Partitions = append(asked.Partitions, p)
-	}
-	req.Topics = append(req.Topics, asked)
+	req := offsetsRequest(topic, epochs, at)
 	answers := make(map[int32]kmsg.ListOffsetsResponseTopicPartition, len(epochs))
 	var failed error
 	for _, shard := range client.RequestSharded(ctx, req) {

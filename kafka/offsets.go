@@ -38,22 +38,33 @@ func Ends(ctx context.Context, client *kgo.Client, topic string, partitions int)
 	return ends, nil
 }
 
+const anyEpoch = -1 // in place of the leader epoch that an answer must come from
+
+// offsetsRequest asks for the offset at a timestamp, of each partition under a leader epoch.
+func offsetsRequest(topic string, epochs map[int32]int32, timestamp int64) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	asked := kmsg.NewListOffsetsRequestTopic()
+	asked.Topic = topic
+	for partition, epoch := range epochs {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = partition, epoch, timestamp
+		asked.Partitions = append(asked.Partitions, p)
+	}
+	req.Topics = append(req.Topics, asked)
+	return req
+}
+
 // listOffsets returns the start or the end of the log of every partition. The end counts what all in-sync replicas
 // have.
 func listOffsets(
 	ctx context.Context, client *kgo.Client, topic string, partitions int, timestamp int64,
 ) (map[int32]offset, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
-	reqTopic := kmsg.NewListOffsetsRequestTopic()
-	reqTopic.Topic = topic
+	anyLeader := make(map[int32]int32, partitions)
 	for p := range partitions {
-		part := kmsg.NewListOffsetsRequestTopicPartition()
-		part.Partition, part.Timestamp = int32(p), timestamp
-		reqTopic.Partitions = append(reqTopic.Partitions, part)
+		anyLeader[int32(p)] = anyEpoch
 	}
-	req.Topics = append(req.Topics, reqTopic)
-	resp, err := req.RequestWith(ctx, client)
+	resp, err := offsetsRequest(topic, anyLeader, timestamp).RequestWith(ctx, client)
 	offsets := make(map[int32]offset, partitions)
 	for i := 0; err == nil && i < len(resp.Topics); i++ {
 		for _, p := range resp.Topics[i].Partitions {

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -469,7 +469,7 @@ func TestALateRecordOfAClosedRequestChangesNothing(t *testing.T) {
 func TestCloseAndApplyRace(t *testing.T) {
 	t.Parallel()
 	rounds := 200
-	if os.Getenv("TRADESTORE_E2E_LONG") != "" {
+	if stack.Long {
 		rounds = 10_000
 	}
 	l := newTopicLog(t)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"tradestore/test/stack"
 	"tradestore/trade"
 )
 
@@ -19,9 +20,7 @@ import (
 // calls made the summaries. It reports the rate, the time of a call and that of a history. TRADESTORE_JOURNAL_ROWS says
 // how large, 50 million without it.
 func TestHistoryOfALargeJournal(t *testing.T) {
-	if os.Getenv("TRADESTORE_E2E_LONG") == "" {
-		t.Skip("a long test: set TRADESTORE_E2E_LONG=1")
-	}
+	stack.OnlyLong(t)
 	rows, err := strconv.Atoi(cmp.Or(os.Getenv("TRADESTORE_JOURNAL_ROWS"), "50000000"))
 	require.NoError(t, err)
 	const days, step = 8, 100_000

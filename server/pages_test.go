@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -132,9 +131,7 @@ func TestATradeWithManyVersionsIsReadInPages(t *testing.T) {
 // The memory of a read does not depend on how many versions there are: eight readers at once take a million versions,
 // and the history of as many submissions, within a heap that a single answer with all of them would exceed.
 func TestAMillionVersionsAreReadInBoundedMemory(t *testing.T) {
-	if os.Getenv("TRADESTORE_E2E_LONG") == "" {
-		t.Skip("a long test: set TRADESTORE_E2E_LONG=1")
-	}
+	stack.OnlyLong(t)
 	const versions, most = 1_000_000, 96 << 20
 	a, pool := onPostgres(t)
 	hotTrade(t, pool, versions, 5000)

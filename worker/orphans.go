@@ -147,10 +147,7 @@ func (r *orphanReaper) decided(ctx context.Context, pending []trade.PendingReque
 
 // undecided returns the requests that none of the outcomes is about.
 func undecided(pending []trade.PendingRequest, outcomes []trade.Decision) []trade.PendingRequest {
-	decided := make(map[trade.RequestID]bool, len(outcomes))
-	for i := range outcomes {
-		decided[outcomes[i].ID] = true
-	}
+	decided := requestsOf(outcomes)
 	return slices.DeleteFunc(pending, func(p trade.PendingRequest) bool { return decided[p.ID] })
 }
 
@@ -269,10 +266,7 @@ func (r *orphanReaper) closeBatch(ctx context.Context, partition int32, requests
 		return err
 	}
 	r.observe.closed(outcomes, partition)
-	ended := make(map[trade.RequestID]bool, len(outcomes))
-	for i := range outcomes {
-		ended[outcomes[i].ID] = true
-	}
+	ended := requestsOf(outcomes)
 	for _, p := range requests {
 		r.observations[p.ID].unprovable = !ended[p.ID]
 	}

@@ -67,9 +67,15 @@ func without(outcomes, others []trade.Decision) []trade.Decision {
 	if len(others) == 0 {
 		return outcomes
 	}
-	ids := make(map[trade.RequestID]bool, len(others))
-	for i := range others {
-		ids[others[i].ID] = true
-	}
+	ids := requestsOf(others)
 	return slices.DeleteFunc(slices.Clone(outcomes), func(o trade.Decision) bool { return ids[o.ID] })
+}
+
+// requestsOf returns the requests that the outcomes are about.
+func requestsOf(outcomes []trade.Decision) map[trade.RequestID]bool {
+	ids := make(map[trade.RequestID]bool, len(outcomes))
+	for i := range outcomes {
+		ids[outcomes[i].ID] = true
+	}
+	return ids
 }

@@ -33,8 +33,7 @@ type projector struct {
 // store that is down never stops the lanes.
 func (p *projector) run(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
-		limit := p.limit
-		found, err := p.step(ctx)
+		more, err := p.step(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			p.observe.metrics.projectionErrors.Inc()
@@ -42,7 +41,7 @@ func (p *projector) run(ctx context.Context) {
 			wait(ctx, p.retries.pause(failures))
 			failures++
 			continue
-		case found < limit:
+		case !more:
 			waitForSignal(ctx, p.commits, p.cfg.ProjectInterval)
 		}
 		failures = 0
@@ -55,37 +54,36 @@ func (p *projector) drain(ctx context.Context) {
 	defer cancel()
 	clear(p.held)
 	for more := true; more; {
-		limit := p.limit
-		found, err := p.step(ctx)
-		if more = found >= limit; err != nil {
+		var err error
+		if more, err = p.step(ctx); err != nil {
 			p.log.Warn().Err(err).Msg("cannot project the last outcomes: the next owner of the partitions does")
 			return
 		}
 	}
 }
 
-// step projects the next outcomes of the partitions held here, up to limit, and returns how many it found; fewer mean
-// that there are no others. What the request store did not take keeps back its own partition only. After a crash
-// between the calls they are repeated, which changes nothing (S1). Errors: the journal can't be read or written.
-func (p *projector) step(ctx context.Context) (found int, err error) {
+// step projects the next outcomes of the partitions held here, up to limit, and says whether there may be more. What
+// the request store did not take keeps back its own partition only. After a crash between the calls they are repeated,
+// which changes nothing (S1). Errors: the journal can't be read or written.
+func (p *projector) step(ctx context.Context) (more bool, err error) {
 	partitions := p.due()
 	if len(partitions) == 0 {
 		p.noteOldest(nil)
-		return 0, nil
+		return false, nil
 	}
 	if p.atCommit {
-		return 0, p.limited(ctx, func(ctx context.Context) error { return p.moveCursors(ctx, partitions) })
+		return false, p.limited(ctx, func(ctx context.Context) error { return p.moveCursors(ctx, partitions) })
 	}
 	var outcomes []trade.Decision
 	if err := p.limited(ctx, func(ctx context.Context) (err error) {
 		outcomes, err = p.journal.Unprojected(ctx, partitions, p.limit)
 		return err
 	}); err != nil {
-		return 0, err
+		return false, err
 	}
 	p.noteOldest(outcomes)
 	if len(outcomes) == 0 {
-		return 0, nil
+		return false, nil
 	}
 	failpoint.Here("beforeStatus") // a crash here leaves the outcomes unprojected in the journal
 	began := time.Now()
@@ -95,17 +93,17 @@ func (p *projector) step(ctx context.Context) (found int, err error) {
 		p.notify()
 		failpoint.Here("afterProjectBeforeCursor") // a crash here leaves projected outcomes to project again
 		if err := p.limited(ctx, func(ctx context.Context) error { return p.journal.Projected(ctx, passed) }); err != nil {
-			return len(outcomes), err
+			return false, err
 		}
 		failpoint.Here("afterCursor") // a crash here leaves nothing to do: the cursor is behind what is projected
 		p.observe.projected(passed, not, began)
 	}
 	p.hold(passed, rest, not.Err)
-	if len(outcomes) < p.limit {
+	if more = len(outcomes) == p.limit; !more {
 		p.noteOldest(nil)
 	}
 	p.resize(len(outcomes), len(rest))
-	return len(outcomes), nil
+	return more, nil
 }
 
 // resize makes the next step half as large if the request store did not take all of this one, else twice as large. One

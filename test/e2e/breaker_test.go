@@ -28,7 +28,7 @@ const (
 // One partition of twelve has no leader: its trades are refused before PENDING, all others are accepted as before. Then
 // the whole of Kafka is gone: few requests are left PENDING. Afterwards all trades are accepted again.
 func TestTheLogTakesNoRecords(t *testing.T) {
-	onlyLong(t)
+	stack.OnlyLong(t)
 	t.Parallel()
 	small := func(cfg *services.KafkaConfig) { cfg.HeapMiB = 256 }
 	first := stack.ApacheKafka(t, small)
@@ -68,7 +68,7 @@ func TestTheLogTakesNoRecords(t *testing.T) {
 // Kafka is gone for ten minutes at a thousand posts a second: fewer than a thousand requests are left PENDING, and each
 // has ended when the outage has been over for three minutes (I5).
 func TestALongOutageOfKafkaLeavesFewOrphans(t *testing.T) {
-	onlyLong(t)
+	stack.OnlyLong(t)
 	broker := stack.ApacheKafka(t, func(cfg *services.KafkaConfig) { cfg.FullSpeed, cfg.HeapMiB = true, 1024 })
 	s := newRoles(t, stores{kafka: broker.Addrs(), database: stack.Database(t), env: handOver}, 2, 2)
 	s.start(t)

@@ -15,7 +15,7 @@ import (
 // see a server that takes no writes, and live on. With a synchronous standby nothing is lost. Without one the PENDING
 // entries are lost that were not replicated, and nothing else: the log has their records.
 func TestFailover(t *testing.T) {
-	onlyLong(t)
+	stack.OnlyLong(t)
 	for _, synchronous := range []bool{true, false} {
 		for _, outage := range []time.Duration{10 * time.Second, 45 * time.Second} {
 			name := map[bool]string{true: "synchronous", false: "asynchronous"}[synchronous]

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"tradestore/test/stack"
 )
 
 // kill -9 of every process at a random moment under load, again and again on the same stores. In the case of
@@ -60,7 +62,7 @@ func testKilledAtFailpoints(t *testing.T, s *deployment) {
 		s.check(t)
 	}
 	f("server", "afterPending", "beforeProduce", "afterAckBefore202")
-	if long || s.DynamoDB == "" { // where requests are tracked makes no difference to applying
+	if stack.Long || s.DynamoDB == "" { // where requests are tracked makes no difference to applying
 		f("worker", "afterPoll", "afterCAS", "afterCopy", "beforeCommit", "afterCommit", "beforeGroupCommit")
 	}
 	f("worker", "beforeStatus", "afterCursor") // projection

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"flag"
-	"os"
 	"testing"
 
 	"tradestore/test/stack"
@@ -22,20 +21,9 @@ func TestMain(m *testing.M) {
 	stack.Main(m)
 }
 
-// long asks for the counts of a long run, such as 100 kills per failpoint, instead of those that fit into CI.
-var long = os.Getenv("TRADESTORE_E2E_LONG") != ""
-
-// onlyLong skips a test that has no short form.
-func onlyLong(t *testing.T) {
-	t.Helper()
-	if !long {
-		t.Skip("a long test: set TRADESTORE_E2E_LONG=1")
-	}
-}
-
 // scale returns short or, in a long run, the long count.
 func scale(short, full int) int {
-	if long {
+	if stack.Long {
 		return full
 	}
 	return short

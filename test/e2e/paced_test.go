@@ -24,7 +24,7 @@ const rateVar = "TRADESTORE_E2E_DYNAMODB_RATE"
 // holds. A long run, which should have the machine to itself, says what was attained; a short one posts fewer, as it
 // shares the machine with other tests.
 func TestAThousandASecond(t *testing.T) {
-	if !long {
+	if !stack.Long {
 		t.Parallel()
 	}
 	const rate = 1000
@@ -45,7 +45,7 @@ func TestAThousandASecond(t *testing.T) {
 // pacedStores are the real ones; a long run has a broker that gets as fast as it can.
 func pacedStores(t *testing.T) stores {
 	t.Helper()
-	if !long {
+	if !stack.Long {
 		return realStores(t)
 	}
 	broker := stack.ApacheKafka(t, func(cfg *services.KafkaConfig) { cfg.FullSpeed, cfg.HeapMiB = true, 1024 })
@@ -55,7 +55,7 @@ func pacedStores(t *testing.T) stores {
 // pacedDynamoDB holds its tables in memory: the emulator is not what is measured.
 func pacedDynamoDB(t *testing.T) (endpoint string) {
 	t.Helper()
-	if !long {
+	if !stack.Long {
 		return stack.DynamoDB(t)
 	}
 	return stack.OwnDynamoDB(t,
@@ -64,7 +64,7 @@ func pacedDynamoDB(t *testing.T) (endpoint string) {
 
 func testPaced(t *testing.T, s *deployment, rate int) {
 	t.Helper()
-	if !long { // a connection that waits for the processor is not a slow client: 408 or a cut before the answer
+	if !stack.Long { // a connection that waits for the processor is not a slow client: 408 or a cut before the answer
 		s.env = append(append(s.env, unhurried...), "TRADESTORE_READ_TIMEOUT=20s")
 	}
 	s.start(t)

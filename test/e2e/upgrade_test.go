@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"tradestore/test/program"
+	"tradestore/test/stack"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 // An upgrade, rehearsed under load on tables with many rows: migrate while the old release runs, old and new side by
 // side, a rolling restart, and the old release again on the new schema. Nothing is lost, and everybody is answered.
 func TestAnUpgradeAndTheWayBack(t *testing.T) {
-	onlyLong(t)
+	stack.OnlyLong(t)
 	rows := fewRows
 	if given := os.Getenv(rowsVar); given != "" {
 		var err error
